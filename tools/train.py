@@ -1,0 +1,26 @@
+"""Trains a network, tests its best checkpoint, and writes everything into a run folder.
+
+    python tools/train.py --cfg r2plus1d_motion.yaml
+    python tools/train.py --cfg r3d_ucf101.yaml data.root=/data/UCF-101 trainer.devices=8
+
+The same command runs on one CPU, several processes or GPUs (trainer.devices=N), and under torchrun.
+"""
+
+import argparse
+
+from videores import cli, config
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
+    cli.add_overrides(parser)
+    args = parser.parse_args()
+    cfg = config.load(args.cfg, args.overrides)
+    from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
+
+    return experiment.train(cfg, args.cfg)
+
+
+if __name__ == "__main__":
+    cli.run(main)

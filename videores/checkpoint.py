@@ -1,0 +1,49 @@
+"""Reading checkpoints: never code, only tensors and primitives; weights fit exactly or the difference is listed."""
+
+import pickle
+
+import torch
+
+from videores.errors import UserError
+
+
+def read(path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is not a checkpoint that loads safely: {str(error).splitlines()[0]}") from None
+
+
+def load_weights(task, path):
+    """Copies a checkpoint's weights into a task of the same architecture and classes. Raises UserError otherwise."""
+    stored = read(path)
+    if not {"state_dict", "hyper_parameters"} <= set(stored):
+        raise UserError(f"{path} was not written by tools/train.py: it has {', '.join(sorted(map(str, stored)))}")
+    refuse_other_classes(path, stored["hyper_parameters"]["classes"], task.classes)
+    refuse_other_network(path, stored, task)
+    task.load_state_dict(stored["state_dict"])
+    return stored
+
+
+def refuse_other_classes(path, theirs, ours):
+    if theirs != ours:
+        pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b]
+        raise UserError(
+            f"{path} knows {len(theirs)} classes, the data has {len(ours)}, and they differ (checkpoint / data):\n  "
+            + "\n  ".join(pairs[:10] or [f"from number {min(len(theirs), len(ours))} on"])
+        )
+
+
+def refuse_other_network(path, stored, task):
+    theirs, ours = stored["state_dict"], task.state_dict()
+    shape = lambda state, key: list(state[key].shape) if key in state else "absent"
+    differing = [key for key in {**ours, **theirs} if shape(theirs, key) != shape(ours, key)]
+    if differing:
+        name = stored["hyper_parameters"]["config"]["model"]["name"]
+        lines = [f"{key}: {shape(theirs, key)} / {shape(ours, key)}" for key in differing]
+        raise UserError(
+            f"{path} holds another network ({name}) than the configuration asks for ({task.cfg.model.name}): "
+            f"{len(lines)} of {len(ours)} tensors differ (checkpoint / configuration):\n  " + "\n  ".join(lines[:10])
+        )

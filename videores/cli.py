@@ -1,0 +1,37 @@
+"""What all tools share: exit codes, and one clear message instead of a traceback for what the user can mend.
+
+0 done; 1 done, but some data is bad; 2 wrong input; 75 stopped by a signal after a checkpoint; else a bug.
+This module imports nothing heavy: helper processes import the tool that started them.
+"""
+
+import logging
+import os
+import sys
+import warnings
+
+from videores.errors import UserError
+
+WRONG_INPUT = 2
+
+
+def run(main):
+    """Runs a tool's `main()` and exits with its code."""
+    quiet()
+    try:
+        code = main()
+    except UserError as error:
+        if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
+            print(f"error: {error}", file=sys.stderr)
+        code = WRONG_INPUT
+    sys.exit(code)
+
+
+def quiet():
+    """Lightning's advice on settings that were chosen on purpose here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*Trainer.fit.*already configured.*", ".*barrier.*device.*"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def add_overrides(parser):
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys, e.g. train.epochs=10")

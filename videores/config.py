@@ -1,0 +1,257 @@
+"""What a run is: typed models, filled from one YAML file and dotted `key=value` overrides.
+
+Precedence: the defaults below < the file < the command line. A section merges, a list is replaced, an unknown key is
+an error that names the nearest known one. The resolved configuration is written into the run folder; reading that file
+back gives the same configuration.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from videores.errors import UserError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunConfig(Section):
+    """Where a run writes, and how it may start."""
+
+    name: str | None = None  # appended to the config's name: runs/<config>-<name>
+    dir: str | None = None  # replaces runs/<config>[-<name>]
+    seed: int = Field(0, ge=0)
+    resume: Literal["none", "auto"] = "none"  # auto: continue, start, or test again, whichever the folder asks for
+    overwrite: bool = False
+
+
+class ClipConfig(Section):
+    """Which frames make a clip: `frames` of them, every `stride`-th, or at `fps` a second whatever the video's rate."""
+
+    frames: Positive = 16
+    stride: Positive = 1
+    fps: float | None = Field(None, gt=0)
+    short: Literal["loop", "last"] = "loop"  # what follows the end of a short video: its beginning, or its last frame
+
+    @model_validator(mode="after")
+    def one_rate(self):
+        if self.fps is not None and self.stride != 1:
+            raise ValueError("give stride or fps, not both")
+        return self
+
+
+class TransformConfig(Section):
+    """From frames to network input: the short side is scaled to `short_side`, then a `crop` x `crop` square is cut."""
+
+    short_side: Positive = 128
+    jitter: tuple[Positive, Positive] | None = None  # training: short side drawn from this range instead
+    crop: Positive = 112
+    flip: Fraction = 0.5  # probability of a horizontal flip in training; 0 where left and right are labels
+    mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)  # Kinetics-400, as torchvision's video weights
+    std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
+
+    @model_validator(mode="after")
+    def crop_fits(self):
+        smallest = min(self.short_side, self.jitter[0] if self.jitter else self.short_side)
+        if self.crop > smallest:
+            raise ValueError(f"crop {self.crop} is larger than the scaled short side {smallest}")
+        if self.jitter and self.jitter[0] > self.jitter[1]:
+            raise ValueError(f"jitter {list(self.jitter)} is not a range: give [smallest, largest]")
+        return self
+
+
+class ViewsConfig(Section):
+    """The test protocol: `clips` uniform in time (both ends covered) x `crops` in space, scores fused per video."""
+
+    clips: Positive = 1
+    crops: Literal[1, 3] = 1
+    fusion: Literal["softmax-mean", "logit-mean"] = "softmax-mean"
+
+
+class DataConfig(Section):
+    """Which videos, and how they are read."""
+
+    name: str  # names the data set in protocol strings and reports
+    format: Literal["ucf101", "folder", "csv", "motion8"]
+    root: str  # the folder that the lists' paths are relative to
+    splits: str | None = None  # the folder of the lists; default: root
+    split: Literal[1, 2, 3] = 1  # which of UCF101's three
+    source: str | None = None  # where to get the data; shown when it is not there
+    val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
+    on_unreadable: Literal["stop", "skip"] = "stop"
+    reader: Literal["auto", "decord", "pyav"] = "auto"
+    cache: Literal["none", "ram"] = "none"
+    clip: ClipConfig = ClipConfig()
+    transform: TransformConfig = TransformConfig()
+    batch_size: Positive = 16  # videos per process
+    workers: int = Field(4, ge=0)
+
+
+class ModelConfig(Section):
+    """An architecture's name and what to change in it; None leaves what the name says."""
+
+    name: str
+    layers: tuple[Positive, ...] | None = None
+    width: Positive | None = None
+    stem: str | None = None
+    mid: str | None = None
+    pool: str | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    def overrides(self):
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+
+class TrainConfig(Section):
+    """The recipe."""
+
+    epochs: Positive
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.01, gt=0)
+    base_batch: Positive | None = None  # the batch over all processes that `lr` is for: another one scales it linearly
+    momentum: Fraction = 0.9
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
+    warmup: float = Field(0, ge=0)  # epochs of linear warm-up (onecycle: of its rise)
+    milestones: tuple[float, ...] = ()  # step: epochs after which the rate is multiplied by gamma
+    gamma: float = Field(0.1, gt=0)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def schedule_fits(self):
+        if self.warmup >= self.epochs and self.warmup > 0:
+            raise ValueError(f"warmup {self.warmup:g} leaves nothing of {self.epochs} epochs")
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError("milestones belong to schedule=step, and it needs them")
+        if any(m <= self.warmup for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones {list(self.milestones)} must rise and lie after the warm-up")
+        return self
+
+
+class TrainerConfig(Section):
+    """What it runs on."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Positive | Literal["auto"] = 1
+    num_nodes: Positive = 1
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of training; scores are always computed in fp32
+    channels_last: bool | Literal["auto"] = "auto"
+    log_every: Positive = 20  # steps
+
+
+class Config(Section):
+    run: RunConfig = RunConfig()
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig
+    val: ViewsConfig = ViewsConfig()
+    test: ViewsConfig = ViewsConfig(clips=10)
+    trainer: TrainerConfig = TrainerConfig()
+
+
+def load(name, overrides=()):
+    """The configuration in a YAML file, a path or a name in configs/, with `key=value` overrides. Raises UserError."""
+    path = find(name)
+    values = parse_yaml(path.read_text(), path)
+    for override in overrides:
+        assign(values, override)
+    return build(values, path)
+
+
+def find(name):
+    for path in (Path(name), CONFIGS / name):
+        if path.is_file():
+            return path
+    shipped = sorted(p.name for p in CONFIGS.glob("*.yaml"))
+    raise UserError(
+        f"no configuration file {name}{nearest(Path(name).name, shipped)}; configs/ has {', '.join(shipped)}"
+    )
+
+
+def parse_yaml(text, where):
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected sections such as data:, model: and train:, found {type(values).__name__}")
+    return values
+
+
+def assign(values, override):
+    """Sets `a.b=value` in a tree of dicts; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+        raise UserError(f"cannot read the override {override!r}: write section.key=value, e.g. train.epochs=10")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{override}: {section} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{override}: the value is not valid YAML: {error}") from None
+
+
+def build(values, where):
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join([f"{where}:", *(f"  {explain(e)}" for e in error.errors())])) from None
+
+
+def explain(error):
+    """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
+    key = ".".join(keys_in(error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = known_keys(error["loc"][:-1])
+        section = ".".join(str(part) for part in error["loc"][:-1]) or "the top level"
+        return f"{key}: unknown key{nearest(str(error['loc'][-1]), known)}; {section} has {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {error['msg']} (got {error['input']!r})"
+
+
+def keys_in(location):
+    """The keys in pydantic's location of an error, without the names of the types that it tried."""
+    model = Config
+    for part in location:
+        yield str(part)
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return
+        model = field.annotation
+        if not issubclass(model, Section):
+            return
+
+
+def known_keys(location):
+    model = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def nearest(word, known):
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def dump(config):
+    """The configuration as primitives, for YAML, JSON and checkpoints."""
+    return config.model_dump(mode="json")
+
+
+def to_yaml(config):
+    return yaml.safe_dump(dump(config), sort_keys=False)

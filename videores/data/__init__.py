@@ -1,0 +1,1 @@
+"""From lists of video files to batches of clips: index -> probe -> sampling -> decode -> transforms -> dataset."""

@@ -1,0 +1,143 @@
+"""From a data configuration to loaders: index, probe, refuse what is bad, and give every rank its share."""
+
+import multiprocessing
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+
+from videores.data import index, probe, transforms
+from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset
+from videores.errors import UserError
+
+WORKER_TIMEOUT = 300  # seconds without a batch before a hanging decoder becomes an error
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Videos:
+    """A data set that was looked at: `index` without what does not decode, but for the test list, which keeps all."""
+
+    index: index.Index
+    infos: dict[str, probe.VideoInfo]
+    unreadable: dict[str, dict[str, str]] = field(default_factory=dict)  # part -> path -> reason
+
+    def readable(self, part):
+        return tuple(v for v in getattr(self.index, part) if v.path in self.infos)
+
+
+def prepare(data, parts=PARTS):
+    """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
+    found = index.read(data)
+    paths = {part: [v.path for v in getattr(found, part)] for part in parts}
+    infos, bad = probe.probe_all(data.root, [path for part in parts for path in paths[part]])
+    unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
+    report(unreadable, data.on_unreadable)
+    refuse_inexact(infos, data.reader)
+    videos = Videos(found, infos, unreadable)
+    if "train" not in parts:
+        return videos
+    kept = replace(found, train=videos.readable("train"), val=videos.readable("val"))
+    if not kept.train:
+        raise UserError("no training video decodes")
+    return replace(videos, index=kept)
+
+
+def report(unreadable, policy):
+    """Bad training and validation videos stop a run, or are skipped on request; bad test videos count as wrong."""
+    fatal = [
+        f"{path}: {reason} ({part})"
+        for part in PARTS
+        if part != "test"
+        for path, reason in unreadable.get(part, {}).items()
+    ]
+    if fatal and policy == "stop":
+        raise UserError(
+            f"{len(fatal)} videos do not decode; repair or remove them, or set data.on_unreadable=skip:\n  "
+            + index.head(fatal, 100)
+        )
+    bad = fatal + [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
+    if bad:
+        print(f"warning: {len(bad)} videos do not decode:\n  {index.head(bad, 100)}", file=sys.stderr)
+
+
+def refuse_inexact(infos, reader):
+    wrong = [path for path, info in infos.items() if reader != "auto" and reader not in info.readers]
+    if wrong:
+        raise UserError(
+            f"data.reader={reader} returns wrong frames for {len(wrong)} videos; use data.reader=auto:\n  "
+            + index.head(wrong)
+        )
+
+
+class VideoData(pl.LightningDataModule):
+    """Loaders over `Videos`. Batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW."""
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # fewer videos than ranks is fine in evaluation
+
+    def __init__(self, data, videos, *, val, test, seed=0):
+        super().__init__()
+        self.data, self.videos, self.seed = data, videos, seed
+        self.views = {"train": None, "val": val, "test": test}
+        self.datasets = {}
+
+    def dataset(self, part):
+        if part not in self.datasets:
+            self.datasets[part] = self.make_dataset(part)
+        return self.datasets[part]
+
+    def make_dataset(self, part):
+        data, infos = self.data, self.videos.infos
+        listed = self.videos.readable(part)
+        cache = None
+        if data.cache == "ram" and listed:
+            cache = FrameCache([infos[v.path] for v in listed], shared=data.workers > 0)
+        common = dict(reader=data.reader, seed=self.seed, cache=cache)
+        return VideoDataset(Path(data.root), listed, infos, data.clip, data.transform, views=self.views[part], **common)
+
+    def ranks(self):
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self):
+        """Called after a resumed run's position is restored, so the sampler starts with the epoch that comes next."""
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        dataset = self.dataset("train")
+        sampler = TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch)
+        if len(sampler) == 0:
+            wanted = self.data.batch_size * self.ranks()[1]
+            raise UserError(f"{len(dataset)} training videos do not fill one batch of {wanted}: lower data.batch_size")
+        return self.loader(dataset, sampler, persistent_workers=self.data.workers > 0)
+
+    def val_dataloader(self):
+        return self.eval_loader("val") if self.videos.index.val else []
+
+    def test_dataloader(self):
+        return self.eval_loader("test")
+
+    def eval_loader(self, part):
+        dataset, views = self.dataset(part), self.views[part]
+        batch_size = max(1, self.data.batch_size // (views.clips * views.crops))
+        return self.loader(dataset, EvalSampler(len(dataset), batch_size, *self.ranks()))
+
+    def loader(self, dataset, sampler, persistent_workers=False):
+        workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
+        # Helper processes fork from a clean server that has the imports done: a fork of this process would copy the
+        # locks of its decoder threads.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", "videores.data.dataset"])
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            persistent_workers=persistent_workers and workers > 0,
+            multiprocessing_context=context if workers else None,
+            timeout=WORKER_TIMEOUT if workers else 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        t = self.data.transform
+        return {**batch, "clips": transforms.normalise(batch["clips"], t.mean, t.std)}

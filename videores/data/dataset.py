@@ -1,0 +1,137 @@
+"""One item is one video with its K views; samplers without padding; randomness is a function, not a state."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from videores.data import sampling, transforms
+from videores.data.decode import read_frames
+from videores.errors import UserError
+
+
+class VideoDataset(Dataset):
+    """Items are {"clips": uint8 clips_KTHWC, "label", "video"}, asked for by (epoch, number in the list).
+
+    `views` None: one random clip, from hash(seed, epoch, video); else the test protocol's clips x crops, clip by clip.
+    Nothing depends on the worker that makes the item.
+    """
+
+    def __init__(self, root, videos, infos, clip, transform, *, views=None, reader="auto", seed=0, cache=None):
+        self.root, self.videos, self.infos = root, videos, infos
+        self.clip, self.transform, self.views = clip, transform, views
+        self.reader, self.seed, self.cache = reader, seed, cache
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, key):
+        epoch, number = key
+        make = self.random_views if self.views is None else self.fixed_views
+        return {"clips": make(epoch, number), "label": self.videos[number].label, "video": number}
+
+    def random_views(self, epoch, number):
+        rng = np.random.default_rng([self.seed, epoch, number])
+        t = self.transform
+        frames_KTHWC = self.frames(number, lambda n, span: sampling.random_starts(n, span, 1, rng))
+        low, high = t.jitter or (t.short_side, t.short_side)
+        short_side = rng.integers(low, high, endpoint=True)
+        box = transforms.random_box(*frames_KTHWC.shape[2:4], short_side, t.crop, rng)
+        return transforms.cut(frames_KTHWC[0], box, t.crop, flip=rng.random() < t.flip)[None]
+
+    def fixed_views(self, _, number):
+        t, views = self.transform, self.views
+        frames_KTHWC = self.frames(number, lambda n, span: sampling.uniform_starts(n, span, views.clips))
+        boxes = transforms.view_boxes(*frames_KTHWC.shape[2:4], t.short_side, t.crop, views.crops)
+        return torch.stack([transforms.cut(clip, box, t.crop) for clip in frames_KTHWC for box in boxes])
+
+    def frames(self, number, starts):
+        """The frames of the clips that begin at `starts(num_frames, span)`, all from one decode."""
+        video, clip = self.videos[number], self.clip
+        info = self.infos[video.path]
+        step = sampling.step_of(info.fps, clip.stride, clip.fps)
+        first = starts(info.num_frames, sampling.span_of(clip.frames, step))
+        index_KT = sampling.clip_indices(first, clip.frames, step, info.num_frames, clip.short)
+        if self.cache is not None:
+            return self.cache.read(number, self.read_all)[index_KT]
+        frames = read_frames(self.root / video.path, index_KT.ravel(), reader=self.reader, info=info)
+        return frames.reshape(*index_KT.shape, *frames.shape[1:])
+
+    def read_all(self, number):
+        path = self.videos[number].path
+        info = self.infos[path]
+        return read_frames(self.root / path, np.arange(info.num_frames), reader=self.reader, info=info)
+
+
+class FrameCache:
+    """All frames of all videos in one block of memory, which worker processes share; each is decoded on first use."""
+
+    def __init__(self, infos, shared):
+        self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
+        self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
+        refuse_too_large(int(self.ends[-1]), shared)
+        self.frames = torch.empty(int(self.ends[-1]), dtype=torch.uint8)
+        self.filled = torch.zeros(len(self.shapes), dtype=torch.bool)
+        if shared:
+            self.frames.share_memory_(), self.filled.share_memory_()
+
+    def read(self, number, decode):
+        shape, end = self.shapes[number], int(self.ends[number])
+        frames_THWC = self.frames[end - int(np.prod(shape)) : end].view(shape).numpy()
+        if not self.filled[number]:  # two workers may both decode it: they write the same bytes
+            frames_THWC[:] = decode(number)
+            self.filled[number] = True
+        return frames_THWC
+
+
+def refuse_too_large(size, shared):
+    memory = Path("/dev/shm")
+    if shared and memory.is_dir():
+        free, where = (
+            shutil.disk_usage(memory).free,
+            "/dev/shm, through which worker processes share it (data.workers=0 does not)",
+        )
+    else:
+        free, where = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory"
+    if size > 0.9 * free:
+        raise UserError(
+            f"data.cache=ram needs {size / 1e9:.1f} GB, {free / 1e9:.1f} are free in {where}; use data.cache=none"
+        )
+
+
+class TrainSampler(Sampler):
+    """Batches of (epoch, number): a permutation of hash(seed, epoch), dealt to the ranks, without its incomplete rest.
+
+    Each pass is the next epoch; `epoch` sets the first one (a resumed run's).
+    """
+
+    def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0):
+        self.length, self.batch_size, self.rank, self.world_size = length, batch_size, rank, world_size
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self):
+        return self.length // (self.batch_size * self.world_size)
+
+    def __iter__(self):
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        order = order[: len(self) * self.batch_size * self.world_size]
+        batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
+        return iter([[(epoch, int(number)) for number in batch] for batch in batches])
+
+
+class EvalSampler(Sampler):
+    """Batches of (0, number): every world_size-th video from `rank` on, each once; the last batch may be short."""
+
+    def __init__(self, length, batch_size, rank=0, world_size=1):
+        self.numbers, self.batch_size = range(rank, length, world_size), batch_size
+
+    def __len__(self):
+        return -(-len(self.numbers) // self.batch_size)
+
+    def __iter__(self):
+        starts = range(0, len(self.numbers), self.batch_size)
+        return iter([[(0, number) for number in self.numbers[s : s + self.batch_size]] for s in starts])

@@ -1,0 +1,48 @@
+"""Frames of a video by number, exactly."""
+
+import numpy as np
+
+from videores.data import readers
+from videores.data.probe import probe
+from videores.errors import UnreadableVideo, UserError
+
+
+def read_frames(path, indices, *, reader="auto", short_side=None, info=None):
+    """uint8 frames_THWC (RGB) of a video by number, in any order and with repeats, each decoded once.
+
+    `reader`: auto, decord or pyav. auto takes the fastest that is exact for this file, from `info` (a VideoInfo) or by
+    probing the file; a named reader is taken at its word. `short_side` scales so that the shorter side has that many
+    pixels (area averaging, after decoding, the same for every reader).
+    Raises UserError for a frame that is not there, UnreadableVideo(path, reason) where decoding fails.
+    """
+    wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+    if info is None and reader == "auto":
+        info = probe(path)
+    refuse_bad_request(path, wanted, reader, info)
+    name = info.reader if reader == "auto" else reader
+    try:
+        frames = readers.READERS[name](path, wanted, info.keyframes if info else ())
+    except readers.FAILURES as error:
+        what = readers.describe(error, 0) or type(error).__name__
+        raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None
+    if short_side is not None:
+        frames = scale(frames, short_side)
+    return frames[places]
+
+
+def refuse_bad_request(path, wanted, reader, info):
+    if reader != "auto" and reader not in readers.READERS:
+        raise UserError(f"no reader {reader!r}: use auto, {', '.join(readers.READERS)}")
+    if wanted.size == 0:
+        raise UserError(f"{path}: no frames asked for")
+    last = info.num_frames - 1 if info else np.inf
+    if wanted[0] < 0 or wanted[-1] > last:
+        raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, it has 0..{last}")
+
+
+def scale(frames, short_side):
+    height, width = frames.shape[1:3]
+    ratio = short_side / min(height, width)
+    size = (max(round(width * ratio), short_side), max(round(height * ratio), short_side))
+    converter = readers.Converter()
+    return np.stack([converter.resize(frame, *size) for frame in frames])

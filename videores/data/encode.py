@@ -1,0 +1,73 @@
+"""Frames to a video file. A file appears under its name only when it is whole."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from videores.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends well, and is removed when it fails."""
+    path = Path(path)
+    # the suffix stays last because FFmpeg takes the container from it
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_video(
+    path: Path | str,
+    frames_THWC: np.ndarray | Iterable[np.ndarray],
+    fps: float | Fraction,
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+) -> None:
+    """Encode uint8 RGB frames (an array, or an iterator where the video is too long for memory) into `path`.
+
+    The container follows from the name; `options` are the encoder's, e.g. {"qp": "0", "g": "1", "bf": "0"}.
+    """
+    with replacing(path) as temporary:
+        try:
+            with av.open(str(temporary), "w") as container:
+                encode(container, checked(frames_THWC, path), fps, codec, pix_fmt, options or {})
+        except UserError:
+            raise
+        except (av.FFmpegError, ValueError) as error:  # PyAV's word for an unknown codec, format or container
+            raise UserError(f"{path}: cannot be written as {codec} {pix_fmt} {options or ''}: {error}") from error
+
+
+def encode(container, frames, fps, codec, pix_fmt, options):
+    stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(30000), options=options)
+    stream.pix_fmt = pix_fmt
+    stream.codec_context.thread_count = 1  # rate control and slices depend on the number of threads
+    for i, image_HWC in enumerate(frames):
+        if i == 0:
+            stream.height, stream.width = image_HWC.shape[:2]
+        frame = av.VideoFrame.from_ndarray(image_HWC, format="rgb24")
+        frame.pts, frame.time_base = i, 1 / stream.codec_context.framerate
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def checked(frames, path):
+    """The frames as they come, each uint8 H,W,3 and all of one size."""
+    shape = None
+    for image in frames:
+        shape = shape or np.shape(image)
+        if np.shape(image) != shape or len(shape) != 3 or shape[2] != 3 or image.dtype != np.uint8:
+            raise UserError(f"{path}: frames must be uint8 H,W,3 of one size, got {image.dtype} {np.shape(image)}")
+        yield np.ascontiguousarray(image)
+    if shape is None:
+        raise UserError(f"{path}: a video needs at least one frame")

@@ -1,0 +1,128 @@
+"""The decoders, behind one signature; the only module that reads video with PyAV or decord.
+
+The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
+best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
+numbers without repeats and returns uint8 frames_THWC; whether it returns the truth for a file is found out by
+`videores.data.probe`. Decoders are opened for each read, with one thread, and never cross a fork.
+"""
+
+import zlib
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+import av
+import decord
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from videores.errors import UnreadableVideo
+
+# A seek costs about as much as decoding this many small frames.
+WORTH_A_SEEK = 8
+
+
+@dataclass
+class Scan:
+    """What one sequential decode found: a checksum of each frame, and the (index, time stamp) of each keyframe."""
+
+    fps: float
+    rotation: int
+    has_audio: bool
+    promised: int  # frames that the file's header announces, 0 where it does not say
+    size: tuple[int, int] = (0, 0)  # width, height after rotation
+    checksums: list[int] = field(default_factory=list)
+    keyframes: list[tuple[int, int]] = field(default_factory=list)
+
+
+def scan(path):
+    """Decodes a whole file. Raises UnreadableVideo where it does not decode to its end."""
+    times = []
+    try:
+        with av.open(str(path)) as container:
+            stream = best_stream(container, path)
+            rate = stream.average_rate or stream.guessed_rate or 0
+            found = Scan(float(rate), 0, bool(container.streams.audio), stream.frames)
+            convert = Converter()
+            for frame in container.decode(stream):
+                image = convert(frame)
+                if frame.key_frame and frame.pts is not None:
+                    found.keyframes.append((len(times), frame.pts))
+                found.checksums.append(zlib.crc32(image))
+                times.append(frame.pts)
+                found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
+    except av.FFmpegError as error:
+        raise UnreadableVideo(path, describe(error, len(times))) from None
+    if None in times or sorted(set(times)) != times:
+        found.keyframes = []  # without rising time stamps there is nothing to seek by
+    return found
+
+
+def describe(error, decoded):
+    what = getattr(error, "strerror", None) or str(error)
+    return what if decoded == 0 else f"{what} after {decoded} good frames"
+
+
+def best_stream(container, path):
+    stream = container.streams.best("video")
+    if stream is None:
+        raise UnreadableVideo(path, "it has no video stream")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+class Converter:
+    """Decoded frames to RGB, with one reused converter: building one for each frame costs more than the conversion."""
+
+    def __init__(self):
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, frame):
+        # POINT repeats each chroma sample, as FFmpeg's 8-bit path does anyway; its 10-bit path would interpolate.
+        rgb = self.reformatter.reformat(frame, format="rgb24", interpolation="POINT", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
+
+    def resize(self, image, width, height):
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        return self.reformatter.reformat(frame, width, height, interpolation="AREA", threads=1).to_ndarray()
+
+
+def read_pyav(path, indices, keyframes=()):
+    """Seeks to the last of the given keyframes before a frame; decodes from the start where there are none."""
+    convert = Converter()
+    with av.open(str(path)) as container:
+        stream = best_stream(container, path)
+        return np.stack([convert(frame) for frame in pick(container, stream, indices, keyframes)])
+
+
+def pick(container, stream, indices, keyframes):
+    starts = [index for index, _ in keyframes]
+    frames, position = container.decode(stream), 0
+    for index in indices:
+        key = bisect_right(starts, index) - 1
+        if key >= 0 and starts[key] - position >= WORTH_A_SEEK:
+            position, time = keyframes[key]
+            frames = seek(container, stream, time)
+        for _ in range(position, index):
+            next(frames)
+        yield next(frames)
+        position = index + 1
+
+
+def seek(container, stream, time):
+    """Frames from the keyframe with this time stamp on; a decoder may put out earlier ones first."""
+    container.seek(time, stream=stream)
+    for frame in container.decode(stream):
+        if frame.pts == time:
+            yield frame
+            break
+    yield from container.decode(stream)
+
+
+def read_decord(path, indices, keyframes=()):
+    frames = decord.VideoReader(str(path), num_threads=1).get_batch([int(i) for i in indices])
+    # decord's output type is process-wide state that other packages set (importing pytorchvideo.data does).
+    return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
+
+
+READERS = {"decord": read_decord, "pyav": read_pyav}
+FAILURES = (av.FFmpegError, decord.DECORDError, StopIteration, RuntimeError, ValueError, IndexError)

@@ -1,0 +1,16 @@
+"""What can be wrong with a user's input. The tools print the message alone, without a traceback, and exit with 2."""
+
+
+class UserError(ValueError):
+    """A wrong input; the message names the file, key or value and says what to do."""
+
+
+class UnreadableVideo(UserError):
+    """A file that does not decode; `reason` says how it failed."""
+
+    def __init__(self, path, reason):
+        super().__init__(str(path), str(reason))
+        self.path, self.reason = str(path), str(reason)
+
+    def __str__(self):
+        return f"{self.path}: {self.reason}"

@@ -1,0 +1,56 @@
+"""The optimizer as pure functions: parameter groups, the learning rate at a step, its scaling with the batch."""
+
+import math
+
+import torch
+from torch import nn
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def parameter_groups(model, weight_decay):
+    """Two groups: weights with decay; biases and parameters of normalisation layers, told by type, without."""
+    plain = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    plain |= {id(p) for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+    groups = [[p for p in model.parameters() if p.requires_grad and (id(p) in plain) is skip] for skip in (False, True)]
+    return [{"params": groups[0], "weight_decay": weight_decay}, {"params": groups[1], "weight_decay": 0.0}]
+
+
+def make_optimizer(model, train, lr):
+    """SGD with Nesterov-free momentum and coupled decay, or AdamW with decoupled decay (arXiv:1711.05101)."""
+    groups = parameter_groups(model, train.weight_decay)
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr, momentum=train.momentum)
+    return torch.optim.AdamW(groups, lr)
+
+
+def scaled_lr(train, global_batch):
+    """The rate for a batch of this many videos over all processes: linear in it where `base_batch` is given.
+
+    Source: Goyal et al. 2017, arXiv:1706.02677, section 2.1.
+    """
+    return train.lr * global_batch / train.base_batch if train.base_batch else train.lr
+
+
+def lr_factor(step, steps_per_epoch, train):
+    """What the learning rate is multiplied by at a step (0-based): warm-up from near 0, then the schedule."""
+    total, warmup = train.epochs * steps_per_epoch, train.warmup * steps_per_epoch
+    if train.schedule == "onecycle":
+        return onecycle(step, total, warmup)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if train.schedule == "cosine":
+        return half_cosine((step - warmup) / max(total - warmup, 1))
+    return train.gamma ** sum(step >= m * steps_per_epoch for m in train.milestones)
+
+
+def half_cosine(progress):
+    """From 1 to 0 (Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, one cycle)."""
+    return (1 + math.cos(math.pi * min(progress, 1))) / 2
+
+
+def onecycle(step, total, rise, start=1 / 25, end=1e-5):
+    """Up from `start` to 1 in `rise` steps, down to `end`, along cosines (Smith and Topin 2018, arXiv:1708.07120)."""
+    if step < rise:
+        return 1 - (1 - start) * half_cosine(step / rise)
+    return end + (1 - end) * half_cosine((step - rise) / max(total - 1 - rise, 1))
