@@ -9,6 +9,7 @@ The same command runs on one CPU, several processes or GPUs (trainer.devices=N),
 import argparse
 
 from videores import cli, config
+from videores.data import index
 
 
 def main():
@@ -17,6 +18,7 @@ def main():
     cli.add_overrides(parser)
     args = parser.parse_args()
     cfg = config.load(args.cfg, args.overrides)
+    index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 
     return experiment.train(cfg, args.cfg)

@@ -89,7 +89,7 @@ class DataConfig(Section):
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
     on_unreadable: Literal["stop", "skip"] = "stop"
-    reader: Literal["auto", "decord", "pyav"] = "auto"
+    reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"
     cache: Literal["none", "ram"] = "none"
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()

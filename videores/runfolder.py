@@ -42,16 +42,26 @@ def path_of(cfg, config_name):
     return Path(cfg.run.dir or Path("runs", "-".join(filter(None, (Path(config_name).stem, cfg.run.name)))))
 
 
-def create(cfg, folder):
-    """Makes the folder and writes config.yaml. Returns the checkpoint to continue from, if any. Raises UserError."""
-    if not is_main():
-        return last_checkpoint(folder) if cfg.run.resume == "auto" else None
-    if cfg.run.overwrite and cfg.run.resume == "none":
-        remove(folder)
-    if folder.exists() and any(folder.iterdir()) and cfg.run.resume == "none":
-        raise UserError(f"{folder} holds a run: give another run.name, run.resume=auto, or run.overwrite=true")
-    if (folder / "config.yaml").exists():
+def refuse_taken(cfg, folder):
+    """Raises UserError where this run may not write into the folder."""
+    if not is_main() or not folder.exists() or not any(folder.iterdir()):
+        return
+    is_run = (folder / "config.yaml").exists()
+    if cfg.run.resume == "auto" and is_run:
         refuse_other_config(folder, cfg)
+    elif not is_run:
+        raise UserError(f"{folder} is not a run folder (it has no config.yaml) and not empty: give another run.dir")
+    elif not cfg.run.overwrite:
+        raise UserError(f"{folder} holds a run: give another run.name, run.resume=auto, or run.overwrite=true")
+
+
+def create(cfg, folder):
+    """Makes the folder and writes config.yaml. Returns the checkpoint to continue from, if any."""
+    resume = cfg.run.resume == "auto"
+    if not is_main():
+        return last_checkpoint(folder) if resume else None
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config.to_yaml(cfg))
     return last_checkpoint(folder)
@@ -60,12 +70,6 @@ def create(cfg, folder):
 def last_checkpoint(folder):
     path = folder / "checkpoints" / "last.ckpt"
     return path if path.exists() else None
-
-
-def remove(folder):
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").exists():
-        raise UserError(f"run.overwrite=true would delete {folder}, which is not a run folder (no config.yaml)")
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def refuse_other_config(folder, cfg):
@@ -116,11 +120,14 @@ def environment():
 
 
 def git_state():
+    """None where videores was installed without its repository."""
+    if not (Path(__file__).parent.parent / ".git").exists():
+        return None
     run = lambda *args: subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True)
-    commit = run("rev-parse", "HEAD")
-    if commit.returncode:
-        return None  # installed without its repository
-    return {"commit": commit.stdout.strip(), "dirty": bool(run("status", "--porcelain", "--untracked-files=no").stdout)}
+    return {
+        "commit": run("rev-parse", "HEAD").stdout.strip(),
+        "dirty": bool(run("status", "--porcelain", "--untracked-files=no").stdout),
+    }
 
 
 def versions():

@@ -57,11 +57,11 @@ def report(unreadable, policy):
     if fatal and policy == "stop":
         raise UserError(
             f"{len(fatal)} videos do not decode; repair or remove them, or set data.on_unreadable=skip:\n  "
-            + index.head(fatal, 100)
+            + "\n  ".join(fatal)
         )
     bad = fatal + [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
     if bad:
-        print(f"warning: {len(bad)} videos do not decode:\n  {index.head(bad, 100)}", file=sys.stderr)
+        print("\n  ".join([f"warning: {len(bad)} videos do not decode:", *bad]), file=sys.stderr)
 
 
 def refuse_inexact(infos, reader):

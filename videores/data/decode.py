@@ -10,9 +10,9 @@ from videores.errors import UnreadableVideo, UserError
 def read_frames(path, indices, *, reader="auto", short_side=None, info=None):
     """uint8 frames_THWC (RGB) of a video by number, in any order and with repeats, each decoded once.
 
-    `reader`: auto, decord or pyav. auto takes the fastest that is exact for this file, from `info` (a VideoInfo) or by
-    probing the file; a named reader is taken at its word. `short_side` scales so that the shorter side has that many
-    pixels (area averaging, after decoding, the same for every reader).
+    `reader`: auto, decord, pyav or torchcodec. auto takes the fastest that is exact for this file, from `info` (a
+    VideoInfo) or by probing the file; a named reader is taken at its word. `short_side` scales so that the shorter side
+    has that many pixels (area averaging, after decoding, the same for every reader).
     Raises UserError for a frame that is not there, UnreadableVideo(path, reason) where decoding fails.
     """
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
@@ -31,8 +31,9 @@ def read_frames(path, indices, *, reader="auto", short_side=None, info=None):
 
 
 def refuse_bad_request(path, wanted, reader, info):
-    if reader != "auto" and reader not in readers.READERS:
-        raise UserError(f"no reader {reader!r}: use auto, {', '.join(readers.READERS)}")
+    if reader not in ("auto", *readers.INSTALLED):
+        extra = "; torchcodec is an extra: pip install 'videores[torchcodec]'" if reader == "torchcodec" else ""
+        raise UserError(f"no reader {reader!r} here: use auto, {', '.join(readers.INSTALLED)}{extra}")
     if wanted.size == 0:
         raise UserError(f"{path}: no frames asked for")
     last = info.num_frames - 1 if info else np.inf

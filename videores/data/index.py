@@ -43,12 +43,17 @@ def read(data):
     root, splits = Path(data.root), Path(data.splits or data.root)
     if data.format == "motion8":
         motion.prepare(root)
-    for key, folder in (("data.root", root), ("data.splits", splits)):
-        if not folder.is_dir():
-            raise UserError(f"{key}: there is no folder {folder}" + (f"\n{data.source.strip()}" if data.source else ""))
+    refuse_absent(data)
     index = FORMATS[data.format](root, splits, data.split)
     check(index, root, missing_allowed=data.on_unreadable == "skip")
     return index if index.val or data.val == "none" else carve(index, data.val)
+
+
+def refuse_absent(data):
+    """Raises UserError with the data set's source where its folders are not there."""
+    for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
+        if data.format != "motion8" and not Path(folder).is_dir():
+            raise UserError(f"{key}: there is no folder {folder}" + (f"\n{data.source.strip()}" if data.source else ""))
 
 
 def ucf101(root, splits, split):

@@ -20,6 +20,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from videores.data import readers
+from videores.data.encode import replacing
 from videores.errors import UnreadableVideo
 
 MANIFEST_VERSION = 1
@@ -46,7 +47,10 @@ def probe(path):
     found = readers.scan(path)
     refuse_truncated(path, found)
     keyframes = tuple(thin(found.keyframes))
-    seconds = {name: trial(name, path, found, keyframes) for name in readers.READERS}
+    # Without rising time stamps (UCF101's AVI files) the other readers, which seek by them, return wrong frames; decord
+    # on some files only now and then, near the end, so that a trial may miss it.
+    names = readers.INSTALLED if found.keyframes else ("pyav",)
+    seconds = {name: trial(name, path, found, keyframes) for name in names}
     if seconds["pyav"] is None and keyframes:
         keyframes = ()  # seeking is not exact here: PyAV decodes from the start
         seconds["pyav"] = trial("pyav", path, found, keyframes)
@@ -107,11 +111,11 @@ def trial(name, path, found, keyframes):
 
 
 def trial_reads(num_frames, keyframes):
-    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
+    """Frames around up to 16 keyframes in one read; the last frame alone, twice; then clips as training reads."""
     some = np.array(keyframes or [0])[np.linspace(0, len(keyframes or [0]) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
     yield np.unique(around[(around >= 0) & (around < num_frames)])
-    for start in (num_frames - 1, max(num_frames - 31, num_frames * 3 // 4), num_frames // 2):
+    for start in (num_frames - 1, num_frames - 1, max(num_frames - 31, num_frames * 3 // 4), num_frames // 2):
         yield np.arange(start, min(start + 31, num_frames), 2)
 
 
@@ -178,9 +182,8 @@ def load_manifest(path):
 
 
 def save_manifest(path, videos):
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"version": MANIFEST_VERSION, "videos": videos}))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"version": MANIFEST_VERSION, "videos": videos}))
 
 
 def stamp(path):

@@ -1,4 +1,4 @@
-"""The decoders, behind one signature; the only module that reads video with PyAV or decord.
+"""The decoders, behind one signature; the only module that reads video with PyAV, decord or TorchCodec.
 
 The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
 best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
@@ -9,6 +9,7 @@ numbers without repeats and returns uint8 frames_THWC; whether it returns the tr
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import av
 import decord
@@ -124,5 +125,13 @@ def read_decord(path, indices, keyframes=()):
     return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
 
 
-READERS = {"decord": read_decord, "pyav": read_pyav}
+def read_torchcodec(path, indices, keyframes=()):
+    from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
+
+    decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+    return decoder.get_frames_at([int(i) for i in indices]).data.numpy()
+
+
+READERS = {"decord": read_decord, "pyav": read_pyav, "torchcodec": read_torchcodec}
+INSTALLED = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
 FAILURES = (av.FFmpegError, decord.DECORDError, StopIteration, RuntimeError, ValueError, IndexError)

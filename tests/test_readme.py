@@ -1,0 +1,41 @@
+"""Every command in the README and the docs names a tool, a configuration and keys that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from videores import config
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
+COMMAND = re.compile(r"(?:python|\.venv/bin/python|torchrun [^`\n]*?) (tools/\w+\.py[^`\n&]*)")
+
+
+def commands():
+    for page in [*PAGES, *sorted(ROOT.glob("configs/*.yaml"))]:
+        for match in COMMAND.finditer(page.read_text()):
+            yield pytest.param(shlex.split(match[1], comments=True), id=f"{page.relative_to(ROOT)}: {match[1]}")
+
+
+@pytest.mark.parametrize("words", commands())
+def test_command_names_things_that_exist(words):
+    assert (ROOT / words[0]).is_file()
+    if "--cfg" in words and words[words.index("--cfg") + 1].endswith(".yaml"):
+        overrides = [word for word in words[3:] if re.match(r"[\w.]+=", word) and "..." not in word]
+        config.load(words[words.index("--cfg") + 1], overrides)
+
+
+def test_pages_link_to_files_that_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_two_set_up_commands_are_single_lines_that_ci_finds():
+    text = (ROOT / "README.md").read_text()
+    for marker in ("train", "tests"):
+        block = re.search(rf"^<!-- {marker} -->\n```\w*\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)[1]
+        assert "\n" not in block
+        assert block.startswith("python3 -m venv .venv && ")

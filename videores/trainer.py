@@ -1,0 +1,84 @@
+"""Lightning's trainer for a configuration: devices, precision, callbacks."""
+
+import os
+from datetime import timedelta
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
+
+from videores import precision
+from videores.callbacks.history import History
+from videores.callbacks.nan_guard import NanGuard
+from videores.errors import UserError
+
+DDP_TIMEOUT = timedelta(minutes=10)
+
+
+def hardware(trainer):
+    """Devices, nodes and strategy; under torchrun what torchrun says."""
+    devices, nodes = trainer.devices, trainer.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        if devices not in (1, "auto", local):
+            raise UserError(
+                f"trainer.devices={devices}, but torchrun started {local} processes: leave trainer.devices out"
+            )
+        devices, nodes = local, world // local
+    accelerator = trainer.accelerator
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu, but torch finds no CUDA device: use trainer.accelerator=cpu")
+    if accelerator == "gpu" and devices == "auto":
+        devices = torch.cuda.device_count()
+    if accelerator == "gpu" and devices > torch.cuda.device_count():
+        raise UserError(f"trainer.devices={devices}, but torch finds {torch.cuda.device_count()} CUDA devices")
+    devices = 1 if devices == "auto" else devices
+    several = devices * nodes > 1
+    if accelerator == "cpu" and several:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+    return dict(
+        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=ddp(accelerator) if several else "auto"
+    )
+
+
+def ddp(accelerator):
+    backend = "nccl" if accelerator == "gpu" else "gloo"
+    return DDPStrategy(
+        process_group_backend=backend, timeout=DDP_TIMEOUT, gradient_as_bucket_view=True, static_graph=True
+    )
+
+
+def common_options(cfg, folder):
+    return dict(
+        default_root_dir=folder,
+        logger=False,
+        use_distributed_sampler=False,  # Lightning's pads; ours does not
+        num_sanity_val_steps=0,  # every file was probed; a partial validation would look like a result
+        enable_model_summary=False,
+    )
+
+
+def training_options(cfg, folder, videos):
+    accelerator = "cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu"
+    number_format, _ = precision.choose(accelerator, cfg.trainer.precision, cfg.trainer.channels_last)
+    # Two callbacks: with save_last=True Lightning writes last.ckpt only when the best one changes.
+    saving = dict(
+        dirpath=folder / "checkpoints", enable_version_counter=False, save_top_k=1, auto_insert_metric_name=False
+    )
+    callbacks = [NanGuard(), History(folder / "metrics.jsonl", cfg.trainer.log_every), progress_bar()]
+    callbacks.append(ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **saving))
+    if videos.index.val:
+        callbacks.append(ModelCheckpoint(filename="best", monitor="val/video_top1", mode="max", **saving))
+    return dict(
+        **common_options(cfg, folder),
+        max_epochs=cfg.train.epochs,
+        precision=precision.LIGHTNING[number_format],
+        log_every_n_steps=cfg.trainer.log_every,
+        callbacks=callbacks,
+    )
+
+
+def progress_bar():
+    return TQDMProgressBar(refresh_rate=10)
