@@ -19,7 +19,7 @@ def commands():
             yield pytest.param(shlex.split(match[1], comments=True), id=f"{page.relative_to(ROOT)}: {match[1]}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_command_names_things_that_exist(words):
     assert (ROOT / words[0]).is_file()
     if "--cfg" in words and words[words.index("--cfg") + 1].endswith(".yaml"):

@@ -1,7 +1,5 @@
 """Reading checkpoints: never code, only tensors and primitives; weights fit exactly or the difference is listed."""
 
-import pickle
-
 import torch
 
 from videores.errors import UserError
@@ -12,15 +10,16 @@ def read(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not a checkpoint that loads safely: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a damaged file makes torch.load raise nearly anything
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is not a checkpoint that loads safely: {what}") from None
 
 
 def load_weights(task, path):
     """Copies a checkpoint's weights into a task of the same architecture and classes. Raises UserError otherwise."""
     stored = read(path)
-    if not {"state_dict", "hyper_parameters"} <= set(stored):
-        raise UserError(f"{path} was not written by tools/train.py: it has {', '.join(sorted(map(str, stored)))}")
+    if not isinstance(stored, dict) or not {"state_dict", "hyper_parameters"} <= set(stored):
+        raise UserError(f"{path} was not written by tools/train.py: it has no state_dict and hyper_parameters")
     refuse_other_classes(path, stored["hyper_parameters"]["classes"], task.classes)
     refuse_other_network(path, stored, task)
     task.load_state_dict(stored["state_dict"])

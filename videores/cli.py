@@ -1,17 +1,18 @@
 """What all tools share: exit codes, and one clear message instead of a traceback for what the user can mend.
 
-0 done; 1 done, but some data is bad; 2 wrong input; 75 stopped by a signal after a checkpoint; else a bug.
+0 done; 1 done, but some data is bad; 2 wrong input; 75 stopped by a signal after a checkpoint; 70 a bug.
 This module imports nothing heavy: helper processes import the tool that started them.
 """
 
 import logging
 import os
 import sys
+import traceback
 import warnings
 
 from videores.errors import UserError
 
-WRONG_INPUT = 2
+WRONG_INPUT, BUG = 2, 70
 
 
 def run(main):
@@ -23,6 +24,9 @@ def run(main):
         if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
             print(f"error: {error}", file=sys.stderr)
         code = WRONG_INPUT
+    except Exception:
+        traceback.print_exc()
+        code = BUG
     sys.exit(code)
 
 

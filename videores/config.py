@@ -162,7 +162,7 @@ class Config(Section):
 def load(name, overrides=()):
     """The configuration in a YAML file, a path or a name in configs/, with `key=value` overrides. Raises UserError."""
     path = find(name)
-    values = parse_yaml(path.read_text(), path)
+    values = parse_yaml(path)
     for override in overrides:
         assign(values, override)
     return build(values, path)
@@ -178,13 +178,13 @@ def find(name):
     )
 
 
-def parse_yaml(text, where):
+def parse_yaml(path):
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from None
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{where}: expected sections such as data:, model: and train:, found {type(values).__name__}")
+        raise UserError(f"{path}: expected sections such as data:, model: and train:, found {type(values).__name__}")
     return values
 
 

@@ -28,7 +28,7 @@ def hits(scores_XN, label_X, k=1):
     label_X = np.asarray(label_X)
     right_X1 = np.take_along_axis(scores_XN, label_X[:, None], axis=1)
     others_above = (scores_XN >= right_X1).sum(1) - 1  # the right class equals itself
-    return (others_above < k) & ~np.isnan(right_X1[:, 0])
+    return (others_above < k) & ~np.isnan(scores_XN).any(1)
 
 
 def metrics(logits_VKN, label_V, fusion):

@@ -19,6 +19,7 @@ def train(cfg, config_name):
     runfolder.refuse_taken(cfg, folder)
     trainer_options = trainers.hardware(cfg.trainer)
     videos = datamodule.prepare(cfg.data)
+    datamodule.refuse_too_few(videos, cfg.data.batch_size * trainer_options["devices"] * trainer_options["num_nodes"])
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     start = runfolder.create(cfg, folder)

@@ -10,7 +10,9 @@ import numpy as np
 
 
 def read_history(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows of metrics.jsonl; a killed run may have left half of a last line, which is left out."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def draw_curves(folder):
@@ -50,7 +52,7 @@ def draw_confusion(path, counts_NN, classes, title):
     figure.colorbar(
         axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1), ax=axes, shrink=0.8, label="share of the true class"
     )
-    ticks = range(len(classes))
+    ticks, classes = range(len(classes)), [name.replace("$", r"\$") for name in classes]  # no formulas
     axes.set_xticks(ticks, classes, rotation=90, fontsize=7 if len(classes) > 30 else 9)
     axes.set_yticks(ticks, classes, fontsize=7 if len(classes) > 30 else 9)
     axes.set(title=title, xlabel="predicted", ylabel="true")

@@ -44,6 +44,8 @@ def path_of(cfg, config_name):
 
 def refuse_taken(cfg, folder):
     """Raises UserError where this run may not write into the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give another run.dir")
     if not is_main() or not folder.exists() or not any(folder.iterdir()):
         return
     is_run = (folder / "config.yaml").exists()

@@ -88,6 +88,8 @@ class VideoClassifier(pl.LightningModule):
         self.scores = evaluation.Scores(len(dataset), views.clips * views.crops, len(self.classes))
 
     def score(self, batch):
+        if len(batch["video"]) == 0:
+            return  # fewer videos than processes
         with torch.autocast(self.device.type, enabled=False):
             self.scores.update(batch["video"], self(batch["clips"]))
 

@@ -68,9 +68,10 @@ def training_options(cfg, folder, videos):
         dirpath=folder / "checkpoints", enable_version_counter=False, save_top_k=1, auto_insert_metric_name=False
     )
     callbacks = [NanGuard(), History(folder / "metrics.jsonl", cfg.trainer.log_every), progress_bar()]
-    callbacks.append(ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **saving))
     if videos.index.val:
         callbacks.append(ModelCheckpoint(filename="best", monitor="val/video_top1", mode="max", **saving))
+    # After "best", whose state it stores: a resumed run must know the best score up to its own epoch.
+    callbacks.append(ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **saving))
     return dict(
         **common_options(cfg, folder),
         max_epochs=cfg.train.epochs,

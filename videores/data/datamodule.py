@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from videores.data import index, probe, transforms
-from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset
+from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate
 from videores.errors import UserError
 
 WORKER_TIMEOUT = 300  # seconds without a batch before a hanging decoder becomes an error
@@ -37,13 +37,14 @@ def prepare(data, parts=PARTS):
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
     report(unreadable, data.on_unreadable)
     refuse_inexact(infos, data.reader)
+    refuse_no_rate(infos, data.clip.fps)
     videos = Videos(found, infos, unreadable)
+    for part, what in (("train", "training"), ("test", "test")):
+        if part in parts and not videos.readable(part):
+            raise UserError(f"no {what} video decodes")
     if "train" not in parts:
         return videos
-    kept = replace(found, train=videos.readable("train"), val=videos.readable("val"))
-    if not kept.train:
-        raise UserError("no training video decodes")
-    return replace(videos, index=kept)
+    return replace(videos, index=replace(found, train=videos.readable("train"), val=videos.readable("val")))
 
 
 def report(unreadable, policy):
@@ -73,10 +74,21 @@ def refuse_inexact(infos, reader):
         )
 
 
+def refuse_too_few(videos, batch):
+    """Before a run folder is made, which would refuse the corrected command."""
+    count = len(videos.readable("train"))
+    if count < batch:
+        raise UserError(f"{count} training videos do not fill one batch of {batch}: lower data.batch_size")
+
+
+def refuse_no_rate(infos, target_fps):
+    without = [path for path, info in infos.items() if target_fps and not info.fps]
+    if without:
+        raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {index.head(without)}")
+
+
 class VideoData(pl.LightningDataModule):
     """Loaders over `Videos`. Batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW."""
-
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer videos than ranks is fine in evaluation
 
     def __init__(self, data, videos, *, val, test, seed=0):
         super().__init__()
@@ -131,6 +143,7 @@ class VideoData(pl.LightningDataModule):
         return DataLoader(
             dataset,
             batch_sampler=sampler,
+            collate_fn=collate,
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
             multiprocessing_context=context if workers else None,

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from videores.data import sampling, transforms
 from videores.data.decode import read_frames
 from videores.errors import UserError
+
+ORDER, SAMPLE = 1, 2  # streams of random numbers: of an epoch's order, and of one sample
 
 
 class VideoDataset(Dataset):
@@ -34,7 +36,7 @@ class VideoDataset(Dataset):
         return {"clips": make(epoch, number), "label": self.videos[number].label, "video": number}
 
     def random_views(self, epoch, number):
-        rng = np.random.default_rng([self.seed, epoch, number])
+        rng = np.random.default_rng([SAMPLE, self.seed, epoch, number])
         t = self.transform
         frames_KTHWC = self.frames(number, lambda n, span: sampling.random_starts(n, span, 1, rng))
         low, high = t.jitter or (t.short_side, t.short_side)
@@ -116,22 +118,33 @@ class TrainSampler(Sampler):
         return self.length // (self.batch_size * self.world_size)
 
     def __iter__(self):
+        # A generator, since DataLoader also makes iterators that it does not use: only a pass that begins counts.
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.length)
         order = order[: len(self) * self.batch_size * self.world_size]
         batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
-        return iter([[(epoch, int(number)) for number in batch] for batch in batches])
+        yield from ([(epoch, int(number)) for number in batch] for batch in batches)
 
 
 class EvalSampler(Sampler):
-    """Batches of (0, number): every world_size-th video from `rank` on, each once; the last batch may be short."""
+    """Batches of (0, number): every world_size-th video from `rank` on, each once; the last batch may be short.
+
+    A rank without videos has one empty batch, so that it takes part in what all ranks do together.
+    """
 
     def __init__(self, length, batch_size, rank=0, world_size=1):
         self.numbers, self.batch_size = range(rank, length, world_size), batch_size
 
     def __len__(self):
-        return -(-len(self.numbers) // self.batch_size)
+        return max(1, -(-len(self.numbers) // self.batch_size))
 
     def __iter__(self):
-        starts = range(0, len(self.numbers), self.batch_size)
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
         return iter([[(0, number) for number in self.numbers[s : s + self.batch_size]] for s in starts])
+
+
+def collate(items):
+    if items:
+        return default_collate(items)
+    nothing = torch.empty(0, dtype=torch.long)
+    return {"clips": torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8), "label": nothing, "video": nothing}

@@ -36,9 +36,9 @@ def refuse_bad_request(path, wanted, reader, info):
         raise UserError(f"no reader {reader!r} here: use auto, {', '.join(readers.INSTALLED)}{extra}")
     if wanted.size == 0:
         raise UserError(f"{path}: no frames asked for")
-    last = info.num_frames - 1 if info else np.inf
-    if wanted[0] < 0 or wanted[-1] > last:
-        raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, it has 0..{last}")
+    if wanted[0] < 0 or (info and wanted[-1] >= info.num_frames):
+        has = f"it has 0..{info.num_frames - 1}" if info else "the first is 0"
+        raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, {has}")
 
 
 def scale(frames, short_side):

@@ -97,18 +97,19 @@ def csv_lists(root, splits, split):
 
 
 def csv_rows(path):
-    with need_file(path).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"path", "label"} <= set(reader.fieldnames or ()):
-            raise UserError(
-                f"{path}: the first line must name the columns path,label[,group], found {reader.fieldnames}"
-            )
-        return [(f"{path}:{reader.line_num}", row) for row in reader]
+    reader = csv.DictReader(read_text(path).splitlines())
+    if not {"path", "label"} <= set(reader.fieldnames or ()):
+        raise UserError(f"{path}: the first line must name the columns path,label[,group], found {reader.fieldnames}")
+    rows = [(f"{path}:{reader.line_num}", row) for row in reader]
+    for where, row in rows:
+        if not row["path"] or not row["label"]:
+            raise UserError(f"{where}: a row needs a path and a label, found {row}")
+    if not rows:
+        raise UserError(f"the {path.stem} list {path} has no videos")
+    return rows
 
 
 def csv_video(row, classes, where):
-    if not row["path"] or not row["label"]:
-        raise UserError(f"{where}: a row needs a path and a label, found {row}")
     return Video(row["path"], label_of(row["label"], classes, where), row.get("group") or None)
 
 
@@ -124,8 +125,15 @@ def read_classes(path, numbered=False):
 
 def lines(path):
     """Lines that are not blank, with where they stand."""
-    text = need_file(path).read_text(encoding="utf-8-sig").splitlines()
-    return [(f"{path}:{number}", line.strip()) for number, line in enumerate(text, 1) if line.strip()]
+    numbered = enumerate(read_text(path).splitlines(), 1)
+    return [(f"{path}:{number}", line.strip()) for number, line in numbered if line.strip()]
+
+
+def read_text(path):
+    try:
+        return need_file(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from None
 
 
 def label_of(name, classes, where):

@@ -47,10 +47,7 @@ def probe(path):
     found = readers.scan(path)
     refuse_truncated(path, found)
     keyframes = tuple(thin(found.keyframes))
-    # Without rising time stamps (UCF101's AVI files) the other readers, which seek by them, return wrong frames; decord
-    # on some files only now and then, near the end, so that a trial may miss it.
-    names = readers.INSTALLED if found.keyframes else ("pyav",)
-    seconds = {name: trial(name, path, found, keyframes) for name in names}
+    seconds = {name: trial(name, path, found, keyframes) for name in readers.INSTALLED}
     if seconds["pyav"] is None and keyframes:
         keyframes = ()  # seeking is not exact here: PyAV decodes from the start
         seconds["pyav"] = trial("pyav", path, found, keyframes)
@@ -84,6 +81,9 @@ def refuse_truncated(path, found):
         raise UnreadableVideo(path, "no frame decodes")
     if found.promised - decoded > max(3, 0.02 * found.promised):
         raise UnreadableVideo(path, f"truncated: its header promises {found.promised} frames, {decoded} decode")
+    counted = found.promised or not found.duration or not found.end
+    if not counted and found.duration - found.end > max(0.5, 0.1 * found.duration):
+        raise UnreadableVideo(path, f"truncated: its header promises {found.duration:.2f} s, {found.end:.2f} s decode")
 
 
 def thin(keyframes, gap=readers.WORTH_A_SEEK):
@@ -98,24 +98,26 @@ def thin(keyframes, gap=readers.WORTH_A_SEEK):
 def trial(name, path, found, keyframes):
     """Seconds for the last of the trial reads; None where one of them differs from the sequential decode."""
     seconds = None
-    for indices in trial_reads(len(found.checksums), [index for index, _ in found.keyframes]):
-        start = time.perf_counter()
-        try:
+    try:
+        if not readers.may_seek(name, path, found):
+            return None
+        for indices in trial_reads(len(found.checksums), [index for index, _ in found.keyframes]):
+            start = time.perf_counter()
             frames = readers.READERS[name](path, indices, keyframes)
-        except readers.FAILURES:
-            return None
-        seconds = time.perf_counter() - start
-        if [zlib.crc32(np.ascontiguousarray(f)) for f in frames] != [found.checksums[i] for i in indices]:
-            return None
+            seconds = time.perf_counter() - start
+            if [zlib.crc32(np.ascontiguousarray(f)) for f in frames] != [found.checksums[i] for i in indices]:
+                return None
+    except readers.FAILURES:
+        return None
     return seconds
 
 
 def trial_reads(num_frames, keyframes):
-    """Frames around up to 16 keyframes in one read; the last frame alone, twice; then clips as training reads."""
+    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
     some = np.array(keyframes or [0])[np.linspace(0, len(keyframes or [0]) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
     yield np.unique(around[(around >= 0) & (around < num_frames)])
-    for start in (num_frames - 1, num_frames - 1, max(num_frames - 31, num_frames * 3 // 4), num_frames // 2):
+    for start in (num_frames - 1, max(num_frames - 31, num_frames * 3 // 4), num_frames // 2):
         yield np.arange(start, min(start + 31, num_frames), 2)
 
 
@@ -174,11 +176,12 @@ def manifest_path(root, cache=None):
 
 
 def load_manifest(path):
+    """Nothing where nothing was probed yet, or where another version or program wrote the file: then probe again."""
     try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}  # nothing probed yet, or a file that another version or program wrote: probe again
-    return content["videos"] if content.get("version") == MANIFEST_VERSION else {}
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content["videos"] if isinstance(content, dict) and content.get("version") == MANIFEST_VERSION else {}
 
 
 def save_manifest(path, videos):

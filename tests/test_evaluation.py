@@ -1,0 +1,233 @@
+"""Scores to numbers, against values that were worked out by hand, and the exact collection over processes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from videores import evaluation
+
+NAN = float("nan")
+
+# Two classes, three views. Two weak views say 0, one strong view says 1: by views class 0 wins two of three, by mean
+# probability class 1 wins (0.45 + 0.45 + 0.99) / 3 = 0.63.
+WEAK, STRONG = float(np.log(0.55 / 0.45)), float(np.log(0.99 / 0.01))
+TWO_AGAINST_ONE = np.array([[[WEAK, 0], [WEAK, 0], [0, STRONG]]], dtype=np.float32)
+
+
+def metrics(logits_VKN, label_V, fusion="softmax-mean"):
+    return evaluation.metrics(np.asarray(logits_VKN, dtype=np.float32), np.asarray(label_V), fusion)
+
+
+def one_hot(label_V, classes, views=1):
+    return np.repeat(np.eye(classes, dtype=np.float32)[label_V][:, None], views, axis=1)
+
+
+# Accuracies
+
+
+def test_clip_and_video_accuracy_differ_as_they_should():
+    found = metrics(TWO_AGAINST_ONE, [0])
+    assert found["clip_top1"] == pytest.approx(200 / 3)
+    assert found["video_top1"] == 0
+    found = metrics(TWO_AGAINST_ONE, [1])
+    assert found["clip_top1"] == pytest.approx(100 / 3)
+    assert found["video_top1"] == 100
+
+
+def test_mean_of_probabilities_and_mean_of_logits_may_disagree():
+    logits = np.array([[[0, 1.0], [3.1, 0], [0, 1.0], [0, 1.0]]])  # three views say 1, one is surer that it is 0
+    assert logits.sum(1)[0, 0] > logits.sum(1)[0, 1]
+    assert np.mean([1 / (1 + np.exp(-x)) for x in (1.0, -3.1, 1.0, 1.0)]) > 0.5  # the probability of 1
+    assert metrics(logits, [1], "softmax-mean")["video_top1"] == 100
+    assert metrics(logits, [1], "logit-mean")["video_top1"] == 0
+    assert metrics(logits, [0], "logit-mean")["video_top1"] == 100
+
+
+def test_fused_probabilities_are_the_mean_over_views_by_hand():
+    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "softmax-mean"), [[(0.55 + 0.55 + 0.01) / 3, 0.63]])
+    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "logit-mean"), [[2 * WEAK / 3, STRONG / 3]], rtol=1e-6)
+
+
+def test_huge_logits_do_not_overflow():
+    found = metrics([[[1e4, 0, -1e4]]], [0])
+    assert found["video_top1"] == 100
+
+
+def test_adding_a_constant_to_a_views_logits_changes_no_probability():
+    logits = np.random.default_rng(0).normal(size=(5, 3, 4))
+    shifted = logits + np.random.default_rng(1).normal(size=(5, 3, 1)) * 50
+    np.testing.assert_allclose(evaluation.fuse(logits, "softmax-mean"), evaluation.fuse(shifted, "softmax-mean"))
+
+
+def test_top5_is_null_below_six_classes():
+    for classes in (2, 5):
+        found = metrics(one_hot([0, 1], classes), [0, 1])
+        assert found["clip_top5"] is None
+        assert found["video_top5"] is None
+
+
+def test_top5_of_six_classes_misses_only_the_last_place():
+    logits = np.tile(np.arange(6.0), (6, 1))[:, None]  # class 0 is always last, class 5 first
+    found = metrics(logits, range(6))
+    assert found["video_top5"] == found["clip_top5"] == pytest.approx(500 / 6)
+    assert found["video_top1"] == pytest.approx(100 / 6)
+
+
+def test_a_tie_counts_against_the_right_class():
+    assert metrics(np.zeros((4, 2, 3)), [0, 1, 2, 0])["video_top1"] == 0
+    assert metrics([[[1.0, 1.0, 0.0]]], [0])["clip_top1"] == 0
+    assert metrics([[[1.0, 0.0, 0.0]]], [0])["clip_top1"] == 100  # others may tie
+
+
+def test_a_tie_at_fifth_place_is_not_in_the_top_five():
+    assert metrics([[[5, 4, 3, 2, 1, 1]]], [4])["video_top5"] == 0
+    assert metrics([[[5, 4, 3, 2, 1, 0]]], [4])["video_top5"] == 100
+
+
+def test_a_video_without_scores_counts_as_wrong():
+    logits = one_hot([0, 1, 2, 0], 6, views=2)
+    logits[3] = NAN
+    found = metrics(logits, [0, 1, 2, 0])
+    assert found["video_top1"] == found["clip_top1"] == found["video_top5"] == found["clip_top5"] == 75
+    assert found["mean_class_top1"] == pytest.approx(100 * (0.5 + 1 + 1) / 3)
+
+
+def test_a_view_that_is_not_a_number_makes_clip_and_video_wrong():
+    logits = one_hot([0, 0], 3, views=2)
+    logits[1, 1, 2] = NAN  # of another class than the right one
+    found = metrics(logits, [0, 0])
+    assert found["video_top1"] == 50
+    assert found["clip_top1"] == 75
+
+
+def test_mean_class_accuracy_weighs_classes_not_videos():
+    # class 0: 3 of 4; class 1: 0 of 1; class 2 has no videos
+    logits = one_hot([0, 0, 0, 1, 0], 3)
+    found = metrics(logits, [0, 0, 0, 0, 1])
+    assert found["video_top1"] == pytest.approx(60)
+    assert found["mean_class_top1"] == pytest.approx(37.5)
+
+
+def test_confusion_counts_true_rows_and_predicted_columns():
+    scores = evaluation.fuse(one_hot([0, 1, 1, 2], 3), "softmax-mean")
+    scores = np.concatenate([scores, [[NAN] * 3]])
+    np.testing.assert_array_equal(
+        evaluation.confusion(scores, [0, 0, 1, 2, 2]),
+        [[1, 1, 0], [0, 1, 0], [0, 0, 1]],  # the video without scores is left out
+    )
+
+
+def test_cross_entropy_equals_torchs():
+    logits = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
+    label = np.array([0, 1, 2, 3, 0])
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(logits).flatten(0, 1), torch.tensor(label).repeat_interleave(3)
+    )
+    assert evaluation.cross_entropy(logits, label) == pytest.approx(theirs.item(), rel=1e-6)
+
+
+def test_accuracies_are_plain_numbers_for_json():
+    found = metrics(one_hot([0, 1], 6), [0, 0])
+    assert {type(found[key]) for key in found if key != "ci95_video_top1"} == {float}
+    assert [type(end) for end in found["ci95_video_top1"]] == [float, float]
+
+
+# The interval
+
+
+def test_bootstrap_is_seeded():
+    right = np.arange(50) % 3 == 0
+    assert evaluation.bootstrap_interval(right) == evaluation.bootstrap_interval(right)
+
+
+def test_bootstrap_interval_is_the_binomial_one_for_many_videos():
+    right = np.arange(400) < 240
+    low, high = evaluation.bootstrap_interval(right)
+    half = 1.96 * 100 * np.sqrt(0.6 * 0.4 / 400)
+    assert low == pytest.approx(60 - half, abs=0.8)
+    assert high == pytest.approx(60 + half, abs=0.8)
+
+
+def test_bootstrap_of_all_right_and_of_one_video_has_no_width():
+    assert evaluation.bootstrap_interval(np.ones(30, dtype=bool)) == [100, 100]
+    assert evaluation.bootstrap_interval(np.array([False])) == [0, 0]
+
+
+# Collecting, exactly once
+
+
+def random_logits(videos=7, views=3, classes=4):
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(videos, views, classes)).astype(np.float32))
+
+
+def test_scores_come_back_in_the_order_of_the_list():
+    logits = random_logits()
+    scores = evaluation.Scores(7, 3, 4)
+    for batch in ([6, 0], [3], [1, 5, 2, 4]):
+        scores.update(torch.tensor(batch), logits[batch])
+    np.testing.assert_array_equal(scores.compute(), logits)
+
+
+def test_a_missing_video_is_an_error_that_names_it():
+    scores = evaluation.Scores(3, 1, 2)
+    scores.update([0, 2], torch.zeros(2, 1, 2))
+    with pytest.raises(RuntimeError, match=r"1 videos .* number 1: 0 times"):
+        scores.compute()
+
+
+@pytest.mark.parametrize("batches", [[[0, 1, 2], [1]], [[0, 1, 1, 2]]], ids=["in two batches", "in one batch"])
+def test_a_video_that_is_scored_twice_is_an_error(batches):
+    scores = evaluation.Scores(3, 1, 2)
+    for batch in batches:
+        scores.update(batch, torch.zeros(len(batch), 1, 2))
+    with pytest.raises(RuntimeError, match="number 1: 2 times"):
+        scores.compute()
+
+
+def test_half_precision_logits_are_kept_as_float32():
+    scores = evaluation.Scores(1, 1, 2)
+    scores.update([0], torch.tensor([[[0.1, 0.2]]]).bfloat16())
+    assert scores.compute().dtype == np.float32
+
+
+def test_every_row_is_reported_missing_when_nothing_was_scored():
+    with pytest.raises(RuntimeError, match="3 videos"):
+        evaluation.Scores(3, 1, 2).compute()
+
+
+def collect(rank, world, folder, shares):
+    """One process: scores its share of the videos, and leaves what it got, or the error."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    logits = random_logits()
+    scores = evaluation.Scores(7, 3, 4)
+    if shares[rank]:
+        scores.update(torch.tensor(shares[rank]), logits[shares[rank]])
+    try:
+        np.save(folder / f"{rank}.npy", scores.compute())
+    except RuntimeError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+    dist.destroy_process_group()
+
+
+def run_processes(folder, shares):
+    mp.start_processes(collect, (len(shares), folder, shares), nprocs=len(shares), start_method="fork")
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [[[0, 2, 4, 6], [1, 3, 5]], [[6, 5, 4, 3, 2, 1, 0], []], [[0, 3, 6], [1, 4], [2, 5]]],
+    ids=["two processes", "one of two has no videos", "three processes"],
+)
+def test_several_processes_collect_the_same_bits_as_one(tmp_path, shares):
+    run_processes(tmp_path, shares)
+    for rank in range(len(shares)):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{rank}.npy"), random_logits().numpy())
+
+
+def test_a_video_on_two_processes_is_an_error_on_both(tmp_path):
+    run_processes(tmp_path, [[0, 2, 4, 6], [1, 3, 5, 6]])
+    messages = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
+    assert messages[0] == messages[1]
+    assert "number 6: 2 times" in messages[0]

@@ -1,0 +1,128 @@
+"""The run folder: its name, what it refuses, and the record."""
+
+import json
+
+import pytest
+
+from videores import config, runfolder
+from videores.errors import UserError
+
+
+def make_config(**run):
+    data = {"name": "tiny", "format": "csv", "root": "."}
+    values = {"run": run, "data": data, "model": {"name": "r3d_18"}, "train": {"epochs": 1}}
+    return config.build(values, "test")
+
+
+def enter(cfg, folder):
+    """What a training does with the folder before it trains."""
+    runfolder.refuse_taken(cfg, folder)
+    return runfolder.create(cfg, folder)
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """A run folder with a checkpoint."""
+    folder = tmp_path / "run"
+    enter(make_config(), folder)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    return folder
+
+
+def test_folder_is_named_after_the_configuration_without_a_time():
+    assert runfolder.path_of(make_config(), "configs/r3d_motion.yaml").as_posix() == "runs/r3d_motion"
+    assert runfolder.path_of(make_config(name="a"), "r3d_motion.yaml").as_posix() == "runs/r3d_motion-a"
+    assert runfolder.path_of(make_config(name="a", dir="x/y"), "r3d_motion.yaml").as_posix() == "x/y"
+
+
+def test_a_new_folder_gets_the_resolved_configuration(tmp_path):
+    cfg = make_config(seed=3)
+    assert enter(cfg, tmp_path / "a" / "b") is None
+    assert config.load(tmp_path / "a" / "b" / "config.yaml") == cfg
+    assert (tmp_path / "a" / "b" / "checkpoints").is_dir()
+
+
+def test_an_empty_folder_is_as_good_as_none(tmp_path):
+    (tmp_path / "run").mkdir()
+    assert enter(make_config(), tmp_path / "run") is None
+
+
+def test_an_existing_run_is_refused_and_says_what_to_do(taken):
+    with pytest.raises(UserError, match=r"run\.name.*run\.resume=auto.*run\.overwrite=true"):
+        enter(make_config(), taken)
+    assert (taken / "checkpoints" / "last.ckpt").exists()
+
+
+def test_overwrite_removes_a_run(taken):
+    enter(make_config(overwrite=True), taken)
+    assert not (taken / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("run", [{}, {"overwrite": True}])
+def test_a_folder_that_is_no_run_is_never_removed(tmp_path, run):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="not a run folder"):
+        enter(make_config(**run), tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("run", [{}, {"overwrite": True}, {"resume": "auto"}])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, run):
+    (tmp_path / "run").write_text("precious")
+    with pytest.raises(UserError, match="run"):
+        enter(make_config(**run), tmp_path / "run")
+
+
+def test_resume_continues_from_the_last_checkpoint(taken):
+    assert enter(make_config(resume="auto"), taken) == taken / "checkpoints" / "last.ckpt"
+
+
+def test_resume_wins_over_overwrite(taken):
+    assert enter(make_config(resume="auto", overwrite=True), taken) == taken / "checkpoints" / "last.ckpt"
+
+
+def test_resume_without_a_run_or_a_checkpoint_starts_afresh(tmp_path, taken):
+    assert enter(make_config(resume="auto"), tmp_path / "new") is None
+    (taken / "checkpoints" / "last.ckpt").unlink()
+    assert enter(make_config(resume="auto"), taken) is None
+
+
+def test_resume_refuses_another_configuration_and_says_what_differs(taken):
+    cfg = make_config(resume="auto", seed=5)
+    with pytest.raises(UserError, match=r"run\.seed: 0 there, 5 now"):
+        enter(cfg, taken)
+
+
+def test_resume_may_move_the_data_and_change_the_workers(taken):
+    cfg = make_config(resume="auto")
+    data = cfg.data.model_copy(update={"root": "elsewhere", "splits": "lists", "workers": 7})
+    assert enter(cfg.model_copy(update={"data": data}), taken)
+
+
+def test_record_keeps_the_starts_of_earlier_processes(tmp_path):
+    for step in (0, 4):
+        record = runfolder.Record(tmp_path, make_config(seed=2))
+        record.started(step)
+        record.finished(0)
+    found = json.loads((tmp_path / "env.json").read_text())
+    assert [entry["step"] for entry in found["starts"]] == [0, 4]
+    assert (found["seed"], found["exit_status"]) == (2, 0)
+    assert found["start"] <= found["end"]
+
+
+def test_record_of_a_running_process_has_no_end_yet(tmp_path):
+    first = runfolder.Record(tmp_path, make_config())
+    first.started(0)
+    first.finished(0)
+    runfolder.Record(tmp_path, make_config()).started(4)
+    found = json.loads((tmp_path / "env.json").read_text())
+    assert "end" not in found
+    assert "exit_status" not in found
+
+
+def test_record_names_versions_hardware_and_commit(tmp_path):
+    runfolder.Record(tmp_path, make_config()).started(0)
+    found = json.loads((tmp_path / "env.json").read_text())
+    assert {"torch", "lightning", "av", "videores", "python"} <= set(found["versions"])
+    assert found["hardware"]["cores"] >= 1
+    assert found["git"] is None or len(found["git"]["commit"]) == 40

@@ -1,0 +1,897 @@
+"""The command line as users meet it: exit codes, messages, the files of a run folder, and that a run can be repeated.
+
+`tool` starts a real process. `forked` starts one process that imports torch and Lightning once and forks for every
+command, so that a command costs a second instead of eight; exit codes and streams are those of the forked process.
+"""
+
+import csv
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import numbered_video, write_csv, write_lines, write_ucf101
+
+from videores import checkpoint
+from videores.data import motion
+
+ROOT = Path(__file__).parent.parent
+TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+CLASSES = ("up", "down", "left", "right", "near", "far")
+TINY = {
+    "data": {
+        "name": "tiny",
+        "format": "csv",
+        "root": "data",
+        "val": 0.25,
+        "clip": {"frames": 8},
+        "transform": {"short_side": 32, "crop": 32},
+        "batch_size": 4,
+        "workers": 0,
+    },
+    "model": {"name": "r3d_18", "layers": [1], "width": 8, "stem": "small", "dropout": 0.2},
+    "train": {"epochs": 2, "lr": 0.02, "warmup": 0.5},
+    "test": {"clips": 2},
+    "trainer": {"accelerator": "cpu", "log_every": 1},
+}
+
+FORKER = """
+import json, os, runpy, sys
+import numpy, torch
+import videores.experiment
+tools, cases = json.load(sys.stdin)
+results = []
+for number, (name, *arguments) in enumerate(cases):
+    files = [f"forked-{os.getpid()}-{number}.{stream}" for stream in ("out", "err")]
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            for stream, file in zip((1, 2), files):
+                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+            sys.argv = [f"{tools}/{name}", *arguments]
+            torch.seed(), numpy.random.seed()  # as in a new process: nothing may hang on the state that was forked
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            code = 0
+        except SystemExit as exit:
+            code = exit.code or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    results.append([code, *(open(file, errors="replace").read() for file in files)])
+    [os.remove(file) for file in files]
+json.dump(results, sys.stdout)
+"""
+
+
+def environment():
+    cleared = {key: value for key, value in os.environ.items() if not key.startswith("VIDEORES_TEST")}
+    return cleared | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def tool(name, *arguments, cwd, python=(sys.executable,), timeout=240):
+    """Runs a tool as a user does. Returns a CompletedProcess."""
+    command = [*python, str(ROOT / "tools" / name), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def forked(cases, cwd):
+    """Runs several commands, each (tool, *arguments), one after the other. Returns a CompletedProcess for each."""
+    request = json.dumps([str(ROOT / "tools"), [list(map(str, case)) for case in cases]])
+    process = subprocess.run(
+        [sys.executable, "-c", FORKER], cwd=cwd, env=environment(), input=request, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    results = json.loads(process.stdout)
+    return [subprocess.CompletedProcess(case, *result) for case, result in zip(cases, results, strict=True)]
+
+
+def succeeded(process, code=0):
+    assert process.returncode == code, process.stderr[-3000:]
+    return process
+
+
+def write_config(path, **sections):
+    """TINY with some sections' keys replaced."""
+    values = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in {*TINY, *sections}}
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def write_data(root, test=7, **video):
+    """12 training videos, each its own group, and 7 test videos, of six classes; the last one has a single frame."""
+    rows = {
+        part: [(f"{part}/{i:02}.mp4", CLASSES[i % 6], f"{part}{i:02}") for i in range(count)]
+        for part, count in (("train", 12), ("test", test))
+    }
+    found = write_csv(root, rows, **{"height": 32, "width": 32, **video})
+    numbered_video(root / rows["test"][-1][0], 1, start=60000, height=32, width=32)
+    return found
+
+
+def weights(run, name="last"):
+    return checkpoint.read(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
+
+
+def assert_same_weights(run, other):
+    ours, theirs = weights(run), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def result(run):
+    """metrics.json and predictions.npz of the only protocol that a run was tested under."""
+    (folder,) = (run / "test").iterdir()
+    return read_result(folder)
+
+
+def read_result(folder):
+    with np.load(folder / "predictions.npz") as arrays:
+        return json.loads((folder / "metrics.json").read_text()), dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder with data/ and tiny.yaml, whose paths are relative to it."""
+    folder = tmp_path_factory.mktemp("place")
+    write_data(folder / "data")
+    write_config(folder / "tiny.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def training(place):
+    return succeeded(tool("train.py", "--cfg", "tiny.yaml", cwd=place))
+
+
+@pytest.fixture(scope="module")
+def run(place, training):
+    return place / "runs" / "tiny"
+
+
+# What a run prints and writes
+
+
+def test_training_ends_with_clip_and_video_accuracy(training, run):
+    found, _ = result(run)
+    clip, video = training.stdout.splitlines()[-2:]
+    assert clip.startswith(f"clip    top-1 {found['clip_top1']:.2f}  top-5 {found['clip_top5']:.2f}")
+    assert video.startswith(f"video   top-1 {found['video_top1']:.2f} ")
+    assert f"top-5 {found['video_top5']:.2f}" in video
+
+
+def test_training_says_where_it_writes_and_what_it_read(training):
+    assert "9 train, 3 val, 7 test videos, 6 classes" in training.stdout
+    assert re.search(r"writes runs.tiny", training.stdout)
+    assert re.search(r"wrote +runs.tiny.test.8x1@32", training.stdout)
+
+
+def test_run_folder_has_the_files_of_the_design_and_no_others(run):
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    (test,) = {path.name for path in (run / "test").iterdir()}
+    tested = {f"test/{test}/{name}" for name in ("metrics.json", "predictions.npz", "confusion.png")}
+    trained = {
+        "config.yaml",
+        "env.json",
+        "metrics.jsonl",
+        "curves.png",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    assert names == trained | tested
+
+
+def test_protocol_string_is_the_designs_and_names_the_folder(run):
+    found, _ = result(run)
+    assert found["protocol"] == "8x1@32/32 2x1 softmax-mean tiny-test"
+    (folder,) = (run / "test").iterdir()
+    assert re.fullmatch(r"[A-Za-z0-9.@_-]+", folder.name)
+
+
+def test_metrics_json_has_the_keys_of_the_design(run):
+    found, _ = result(run)
+    accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
+    assert set(found) == {"protocol", "ci95_video_top1", "videos", *accuracies}
+    assert all(0 <= found[key] <= 100 for key in accuracies)
+    low, high = found["ci95_video_top1"]
+    assert low <= found["video_top1"] <= high
+    assert found["videos"] == {"expected": 7, "scored": 7, "unreadable": []}
+
+
+def test_predictions_have_the_arrays_of_the_design(run):
+    _, arrays = result(run)
+    assert set(arrays) == {"video", "label", "group", "classes", "clip", "crop", "logits"}
+    assert arrays["logits"].shape == (7, 2, 6)
+    assert arrays["logits"].dtype == np.float32
+    assert arrays["video"].tolist() == [f"test/{i:02}.mp4" for i in range(7)]
+    assert arrays["group"].tolist() == [f"test{i:02}" for i in range(7)]
+    assert arrays["classes"].tolist() == sorted(CLASSES)
+    assert arrays["classes"][arrays["label"]].tolist() == [CLASSES[i % 6] for i in range(7)]
+    assert (arrays["clip"].tolist(), arrays["crop"].tolist()) == ([0, 1], [0, 0])
+
+
+def test_every_number_is_recomputed_from_the_predictions(run):
+    found, arrays = result(run)
+    assert found == found | recomputed(arrays["logits"].astype(np.float64), arrays["label"])
+
+
+def recomputed(logits_VKN, label_V):
+    """The accuracies, written a second time and differently."""
+    p_VKN = np.stack([[np.exp(view) / np.exp(view).sum() for view in video] for video in logits_VKN])
+    rank = lambda scores, label: sorted(range(6), key=lambda c: -scores[c]).index(label)
+    clip = np.array([[rank(view, label) for view in video] for video, label in zip(logits_VKN, label_V, strict=True)])
+    video = np.array([rank(views.mean(0), label) for views, label in zip(p_VKN, label_V, strict=True)])
+    per_class = [(video[label_V == c] == 0).mean() for c in sorted(set(label_V.tolist()))]
+    near = lambda share: pytest.approx(100 * share)
+    return {
+        "clip_top1": near((clip == 0).mean()),
+        "clip_top5": near((clip < 5).mean()),
+        "video_top1": near((video == 0).mean()),
+        "video_top5": near((video < 5).mean()),
+        "mean_class_top1": near(np.mean(per_class)),
+    }
+
+
+def test_environment_record_has_what_the_design_says(run):
+    found = json.loads((run / "env.json").read_text())
+    assert found["command"].endswith("train.py --cfg tiny.yaml")
+    assert {"commit", "dirty"} == set(found["git"]) if found["git"] else found["git"] is None
+    assert {"torch", "lightning", "numpy", "python", "av", "videores"} <= set(found["versions"])
+    assert {"machine", "cores", "gpus"} <= set(found["hardware"])
+    assert (found["world_size"], found["seed"], found["exit_status"]) == (1, 0, 0)
+    assert found["start"] <= found["end"]
+    assert set(found["manifest"]) == {"train", "val", "test"}
+    assert found["precision"] in ("fp32", "bf16")
+    assert found["channels_last"] in (True, False)
+    assert sum(found["readers"].values()) == 19
+    assert [entry["step"] for entry in found["starts"]] == [0]
+    assert set(found["starts"][0]) == {"step", "time"}
+
+
+def test_metrics_are_one_object_a_line_with_epoch_and_step(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all({"epoch", "step"} < set(row) for row in rows)
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
+    assert [(row["epoch"], row["step"]) for row in rows if "val/video_top1" in row] == [(0, 2), (1, 4)]
+    logged = {key for row in rows for key in row}
+    assert {"train/top1", "lr", "clips_per_s", "val/loss", "val/clip_top1"} <= logged
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_checkpoints_load_without_running_code_and_carry_classes_and_configuration(run, name):
+    stored = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert stored["hyper_parameters"]["classes"] == sorted(CLASSES)
+    assert stored["hyper_parameters"]["config"] == yaml.safe_load((run / "config.yaml").read_text())
+
+
+def test_last_checkpoint_is_of_the_last_step(run):
+    assert checkpoint.read(run / "checkpoints" / "last.ckpt")["global_step"] == 4
+
+
+def test_resolved_configuration_names_every_key(run):
+    found = yaml.safe_load((run / "config.yaml").read_text())
+    assert found["train"]["optimizer"] == "sgd"
+    assert found["run"]["seed"] == 0
+
+
+def test_progress_bar_shows_speed_and_remaining_time(training):
+    assert re.search(r"Epoch 1: 100%.*2/2 \[[0-9:]+<[0-9:]+, +[0-9.]+(it/s|s/it)", training.stdout + training.stderr)
+
+
+def test_no_videos_of_one_group_are_on_both_sides_of_the_validation_split(run):
+    with (run.parent.parent / "data" / "train.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12  # 9 + 3, as the run said
+
+
+# Testing again
+
+
+@pytest.fixture(scope="module")
+def evaluated(place, run, tmp_path_factory):
+    """A copy of the run, tested again by real and forked processes. Returns the copy."""
+    copy = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "test")
+    succeeded(tool("evaluate.py", "--run", copy, cwd=place))
+    more = [
+        ("evaluate.py", "--run", copy, "test.clips=3", "test.crops=3", "test.fusion=logit-mean"),
+        ("evaluate.py", "--run", copy, "test.clips=1", "data.batch_size=1"),
+        ("evaluate.py", "--run", copy, "test.clips=1", "data.batch_size=5", "data.name=again", "data.cache=ram"),
+        ("evaluate.py", "--run", copy, "--checkpoint", copy / "checkpoints/last.ckpt", "data.name=last"),
+    ]
+    for process in forked(more, place):
+        succeeded(process)
+    return copy
+
+
+def test_evaluate_repeats_the_numbers_of_training_exactly(run, evaluated):
+    (folder,) = (run / "test").iterdir()
+    before, arrays_before = read_result(folder)
+    after, arrays_after = read_result(evaluated / "test" / folder.name)
+    assert after == before
+    np.testing.assert_array_equal(arrays_after["logits"], arrays_before["logits"])
+
+
+def test_another_protocol_writes_another_folder(run, evaluated):
+    folders = {path.name for path in (evaluated / "test").iterdir()}
+    assert {path.name for path in (run / "test").iterdir()} < folders
+    found, arrays = read_result(evaluated / "test" / "8x1@32_32_3x3_logit-mean_tiny-test")
+    assert found["protocol"] == "8x1@32/32 3x3 logit-mean tiny-test"
+    assert arrays["logits"].shape == (7, 9, 6)
+    assert arrays["clip"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert arrays["crop"].tolist() == [0, 1, 2] * 3
+
+
+def test_scores_depend_neither_on_the_batch_size_nor_on_the_cache(evaluated):
+    one, five = (
+        {**read_result(evaluated / "test" / f"8x1@32_32_1x1_softmax-mean_{name}-test")[1]} for name in ("tiny", "again")
+    )
+    np.testing.assert_allclose(one["logits"], five["logits"], atol=1e-5)
+
+
+def test_another_checkpoint_can_be_tested(evaluated):
+    assert (evaluated / "test" / "8x1@32_32_2x1_softmax-mean_last-test" / "metrics.json").is_file()
+
+
+def test_testing_again_leaves_the_record_of_training_alone(run, evaluated):
+    for name in ("env.json", "config.yaml", "metrics.jsonl"):
+        assert (evaluated / name).read_bytes() == (run / name).read_bytes()
+
+
+# Help and exit codes
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_says_how_to_call_the_tool(name, tmp_path):
+    process = succeeded(tool(name, "--help", cwd=tmp_path))
+    assert f"python tools/{name}" in process.stdout
+    assert process.stderr == ""
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy(tmp_path):
+    start = time.perf_counter()
+    for name in ("train.py", "evaluate.py"):
+        tool(name, "--help", cwd=tmp_path)
+    assert time.perf_counter() - start < 6
+
+
+def test_a_bug_exits_with_another_code_than_any_that_has_a_meaning(tmp_path):
+    code = "from videores import cli; cli.run(lambda: 1 / 0)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True)
+    assert b"ZeroDivisionError" in process.stderr
+    assert process.returncode not in (0, 1, 2, 75)  # 1 says: done, but some data is bad
+
+
+# Bad input: exit code 2, one clear message, no traceback
+
+
+def case(*arguments, words, tool="train.py"):
+    """A command and the words of its message; every training has its own run folder unless it names one."""
+    if tool == "train.py" and "run.dir=" not in " ".join(map(str, arguments)):
+        arguments = (*arguments, f"run.dir=runs/{next(NUMBERS)}")
+    return (tool, *arguments), words
+
+
+NUMBERS = itertools.count()
+
+
+def bad_cases(folder, run):
+    """name -> (command, words of its message). Every bad thing is made under `folder`."""
+    train = ("--cfg", "bad.yaml")
+    cases = {
+        "misspelt key": case(*train, "train.epoch=3", words=["train.epoch", "did you mean epochs?"]),
+        "wrong type": case(*train, "train.epochs=many", words=["train.epochs", "integer", "'many'"]),
+        "bad override": case(*train, "epochs", words=["'epochs'", "train.epochs=10"]),
+        "missing configuration": case("--cfg", "r3d_moton.yaml", words=["r3d_moton.yaml", "did you mean r3d_motion"]),
+        "missing root": case(*train, "data.root=nowhere", words=["data.root", "nowhere"]),
+        "missing splits": case(*train, "data.splits=nowhere", words=["data.splits", "nowhere"]),
+        "unknown network": case(*train, "model.name=r3d_17", words=["r3d_17", "r3d_18"]),
+        "option of no network": case(*train, "model.stem=large", words=["stem", "nopool"]),
+        "option of another network": case(*train, "model.mid=paper", words=["mid", "r3d_18"]),
+        "batch larger than the data": case(*train, "data.batch_size=64", words=["9 training videos", "batch_size"]),
+        "existing run": case(*train, f"run.dir={run}", words=[str(run), "run.overwrite=true", "run.resume=auto"]),
+        "resuming another configuration": case(
+            *train, f"run.dir={run}", "run.resume=auto", "train.lr=9", words=["train.lr", "0.02", "9"]
+        ),
+        "overwriting what is no run": case(
+            *train, "run.dir=foreign", "run.overwrite=true", words=["foreign", "config.yaml"]
+        ),
+        "run folder is a file": case(*train, "run.dir=file.txt", words=["file.txt"]),
+        "evaluating what is no run": case("--run", "foreign", words=["foreign", "config.yaml"], tool="evaluate.py"),
+    }
+    (folder / "foreign").mkdir()
+    (folder / "foreign" / "thesis.txt").write_text("precious")
+    (folder / "file.txt").write_text("precious")
+    if not torch.cuda.is_available():
+        cases["no GPU"] = case(*train, "trainer.accelerator=gpu", words=["accelerator=cpu"])
+    return cases | bad_checkpoints(folder, run) | bad_lists(folder) | bad_videos(folder)
+
+
+def bad_checkpoints(folder, run):
+    data = ("--run", run, "data.root=../data")
+    other = (*data, "--checkpoint")
+    best = run / "checkpoints" / "best.ckpt"
+    (folder / "truncated.ckpt").write_bytes(best.read_bytes()[:2000])
+    (folder / "empty.ckpt").write_bytes(b"")
+    (folder / "text.ckpt").write_text("weights")
+    shutil.copytree(run, folder / "untrained", ignore=lambda path, names: [n for n in names if n.endswith(".ckpt")])
+    architecture = ["best.ckpt", "r3d_18", "r2plus1d_18", "stem.0.weight", "[8, 3, 3, 3, 3]"]
+    tested = lambda *arguments, words: case(*arguments, words=words, tool="evaluate.py")
+    return {
+        "checkpoint of another architecture": tested(*data, "model.name=r2plus1d_18", words=architecture),
+        "checkpoint of another width": tested(*data, "model.width=16", words=["[8, 3, 3, 3, 3] / [16, 3, 3, 3, 3]"]),
+        "checkpoint of other classes": tested(
+            "--run", run, "data.root=classes", words=["6 classes", "the data has 2", "0: down / a"]
+        ),
+        "truncated checkpoint": tested(*other, "truncated.ckpt", words=["truncated.ckpt"]),
+        "empty checkpoint": tested(*other, "empty.ckpt", words=["empty.ckpt"]),
+        "text as checkpoint": tested(*other, "text.ckpt", words=["text.ckpt"]),
+        "missing checkpoint": tested(*other, "none.ckpt", words=["none.ckpt"]),
+        "run without checkpoints": tested("--run", "untrained", "data.root=../data", words=["untrained", "ckpt"]),
+    }
+
+
+def bad_lists(folder):
+    """Data sets with files, whose lists are wrong."""
+    good = {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(4)], "test": [("e.mp4", "a", "h")]}
+    write_csv(folder / "classes", good, frames=4, height=32, width=32)
+    made = {}
+
+    def variant(name, words, **changed):
+        root = folder / name.replace(" ", "-")
+        shutil.copytree(folder / "classes", root)
+        for part, rows in changed.items():
+            lines = rows if isinstance(rows, bytes) else "".join(f"{row}\n" for row in rows).encode()
+            (root / f"{part}{'.txt' if part == 'classes' else '.csv'}").write_bytes(lines)
+        made[name] = case("--cfg", "bad.yaml", f"data.root={root.name}", "data.batch_size=2", words=words)
+        return root
+
+    head = "path,label,group"
+    variant("absent video", ["1 listed", "ghost.mp4"], test=[head, "e.mp4,a,h", "ghost.mp4,a,h"])
+    variant("unknown label", ["test.csv:2", "'c'"], test=[head, "e.mp4,c,h"])
+    variant("label outside the class list", ["train.csv:2", "'a'"], classes=["b", "c"])
+    variant("empty test split", ["test list", "no videos"], test=[head])
+    variant("empty training split", ["train list", "no videos"], train=[head])
+    variant("shared group", ["train and test share 1 group", "g2"], test=[head, "e.mp4,a,g2"])
+    variant("shared video", ["train and test share 1 path", "t1.mp4"], test=[head, "t1.mp4,b,"])
+    variant("shared group with validation", ["train and val share", "g1"], val=[head, "e.mp4,a,g1"])
+    variant("list without header", ["train.csv", "path,label"], train=["t0.mp4,a,g0"])
+    variant("row without label", ["train.csv:2"], train=[head, "t0.mp4,,g0"])
+    variant("class listed twice", ["classes.txt", "twice"], classes=["a", "b", "a"])
+    variant("list that is not text", ["train.csv"], train=bytes(range(128, 256)))
+    (variant("missing list", ["test.csv"]) / "test.csv").unlink()
+    return made | bad_ucf101(folder)
+
+
+def bad_ucf101(folder):
+    made = {}
+    for name, file, words in (
+        ("missing class list", "classInd.txt", ["classInd.txt"]),
+        ("missing training list", "trainlist01.txt", ["trainlist01.txt"]),
+    ):
+        root = folder / name.replace(" ", "-")
+        write_ucf101(root, frames=4, height=32, width=32)
+        (root / "splits" / file).unlink()
+        made[name] = ucf101_case(root, words)
+    root = folder / "ucf101-label"
+    write_ucf101(root, frames=4, height=32, width=32)
+    write_lines(root / "splits" / "classInd.txt", ["1 Walk", "2 Run"])
+    made["label that the class list numbers otherwise"] = ucf101_case(
+        root, ["trainlist01.txt:1", "label 1", "Run", "2"]
+    )
+    return made
+
+
+def ucf101_case(root, words):
+    data = [f"data.root={root.name}/videos", f"data.splits={root.name}/splits", "data.format=ucf101"]
+    return case("--cfg", "bad.yaml", *data, words=words)
+
+
+def bad_videos(folder):
+    root = folder / "unreadable"
+    rows = {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)], "test": [("e.mp4", "a", "h")]}
+    write_csv(root, rows, frames=12, height=32, width=32)
+    for i, path in enumerate(("t1.mp4", "t2.mp4", "t3.mp4")):
+        damage(root / path, i)
+    listed = ["3 videos", "t1.mp4", "t2.mp4", "t3.mp4", "0 bytes", "data.on_unreadable=skip"]
+    avi = folder / "truncated-avi"
+    write_ucf101(avi, groups=3, clips=1, frames=40)
+    cut = next(avi.glob("videos/*/*_g02_*.avi"))  # of the training list
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    all_bad = folder / "no-good-test-video"
+    write_csv(all_bad, rows, frames=4, height=32, width=32)
+    damage(all_bad / "e.mp4", 0)
+    return {
+        "truncated, text and empty videos": case("--cfg", "bad.yaml", f"data.root={root.name}", words=listed),
+        "truncated AVI": ucf101_case(avi, ["1 videos", cut.name]),
+        "no test video decodes": case("--cfg", "bad.yaml", f"data.root={all_bad.name}", words=["test", "decode"]),
+    }
+
+
+def damage(path, kind):
+    """0: cut in half; 1: a text file of the name; 2: no bytes."""
+    content = path.read_bytes()
+    path.write_bytes([content[: len(content) // 2], b"this is no video\n" * 50, b""][kind])
+
+
+@pytest.fixture(scope="module")
+def bad_results(place, run):
+    folder = place / "bad"
+    folder.mkdir()
+    write_config(folder / "bad.yaml", data={"root": "../data"})
+    cases = bad_cases(folder, run)
+    processes = forked([command for command, _ in cases.values()], folder)
+    return {name: (p, cases[name][1]) for name, p in zip(cases, processes, strict=True)}
+
+
+BAD_NAMES = """misspelt key; wrong type; bad override; missing configuration; missing root; missing splits; no GPU;
+unknown network; option of no network; option of another network; batch larger than the data; existing run;
+resuming another configuration; overwriting what is no run; run folder is a file; evaluating what is no run;
+checkpoint of another architecture; checkpoint of another width; checkpoint of other classes; truncated checkpoint;
+empty checkpoint; text as checkpoint; missing checkpoint; run without checkpoints; absent video; unknown label;
+label outside the class list; empty test split; empty training split; shared group; shared video;
+shared group with validation; list without header; row without label; class listed twice; list that is not text;
+missing list; missing class list; missing training list; label that the class list numbers otherwise;
+truncated, text and empty videos; truncated AVI; no test video decodes"""
+BAD_NAMES = re.split(r";\s+", BAD_NAMES)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_bad_input_exits_with_2_and_one_clear_message(bad_results, name):
+    if name == "no GPU" and torch.cuda.is_available():
+        pytest.skip("there is one")
+    process, words = bad_results[name]
+    assert "Traceback" not in process.stderr, process.stderr[-3000:]
+    assert process.returncode == 2
+    assert process.stderr.count("error: ") == 1
+    assert [word for word in words if word not in process.stderr] == [], process.stderr
+    assert "top-1" not in process.stdout
+
+
+def test_every_bad_input_is_in_the_table(bad_results):
+    assert set(BAD_NAMES) - {"no GPU"} <= set(bad_results) <= set(BAD_NAMES)
+
+
+def test_bad_input_is_found_before_a_run_folder_is_made(place, bad_results):
+    """Else the corrected command would be refused because of the folder that the wrong one left."""
+    assert list((place / "bad").glob("runs/*")) == []
+
+
+@pytest.mark.parametrize("kind", ["of another architecture", "of another width"])
+def test_a_checkpoint_that_does_not_fit_lists_what_differs(bad_results, kind):
+    process, _ = bad_results[f"checkpoint {kind}"]
+    assert re.search(r"\d+ of \d+ tensors differ", process.stderr)
+    assert len(re.findall(r"^  [\w.]+: .* / .*$", process.stderr, re.MULTILINE)) == 10
+
+
+def test_what_was_no_run_is_untouched(place, bad_results):
+    assert (place / "bad" / "foreign" / "thesis.txt").read_text() == "precious"
+    assert (place / "bad" / "file.txt").read_text() == "precious"
+
+
+def test_a_refused_run_leaves_the_old_one_untouched(run, bad_results):
+    assert json.loads((run / "env.json").read_text())["exit_status"] == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["lr"] == 0.02
+
+
+def test_bad_data_ends_a_real_process_with_2(place, bad_results):
+    process = tool("train.py", "--cfg", "bad.yaml", "data.root=unreadable", cwd=place / "bad")
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+
+
+# UCF101 is not on disk
+
+
+@pytest.fixture(scope="module")
+def without_ucf101(tmp_path_factory):
+    """The three commands in a folder where the data set is not."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    names = [f"{model}_ucf101.yaml" for model in ("r2plus1d", "r3d", "f_r2d")]
+    start = time.perf_counter()
+    first = tool("train.py", "--cfg", names[0], cwd=folder)
+    seconds = time.perf_counter() - start
+    rest = forked([("train.py", "--cfg", name) for name in names[1:]], folder)
+    return dict(zip(names, [first, *rest], strict=True)), seconds
+
+
+@pytest.mark.parametrize("model", ["r2plus1d", "r3d", "f_r2d"])
+def test_without_ucf101_the_command_says_where_to_get_it_and_what_runs_without(without_ucf101, model):
+    process = without_ucf101[0][f"{model}_ucf101.yaml"]
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    for word in (
+        "https://www.crcv.ucf.edu",
+        "datasets/ucf101",
+        "data.root=",
+        f"python tools/train.py --cfg {model}_motion.yaml",
+    ):
+        assert word in process.stderr
+    assert process.stdout == ""
+
+
+def test_without_ucf101_the_command_stops_at_once(without_ucf101):
+    assert without_ucf101[1] < 20  # seconds; about 6 on an idle machine
+
+
+# Runs that are repeated, interrupted, or go wrong
+
+
+@pytest.fixture(scope="module")
+def repeats(place):
+    """Runs of one configuration that must, or must not, end with the same weights. name -> (process, folder)."""
+    variants = {
+        "first": [],
+        "second": [],
+        "one worker": ["data.workers=1"],
+        "three workers, ram": ["data.workers=3", "data.cache=ram"],
+        "other seed": ["run.seed=1"],
+    }
+    folders = {name: place / "repeats" / name.replace(", ", "-").replace(" ", "-") for name in variants}
+    changed = ["data.val=none", "data.transform.jitter=[32,40]", "data.transform.crop=28"]
+    command = ("train.py", "--cfg", "tiny.yaml", *changed)
+    cases = [(*command, f"run.dir={folders[name]}", *more) for name, more in variants.items()]
+    processes = forked(cases, place)
+    return {name: (succeeded(p), folders[name]) for name, p in zip(variants, processes, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["second", "one worker", "three workers, ram"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(repeats, name):
+    assert_same_weights(repeats["first"][1], repeats[name][1])
+    np.testing.assert_array_equal(result(repeats["first"][1])[1]["logits"], result(repeats[name][1])[1]["logits"])
+
+
+def test_another_seed_gives_other_weights(repeats):
+    with pytest.raises(AssertionError):
+        assert_same_weights(repeats["first"][1], repeats["other seed"][1])
+
+
+EPOCHS = 40
+
+
+def start_and_kill(place, folder, *overrides):
+    """Starts a training in its own process and kills it, without warning, once an epoch's checkpoint is there."""
+    command = [sys.executable, ROOT / "tools" / "train.py", "--cfg", "tiny.yaml", f"run.dir={folder}", *overrides]
+    log = place / "killed.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(list(map(str, command)), cwd=place, env=environment(), stdout=file, stderr=file)
+        try:
+            limit = time.monotonic() + 120
+            while not (folder / "checkpoints" / "last.ckpt").exists():
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < limit
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def resumed(place):
+    """A whole run, and one that was killed and continued. name -> folder, and the processes."""
+    overrides = [f"train.epochs={EPOCHS}", "data.cache=ram", "train.optimizer=adamw", "train.lr=0.003"]
+    whole, killed = place / "resumed" / "whole", place / "resumed" / "killed"
+    start_and_kill(place, killed, *overrides)
+    stopped_at = checkpoint.read(killed / "checkpoints" / "last.ckpt")["global_step"]
+    common = ("train.py", "--cfg", "tiny.yaml", *overrides, "run.resume=auto")
+    tested = killed / "test"
+    processes = forked([(*common, f"run.dir={folder}") for folder in (whole, killed, killed)], place)
+    assert tested.exists()
+    return whole, killed, stopped_at, processes
+
+
+def test_resume_starts_a_run_that_is_not_there(resumed):
+    whole, _, _, processes = resumed
+    succeeded(processes[0])
+    starts = json.loads((whole / "env.json").read_text())["starts"]
+    assert [entry["step"] for entry in starts] == [0]
+
+
+def test_a_killed_run_goes_on_to_the_weights_of_a_whole_one_bit_for_bit(resumed):
+    whole, killed, stopped_at, processes = resumed
+    succeeded(processes[1])
+    assert 0 < stopped_at < 2 * EPOCHS
+    assert_same_weights(whole, killed)
+    ours, theirs = (checkpoint.read(folder / "checkpoints" / "last.ckpt") for folder in (whole, killed))
+    assert ours["global_step"] == theirs["global_step"] == 2 * EPOCHS
+    for key, state in ours["optimizer_states"][0]["state"].items():
+        other = theirs["optimizer_states"][0]["state"][key]
+        assert all(torch.equal(torch.as_tensor(state[k]), torch.as_tensor(other[k])) for k in state)
+
+
+def test_a_resumed_run_picks_the_same_best_checkpoint_and_test_scores(resumed):
+    whole, killed, *_ = resumed
+    assert result(whole)[0] == result(killed)[0]
+    np.testing.assert_array_equal(result(whole)[1]["logits"], result(killed)[1]["logits"])
+
+
+def test_every_start_is_recorded_with_its_step(resumed):
+    _, killed, stopped_at, _ = resumed
+    starts = json.loads((killed / "env.json").read_text())["starts"]
+    assert [entry["step"] for entry in starts] == [0, stopped_at, 2 * EPOCHS]
+
+
+def test_resuming_a_finished_run_tests_it_again(resumed):
+    _, killed, _, processes = resumed
+    succeeded(processes[2])
+    assert processes[2].stdout.splitlines()[-2:] == processes[1].stdout.splitlines()[-2:]
+    assert json.loads((killed / "env.json").read_text())["exit_status"] == 0
+
+
+def test_metrics_of_a_resumed_run_reach_from_the_first_step_to_the_last(resumed):
+    whole, killed, *_ = resumed
+    for folder in (whole, killed):
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert {row["step"] for row in rows if "train/loss" in row} == set(range(1, 2 * EPOCHS + 1))
+
+
+@pytest.fixture(scope="module")
+def others(place, run):
+    """Runs that differ from the usual one in one thing each. name -> (process, folder)."""
+    write_ucf101(place / "real", classes=("Run", "Walk"), groups=3, clips=2, newline="\r\n")
+    prepare_one_bad_test_video(place / "one-bad")
+    one = {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)], "test": [("e.mp4", "a", "h")]}
+    write_csv(place / "one-frame", one, frames=1, height=32, width=32)
+    motion.prepare(place / "motion", videos={"train": 16, "test": 32}, progress=False)
+    shutil.copytree(run, place / "others" / "overwritten")
+    (place / "others" / "overwritten" / "test" / "stale").mkdir()
+    f_r2d = ["model.name=f_r2d_18", "data.root=motion", "data.clip.frames=12", "data.val=none", "test.clips=3"]
+    variants = {
+        "overwritten": ["run.overwrite=true", "run.seed=3"],
+        "without validation": ["data.val=none"],
+        "nan": ["train.lr=1e30", "train.warmup=0"],
+        "bad test video": ["data.root=one-bad"],
+        "skipped": ["data.root=bad-train", "data.on_unreadable=skip"],
+        "one frame": ["data.root=one-frame", "data.val=none"],
+        "ucf101": ["data.root=real/videos", "data.splits=real/splits", "data.format=ucf101"],
+        "f_r2d": f_r2d,
+        "f_r2d of 11 views": [*f_r2d, "test.clips=5", "data.clip.frames=8", "model.pool=max"],
+        "fp32": ["trainer.precision=fp32"],
+        "bf16": ["trainer.precision=bf16"],
+    }
+    shutil.copytree(place / "one-bad", place / "bad-train")
+    damage(place / "bad-train" / "train" / "05.mp4", 1)
+    folders = {name: place / "others" / name.replace(" ", "-") for name in variants}
+    cases = [
+        ("train.py", "--cfg", "tiny.yaml", f"run.dir={folders[name]}", *changed) for name, changed in variants.items()
+    ]
+    return {name: (p, folders[name]) for name, p in zip(variants, forked(cases, place), strict=True)}
+
+
+def prepare_one_bad_test_video(root):
+    write_data(root)
+    damage(root / "test" / "02.mp4", 0)
+
+
+def test_overwrite_removes_the_old_run(others):
+    process, folder = others["overwritten"]
+    succeeded(process)
+    assert not (folder / "test" / "stale").exists()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["run"]["seed"] == 3
+    rows = (folder / "metrics.jsonl").read_text().splitlines()
+    assert sum("val/loss" in row for row in rows) == 2
+
+
+def test_without_validation_the_last_checkpoint_is_tested(place, others):
+    process, folder = others["without validation"]
+    succeeded(process)
+    assert "12 train, 0 val" in process.stdout
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert result(folder)[0]["videos"]["scored"] == 7
+    assert not any("val/" in line for line in (folder / "metrics.jsonl").read_text().splitlines())
+
+
+def test_a_nan_loss_stops_the_run_and_names_the_step_and_the_videos(others):
+    process, folder = others["nan"]
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    message = process.stderr[process.stderr.index("error: ") :]
+    assert re.search(r"the training loss is (nan|inf) at step [1-4]\b", message)
+    assert len(re.findall(r"train/\d\d\.mp4", message)) == 4
+    assert "train.lr" in message
+    assert "nan" in json.loads((folder / "env.json").read_text())["exit_status"]
+
+
+def test_a_bad_test_video_is_listed_counts_as_wrong_and_exits_with_1(others):
+    process, folder = others["bad test video"]
+    succeeded(process, code=1)
+    found, arrays = result(folder)
+    assert found["videos"] == {"expected": 7, "scored": 6, "unreadable": ["test/02.mp4"]}
+    assert np.isnan(arrays["logits"][2]).all()
+    assert not np.isnan(np.delete(arrays["logits"], 2, axis=0)).any()
+    assert "test/02.mp4" in process.stderr
+    assert "1 unreadable count as wrong" in process.stdout
+    hits = arrays["logits"].argmax(-1) == arrays["label"][:, None]
+    hits[2] = False
+    assert found["clip_top1"] == pytest.approx(100 * hits.mean())
+    assert json.loads((folder / "env.json").read_text())["exit_status"] == 1
+
+
+def test_bad_training_videos_are_skipped_on_request_and_exit_with_1(others):
+    process, folder = others["skipped"]
+    succeeded(process, code=1)
+    assert "train/05.mp4" in process.stderr
+    assert "11 train" not in process.stdout
+    assert result(folder)[0]["videos"]["unreadable"] == ["test/02.mp4"]
+
+
+def test_videos_of_one_frame_are_good_input(others):
+    process, folder = others["one frame"]
+    succeeded(process)
+    assert result(folder)[0]["videos"] == {"expected": 1, "scored": 1, "unreadable": []}
+
+
+def test_ucf101_lists_with_windows_line_ends_train(others):
+    process, folder = others["ucf101"]
+    succeeded(process)
+    found, arrays = result(folder)
+    assert found["protocol"].endswith("tiny-1")
+    assert (found["clip_top5"], found["video_top5"]) == (None, None)
+    assert set(arrays["group"]) == {"g01"}
+    assert arrays["classes"].tolist() == ["Run", "Walk"]
+
+
+@pytest.mark.parametrize("name", ["f_r2d", "f_r2d of 11 views"])
+def test_a_network_that_sees_no_order_stays_at_or_below_half_on_motion8(others, name):
+    process, folder = others[name]
+    succeeded(process)
+    found, arrays = result(folder)
+    assert found["video_top1"] <= 50
+    forward, backward = arrays["logits"][0::2], arrays["logits"][1::2]
+    np.testing.assert_allclose(forward, backward[:, ::-1], atol=1e-6)  # the views of a reversal, in reverse
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_the_precision_that_was_asked_for_is_used_and_recorded(others, name):
+    process, folder = others[name]
+    succeeded(process)
+    found = json.loads((folder / "env.json").read_text())
+    assert (found["precision"], found["channels_last"]) == (name, name == "bf16")
+
+
+def test_training_in_bf16_differs_from_fp32(others):
+    with pytest.raises(AssertionError):
+        assert_same_weights(others["fp32"][1], others["bf16"][1])
+
+
+# Real clips
+
+
+@pytest.mark.slow
+def test_real_avi_clips_train_and_test(shared_data, tmp_path):
+    real = shared_data.resolve() / "ut-interaction-6"
+    overrides = [
+        f"data.root={real / 'videos'}",
+        f"data.splits={real}",
+        "model.layers=[1]",
+        "model.width=8",
+        "train.epochs=1",
+        "train.warmup=0",
+        "train.schedule=cosine",
+        "train.milestones=[]",
+        "data.transform.short_side=40",
+        "data.transform.crop=32",
+        "data.batch_size=8",
+        "data.workers=0",
+        "test.clips=2",
+    ]
+    process = succeeded(tool("train.py", "--cfg", "r2plus1d_ucf101.yaml", *overrides, cwd=tmp_path, timeout=550))
+    found, arrays = result(tmp_path / "runs" / "r2plus1d_ucf101")
+    assert (
+        found["videos"]["scored"] == found["videos"]["expected"] == len((real / "testlist01.txt").read_text().split())
+    )
+    assert len(arrays["classes"]) == 6
+    assert "video   top-1" in process.stdout.splitlines()[-1]
