@@ -365,7 +365,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy(tmp_path):
     start = time.perf_counter()
     for name in ("train.py", "evaluate.py"):
         tool(name, "--help", cwd=tmp_path)
-    assert time.perf_counter() - start < 6
+    assert time.perf_counter() - start < 20  # seconds; about 1 on an idle machine, torch alone takes more
 
 
 def test_a_bug_exits_with_another_code_than_any_that_has_a_meaning(tmp_path):

@@ -16,31 +16,38 @@ DDP_TIMEOUT = timedelta(minutes=10)
 
 
 def hardware(trainer):
-    """Devices, nodes and strategy; under torchrun what torchrun says."""
+    """Lightning's accelerator, devices, num_nodes and strategy. Raises UserError for what is not there."""
+    accelerator = available(trainer.accelerator)
+    devices, nodes = processes(trainer, torch.cuda.device_count() if accelerator == "gpu" else None)
+    several = devices * nodes > 1
+    if accelerator == "cpu" and several:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
+    torch.backends.cudnn.allow_tf32 = False  # scores are float32, and training has bf16 where float32 is too slow
+    strategy = ddp(accelerator) if several else "auto"
+    return dict(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+
+
+def available(accelerator):
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu, but torch finds no CUDA device: use trainer.accelerator=cpu")
+    if accelerator == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    return accelerator
+
+
+def processes(trainer, gpus):
+    """(devices a node, nodes): under torchrun what torchrun says; `gpus` are those there are, None on CPUs."""
     devices, nodes = trainer.devices, trainer.num_nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
         if devices not in (1, "auto", local):
-            raise UserError(
-                f"trainer.devices={devices}, but torchrun started {local} processes: leave trainer.devices out"
-            )
+            raise UserError(f"trainer.devices={devices}, but torchrun started {local} processes: leave it out")
         devices, nodes = local, world // local
-    accelerator = trainer.accelerator
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu, but torch finds no CUDA device: use trainer.accelerator=cpu")
-    if accelerator == "gpu" and devices == "auto":
-        devices = torch.cuda.device_count()
-    if accelerator == "gpu" and devices > torch.cuda.device_count():
-        raise UserError(f"trainer.devices={devices}, but torch finds {torch.cuda.device_count()} CUDA devices")
-    devices = 1 if devices == "auto" else devices
-    several = devices * nodes > 1
-    if accelerator == "cpu" and several:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
-    return dict(
-        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=ddp(accelerator) if several else "auto"
-    )
+    if devices == "auto":
+        devices = gpus or 1
+    if gpus is not None and devices > gpus:
+        raise UserError(f"trainer.devices={devices}, but torch finds {gpus} CUDA devices")
+    return devices, nodes
 
 
 def ddp(accelerator):
