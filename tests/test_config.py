@@ -33,7 +33,7 @@ def refusal(path, *overrides):
 # What is shipped
 
 
-def test_every_configuration_of_the_issue_is_shipped():
+def test_the_configurations_that_the_readme_names_are_shipped():
     wanted = {f"{model}_{data}.yaml" for model in ("r2plus1d", "r3d", "f_r2d") for data in ("motion", "ucf101")}
     assert wanted | {"r2plus1d_utinteraction.yaml"} <= set(SHIPPED)
 

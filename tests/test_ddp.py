@@ -96,6 +96,27 @@ def test_fewer_videos_than_processes_are_scored_once(fewer):
     assert (folder / "checkpoints" / "best.ckpt").exists()
 
 
+def test_two_processes_stop_together_at_a_loss_that_is_not_finite(place):
+    process = tool("train.py", "--cfg", "tiny.yaml", TWO, "train.lr=1e30", "run.dir=nan", cwd=place, timeout=120)
+    assert process.returncode == 2, process.stderr[-3000:]
+    assert "Traceback" not in process.stderr
+    assert process.stderr.count("loss is not finite at step") == 1
+    assert json.loads((place / "nan" / "env.json").read_text())["exit_status"] == 2
+
+
+def test_two_processes_count_a_bad_test_video_as_wrong(place):
+    rows = {
+        "train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)],
+        "test": [("e.mp4", "a", "h"), ("f.mp4", "b", "i"), ("bad.mp4", "b", "j")],
+    }
+    write_csv(place / "bad", rows, height=32, width=32)
+    (place / "bad" / "bad.mp4").write_text("no video")
+    overrides = ["data.root=bad", "data.val=none", "run.dir=bad-run", "train.epochs=1", TWO]
+    process = tool("train.py", "--cfg", "tiny.yaml", *overrides, cwd=place, timeout=120)
+    assert process.returncode == 1, process.stderr[-3000:]
+    assert result(place / "bad-run")[0]["videos"] == {"expected": 3, "scored": 2, "unreadable": ["bad.mp4"]}
+
+
 def test_bad_input_is_said_once_and_leaves_no_process_behind(place):
     process = tool("train.py", "--cfg", "tiny.yaml", TWO, "data.root=nowhere", "run.dir=bad", cwd=place)
     assert process.returncode == 2

@@ -10,7 +10,7 @@ from videores import config
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
-COMMAND = re.compile(r"(?:python|\.venv/bin/python|torchrun [^`\n]*?) (tools/\w+\.py[^`\n&]*)")
+COMMAND = re.compile(r"(?:python|python -m torch[^`\n]*?) (tools/\w+\.py[^`\n&]*)")
 
 
 def commands():

@@ -25,6 +25,7 @@ def taken(tmp_path):
     """A run folder with a checkpoint."""
     folder = tmp_path / "run"
     enter(make_config(), folder)
+    runfolder.Record(folder, make_config()).started(0)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"weights")
     return folder
 
@@ -64,6 +65,32 @@ def test_a_folder_that_is_no_run_is_never_removed(tmp_path, run):
     with pytest.raises(UserError, match="not a run folder"):
         enter(make_config(**run), tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_overwrite_leaves_a_folder_that_only_has_a_config(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(UserError, match="something else than a run"):
+        enter(make_config(overwrite=True), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "a: 1"
+
+
+def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(taken):
+    (taken / "notes.txt").write_text("precious")
+    enter(make_config(overwrite=True), taken)
+    assert (taken / "notes.txt").read_text() == "precious"
+
+
+def test_overwrite_of_a_link_to_a_run_starts_afresh(taken, tmp_path):
+    (tmp_path / "link").symlink_to(taken)
+    assert enter(make_config(overwrite=True), tmp_path / "link") is None
+    assert not (taken / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"starts": [{"st'])
+def test_a_record_that_was_cut_off_does_not_stop_a_resumed_run(taken, content):
+    (taken / "env.json").write_text(content)
+    runfolder.Record(taken, make_config()).started(7)
+    assert [entry["step"] for entry in json.loads((taken / "env.json").read_text())["starts"]] == [7]
 
 
 @pytest.mark.parametrize("run", [{}, {"overwrite": True}, {"resume": "auto"}])

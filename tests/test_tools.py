@@ -204,7 +204,8 @@ def test_protocol_string_is_the_designs_and_names_the_folder(run):
 def test_metrics_json_has_the_keys_of_the_design(run):
     found, _ = result(run)
     accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
-    assert set(found) == {"protocol", "ci95_video_top1", "videos", *accuracies}
+    assert set(found) == {"protocol", "ci95_video_top1", "videos", "checkpoint", *accuracies}
+    assert found["checkpoint"]["file"] == "checkpoints/best.ckpt"
     assert all(0 <= found[key] <= 100 for key in accuracies)
     low, high = found["ci95_video_top1"]
     assert low <= found["video_top1"] <= high
@@ -799,10 +800,12 @@ def test_a_nan_loss_stops_the_run_and_names_the_step_and_the_videos(others):
     assert process.returncode == 2
     assert "Traceback" not in process.stderr
     message = process.stderr[process.stderr.index("error: ") :]
-    assert re.search(r"the training loss is (nan|inf) at step [1-4]\b", message)
+    assert re.search(r"the training loss is not finite at step [1-4]\b", message)
     assert len(re.findall(r"train/\d\d\.mp4", message)) == 4
     assert "train.lr" in message
-    assert "nan" in json.loads((folder / "env.json").read_text())["exit_status"]
+    recorded = json.loads((folder / "env.json").read_text())
+    assert recorded["exit_status"] == 2
+    assert "not finite" in recorded["error"]
 
 
 def test_a_bad_test_video_is_listed_counts_as_wrong_and_exits_with_1(others):

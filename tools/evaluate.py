@@ -14,9 +14,9 @@ from videores.errors import UserError
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
-    parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the run's best")
+    parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
     cli.add_overrides(parser)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
     cfg = config.load(args.run / "config.yaml", args.overrides)

@@ -16,7 +16,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
     cli.add_overrides(parser)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     cfg = config.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning

@@ -16,14 +16,18 @@ def read(path):
 
 
 def load_weights(task, path):
-    """Copies a checkpoint's weights into a task of the same architecture and classes. Raises UserError otherwise."""
+    """Copies a checkpoint's weights into a task of the same architecture and classes, else raises UserError.
+
+    Returns {"epoch": ..., "step": ...}, at which it was written.
+    """
     stored = read(path)
-    if not isinstance(stored, dict) or not {"state_dict", "hyper_parameters"} <= set(stored):
-        raise UserError(f"{path} was not written by tools/train.py: it has no state_dict and hyper_parameters")
-    refuse_other_classes(path, stored["hyper_parameters"]["classes"], task.classes)
+    known = stored.get("hyper_parameters") if isinstance(stored, dict) else None
+    if not isinstance(known, dict) or not {"config", "classes"} <= set(known) or "state_dict" not in stored:
+        raise UserError(f"{path} was not written by tools/train.py: it has no weights, configuration and classes")
+    refuse_other_classes(path, known["classes"], task.classes)
     refuse_other_network(path, stored, task)
     task.load_state_dict(stored["state_dict"])
-    return stored
+    return {"epoch": stored["epoch"], "step": stored["global_step"]}
 
 
 def refuse_other_classes(path, theirs, ours):

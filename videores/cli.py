@@ -1,18 +1,19 @@
 """What all tools share: exit codes, and one clear message instead of a traceback for what the user can mend.
 
-0 done; 1 done, but some data is bad; 2 wrong input; 75 stopped by a signal after a checkpoint; 70 a bug.
+0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 130 and 143 stopped by Ctrl-C and SIGTERM.
 This module imports nothing heavy: helper processes import the tool that started them.
 """
 
+import errno
 import logging
 import os
 import sys
 import traceback
 import warnings
 
-from videores.errors import UserError
+from videores.errors import UnreadableVideo, UserError
 
-WRONG_INPUT, BUG = 2, 70
+WRONG_INPUT, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 
 
 def run(main):
@@ -20,18 +21,45 @@ def run(main):
     quiet()
     try:
         code = main()
-    except UserError as error:
-        if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
-            print(f"error: {error}", file=sys.stderr)
-        code = WRONG_INPUT
-    except Exception:
-        traceback.print_exc()
-        code = BUG
-    sys.exit(code)
+    except BaseException as error:
+        code = exit_code(error)
+        tell(error, code)
+    sys.exit(code if is_first_process() or "TORCHELASTIC_RUN_ID" in os.environ else 0)
+
+
+def exit_code(error):
+    """Lightning ends with SystemExit: without a code on SIGTERM, with 1 on Ctrl-C."""
+    if isinstance(error, SystemExit):
+        return {None: TERMINATED, 1: INTERRUPTED}.get(error.code, error.code)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return WRONG_INPUT if isinstance(error, UserError) or is_of_the_disk(error) else BUG
+
+
+def is_of_the_disk(error):
+    """A folder that may not be written to, or is full: the message names it."""
+    refused = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+    return isinstance(error, refused) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+
+
+def tell(error, code):
+    """The first process speaks for all; but a video that only another one reads must be named by that one."""
+    speaks = is_first_process() or isinstance(error, UnreadableVideo)
+    if code == BUG:
+        traceback.print_exception(error)
+    elif code == WRONG_INPUT and speaks and not isinstance(error, SystemExit):
+        print(f"error: {error}", file=sys.stderr)
+
+
+def is_first_process():
+    """Lightning kills a first process whose helpers end with a code, so only the first one's code counts."""
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 # Advice on settings that were chosen on purpose, and warnings that concern the libraries alone.
 EXPECTED = (
+    ".*DataLoader will create .* worker processes.*",  # a server's configuration on a small machine
+    ".*Total length of .* across ranks is zero.*",  # no validation videos, which the summary says
     ".*does not have many workers.*",
     ".*sync_dist=True.*",  # every rank logs the same number already
     ".*treespec, LeafSpec.*",

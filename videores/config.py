@@ -6,9 +6,10 @@ back gives the same configuration.
 """
 
 import difflib
+import inspect
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,10 +20,11 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Scale = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class RunConfig(Section):
@@ -58,7 +60,7 @@ class TransformConfig(Section):
     crop: Positive = 112
     flip: Fraction = 0.5  # probability of a horizontal flip in training; 0 where left and right are labels
     mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)  # Kinetics-400, as torchvision's video weights
-    std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
+    std: tuple[Scale, Scale, Scale] = (0.22803, 0.22145, 0.216989)
 
     @model_validator(mode="after")
     def crop_fits(self):
@@ -130,7 +132,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def schedule_fits(self):
         if self.warmup >= self.epochs and self.warmup > 0:
-            raise ValueError(f"warmup {self.warmup:g} leaves nothing of {self.epochs} epochs")
+            raise ValueError(f"warmup {self.warmup:g} leaves nothing of {self.epochs} epochs: lower it too")
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError("milestones belong to schedule=step, and it needs them")
         if any(m <= self.warmup for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
@@ -220,7 +222,8 @@ def explain(error):
         return f"{key}: unknown key{nearest(str(error['loc'][-1]), known)}; {section} has {', '.join(known)}"
     if error["type"] == "missing":
         return f"{key}: missing"
-    return f"{key}: {error['msg']} (got {error['input']!r})"
+    got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}{got}"
 
 
 def keys_in(location):
@@ -229,10 +232,8 @@ def keys_in(location):
     for part in location:
         yield str(part)
         field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
-            return
-        model = field.annotation
-        if not issubclass(model, Section):
+        model = field.annotation if field else None
+        if not inspect.isclass(model) or get_origin(model) or not issubclass(model, Section):
             return
 
 

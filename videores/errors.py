@@ -8,7 +8,9 @@ class UserError(ValueError):
 class UnreadableVideo(UserError):
     """A file that does not decode; `reason` says how it failed."""
 
-    def __init__(self, path, reason):
+    def __init__(self, path, reason=None):
+        if reason is None:  # torch rebuilds a worker's exception from its printed traceback, whose last line is ours
+            path, _, reason = str(path).strip().splitlines()[-1].partition("UnreadableVideo: ")[2].partition(": ")
         super().__init__(str(path), str(reason))
         self.path, self.reason = str(path), str(reason)
 

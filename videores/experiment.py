@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 
 import lightning.pytorch as pl
 import torch
 
-from videores import checkpoint, optim, precision, reports, results, runfolder
+from videores import checkpoint, cli, optim, precision, reports, results, runfolder
 from videores import trainer as trainers
 from videores.data import datamodule
 from videores.task import VideoClassifier
@@ -34,7 +35,7 @@ def train(cfg, config_name):
         record.finished(code)
         return code
     except BaseException as error:
-        record.finished(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        record.finished(cli.exit_code(error), error=str(error) or type(error).__name__)
         raise
     finally:
         if runfolder.is_main():
@@ -46,9 +47,8 @@ def evaluate(cfg, folder, checkpoint_path=None):
     options = trainers.hardware(cfg.trainer)
     videos = datamodule.prepare(cfg.data, parts=("test",))
     task = VideoClassifier(cfg, videos.index.classes)
-    path = checkpoint_path or best_checkpoint(folder)
-    trainer = pl.Trainer(**options, **trainers.common_options(cfg, folder), callbacks=[trainers.progress_bar()])
-    return test(task, make_data(cfg, videos), trainer, cfg, folder, path)
+    trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=[trainers.progress_bar()])
+    return test(task, make_data(cfg, videos), trainer, cfg, folder, checkpoint_path or best_checkpoint(folder))
 
 
 def make_data(cfg, videos):
@@ -62,13 +62,12 @@ def best_checkpoint(folder):
 
 
 def test(task, data, trainer, cfg, folder, path):
-    checkpoint.load_weights(task, path)
+    tested = {"file": os.path.relpath(path, folder), **checkpoint.load_weights(task, path)}
     task.model.to(memory_format=torch.contiguous_format)  # scores are fp32, for which channels last is slower on CPUs
     trainer.test(task, data, verbose=False)
-    unreadable = {path: reason for part in data.videos.unreadable.values() for path, reason in part.items()}
     if runfolder.is_main():
-        results.write_test(folder, cfg, data.videos, task.test_logits_VKN, data.datasets["test"].videos)
-    return 1 if unreadable else 0
+        results.write_test(folder, cfg, data.videos, task.test_logits_VKN, data.datasets["test"].videos, tested)
+    return 1 if any(data.videos.unreadable.values()) else 0
 
 
 def describe(record, cfg, trainer, videos, task, folder):
@@ -79,8 +78,13 @@ def describe(record, cfg, trainer, videos, task, folder):
     chosen = dict(precision=number_format, channels_last=channels_last, readers=readers)
     record.update(world_size=trainer.world_size, manifest=fingerprint(videos), **chosen)
     if runfolder.is_main():
+        chosen_readers = ", ".join(f"{name} ({count})" for name, count in readers.items())
         counts = ", ".join(f"{len(getattr(videos.index, part))} {part}" for part in datamodule.PARTS)
-        print(f"data    {cfg.data.name}: {counts} videos, {len(videos.index.classes)} classes; readers {readers}")
+        print(
+            f"data    {cfg.data.name}: {counts} videos, {len(videos.index.classes)} classes; read by {chosen_readers}"
+        )
+        if not videos.index.val:
+            print("        nothing is held out (no groups, or data.val=none): the last checkpoint is tested")
         print(f"model   {cfg.model.name}: {sum(p.numel() for p in task.parameters()):,} parameters")
         batch = cfg.data.batch_size * trainer.world_size
         rate = f"learning rate {optim.scaled_lr(cfg.train, batch):g} for {batch} videos a step"

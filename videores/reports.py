@@ -1,18 +1,12 @@
 """Pictures of a run, from the files in its folder alone."""
 
-import json
-
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-
-def read_history(path):
-    """The rows of metrics.jsonl; a killed run may have left half of a last line, which is left out."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+from videores.callbacks.history import read_history
 
 
 def draw_curves(folder):
@@ -35,7 +29,7 @@ def draw_curves(folder):
 
 def plot(axes, rows, names, title):
     for name, label in names.items():
-        points = [(row["step"], row[name]) for row in rows if name in row]
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None, linewidth=1)
     axes.set(title=title, xlabel="step")

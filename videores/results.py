@@ -8,7 +8,7 @@ import numpy as np
 from videores import evaluation, reports
 
 
-def write_test(folder, cfg, videos, logits_VKN, scored):
+def write_test(folder, cfg, videos, logits_VKN, scored, tested):
     """metrics.json, predictions.npz and confusion.png of one protocol, replacing what was there."""
     protocol = protocol_of(cfg)
     target = folder / "test" / slug(protocol)
@@ -17,7 +17,12 @@ def write_test(folder, cfg, videos, logits_VKN, scored):
     logits_VKN = with_missing(logits_VKN, scored, listed)
     label_V = np.array([v.label for v in listed])
     counts = {"expected": len(listed), "scored": len(scored), "unreadable": sorted(videos.unreadable["test"])}
-    found = {"protocol": protocol, **evaluation.metrics(logits_VKN, label_V, cfg.test.fusion), "videos": counts}
+    found = {
+        "protocol": protocol,
+        **evaluation.metrics(logits_VKN, label_V, cfg.test.fusion),
+        "videos": counts,
+        "checkpoint": tested,
+    }
     (target / "metrics.json").write_text(json.dumps(found, indent=1) + "\n")
     clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), cfg.test.crops)
     names = dict(video=[v.path for v in listed], group=[v.group or "" for v in listed], classes=videos.index.classes)
@@ -53,6 +58,7 @@ def print_result(found, target):
     videos = found["videos"]
     bad = f", {len(videos['unreadable'])} unreadable count as wrong" if videos["unreadable"] else ""
     print(f"wrote   {target}")
+    print(f"weights {found['checkpoint']['file']}, after epoch {found['checkpoint']['epoch'] + 1}")
     print(f"tested  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
     print(f"clip    top-1 {found['clip_top1']:.2f}{top5(found['clip_top5'])}")
     interval = f"95 % interval {low:.2f} to {high:.2f}"

@@ -16,6 +16,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from videores import config
+from videores.data.encode import replacing
 from videores.errors import UserError
 
 PACKAGES = (
@@ -30,11 +31,15 @@ PACKAGES = (
     "numpy",
     "pydantic",
 )
-RESUMABLE = {"run.resume", "run.overwrite", "data.workers", "data.root", "data.splits"}  # may differ on resuming
+OURS = ("config.yaml", "env.json", "metrics.jsonl", "curves.png", "checkpoints", "test")  # what run.overwrite deletes
+RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
+    *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every"),
+    *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
+}
 
 
 def is_main():
-    return rank_zero_only.rank == 0
+    return rank_zero_only.rank == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def path_of(cfg, config_name):
@@ -48,25 +53,39 @@ def refuse_taken(cfg, folder):
         raise UserError(f"{folder} is a file: give another run.dir")
     if not is_main() or not folder.exists() or not any(folder.iterdir()):
         return
-    is_run = (folder / "config.yaml").exists()
-    if cfg.run.resume == "auto" and is_run:
-        refuse_other_config(folder, cfg)
-    elif not is_run:
+    if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} is not a run folder (it has no config.yaml) and not empty: give another run.dir")
+    if cfg.run.resume == "auto":
+        refuse_other_config(folder, cfg)
     elif not cfg.run.overwrite:
         raise UserError(f"{folder} holds a run: give another run.name, run.resume=auto, or run.overwrite=true")
+    elif not (folder / "env.json").exists():
+        raise UserError(f"{folder} has no env.json, so it may be something else than a run: remove it yourself")
 
 
 def create(cfg, folder):
     """Makes the folder and writes config.yaml. Returns the checkpoint to continue from, if any."""
     resume = cfg.run.resume == "auto"
-    if not is_main():
-        return last_checkpoint(folder) if resume else None
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config.to_yaml(cfg))
-    return last_checkpoint(folder)
+    if is_main():
+        if not resume:
+            clear(folder)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write(folder / "config.yaml", config.to_yaml(cfg))
+    return last_checkpoint(folder) if resume else None
+
+
+def clear(folder):
+    for path in (folder / name for name in OURS):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write(path, text):
+    """A killed run leaves the old file or the new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def last_checkpoint(folder):
@@ -98,19 +117,25 @@ class Record:
 
     def __init__(self, folder, cfg):
         self.path = folder / "env.json"
-        before = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.values = {"starts": before.get("starts", []), **environment(), "seed": cfg.run.seed, "start": now()}
+        starts = self.before().get("starts", []) if is_main() else []
+        self.values = {"starts": starts, **environment(), "seed": cfg.run.seed, "start": now()}
+
+    def before(self):
+        try:
+            return json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def update(self, **values):
         self.values.update(values)
         if is_main():
-            self.path.write_text(json.dumps(self.values, indent=1) + "\n")
+            write(self.path, json.dumps(self.values, indent=1) + "\n")
 
     def started(self, step):
         self.update(starts=[*self.values["starts"], {"step": step, "time": now()}])
 
-    def finished(self, exit_status):
-        self.update(end=now(), exit_status=exit_status)
+    def finished(self, exit_status, **why):
+        self.update(end=now(), exit_status=exit_status, **why)
 
 
 def now():
@@ -122,14 +147,15 @@ def environment():
 
 
 def git_state():
-    """None where videores was installed without its repository."""
-    if not (Path(__file__).parent.parent / ".git").exists():
-        return None
+    """None where videores was installed without its repository, or git is not there to ask."""
     run = lambda *args: subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True)
-    return {
-        "commit": run("rev-parse", "HEAD").stdout.strip(),
-        "dirty": bool(run("status", "--porcelain", "--untracked-files=no").stdout),
-    }
+    try:
+        commit = run("rev-parse", "HEAD") if (Path(__file__).parent.parent / ".git").exists() else None
+    except OSError:
+        return None
+    if commit is None or commit.returncode:
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(run("status", "--porcelain", "--untracked-files=no").stdout)}
 
 
 def versions():

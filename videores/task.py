@@ -22,6 +22,7 @@ class VideoClassifier(pl.LightningModule):
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
         self.scores = None  # evaluation.Scores of the loop that is running
         self.test_logits_VKN = None
+        self.channels_last = False  # memory layout in training
 
     def forward(self, clips_BKCTHW):
         """logits_BKN; the network sees at most data.batch_size clips at a time."""
@@ -36,7 +37,8 @@ class VideoClassifier(pl.LightningModule):
         torch.manual_seed(hash_of(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
 
     def training_step(self, batch, batch_idx):
-        logits_BN = self(batch["clips"]).flatten(0, 1)
+        clips = batch["clips"] if self.channels_last else batch["clips"].contiguous()
+        logits_BN = self(clips).flatten(0, 1)
         label_B = batch["label"].repeat_interleave(batch["clips"].shape[1])
         loss = F.cross_entropy(logits_BN.float(), label_B, label_smoothing=self.cfg.train.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
@@ -91,15 +93,14 @@ class VideoClassifier(pl.LightningModule):
         if len(batch["video"]) == 0:
             return  # fewer videos than processes
         with torch.autocast(self.device.type, enabled=False):
-            self.scores.update(batch["video"], self(batch["clips"]))
+            self.scores.update(batch["video"], self(batch["clips"].contiguous()))
 
     def setup(self, stage):
-        if stage == "fit" and self.channels_last():
-            precision.to_channels_last(self.model)
-
-    def channels_last(self):
-        accelerator = self.trainer.strategy.root_device.type
-        return precision.choose(accelerator, self.cfg.trainer.precision, self.cfg.trainer.channels_last)[1]
+        if stage == "fit":
+            device, wanted = self.trainer.strategy.root_device.type, self.cfg.trainer
+            _, self.channels_last = precision.choose(device, wanted.precision, wanted.channels_last)
+            if self.channels_last:
+                precision.to_channels_last(self.model)
 
 
 def hash_of(*numbers):

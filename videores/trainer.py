@@ -18,6 +18,8 @@ DDP_TIMEOUT = timedelta(minutes=10)
 def hardware(trainer):
     """Lightning's accelerator, devices, num_nodes and strategy. Raises UserError for what is not there."""
     accelerator = available(trainer.accelerator)
+    if trainer.precision == "fp16" and accelerator == "cpu":
+        raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
     devices, nodes = processes(trainer, torch.cuda.device_count() if accelerator == "gpu" else None)
     several = devices * nodes > 1
     if accelerator == "cpu" and several:
@@ -57,7 +59,7 @@ def ddp(accelerator):
     )
 
 
-def common_options(cfg, folder):
+def common_options(folder):
     return dict(
         default_root_dir=folder,
         logger=False,
@@ -80,10 +82,9 @@ def training_options(cfg, folder, videos):
     # After "best", whose state it stores: a resumed run must know the best score up to its own epoch.
     callbacks.append(ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **saving))
     return dict(
-        **common_options(cfg, folder),
+        **common_options(folder),
         max_epochs=cfg.train.epochs,
         precision=precision.LIGHTNING[number_format],
-        log_every_n_steps=cfg.trainer.log_every,
         callbacks=callbacks,
     )
 

@@ -1,9 +1,18 @@
 """metrics.jsonl: one JSON object a line with epoch, step, and what was logged; appended to when a run resumes."""
 
 import json
+import math
 import time
 
 import lightning.pytorch as pl
+
+from videores.data.encode import replacing
+
+
+def read_history(path):
+    """The rows of metrics.jsonl; a killed run may have left half of a last line, which is left out."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 class History(pl.Callback):
@@ -12,6 +21,8 @@ class History(pl.Callback):
         self.started = self.step = None
 
     def on_train_start(self, trainer, module):
+        if trainer.is_global_zero and self.path.exists():
+            self.forget_after(trainer.global_step)
         self.restart_clock(trainer)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -37,6 +48,13 @@ class History(pl.Callback):
     def restart_clock(self, trainer):
         self.started, self.step = time.perf_counter(), trainer.global_step
 
+    def forget_after(self, step):
+        """A resumed run repeats what came after its checkpoint."""
+        kept = [row for row in read_history(self.path) if row["step"] <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
     def write(self, trainer, values):
+        values = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         with self.path.open("a") as file:
             file.write(json.dumps({"epoch": trainer.current_epoch, "step": trainer.global_step, **values}) + "\n")

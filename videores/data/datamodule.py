@@ -1,6 +1,5 @@
 """From a data configuration to loaders: index, probe, refuse what is bad, and give every rank its share."""
 
-import multiprocessing
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from videores.data import index, probe, transforms
 from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate
+from videores.data.decode import refuse_unknown
 from videores.errors import UserError
 
 WORKER_TIMEOUT = 300  # seconds without a batch before a hanging decoder becomes an error
@@ -31,6 +31,7 @@ class Videos:
 
 def prepare(data, parts=PARTS):
     """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
+    refuse_unknown(data.reader)
     found = index.read(data)
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
     infos, bad = probe.probe_all(data.root, [path for part in parts for path in paths[part]])
@@ -118,9 +119,6 @@ class VideoData(pl.LightningDataModule):
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
         dataset = self.dataset("train")
         sampler = TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch)
-        if len(sampler) == 0:
-            wanted = self.data.batch_size * self.ranks()[1]
-            raise UserError(f"{len(dataset)} training videos do not fill one batch of {wanted}: lower data.batch_size")
         return self.loader(dataset, sampler, persistent_workers=self.data.workers > 0)
 
     def val_dataloader(self):
@@ -136,17 +134,13 @@ class VideoData(pl.LightningDataModule):
 
     def loader(self, dataset, sampler, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
-        # Helper processes fork from a clean server that has the imports done: a fork of this process would copy the
-        # locks of its decoder threads.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", "videores.data.dataset"])
         return DataLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
-            multiprocessing_context=context if workers else None,
+            multiprocessing_context=probe.helper_processes() if workers else None,
             timeout=WORKER_TIMEOUT if workers else 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -1,6 +1,6 @@
 """One item is one video with its K views; samplers without padding; randomness is a function, not a state."""
 
-import os
+import re
 import shutil
 from pathlib import Path
 
@@ -90,18 +90,20 @@ class FrameCache:
 
 
 def refuse_too_large(size, shared):
-    memory = Path("/dev/shm")
-    if shared and memory.is_dir():
-        free, where = (
-            shutil.disk_usage(memory).free,
-            "/dev/shm, through which worker processes share it (data.workers=0 does not)",
-        )
-    else:
-        free, where = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory"
-    if size > 0.9 * free:
-        raise UserError(
-            f"data.cache=ram needs {size / 1e9:.1f} GB, {free / 1e9:.1f} are free in {where}; use data.cache=none"
-        )
+    free, where = free_memory(), "memory"
+    if shared and Path("/dev/shm").is_dir():
+        free, where = shutil.disk_usage("/dev/shm").free, "/dev/shm (data.workers=0 takes other memory)"
+    if free is not None and size > 0.9 * free:
+        need = f"data.cache=ram needs {size / 1e9:.1f} GB"
+        raise UserError(f"{need}, {free / 1e9:.1f} are free in {where}; use data.cache=none")
+
+
+def free_memory():
+    """Bytes that can be had without swapping; None where the system does not say (it is not Linux)."""
+    information = Path("/proc/meminfo")
+    if not information.exists():
+        return None
+    return 1024 * int(re.search(r"MemAvailable: +(\d+)", information.read_text())[1])
 
 
 class TrainSampler(Sampler):

@@ -1,27 +1,31 @@
 """Frames of a video by number, exactly."""
 
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 
 from videores.data import readers
-from videores.data.probe import probe
+from videores.data.probe import probe, stamp
 from videores.errors import UnreadableVideo, UserError
 
 
 def read_frames(path, indices, *, reader="auto", short_side=None, info=None):
     """uint8 frames_THWC (RGB) of a video by number, in any order and with repeats, each decoded once.
 
-    `reader`: auto, decord, pyav or torchcodec. auto takes the fastest that is exact for this file, from `info` (a
-    VideoInfo) or by probing the file; a named reader is taken at its word. `short_side` scales so that the shorter side
-    has that many pixels (area averaging, after decoding, the same for every reader).
-    Raises UserError for a frame that is not there, UnreadableVideo(path, reason) where decoding fails.
+    `reader`: auto, decord, pyav or torchcodec; auto takes the fastest that is exact for this file. What is exact says
+    `info` (a VideoInfo); without it the file is probed. `short_side` scales so that the shorter side has that many
+    pixels (area averaging, after decoding, the same for every reader).
+    Raises UserError for a frame that is not there or a reader that is not exact for the file, UnreadableVideo(path,
+    reason) where decoding fails.
     """
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
-    if info is None and reader == "auto":
-        info = probe(path)
+    refuse_unknown(reader)
+    info = info or probed(str(path), str(stamp(Path(path))))
     refuse_bad_request(path, wanted, reader, info)
     name = info.reader if reader == "auto" else reader
     try:
-        frames = readers.READERS[name](path, wanted, info.keyframes if info else ())
+        frames = readers.READERS[name](path, wanted, info.keyframes)
     except readers.FAILURES as error:
         what = readers.describe(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None
@@ -30,15 +34,24 @@ def read_frames(path, indices, *, reader="auto", short_side=None, info=None):
     return frames[places]
 
 
-def refuse_bad_request(path, wanted, reader, info):
+@lru_cache(maxsize=1024)
+def probed(path, _stamp):
+    return probe(path)
+
+
+def refuse_unknown(reader):
     if reader not in ("auto", *readers.INSTALLED):
         extra = "; torchcodec is an extra: pip install 'videores[torchcodec]'" if reader == "torchcodec" else ""
         raise UserError(f"no reader {reader!r} here: use auto, {', '.join(readers.INSTALLED)}{extra}")
+
+
+def refuse_bad_request(path, wanted, reader, info):
+    if reader not in ("auto", *info.readers):
+        raise UserError(f"{path}: {reader} returns wrong frames of this file: use auto or {', '.join(info.readers)}")
     if wanted.size == 0:
         raise UserError(f"{path}: no frames asked for")
-    if wanted[0] < 0 or (info and wanted[-1] >= info.num_frames):
-        has = f"it has 0..{info.num_frames - 1}" if info else "the first is 0"
-        raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, {has}")
+    if wanted[0] < 0 or wanted[-1] >= info.num_frames:
+        raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, it has 0..{info.num_frames - 1}")
 
 
 def scale(frames, short_side):

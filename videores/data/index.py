@@ -117,10 +117,20 @@ FORMATS = {"ucf101": ucf101, "folder": folder, "csv": csv_lists, "motion8": csv_
 
 
 def read_classes(path, numbered=False):
-    names = [line.split(" ", 1)[-1] if numbered else line for _, line in lines(path)]
+    """One name a line, in UCF101's classInd.txt after its number, which gives the order."""
+    names = [line for _, line in lines(path)]
+    if numbered:
+        names = [name for _, name in sorted(numbered_class(line, where) for where, line in lines(path))]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class is listed twice")
     return tuple(names)
+
+
+def numbered_class(line, where):
+    number, _, name = line.partition(" ")
+    if not number.isdecimal() or not name:
+        raise UserError(f"{where}: expected a number and a class name, found {line!r}")
+    return int(number), name
 
 
 def lines(path):
@@ -196,10 +206,13 @@ def carve(index, share):
     """Moves `share` of the training groups, at least one, to validation; without groups nothing is held out.
 
     The choice depends on the groups' names alone, so that runs with different seeds are validated on the same videos.
+    A group without which a class would have no training videos stays.
     """
     groups = sorted({v.group for v in index.train} - {None}, key=lambda g: hashlib.sha256(g.encode()).digest())
-    if share == 0 or len(groups) < 2:
-        return index
-    held = set(groups[: min(max(1, math.floor(share * len(groups) + 0.5)), len(groups) - 1)])
-    train = tuple(v for v in index.train if v.group not in held)
-    return replace(index, train=train, val=tuple(v for v in index.train if v.group in held))
+    wanted = max(1, math.floor(share * len(groups) + 0.5)) if share else 0
+    train, val = index.train, ()
+    for group in groups:
+        rest = tuple(v for v in train if v.group != group)
+        if len({v.group for v in val}) < wanted and {v.label for v in rest} == {v.label for v in train}:
+            train, val = rest, val + tuple(v for v in train if v.group == group)
+    return replace(index, train=train, val=tuple(v for v in index.train if v in set(val)))

@@ -153,8 +153,15 @@ def results(root, paths):
     if len(paths) < WORTH_A_POOL or workers == 1:
         yield from map(work, paths)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=helper_processes()) as pool:
         yield from pool.map(work, paths, chunksize=16)
+
+
+def helper_processes():
+    """Helpers fork from a clean server that has the imports done; a fork of this process would copy decoders' locks."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
+    return context
 
 
 def probe_one(root, path):
@@ -175,18 +182,24 @@ def manifest_path(root, cache=None):
     return Path(cache) / "manifests" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
 
 
+def made_by():
+    """What a probe's findings depend on besides the files."""
+    return {"manifest": MANIFEST_VERSION, **{name: str(version) for name, version in readers.VERSIONS.items()}}
+
+
 def load_manifest(path):
     """Nothing where nothing was probed yet, or where another version or program wrote the file: then probe again."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return content["videos"] if isinstance(content, dict) and content.get("version") == MANIFEST_VERSION else {}
+    known = isinstance(content, dict) and content.get("made_by") == made_by()
+    return content["videos"] if known else {}
 
 
 def save_manifest(path, videos):
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"version": MANIFEST_VERSION, "videos": videos}))
+        temporary.write_text(json.dumps({"made_by": made_by(), "videos": videos}))
 
 
 def stamp(path):

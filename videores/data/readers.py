@@ -173,4 +173,5 @@ def may_seek(name, path, found):
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
 READERS = {"decord": read_decord, "pyav": read_pyav, "torchcodec": read_torchcodec}
 INSTALLED = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
+VERSIONS = {"av": av.__version__, "decord": decord.__version__, "torchcodec": "torchcodec" in INSTALLED}
 FAILURES = (av.FFmpegError, decord.DECORDError, RuntimeError, ValueError, IndexError)
