@@ -21,7 +21,9 @@ def make_task(classes=CLASSES, **model):
 
 
 def save(path, task):
-    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "global_step": 3, "epoch": 0}, path)
+    torch.save(
+        {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "global_step": 3, "epoch": 0}, path
+    )
     return path
 
 

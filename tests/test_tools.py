@@ -278,6 +278,12 @@ def test_checkpoints_load_without_running_code_and_carry_classes_and_configurati
     assert stored["hyper_parameters"]["config"] == yaml.safe_load((run / "config.yaml").read_text())
 
 
+def test_best_checkpoint_has_the_best_accuracy_and_among_equals_the_lowest_loss(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max((row for row in rows if "val/loss" in row), key=lambda row: (row["val/video_top1"], -row["val/loss"]))
+    assert checkpoint.read(run / "checkpoints" / "best.ckpt")["epoch"] == best["epoch"]
+
+
 def test_last_checkpoint_is_of_the_last_step(run):
     assert checkpoint.read(run / "checkpoints" / "last.ckpt")["global_step"] == 4
 

@@ -78,7 +78,7 @@ def training_options(cfg, folder, videos):
     )
     callbacks = [NanGuard(), History(folder / "metrics.jsonl", cfg.trainer.log_every), progress_bar()]
     if videos.index.val:
-        callbacks.append(ModelCheckpoint(filename="best", monitor="val/video_top1", mode="max", **saving))
+        callbacks.append(ModelCheckpoint(filename="best", monitor="best_by", mode="max", **saving))
     # After "best", whose state it stores: a resumed run must know the best score up to its own epoch.
     callbacks.append(ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **saving))
     return dict(
