@@ -420,9 +420,7 @@ def test_no_readable_training_video_is_an_error(tmp_path):
         prepare(config(values, on_unreadable="skip"))
 
 
-def test_a_reader_that_is_wrong_for_some_files_is_refused_and_they_are_named(tiny, numbered):
-    if "decord" in probe(numbered["mpeg4_avi"]).readers:
-        pytest.skip("this decord reads MPEG-4 with B-frames rightly")
+def test_a_reader_that_is_wrong_for_some_files_is_refused_and_they_are_named(tiny):
     with pytest.raises(UserError, match=r"data\.reader=decord.*data\.reader=auto") as caught:
         prepare(config(tiny, reader="decord"))
     assert "Run/v_Run_g02_c01.avi" in str(caught.value)

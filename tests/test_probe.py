@@ -81,7 +81,7 @@ def test_of_two_video_streams_that_which_ffmpeg_calls_best_is_taken(tmp_path):
     info = probe(tmp_path / "x.mkv")
     assert (info.width, info.num_frames) == (64, 16)
     for reader in info.readers:
-        assert reads(reader, tmp_path / "x.mkv", [0, 15]) == [6400, 6415]
+        assert read_numbers(readers.READERS[reader](tmp_path / "x.mkv", [0, 15])) == [6400, 6415]
 
 
 def test_keyframes_are_few_and_true(numbered):
@@ -113,20 +113,12 @@ def test_file_whose_title_is_no_utf8_is_read(tmp_path):
 # -- readers that are wrong -------------------------------------------------------------------------------------------
 
 
-def reads(reader, path, wanted):
-    try:
-        return read_numbers(readers.READERS[reader](path, wanted))
-    except readers.FAILURES:
-        return None
-
-
 @pytest.mark.parametrize(
     ("codec", "wanted"), [("mpeg4_avi", [39]), ("mpeg4_mp4", [5, 13, 30]), ("mpeg2_mpg", [5, 13, 30])]
 )
 def test_reader_that_returns_wrong_frames_is_not_allowed(numbered, codec, wanted):
-    assert reads("pyav", numbered[codec], wanted) == wanted
-    if reads("decord", numbered[codec], wanted) == wanted:
-        pytest.skip("this decord reads the file rightly")
+    """decord 0.6.0 returns neighbours of these frames, in the AVI and MPEG files not at every read."""
+    assert read_numbers(readers.read_pyav(numbered[codec], wanted)) == wanted
     assert "decord" not in probe(numbered[codec]).readers
 
 
