@@ -1,17 +1,20 @@
 """The frames that were asked for and no others, from every reader that the probe allows, on real files."""
 
 import csv
+import os
+from dataclasses import replace
 
 import av
 import decord
 import numpy as np
 import pytest
 from conftest import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
+from PIL import Image
 
 from videores.data import readers
 from videores.data.decode import read_frames
 from videores.data.encode import write_video
-from videores.data.probe import probe
+from videores.data.probe import probe, stamp
 from videores.errors import UnreadableVideo, UserError
 
 REQUESTS = {
@@ -140,11 +143,26 @@ def test_file_that_does_not_decode_is_named_with_a_reason(tmp_path, reader):
     assert caught.value.reason
 
 
+@pytest.mark.parametrize("change", ["content", "time", "gone"])
+def test_file_that_changed_after_it_was_probed_is_refused(tmp_path, change):
+    path = numbered_video(tmp_path / "x", 40)
+    info = probe(path)
+    if change == "content":
+        numbered_video(path, 60)
+    elif change == "time":
+        os.utime(path, ns=(1, 1))
+    else:
+        path.unlink()
+    with pytest.raises(UnreadableVideo, match="no such file" if change == "gone" else "changed since it was probed"):
+        read_frames(path, [3], info=info)
+
+
 @pytest.mark.parametrize("reader", readers.INSTALLED)
-def test_file_that_broke_after_it_was_probed_is_named(tmp_path, reader):
+def test_file_that_breaks_while_it_is_read_is_named(tmp_path, reader):
     path = numbered_video(tmp_path / "x", 40, "h264")
     info = probe(path)
     path.write_bytes(path.read_bytes()[:1000])
+    info = replace(info, stamp=tuple(stamp(path)))  # as if it broke within the read
     with pytest.raises(UnreadableVideo, match=reader):
         read_frames(path, [39], reader=reader, info=info)
 
@@ -177,11 +195,43 @@ def test_halving_is_area_averaging(numbered):
     np.testing.assert_allclose(half, whole.reshape(1, 24, 2, 32, 2, 3).mean((2, 4)), atol=1.5)
 
 
-def test_scaling_is_the_same_for_every_reader(numbered):
+def test_scaled_frames_do_not_depend_on_which_reader_is_faster(numbered):
+    """PyAV scales as it converts; a reader that is named scales the RGB picture, almost the same."""
     info = probe(numbered["h264"])
-    frames = [read_frames(numbered["h264"], [4, 9], short_side=31, reader=r, info=info) for r in info.readers]
-    assert len(frames) > 1
-    assert all((other == frames[0]).all() for other in frames)
+    frames = {r: read_frames(numbered["h264"], [4, 9], short_side=31, reader=r, info=info) for r in info.readers}
+    for reader in info.readers:
+        auto = read_frames(numbered["h264"], [4, 9], short_side=31, info=replace(info, reader=reader))
+        assert (auto == frames["pyav"]).all()
+    assert np.abs(frames["decord"].astype(int) - frames["pyav"]).mean() < 2
+
+
+def test_scaling_while_converting_is_area_averaging_on_real_videos(shared_data):
+    for name, factor in (("mpeg4_320x240_25fps_audio.avi", 4), ("h264_1280x720_bt709_full.mp4", 8)):
+        path = shared_data / "videos" / name
+        whole = read_frames(path, [0, 20]).astype(float)
+        height, width = whole.shape[1] // factor, whole.shape[2] // factor
+        average = whole.reshape(2, height, factor, width, factor, 3).mean((2, 4))
+        scaled = read_frames(path, [0, 20], short_side=height)
+        assert np.abs(scaled - average).mean() < 3.5, name  # saturated colours differ: they are clipped after
+
+
+@pytest.mark.parametrize("reader", readers.INSTALLED)
+def test_only_what_is_kept_of_each_frame_is_returned(numbered, reader):
+    info = probe(numbered["h264"])
+    whole = read_frames(numbered["h264"], [30, 2, 2], reader=reader, info=info)
+    box = read_frames(numbered["h264"], [30, 2, 2], reader=reader, info=info, keep=lambda f: f[5:20, 7:40])
+    np.testing.assert_array_equal(box, whole[:, 5:20, 7:40])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
+def test_an_image_is_a_video_of_one_frame_whatever_its_name(tmp_path, suffix):
+    for name, grey in (("v%03d", 200), ("v001", 10), ("v002", 10)):
+        Image.new("RGB", (64, 48), (grey,) * 3).save(tmp_path / f"{name}{suffix}")
+    path = tmp_path / f"v%03d{suffix}"
+    assert probe(path).num_frames == 1
+    frames = read_frames(path, [0, 0])
+    assert frames.shape == (2, 48, 64, 3)
+    assert abs(frames.mean() - 200) < 2
 
 
 # -- what other packages do to the process ----------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 """What a file holds and which readers are exact for it; bad files by name and reason; the manifest."""
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,7 +18,8 @@ import pytest
 from conftest import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 
 from videores.data import readers
-from videores.data.probe import manifest_path, probe, probe_all, probe_one
+from videores.data.guard import Helper, own_helper
+from videores.data.probe import examine, guarded, manifest_path, probe, probe_all, probe_one
 from videores.errors import UnreadableVideo
 
 
@@ -293,11 +298,11 @@ def test_data_sets_of_the_same_name_have_manifests_of_their_own(tmp_path):
 
 
 def test_an_interrupted_probe_goes_on_where_it_stopped(tmp_path):
-    paths = numbered_set(tmp_path, 60, frames=80)  # few enough for one process
+    paths = numbered_set(tmp_path, 60, frames=80)
     code = f"from videores.data.probe import probe_all; probe_all({str(tmp_path)!r}, {paths!r})"
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     seen = b""
-    while b"probing" not in seen or b" 0/60" in seen.rsplit(b"\r", 1)[-1]:
+    while b"/60" not in seen or b" 0/60" in seen.rsplit(b"\r", 1)[-1]:
         chunk = child.stderr.read1(4096)
         assert chunk, seen
         seen += chunk
@@ -317,7 +322,7 @@ def test_parallel_equals_serial(tmp_path):
     paths = [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*.*"))]
     (tmp_path / paths[7]).write_text("no video")
     infos, bad = probed(tmp_path, paths)
-    serial = dict(probe_one(str(tmp_path), path) for path in paths)
+    serial = dict(probe_one(str(tmp_path), own_helper(os.getpid()), path) for path in paths)
     assert bad == {path: result["bad"] for path, result in serial.items() if "bad" in result}
     assert list(bad) == [paths[7]]
     expected = {path: probe(tmp_path / path) for path in paths if path not in bad}
@@ -336,3 +341,51 @@ def test_every_suffix_that_the_tests_write_is_indexed():
     from videores.data.index import VIDEO_SUFFIXES
 
     assert {coding.suffix for coding in CODECS.values()} <= VIDEO_SUFFIXES
+
+
+# -- readers that crash or hang ---------------------------------------------------------------------------------------
+
+
+def examine_with_broken(name, break_, path, without, beat):
+    """`examine` in a helper where one reader (or "scan") is broken; the helper is not used again."""
+
+    def broken(*_):
+        ctypes.string_at(0) if break_ == "crash" else time.sleep(60)
+
+    if name == "scan":
+        scan, readers.scan = readers.scan, lambda path, beat: (beat("decoding"), broken(), scan(path))
+    else:
+        readers.READERS[name] = broken
+    return examine(path, without, beat)
+
+
+@pytest.mark.parametrize("break_", ["crash", "hang"])
+@pytest.mark.parametrize("broken", ["decord", "pyav", "scan"])
+def test_a_reader_that_crashes_or_hangs_costs_itself_or_the_file(numbered, monkeypatch, broken, break_):
+    whole = probe(numbered["h264"])
+    monkeypatch.setattr("videores.data.probe.examine", partial(examine_with_broken, broken, break_))
+    helper = Helper(patience=2)
+    if broken == "decord":
+        info = guarded(helper, numbered["h264"])
+        assert replace(info, reader="") == replace(whole, reader="", readers=("pyav",))
+    else:
+        with pytest.raises(UnreadableVideo, match="crashed .SIGSEGV." if break_ == "crash" else "hung") as caught:
+            guarded(helper, numbered["h264"])
+        assert caught.value.path == str(numbered["h264"])
+    helper.end()
+
+
+def test_pictures_that_change_size_are_refused(tmp_path):
+    pictures = [picture for size in (64, 96) for picture in jpegs(numbered_frames(5, height=size, width=size))]
+    (tmp_path / "x.mjpeg").write_bytes(b"".join(pictures))
+    assert "change size from 64x64 to 96x96 at frame 5" in reason(tmp_path / "x.mjpeg")
+
+
+def jpegs(images):
+    codec = av.CodecContext.create("mjpeg", "w")
+    codec.height, codec.width, codec.pix_fmt = *images[0].shape[:2], "yuvj420p"
+    codec.time_base = Fraction(1, 25)
+    for image in images:
+        yield from map(
+            bytes, codec.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj420p"))
+        )

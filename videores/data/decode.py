@@ -10,33 +10,48 @@ from videores.data.probe import probe, stamp
 from videores.errors import UnreadableVideo, UserError
 
 
-def read_frames(path, indices, *, reader="auto", short_side=None, info=None):
+def read_frames(path, indices, *, reader="auto", short_side=None, info=None, keep=readers.whole):
     """uint8 frames_THWC (RGB) of a video by number, in any order and with repeats, each decoded once.
 
     `reader`: auto, decord, pyav or torchcodec; auto takes the fastest that is exact for this file. What is exact says
     `info` (a VideoInfo); without it the file is probed. `short_side` scales so that the shorter side has that many
-    pixels (area averaging, after decoding, the same for every reader).
+    pixels, by area averaging. Of each frame_HWC only what `keep` returns is held, such as a box of it.
     Raises UserError for a frame that is not there or a reader that is not exact for the file, UnreadableVideo(path,
     reason) where decoding fails.
     """
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     refuse_unknown(reader)
-    info = info or probed(str(path), str(stamp(Path(path))))
+    now = stamp(Path(path))
+    info = info or probed(str(path), str(now))
+    refuse_changed(path, info, now)
     refuse_bad_request(path, wanted, reader, info)
-    name = info.reader if reader == "auto" else reader
+    name = chosen(reader, info, short_side)
     try:
-        frames = readers.READERS[name](path, wanted, info.keyframes)
+        frames = readers.READERS[name](path, wanted, info.keyframes, keep, short_side)
     except readers.FAILURES as error:
         what = readers.describe(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None
-    if short_side is not None:
-        frames = scale(frames, short_side)
-    return frames[places]
+    return frames if len(places) == len(wanted) and (np.diff(places) > 0).all() else frames[places]
+
+
+def chosen(reader, info, short_side):
+    """Unscaled frames are equal bytes from every reader. Scaled ones are PyAV's, which scales as it converts to RGB,
+    unless another is named: that scales the RGB picture, which is slower and on real videos 1 to 2 grey levels off."""
+    if reader != "auto":
+        return reader
+    return info.reader if short_side is None else "pyav"
 
 
 @lru_cache(maxsize=1024)
 def probed(path, _stamp):
     return probe(path)
+
+
+def refuse_changed(path, info, now):
+    if now is None:
+        raise UnreadableVideo(path, "there is no such file (any more)")
+    if tuple(now) != info.stamp:
+        raise UnreadableVideo(path, "the file changed since it was probed; start again to probe it anew")
 
 
 def refuse_unknown(reader):
@@ -52,11 +67,3 @@ def refuse_bad_request(path, wanted, reader, info):
         raise UserError(f"{path}: no frames asked for")
     if wanted[0] < 0 or wanted[-1] >= info.num_frames:
         raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, it has 0..{info.num_frames - 1}")
-
-
-def scale(frames, short_side):
-    height, width = frames.shape[1:3]
-    ratio = short_side / min(height, width)
-    size = (max(round(width * ratio), short_side), max(round(height * ratio), short_side))
-    converter = readers.Converter()
-    return np.stack([converter.resize(frame, *size) for frame in frames])

@@ -1,16 +1,19 @@
 """What each file truly holds, found by decoding it once, and which readers return exactly that.
 
 `probe` looks at one file, `probe_all` at a data set: in parallel, with progress, cached in a manifest that keys each
-file by path, size and modification time. An interrupted probe goes on where it stopped.
+file by path, size and modification time. An interrupted probe goes on where it stopped. All decoding happens in helper
+processes under a watchdog: a reader that crashes or hangs is not used for that file, and where PyAV does, it is bad.
 """
 
+import getpass
 import hashlib
 import json
 import multiprocessing
 import os
+import sys
+import tempfile
 import time
 import zlib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +22,13 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from videores.data import readers
+from videores.data import guard, readers
 from videores.data.encode import replacing
 from videores.errors import UnreadableVideo
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 SAVE_EVERY = 30  # seconds
-WORTH_A_POOL = 64  # files; starting helper processes takes as long as probing about so many small ones
+WORTH_A_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,49 @@ class VideoInfo:
     readers: tuple[str, ...]  # those that return exactly the sequential decode's frames
     reader: str  # the fastest of them; they return equal bytes, so the choice changes no result
     keyframes: tuple[tuple[int, int], ...]  # (frame, time stamp) where seeking was seen to be exact
+    digest: str  # of all decoded frames: equal for equal pictures
+    stamp: tuple[int, int]  # the file's size and modification time
 
 
 def probe(path):
     """Decodes the file once and checks random access against that. Raises UnreadableVideo(path, reason)."""
+    return guarded(guard.own_helper(os.getpid()), path)
+
+
+def guarded(helper, path):
+    """`examine` in a helper. A reader that takes the helper with it is left out; without PyAV the file is bad."""
+    without = ()
+    while True:
+        try:
+            return helper.call(examine, os.path.abspath(path), without)  # the helper may be in another folder
+        except guard.Lost as lost:
+            if lost.stage not in readers.READERS or lost.stage == "pyav":
+                raise UnreadableVideo(path, f"the decoder {lost.reason} ({lost.stage})") from None
+            without = (*without, lost.stage)
+        except UnreadableVideo as error:
+            raise UnreadableVideo(path, error.reason) from None
+        except Exception as error:  # whatever a decoder's bindings make of a damaged file
+            raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
+
+
+def examine(path, without, beat):
+    """The VideoInfo of a file, from the readers that are not in `without`; beat(stage) is called while it works."""
     refuse_no_file(path)
-    found = readers.scan(path)
+    before = stamp(Path(path))
+    found = readers.scan(path, beat)
     refuse_truncated(path, found)
     keyframes = tuple(thin(found.keyframes))
-    seconds = {name: trial(name, path, found, keyframes) for name in readers.INSTALLED}
+    seconds = {name: trial(name, path, found, keyframes, beat) for name in readers.INSTALLED if name not in without}
     if seconds["pyav"] is None and keyframes:
         keyframes = ()  # seeking is not exact here: PyAV decodes from the start
-        seconds["pyav"] = trial("pyav", path, found, keyframes)
+        seconds["pyav"] = trial("pyav", path, found, keyframes, beat)
     exact = {name: s for name, s in seconds.items() if s is not None}
+    if found.complaints and readers.scan(path, beat, hold=16).checksums != found.checksums:
+        raise UnreadableVideo(path, f"damaged: two decodes of it differ ({found.complaints[0]})")
     if not exact:
         raise UnreadableVideo(path, "two decodes of it differ")
+    if stamp(Path(path)) != before:
+        raise UnreadableVideo(path, "it changed while it was probed")
     return VideoInfo(
         num_frames=len(found.checksums),
         fps=found.fps,
@@ -64,7 +95,13 @@ def probe(path):
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         keyframes=keyframes,
+        digest=digest(found),
+        stamp=tuple(before),
     )
+
+
+def digest(found):
+    return hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest()
 
 
 def refuse_no_file(path):
@@ -95,13 +132,15 @@ def thin(keyframes, gap=readers.WORTH_A_SEEK):
             yield index, pts
 
 
-def trial(name, path, found, keyframes):
+def trial(name, path, found, keyframes, beat):
     """Seconds for the last of the trial reads; None where one of them differs from the sequential decode."""
     seconds = None
     try:
+        beat(name)
         if not readers.may_seek(name, path, found):
             return None
         for indices in trial_reads(len(found.checksums), [index for index, _ in found.keyframes]):
+            beat(name)
             start = time.perf_counter()
             frames = readers.READERS[name](path, indices, keyframes)
             seconds = time.perf_counter() - start
@@ -113,8 +152,14 @@ def trial(name, path, found, keyframes):
 
 
 def trial_reads(num_frames, keyframes):
-    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
-    some = np.array(keyframes or [0])[np.linspace(0, len(keyframes or [0]) - 1, 16).astype(int)]
+    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them.
+
+    Where nothing can be sought by, all reads are one sequential decode, and the longest is enough.
+    """
+    if not keyframes:
+        yield np.array([num_frames - 1])
+        return
+    some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
     yield np.unique(around[(around >= 0) & (around < num_frames)])
     for start in (num_frames - 1, max(num_frames - 31, num_frames * 3 // 4), num_frames // 2):
@@ -124,37 +169,40 @@ def trial_reads(num_frames, keyframes):
 def probe_all(root, paths, *, progress=True, cache=None):
     """Probes `paths` under `root`. Returns {path: VideoInfo} and {path: reason} of the files that do not decode."""
     manifest_file = manifest_path(root, cache)
-    manifest_file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{manifest_file}.lock"):
-        manifest = load_manifest(manifest_file)
+        manifest = load_manifest(manifest_file, root)
         stamps = {path: stamp(Path(root) / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or manifest[p]["stamp"] != stamps[p]]
-        update(manifest, manifest_file, root, todo, stamps, progress)
+        update(manifest, manifest_file, root, todo, progress)
     infos = {p: from_json(manifest[p]["info"]) for p in stamps if "info" in manifest[p]}
     return infos, {p: manifest[p]["bad"] for p in stamps if "bad" in manifest[p]}
 
 
-def update(manifest, manifest_file, root, todo, stamps, progress):
+def update(manifest, manifest_file, root, todo, progress):
     saved = time.monotonic()
+    if todo and progress:
+        print(f"probing {len(todo)} videos under {root}; what is found is kept in {manifest_file}", file=sys.stderr)
     try:
         for path, result in tqdm(results(root, todo), "probing videos", len(todo), disable=not (progress and todo)):
-            manifest[path] = {"stamp": stamps[path], **result}
+            manifest[path] = result
             if time.monotonic() - saved > SAVE_EVERY:
-                save_manifest(manifest_file, manifest)
+                save_manifest(manifest_file, root, manifest)
                 saved = time.monotonic()
     finally:
         if todo:
-            save_manifest(manifest_file, manifest)
+            save_manifest(manifest_file, root, manifest)
 
 
 def results(root, paths):
-    work = partial(probe_one, str(root))
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if len(paths) < WORTH_A_POOL or workers == 1:
-        yield from map(work, paths)
-        return
-    with ProcessPoolExecutor(workers, mp_context=helper_processes()) as pool:
-        yield from pool.map(work, paths, chunksize=16)
+    work, workers = partial(probe_one, str(root)), min(processors(), len(paths))
+    if len(paths) < WORTH_A_POOL:
+        yield from (work(guard.own_helper(os.getpid()), path) for path in paths)
+    else:
+        yield from guard.each(work, paths, workers)
+
+
+def processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def helper_processes():
@@ -164,11 +212,12 @@ def helper_processes():
     return context
 
 
-def probe_one(root, path):
+def probe_one(root, helper, path):
+    before = stamp(Path(root) / path)
     try:
-        return path, {"info": asdict(probe(Path(root) / path))}
+        return path, {"stamp": before, "info": asdict(guarded(helper, Path(root) / path))}
     except UnreadableVideo as error:
-        return path, {"bad": error.reason}
+        return path, {"stamp": before, "bad": error.reason}
 
 
 def manifest_path(root, cache=None):
@@ -179,30 +228,48 @@ def manifest_path(root, cache=None):
         or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "videores")
     )
     root = Path(root).resolve()
-    return Path(cache) / "manifests" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
+    return writable(cache) / "manifests" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
 
 
-def made_by():
-    """What a probe's findings depend on besides the files."""
-    return {"manifest": MANIFEST_VERSION, **{name: str(version) for name, version in readers.VERSIONS.items()}}
+def writable(cache):
+    """The cache folder, or, where it can't be written, one among the temporary files, which is said."""
+    cache = Path(cache)
+    try:
+        (cache / "manifests").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache / "manifests"):
+            return cache
+    except OSError as error:
+        other = Path(tempfile.gettempdir()) / f"videores-{getpass.getuser()}"
+        print(
+            f"warning: cannot write {cache} ({error.strerror}); what probing finds is kept in {other}", file=sys.stderr
+        )
+        (other / "manifests").mkdir(parents=True, exist_ok=True)
+        return other
 
 
-def load_manifest(path):
-    """Nothing where nothing was probed yet, or where another version or program wrote the file: then probe again."""
+def made_by(root):
+    """What a manifest depends on besides the files."""
+    versions = {name: str(version) for name, version in readers.VERSIONS.items()}
+    return {"manifest": MANIFEST_VERSION, "root": str(Path(root).resolve()), **versions}
+
+
+def load_manifest(path, root):
+    """Nothing where nothing was probed yet, or where it is of another root, version or program: then probe again."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    known = isinstance(content, dict) and content.get("made_by") == made_by()
+    known = isinstance(content, dict) and content.get("made_by") == made_by(root)
     return content["videos"] if known else {}
 
 
-def save_manifest(path, videos):
+def save_manifest(path, root, videos):
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"made_by": made_by(), "videos": videos}))
+        temporary.write_text(json.dumps({"made_by": made_by(root), "videos": videos}))
 
 
 def stamp(path):
+    """What changes when a file does, as JSON has it: [size, modification time]; None where it is not there."""
     try:
         status = path.stat()
     except OSError:
@@ -211,5 +278,5 @@ def stamp(path):
 
 
 def from_json(info):
-    tuples = dict(readers=tuple(info["readers"]), keyframes=tuple(map(tuple, info["keyframes"])))
-    return VideoInfo(**{**info, **tuples})
+    tuples = {key: tuple(info[key]) for key in ("readers", "stamp")}
+    return VideoInfo(**{**info, **tuples, "keyframes": tuple(map(tuple, info["keyframes"]))})

@@ -2,12 +2,15 @@
 
 The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
 best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
-numbers without repeats and returns uint8 frames_THWC; whether it returns the truth for a file is found out by
-`videores.data.probe`. Decoders are opened for each read, with one thread, and never cross a fork.
+numbers without repeats and returns uint8 frames_THWC, of each frame what `keep` makes of it; whether it returns the
+truth for a file is found out by `videores.data.probe`. Decoders are opened for each read, with one thread, and never
+cross a fork.
 """
 
 import zlib
 from bisect import bisect_right
+from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
@@ -37,13 +40,18 @@ class Scan:
     end: float | None = None  # seconds at which the last frame ends
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
+    complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
 
 
-def scan(path):
-    """Decodes a whole file. Raises UnreadableVideo where it does not decode to its end."""
-    times = []
+def scan(path, beat=lambda stage: None, hold=0):
+    """Decodes a whole file, holding the last `hold` frames. Raises UnreadableVideo where it does not decode to its end.
+
+    Of a damaged file some decoders leave parts of a picture as the memory was before. Which memory that is depends on
+    how many frames are held, so two scans that hold different numbers tell such files.
+    """
+    times, held = [], deque(maxlen=hold)
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with complaints() as said, opened(path) as container:
             stream = best_stream(container, path)
             rate = stream.average_rate or stream.guessed_rate or 0
             found = Scan(
@@ -56,7 +64,10 @@ def scan(path):
             )
             convert = Converter()
             for frame in container.decode(stream):
+                beat("decoding")
+                held.append(frame)
                 image = convert(frame)
+                refuse_new_size(path, found, image, len(times))
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(image))
@@ -65,9 +76,36 @@ def scan(path):
                 found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
         raise UnreadableVideo(path, describe(error, len(times))) from None
-    if None in times or sorted(set(times)) != times:
+    found.complaints = tuple(said)
+    if None in times or sorted(set(times)) != times or said:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
     return found
+
+
+def opened(path):
+    """Or FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbours."""
+    return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none"})
+
+
+@contextmanager
+def complaints():
+    """Collects FFmpeg's warnings. After one, what is decoded may depend on where decoding began."""
+    level, said = av.logging.get_level(), []
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as messages:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        # the scaler's are about colour tags, not about what was decoded
+        said.extend(message.strip() for _, source, message in messages if source != "swscaler")
+
+
+def refuse_new_size(path, found, image, number):
+    size = (image.shape[1], image.shape[0])
+    if number and size != found.size:
+        before, after = ("{}x{}".format(*s) for s in (found.size, size))
+        raise UnreadableVideo(path, f"its pictures change size from {before} to {after} at frame {number}")
 
 
 def announced(container, stream):
@@ -94,27 +132,50 @@ def best_stream(container, path):
 
 
 class Converter:
-    """Decoded frames to RGB, with one reused converter: building one for each frame costs more than the conversion."""
+    """Decoded frames to RGB, with one reused converter: building one for each frame costs more than the conversion.
 
-    def __init__(self):
-        self.reformatter = VideoReformatter()
+    With `short_side` the same step scales by area averaging: twice as fast as scaling the RGB picture afterwards.
+    """
+
+    def __init__(self, short_side=None):
+        self.reformatter, self.short_side = VideoReformatter(), short_side
 
     def __call__(self, frame):
         # POINT repeats each chroma sample, as FFmpeg's 8-bit path does anyway; its 10-bit path would interpolate.
-        rgb = self.reformatter.reformat(frame, format="rgb24", interpolation="POINT", threads=1).to_ndarray()
+        size, how = (None, None), "POINT"
+        if self.short_side is not None:
+            size, how = scaled_size(frame.width, frame.height, self.short_side), "AREA"
+        rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
 
-    def resize(self, image, width, height):
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        return self.reformatter.reformat(frame, width, height, interpolation="AREA", threads=1).to_ndarray()
+
+def scaled_size(width, height, short_side):
+    ratio = short_side / min(width, height)
+    return max(round(width * ratio), short_side), max(round(height * ratio), short_side)
 
 
-def read_pyav(path, indices, keyframes=()):
+def whole(frame_HWC):
+    return frame_HWC
+
+
+@contextmanager
+def playing(path):
+    """The open file and its best video stream, for who needs frames one by one, their times, or the sound's packets."""
+    with opened(path) as container:
+        yield container, best_stream(container, path)
+
+
+def read_pyav(path, indices, keyframes=(), keep=whole, short_side=None):
     """Seeks to the last of the given keyframes before a frame; decodes from the start where there are none."""
-    convert = Converter()
-    with av.open(str(path), metadata_errors="replace") as container:
+    convert, kept = Converter(short_side), None
+    with opened(path) as container:
         stream = best_stream(container, path)
-        return np.stack([convert(frame) for frame in pick(container, stream, indices, keyframes)])
+        for i, frame in enumerate(pick(container, stream, indices, keyframes)):
+            part = keep(convert(frame))
+            if kept is None:  # one block, filled as frames come: each converted frame's memory serves the next
+                kept = np.empty((len(indices), *part.shape), np.uint8)
+            kept[i] = part
+    return kept
 
 
 def pick(container, stream, indices, keyframes):
@@ -142,17 +203,26 @@ def seek(container, stream, time):
     yield from container.decode(stream)
 
 
-def read_decord(path, indices, keyframes=()):
+def read_decord(path, indices, keyframes=(), keep=whole, short_side=None):
     frames = decord.VideoReader(str(path), num_threads=1).get_batch([int(i) for i in indices])
     # decord's output type is process-wide state that other packages set (importing pytorchvideo.data does).
-    return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
+    return of_each(frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames), keep, short_side)
 
 
-def read_torchcodec(path, indices, keyframes=()):
+def read_torchcodec(path, indices, keyframes=(), keep=whole, short_side=None):
     from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
 
     decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-    return decoder.get_frames_at([int(i) for i in indices]).data.numpy()
+    return of_each(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
+
+
+def of_each(frames_THWC, keep, short_side):
+    if short_side is not None:
+        convert = Converter(short_side)
+        frames_THWC = [convert(av.VideoFrame.from_ndarray(frame, format="rgb24")) for frame in frames_THWC]
+    elif keep is whole:
+        return frames_THWC
+    return np.stack([keep(frame) for frame in frames_THWC])
 
 
 def may_seek(name, path, found):
