@@ -7,7 +7,7 @@ import pytest
 from conftest import write_csv, write_folder, write_lines, write_ucf101
 
 from videores.config import DataConfig
-from videores.data import index
+from videores.data import formats, index
 from videores.data.index import Index, Video
 from videores.errors import UserError
 
@@ -32,7 +32,7 @@ OFFICIAL = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}
 @pytest.mark.parametrize("split", OFFICIAL)
 def test_official_ucf101_lists_have_their_published_counts(shared_data, tmp_path, split):
     lists = shared_data / "splits" / "ucf101"
-    found = index.ucf101(tmp_path, lists, split)
+    found = formats.ucf101(tmp_path, lists, split)
     assert (len(found.train), len(found.test)) == OFFICIAL[split]
     assert len(found.classes) == 101
     assert (found.classes[0], found.classes[100]) == ("ApplyEyeMakeup", "YoYo")
@@ -43,7 +43,7 @@ def test_official_ucf101_lists_have_their_published_counts(shared_data, tmp_path
 
 
 def test_official_ucf101_hold_out_is_whole_groups(shared_data):
-    found = index.ucf101(None, shared_data / "splits" / "ucf101", 1)
+    found = formats.ucf101(None, shared_data / "splits" / "ucf101", 1)
     carved = index.carve(found, 0.1)
     assert len({v.group for v in carved.val}) == 2  # of 18
     assert {v.label for v in carved.val} == set(range(101))

@@ -76,7 +76,7 @@ def describe(record, cfg, trainer, videos, task, folder):
     number_format, channels_last = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
     readers = dict(Counter(i.reader if cfg.data.reader == "auto" else cfg.data.reader for i in videos.infos.values()))
     chosen = dict(precision=number_format, channels_last=channels_last, readers=readers)
-    record.update(world_size=trainer.world_size, manifest=fingerprint(videos), **chosen)
+    record.update(world_size=trainer.world_size, manifest=fingerprint(videos), videos=videos.index.counts, **chosen)
     if runfolder.is_main():
         chosen_readers = ", ".join(f"{name} ({count})" for name, count in readers.items())
         counts = ", ".join(f"{len(getattr(videos.index, part))} {part}" for part in datamodule.PARTS)

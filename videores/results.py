@@ -16,7 +16,10 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested):
     listed = videos.index.test
     logits_VKN = with_missing(logits_VKN, scored, listed)
     label_V = np.array([v.label for v in listed])
+    there = videos.index.counts["test"]["found"]
     counts = {"expected": len(listed), "scored": len(scored), "unreadable": sorted(videos.unreadable["test"])}
+    if there < len(listed):
+        counts["found"] = there  # the files that are there at all, as of Kinetics nobody has all
     found = {
         "protocol": protocol,
         **evaluation.metrics(logits_VKN, label_V, cfg.test.fusion),
@@ -43,10 +46,10 @@ def protocol_of(cfg):
     """`<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>`"""
     clip, t, test = cfg.data.clip, cfg.data.transform, cfg.test
     rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
-    split = cfg.data.split if cfg.data.format == "ucf101" else "test"
-    return (
-        f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {test.clips}x{test.crops} {test.fusion} {cfg.data.name}-{split}"
-    )
+    rate = "segments" if clip.sampling == "segments" else rate
+    split = {"ucf101": cfg.data.split, "hmdb51": cfg.data.split, "kinetics": "val", "ssv2": "val"}
+    views = f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {test.clips}x{test.crops} {test.fusion}"
+    return f"{views} {cfg.data.name}-{split.get(cfg.data.format, 'test')}"
 
 
 def slug(protocol):
@@ -56,7 +59,9 @@ def slug(protocol):
 def print_result(found, target):
     low, high = found["ci95_video_top1"]
     videos = found["videos"]
+    missing = videos["expected"] - videos.get("found", videos["expected"])
     bad = f", {len(videos['unreadable'])} unreadable count as wrong" if videos["unreadable"] else ""
+    bad += f" ({missing} of them are not there)" if missing else ""
     print(f"wrote   {target}")
     print(f"weights {found['checkpoint']['file']}, after epoch {found['checkpoint']['epoch'] + 1}")
     print(f"tested  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")

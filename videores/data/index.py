@@ -1,183 +1,78 @@
-"""Which videos exist: one reader per list format, each returns an `Index` of classes, training and test videos.
+"""Which videos exist: the lists of a data set read and checked, and validation videos held out by group.
 
-A group is what must not be split between training and test (UCF101: the clips cut from one source video). Formats:
-
-ucf101   splits/classInd.txt, trainlist0N.txt, testlist0N.txt; LF or CRLF; paths `Class/v_Class_gNN_cMM.avi`
-folder   root/train/<class>/*, root/test/<class>/* and, if there, root/val/<class>/*
-csv      splits/train.csv, splits/test.csv and, if there, splits/val.csv with the header `path,label[,group]`; the class
-         list is splits/classes.txt (a name a line) or, without it, the sorted labels of train.csv
-motion8  csv, of the embedded set, which is written on first use
+A group is what must not be split between training and test (UCF101: the clips cut from one source video). The list
+formats are in `videores.data.formats`.
 """
 
-import csv
 import hashlib
 import math
 import re
-from collections import Counter
-from dataclasses import dataclass, replace
+import sys
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
-from videores.data import motion
+from videores.data import formats, motion
+from videores.data.lists import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from videores.data.lists import Index as Index
+from videores.data.lists import NoList, head
+from videores.data.lists import Video as Video
 from videores.errors import UserError
 
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"}
-
-
-@dataclass(frozen=True)
-class Video:
-    path: str  # relative to the data set's root
-    label: int
-    group: str | None = None
-
-
-@dataclass(frozen=True)
-class Index:
-    classes: tuple[str, ...]
-    train: tuple[Video, ...]
-    test: tuple[Video, ...]
-    val: tuple[Video, ...] = ()
+PARTS = ("train", "val", "test")
+INCOMPLETE = ("kinetics",)  # formats whose videos vanish from the web: nobody has all that are listed
 
 
 def read(data):
-    """The videos of a data set (config.DataConfig), training videos split into train and val. Raises UserError."""
-    root, splits = Path(data.root), Path(data.splits or data.root)
+    """The videos of a data set (config.DataConfig), training videos split into train and val. Raises UserError.
+
+    Videos of a format in INCOMPLETE that are not there are left out of train and val; test keeps all that are listed,
+    so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many of them found.
+    """
+    root = Path(data.root)
     if data.format == "motion8":
         motion.prepare(root)
     refuse_absent(data)
-    index = FORMATS[data.format](root, splits, data.split)
-    check(index, root, missing_allowed=data.on_unreadable == "skip")
-    return index if index.val or data.val == "none" else carve(index, data.val)
+    index = read_lists(data)
+    refuse_wrong(index, root)
+    if not index.val and data.val != "none":
+        index = carve(index, data.val)
+    there = {video.path for part in PARTS for video in getattr(index, part) if (root / video.path).is_file()}
+    index = replace(index, counts=count(index, there))
+    if data.format in INCOMPLETE:
+        return without_missing(index, there, root)
+    if data.on_unreadable != "skip":
+        refuse_missing(index, there, root)
+    return index
 
 
 def refuse_absent(data):
     """Raises UserError with the data set's source where its folders are not there."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
         if data.format != "motion8" and not Path(folder).is_dir():
-            raise UserError(f"{key}: there is no folder {folder}" + (f"\n{data.source.strip()}" if data.source else ""))
+            raise UserError(f"{key}: there is no folder {folder}" + source(data))
 
 
-def ucf101(root, splits, split):
-    classes = read_classes(splits / "classInd.txt", numbered=True)
-    lists = {name: lines(splits / f"{name}list0{split}.txt") for name in ("train", "test")}
-    return Index(classes, *(tuple(ucf101_video(line, classes, where) for where, line in lists[n]) for n in lists))
+def source(data):
+    return f"\n{data.source.strip()}" if data.source else ""
 
 
-def ucf101_video(line, classes, where):
-    """`Class/v_Class_gNN_cMM.avi [label]`; classes may share scenes, so gNN alone is the group."""
-    path, *number = line.rsplit(" ", 1) if re.search(r" \d+$", line) else [line]
-    name = Path(path).parent.name
-    label = label_of(name, classes, where)
-    if number and int(number[0]) != label + 1:
-        raise UserError(f"{where}: label {number[0]} for class {name}, which classInd.txt numbers {label + 1}")
-    group = re.search(r"_(g\d+)_", Path(path).name)
-    return Video(path, label, group[1] if group else None)
-
-
-def folder(root, splits, split):
-    classes = tuple(sorted(p.name for p in need_folder(root / "train").iterdir() if p.is_dir()))
-    need_folder(root / "test")
-    train, test, val = (tuple(folder_videos(root, part, classes)) for part in ("train", "test", "val"))
-    return Index(classes, train, test, val)
-
-
-def folder_videos(root, part, classes):
-    for path in sorted((root / part).glob("*/**/*")):
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            name = path.relative_to(root / part).parts[0]
-            yield Video(path.relative_to(root).as_posix(), label_of(name, classes, path))
-
-
-def csv_lists(root, splits, split):
-    rows = {part: csv_rows(splits / f"{part}.csv") for part in ("train", "test")}
-    if (splits / "val.csv").exists():
-        rows["val"] = csv_rows(splits / "val.csv")
-    listed = splits / "classes.txt"
-    classes = read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
-    return Index(classes, **{part: tuple(csv_video(row, classes, where) for where, row in rows[part]) for part in rows})
-
-
-def csv_rows(path):
-    reader = csv.DictReader(read_text(path).splitlines())
-    if not {"path", "label"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{path}: the first line must name the columns path,label[,group], found {reader.fieldnames}")
-    rows = [(f"{path}:{reader.line_num}", row) for row in reader]
-    for where, row in rows:
-        if not row["path"] or not row["label"]:
-            raise UserError(f"{where}: a row needs a path and a label, found {row}")
-    if not rows:
-        raise UserError(f"the {path.stem} list {path} has no videos")
-    return rows
-
-
-def csv_video(row, classes, where):
-    return Video(row["path"], label_of(row["label"], classes, where), row.get("group") or None)
-
-
-FORMATS = {"ucf101": ucf101, "folder": folder, "csv": csv_lists, "motion8": csv_lists}
-
-
-def read_classes(path, numbered=False):
-    """One name a line, in UCF101's classInd.txt after its number, which gives the order."""
-    names = [line for _, line in lines(path)]
-    if numbered:
-        names = [name for _, name in sorted(numbered_class(line, where) for where, line in lines(path))]
-    if len(set(names)) != len(names):
-        raise UserError(f"{path}: a class is listed twice")
-    return tuple(names)
-
-
-def numbered_class(line, where):
-    number, _, name = line.partition(" ")
-    if not number.isdecimal() or not name:
-        raise UserError(f"{where}: expected a number and a class name, found {line!r}")
-    return int(number), name
-
-
-def lines(path):
-    """Lines that are not blank, with where they stand."""
-    numbered = enumerate(read_text(path).splitlines(), 1)
-    return [(f"{path}:{number}", line.strip()) for number, line in numbered if line.strip()]
-
-
-def read_text(path):
+def read_lists(data):
     try:
-        return need_file(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from None
+        return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
+    except NoList as error:
+        raise UserError(f"{error}{source(data)}") from None
 
 
-def label_of(name, classes, where):
-    if name not in classes:
-        raise UserError(f"{where}: class {name!r} is not in the class list ({', '.join(classes[:5])}, ...)")
-    return classes.index(name)
-
-
-def need_file(path):
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; data.splits must be the folder of the lists")
-    return path
-
-
-def need_folder(path):
-    if not path.is_dir():
-        raise UserError(
-            f"there is no folder {path}; format folder reads <root>/train/<class>/ and <root>/test/<class>/"
-        )
-    return path
-
-
-def check(index, root, missing_allowed=False):
-    """Refuses an empty split, a group or video on both sides, and, unless allowed, listed videos that are not there."""
+def refuse_wrong(index, root):
+    """Refuses an empty split, a video listed twice, and a group or video on both sides."""
     for name in ("train", "test"):
         if not getattr(index, name):
             raise UserError(f"the {name} list of {root} has no videos")
-    for name in ("train", "val", "test"):
+    for name in PARTS:
         refuse_repeats(name, [v.path for v in getattr(index, name)])
     for name, other in (("train", "test"), ("train", "val"), ("val", "test")):
         refuse_overlap(name, getattr(index, name), other, getattr(index, other))
-    missing = [v.path for part in (index.train, index.val, index.test) for v in part if not (root / v.path).is_file()]
-    if missing and not missing_allowed:
-        raise UserError(f"{len(missing)} listed videos are not under data.root={root}:\n  " + head(missing))
 
 
 def refuse_repeats(name, paths):
@@ -197,9 +92,28 @@ def refuse_overlap(name, videos, other, others):
             )
 
 
-def head(names, most=20):
-    more = [f"... and {len(names) - most} more"] if len(names) > most else []
-    return "\n  ".join([*names[:most], *more])
+def count(index, there):
+    listed = {part: [video.path for video in getattr(index, part)] for part in PARTS}
+    return {part: {"expected": len(paths), "found": len(there.intersection(paths))} for part, paths in listed.items()}
+
+
+def without_missing(index, there, root):
+    """Leaves missing videos out of train and val, and says how many there are in each part."""
+    if not there:
+        raise UserError(f"none of the listed videos is under data.root={root}, e.g. {index.train[0].path}")
+    counts = [
+        f"{n['found']} of {n['expected']} {part}" for part, n in index.counts.items() if n["found"] < n["expected"]
+    ]
+    if counts:
+        print(f"warning: found {', '.join(counts)} videos; missing test videos count as wrong", file=sys.stderr)
+    kept = {part: tuple(v for v in getattr(index, part) if v.path in there) for part in ("train", "val")}
+    return replace(index, **kept)
+
+
+def refuse_missing(index, there, root):
+    missing = [video.path for part in PARTS for video in getattr(index, part) if video.path not in there]
+    if missing:
+        raise UserError(f"{len(missing)} listed videos are not under data.root={root}:\n  " + head(missing))
 
 
 def carve(index, share):
@@ -208,11 +122,42 @@ def carve(index, share):
     The choice depends on the groups' names alone, so that runs with different seeds are validated on the same videos.
     A group without which a class would have no training videos stays.
     """
-    groups = sorted({v.group for v in index.train} - {None}, key=lambda g: hashlib.sha256(g.encode()).digest())
+    labels = defaultdict(Counter)  # of each group, how many videos have which
+    for video in index.train:
+        labels[video.group][video.label] += 1
+    groups = sorted(labels.keys() - {None}, key=lambda g: hashlib.sha256(g.encode()).digest())
     wanted = max(1, math.floor(share * len(groups) + 0.5)) if share else 0
-    train, val = index.train, ()
+    rest, held = Counter(video.label for video in index.train), set()
     for group in groups:
-        rest = tuple(v for v in train if v.group != group)
-        if len({v.group for v in val}) < wanted and {v.label for v in rest} == {v.label for v in train}:
-            train, val = rest, val + tuple(v for v in train if v.group == group)
-    return replace(index, train=train, val=tuple(v for v in index.train if v in set(val)))
+        if len(held) < wanted and all(rest[label] > n for label, n in labels[group].items()):
+            rest.subtract(labels[group])
+            held.add(group)
+    kept = tuple(video for video in index.train if video.group not in held)
+    return replace(index, train=kept, val=tuple(video for video in index.train if video.group in held))
+
+
+def flip_labels(classes):
+    """The label that a horizontally flipped video of each class has; -1 where it would belong to none of the classes.
+
+    Names that differ by left and right, or clockwise and counterclockwise, are each other's mirror image.
+    """
+    keys = [spelled_alike(name) for name in classes]
+    numbers = {key: number for number, key in enumerate(keys)}
+    return tuple(flipped(number, key, numbers) for number, key in enumerate(keys))
+
+
+def flipped(number, key, numbers):
+    mirrored = re.sub(HANDED, lambda word: MIRROR[word[0]], key)
+    if mirrored == key:
+        return number
+    return numbers.get(mirrored, -1 if re.search(rf"\b({HANDED})", key) else number)  # a bright light is no direction
+
+
+MIRROR = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+HANDED = "|".join(sorted(MIRROR, key=len, reverse=True))
+
+
+def spelled_alike(name):
+    """`Turn left`, `turn_left` and `TurnLeft` as `turn left`; anticlockwise as counterclockwise."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_-]+", " ", name).lower()
+    return re.sub(r"(counter|anti) ?clock ?wise", "counterclockwise", name)

@@ -1,0 +1,208 @@
+"""One reader per list format: `reader(root, splits, split)` returns an `Index` of classes, training and test videos.
+
+ucf101    splits/classInd.txt, trainlist0N.txt, testlist0N.txt; paths `Class/v_Class_gNN_cMM.avi`
+hmdb51    splits/<class>_test_splitN.txt, one a class, `name flag`: 1 training, 2 test, 0 unused; root/<class>/<name>
+kinetics  splits/train.csv and val.csv (or validate.csv), as distributed; its val is the test list. Videos lie under
+          root/train and root/val, in class folders or not, as <id>_<start>_<end>.mp4 with six digits for the times
+ssv2      splits/something-something-v2-{labels,train,validation}.json or {labels,train,validation}.json; its validation
+          is the test list; root/<id>.webm
+folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos or, where there is not
+          one, images, which are videos of one frame
+csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group]`; the class list is
+          splits/classes.txt (a name a line) or, without it, the sorted labels of train.csv
+motion8   csv, of the embedded set
+"""
+
+import re
+from pathlib import Path
+
+from videores.data.lists import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Index,
+    NoList,
+    Video,
+    csv_rows,
+    first_file,
+    label_of,
+    lines,
+    need_folder,
+    read_json,
+)
+from videores.errors import UserError
+
+# -- UCF101 -----------------------------------------------------------------------------------------------------------
+
+
+def ucf101(root, splits, split):
+    classes = read_classes(splits / "classInd.txt", numbered=True)
+    lists = {name: lines(splits / f"{name}list0{split}.txt") for name in ("train", "test")}
+    return Index(classes, *(tuple(ucf101_video(line, classes, where) for where, line in lists[n]) for n in lists))
+
+
+def ucf101_video(line, classes, where):
+    """`Class/v_Class_gNN_cMM.avi [label]`; classes may share scenes, so gNN alone is the group."""
+    path, *number = line.rsplit(" ", 1) if re.search(r" \d+$", line) else [line]
+    name = Path(path).parent.name
+    label = label_of(name, classes, where)
+    if number and int(number[0]) != label + 1:
+        raise UserError(f"{where}: label {number[0]} for class {name}, which classInd.txt numbers {label + 1}")
+    group = re.search(r"_(g\d+)_", Path(path).name)
+    return Video(path, label, group[1] if group else None)
+
+
+def read_classes(path, numbered=False):
+    """One name a line, in UCF101's classInd.txt after its number, which gives the order."""
+    names = [line for _, line in lines(path)]
+    if numbered:
+        names = [name for _, name in sorted(numbered_class(line, where) for where, line in lines(path))]
+    if len(set(names)) != len(names):
+        raise UserError(f"{path}: a class is listed twice")
+    return tuple(names)
+
+
+def numbered_class(line, where):
+    number, _, name = line.partition(" ")
+    if not number.isdecimal() or not name:
+        raise UserError(f"{where}: expected a number and a class name, found {line!r}")
+    return int(number), name
+
+
+# -- HMDB51 -----------------------------------------------------------------------------------------------------------
+
+
+def hmdb51(root, splits, split):
+    """A class is whatever has a file for any of the three splits, so a file that is lost is noticed."""
+    files = [re.fullmatch(r"(.+)_test_split[123]\.txt", path.name) for path in splits.iterdir()]
+    classes = tuple(sorted({match[1] for match in files if match}))
+    if not classes:
+        raise NoList(f"data.splits={splits} has no files <class>_test_split{split}.txt")
+    flagged = [row for label in range(len(classes)) for row in hmdb51_class(splits, split, classes[label], label)]
+    return Index(classes, *(tuple(video for flag, video in flagged if flag == wanted) for wanted in "12"))
+
+
+def hmdb51_class(splits, split, name, label):
+    for where, line in lines(splits / f"{name}_test_split{split}.txt"):
+        file, _, flag = line.rpartition(" ")
+        if flag not in ("0", "1", "2") or not file.strip():
+            raise UserError(f"{where}: expected a file and 1 (training), 2 (test) or 0 (unused), found {line!r}")
+        yield flag, Video(f"{name}/{file.strip()}", label, hmdb51_group(name, file.strip()))
+
+
+def hmdb51_group(name, file):
+    """The source video, which the name begins with, within its class: the official splits keep those together.
+
+    `<source>_<class>_<visible body>_<camera motion>_np<people>_<camera view>_<quality>_<number>.avi`. A film that is
+    the source of several classes is in training for one and in test for another, so the source alone is no group.
+    """
+    match = re.fullmatch(rf"(.+)_{re.escape(name)}_[hulf]_[cn]m_np\d+_(fr|ba|le|ri)_(goo|med|bad)_\d+\.avi", file)
+    return f"{name}/{match[1]}" if match else None
+
+
+# -- Kinetics ---------------------------------------------------------------------------------------------------------
+
+
+def kinetics(root, splits, split):
+    """Classes are the sorted labels of the training list, which is the order of torchvision's weights too."""
+    lists = {"train": splits / "train.csv", "val": first_file(splits, "val.csv", "validate.csv")}
+    needs = ("label", "youtube_id", "time_start", "time_end")
+    rows = {part: csv_rows(path, f"{','.join(needs)},split[,is_cc]", needs) for part, path in lists.items()}
+    classes = tuple(sorted({row["label"] for _, row in rows["train"]}))
+    return Index(classes, *(tuple(kinetics_videos(root, part, rows[part], classes)) for part in rows))
+
+
+def kinetics_videos(root, part, rows, classes):
+    files = video_files(root, part)
+    for where, row in rows:
+        name = kinetics_name(row, part, where)
+        path = files.get(name, f"{part}/{row['label']}/{name}.mp4")
+        yield Video(path, label_of(row["label"], classes, where), row["youtube_id"])
+
+
+def video_files(root, part):
+    """Name without suffix -> path relative to the root, of the files in root/part and its class folders."""
+    paths = sorted((root / part).glob("**/*"), reverse=True)
+    return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
+
+
+def kinetics_name(row, part, where):
+    """The file's name without suffix. Refuses a row of another split."""
+    try:
+        name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
+    except ValueError:
+        raise UserError(f"{where}: time_start and time_end must be whole seconds, found {row}") from None
+    if row.get("split") and row["split"] not in {"train": ("train",), "val": ("val", "validate")}[part]:
+        raise UserError(f"{where}: split {row['split']!r} in the {part} list")
+    return name
+
+
+# -- Something-Something V2 -------------------------------------------------------------------------------------------
+
+
+def ssv2(root, splits, split):
+    labels, *parts = (
+        first_file(splits, f"something-something-v2-{name}.json", f"{name}.json")
+        for name in ("labels", "train", "validation")
+    )
+    classes = ssv2_classes(read_json(labels, dict), labels)
+    return Index(classes, *(tuple(ssv2_videos(read_json(path, list), classes, path)) for path in parts))
+
+
+def ssv2_classes(numbers, path):
+    """The names in the order of their numbers: {"Approaching something with your camera": "0", ...}"""
+    wanted = [str(number) for number in range(len(numbers))]
+    if sorted(map(str, numbers.values())) != sorted(wanted):
+        raise UserError(f"{path}: the classes must be numbered 0 to {len(numbers) - 1}, each number once")
+    return tuple(sorted(numbers, key=lambda name: int(numbers[name])))
+
+
+def ssv2_videos(entries, classes, path):
+    """{"id": "78687", "template": "Holding [something] next to [something]", ...}: the class is without brackets."""
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or not (entry.get("id") and isinstance(entry.get("template"), str)):
+            raise UserError(f"{path}: entry {number} needs an id and a template, found {entry}")
+        name = entry["template"].replace("[", "").replace("]", "")
+        yield Video(f"{entry['id']}.webm", label_of(name, classes, f"{path}: entry {number}"))
+
+
+# -- your own ---------------------------------------------------------------------------------------------------------
+
+
+def folder(root, splits, split):
+    classes = tuple(sorted(p.name for p in need_folder(root / "train").iterdir() if p.is_dir()))
+    need_folder(root / "test")
+    parts = ("train", "test", "val")
+    paths = {part: [p for p in sorted((root / part).glob("*/**/*")) if p.is_file()] for part in parts}
+    has_videos = any(path.suffix.lower() in VIDEO_SUFFIXES for part in parts for path in paths[part])
+    suffixes = VIDEO_SUFFIXES if has_videos else IMAGE_SUFFIXES
+    return Index(classes, *(tuple(folder_videos(root, paths[part], suffixes, classes)) for part in parts))
+
+
+def folder_videos(root, paths, suffixes, classes):
+    for path in paths:
+        if path.suffix.lower() in suffixes:
+            name = path.relative_to(root)
+            yield Video(name.as_posix(), label_of(name.parts[1], classes, path))
+
+
+def csv_lists(root, splits, split):
+    parts = ["train", "test", *(["val"] if (splits / "val.csv").exists() else [])]
+    rows = {part: csv_rows(splits / f"{part}.csv", "path,label[,group]", ("path", "label")) for part in parts}
+    listed = splits / "classes.txt"
+    classes = read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
+    return Index(classes, **{part: tuple(csv_video(row, classes, where) for where, row in rows[part]) for part in rows})
+
+
+def csv_video(row, classes, where):
+    return Video(row["path"], label_of(row["label"], classes, where), row.get("group") or None)
+
+
+READERS = {
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "kinetics": kinetics,
+    "ssv2": ssv2,
+    "folder": folder,
+    "csv": csv_lists,
+    "motion8": csv_lists,
+}
