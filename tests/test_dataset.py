@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import numbered_video, read_numbers, write_csv, write_folder, write_ucf101
+from torchvision.transforms.v2 import functional as F
 
 from videores.config import DataConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms
+from videores.data import dataset as dataset_module
 from videores.data.datamodule import VideoData, prepare
 from videores.data.dataset import EvalSampler, FrameCache, TrainSampler
 from videores.data.decode import read_frames
@@ -123,6 +125,51 @@ def test_clips_at_a_frame_rate_show_the_same_times(tmp_path):
         assert set(np.diff(read_numbers(dataset[0, number]["clips"][0]))) == {step}
 
 
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_repeated_clips_of_a_video_come_from_one_decode(tiny, monkeypatch, cache):
+    transform = dict(short_side=40, crop=32, jitter=(34, 44))
+    one, four = (train_set(tiny, clip=dict(frames=4, repeat=k), transform=transform, cache=cache) for k in (1, 4))
+    reads = counted(monkeypatch, dataset_module, "read_frames")
+    items = [four[e, 3] for e in range(10)]
+    assert len(reads) == (10 if cache == "none" else 1)
+    assert {item["clips"].shape for item in items} == {(4, 4, 32, 32, 3)}
+    for e, item in enumerate(items):
+        assert torch.equal(item["clips"][0], one[e, 3]["clips"][0])  # the first is what it is without repeats
+        assert set(item) == {"clips", "label", "video"}
+    starts = np.array([[four.draw(e, 3, k).index_T[0] for k in range(4)] for e in range(10)])
+    assert len(set(map(tuple, starts.T))) == 4
+    for e, k in ((0, 1), (4, 3)):  # as if each had been read alone
+        draw = four.draw(e, 3, k)
+        frames = read_frames(Path(tiny["root"], four.videos[3].path), draw.index_T)
+        assert torch.equal(items[e]["clips"][k], transforms.cut(frames, draw.box, 32, draw.flip))
+
+
+def test_a_batch_size_counts_videos(tiny):
+    loader = module(tiny, clip=dict(frames=4, repeat=3)).train_dataloader()
+    assert {batch["clips"].shape[:2] for batch in loader} == {(2, 3)}
+    assert len(loader) == 4
+
+
+def test_segments_show_the_whole_video(tiny):
+    dataset = train_set(tiny, clip=dict(frames=4, sampling="segments"))
+    shown = np.array([read_numbers(dataset[e, 3]["clips"][0]) for e in range(20)]) % 100
+    assert all(set(column) == set(range(3 * t, 3 * t + 3)) for t, column in enumerate(shown.T))
+
+
+def test_speed_is_drawn_for_each_clip(tmp_path):
+    values = write_folder(tmp_path, parts={"train": 1, "test": 1}, frames=60)
+    dataset = train_set(values, clip=dict(frames=8, stride=2, repeat=2), augment=dict(speed=(0.5, 2)))
+    steps = []
+    for e in range(100):
+        for k in range(2):
+            index_T = dataset.draw(e, 0, k).index_T
+            steps.append((index_T[-1] - index_T[0]) / 7)
+    share = np.sort(np.log2(np.array(steps) / 2) / 2 + 0.5)
+    assert np.abs(share - np.linspace(0, 1, 200)).max() < 1.7 / np.sqrt(200) + 0.05  # spans are whole frames
+    frames = np.array(read_numbers(dataset[7, 0]["clips"][1])) % 100
+    assert frames.tolist() == dataset.draw(7, 0, 1).index_T.tolist()
+
+
 # -- test views -------------------------------------------------------------------------------------------------------
 
 
@@ -132,12 +179,39 @@ def test_views_are_clips_times_crops_clip_by_clip(tmp_path, clips, crops):
     dm = module(values, test=ViewsConfig(clips=clips, crops=crops), transform=dict(short_side=36, crop=32))
     dataset = dm.dataset("test")
     index_KT = sampling.clip_indices(sampling.uniform_starts(20, 4, clips), 4, 1, 20)
-    boxes = transforms.view_boxes(48, 80, 36, 32, crops)
     for number, video in enumerate(dataset.videos):
-        frames = read_frames(tmp_path / video.path, range(20))
-        expected = [transforms.cut(frames[index], box, 32) for index in index_KT for box in boxes]
+        frames = torch.from_numpy(read_frames(tmp_path / video.path, range(20))).permute(0, 3, 1, 2)
+        scaled = F.resize(frames, [36], antialias=True).permute(0, 2, 3, 1)
+        lefts = [14] if crops == 1 else [0, 14, 28]  # of 36 x 60 pixels
+        expected = [scaled[index, 2:34, left : left + 32] for index in index_KT for left in lefts]
         assert torch.equal(dataset[0, number]["clips"], torch.stack(expected))
     assert index_KT[-1, -1] == 19 or clips == 1
+
+
+def counted(monkeypatch, module, name):
+    """Arguments of all calls of a function from now on."""
+    calls, function = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **keys: calls.append(args) or function(*args, **keys))
+    return calls
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_overlapping_views_share_one_decode_and_each_frame_is_scaled_once(tmp_path, monkeypatch, cache):
+    values = write_folder(tmp_path, parts={"train": 1, "test": 1}, width=80, frames=20)
+    dm = module(values, test=ViewsConfig(clips=10, crops=3), transform=dict(short_side=36, crop=32), cache=cache)
+    dataset = dm.dataset("test")
+    reads, scaled = counted(monkeypatch, dataset_module, "read_frames"), counted(monkeypatch, transforms, "scale")
+    dataset[0, 1]
+    assert [list(indices) for _, indices in reads] == [list(range(20))]
+    assert len(scaled) == 20
+
+
+def test_views_of_segments_cover_the_video(tmp_path):
+    values = write_folder(tmp_path, parts={"train": 1, "test": 1}, frames=20)
+    dataset = module(values, clip=dict(frames=4, sampling="segments"), test=ViewsConfig(clips=2)).dataset("test")
+    first, second = (np.array(read_numbers(clip)) % 100 for clip in dataset[0, 0]["clips"])
+    assert first.tolist() == [1, 6, 11, 16]
+    assert second.tolist() == [3, 8, 13, 18]
 
 
 def test_views_are_the_same_in_every_epoch(tiny):

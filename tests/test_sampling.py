@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from videores.config import ClipConfig
 from videores.data import sampling
 
 LENGTHS = [1, 2, 3, 5, 15, 16, 17, 31, 32, 33, 100, 163, 300]
@@ -170,3 +171,105 @@ def test_resampled_times_are_within_half_a_frame(fps):
 
 def test_a_target_rate_above_the_videos_repeats_frames():
     assert sampling.clip_indices([0], 6, sampling.step_of(10, 1, 20), 100)[0].tolist() == [0, 1, 1, 2, 2, 3]
+
+
+# -- segments ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_frames", LENGTHS)
+@pytest.mark.parametrize("frames", [1, 2, 3, 8, 16])
+def test_segments_give_rising_frames_of_the_video(num_frames, frames):
+    rng = np.random.default_rng(0)
+    drawn = np.stack([sampling.random_segments(num_frames, frames, rng) for _ in range(50)])
+    for index_KT in (drawn, *(sampling.central_segments(num_frames, frames, clips) for clips in CLIPS)):
+        assert index_KT.shape[1] == frames
+        assert index_KT.min() >= 0
+        assert index_KT.max() < num_frames
+        assert (np.diff(index_KT) >= 0).all()
+
+
+@pytest.mark.parametrize(("num_frames", "frames"), [(16, 8), (17, 8), (100, 3), (300, 16), (5, 5)])
+def test_every_frame_is_of_its_own_segment(num_frames, frames):
+    rng = np.random.default_rng(0)
+    drawn = np.stack([sampling.random_segments(num_frames, frames, rng) for _ in range(200)])
+    for index_KT in (drawn, sampling.central_segments(num_frames, frames, 7)):
+        edges = np.arange(frames + 1) * num_frames / frames
+        assert (index_KT + 1 > edges[:-1]).all()  # the frame is shown for a while after its segment begins
+        assert (index_KT < edges[1:]).all()
+
+
+@pytest.mark.parametrize(("num_frames", "frames"), [(24, 4), (25, 4), (7, 4), (3, 4)])
+def test_frames_are_drawn_by_the_time_that_they_are_shown_in_the_segment(num_frames, frames):
+    draws, rng = 20_000, np.random.default_rng(0)
+    index_KT = np.stack([sampling.random_segments(num_frames, frames, rng) for _ in range(draws)])
+    for t in range(frames):
+        start, end = t * num_frames / frames, (t + 1) * num_frames / frames
+        edges = np.clip(np.arange(num_frames + 1), start, end)
+        expected = np.diff(edges) / (end - start)
+        found = np.bincount(index_KT[:, t], minlength=num_frames) / draws
+        np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / draws))
+
+
+def test_segments_of_a_clip_are_drawn_independently():
+    rng = np.random.default_rng(0)
+    index_KT = np.stack([sampling.random_segments(1000, 4, rng) for _ in range(2000)])
+    correlation = np.corrcoef(index_KT.T) - np.eye(4)
+    assert np.abs(correlation).max() < 0.1
+
+
+def test_a_single_test_clip_has_the_centres_of_its_segments():
+    assert sampling.central_segments(15, 5, 1).tolist() == [[1, 4, 7, 10, 13]]
+    assert sampling.central_segments(300, 3, 1).tolist() == [[50, 150, 249]]  # the frame nearer to the middle
+    assert sampling.central_segments(4, 4, 1).tolist() == [[0, 1, 2, 3]]
+    assert sampling.central_segments(2, 4, 1).tolist() == [[0, 0, 1, 1]]
+
+
+def test_test_clips_together_are_evenly_spaced_moments():
+    for num_frames in (40, 41, 97):
+        for clips in CLIPS:
+            index_KT = sampling.central_segments(num_frames, 5, clips)
+            moments = (np.arange(5 * clips) + 0.5) * num_frames / (5 * clips)
+            shown = np.sort(index_KT.ravel())
+            assert (shown <= moments).all()
+            assert (moments <= shown + 1).all()
+            assert (index_KT == np.sort(index_KT.ravel()).reshape(5, clips).T).all()  # clip k has the k-th of each
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 8])
+@pytest.mark.parametrize("clips", CLIPS)
+def test_segments_of_a_video_and_of_its_reversal_are_seen_alike(frames, clips):
+    for num_frames in range(1, 70):
+        index_KT = sampling.central_segments(num_frames, frames, clips)
+        mirrored_KT = (num_frames - 1 - index_KT)[::-1, ::-1]
+        differs = index_KT != mirrored_KT
+        if frames * clips % 2 and num_frames % 2 == 0:  # a moment in the very middle, between two frames
+            assert differs[clips // 2, frames // 2]
+            differs[clips // 2, frames // 2] = False
+        assert not differs.any()
+
+
+# -- policies ---------------------------------------------------------------------------------------------------------
+
+
+def test_policies_follow_the_configuration():
+    rng = lambda: np.random.default_rng(3)
+    dense = ClipConfig(frames=8, stride=4)
+    start = sampling.random_starts(200, 29, 1, rng())[0]
+    assert sampling.random_clip(200, 30, dense, rng()).tolist() == list(range(start, start + 29, 4))
+    assert (sampling.uniform_clips(200, 30, dense, 3) == uniform(200, 8, 4, 3)).all()
+    rate = ClipConfig(frames=8, fps=7.5)
+    assert sampling.random_clip(200, 30, rate, rng()).tolist() == list(range(start, start + 29, 4))
+    segments = ClipConfig(frames=8, sampling="segments")
+    assert (sampling.random_clip(200, 30, segments, rng()) == sampling.random_segments(200, 8, rng())).all()
+    assert (sampling.uniform_clips(200, 30, segments, 3) == sampling.central_segments(200, 8, 3)).all()
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 1.7, 3])
+def test_speed_multiplies_the_distance_between_frames(speed):
+    clip = ClipConfig(frames=8, stride=4)
+    starts = set()
+    for seed in range(300):
+        index_T = sampling.random_clip(100, 30, clip, np.random.default_rng(seed), speed)
+        assert np.abs(index_T - index_T[0] - np.arange(8) * 4 * speed).max() <= 0.5
+        starts.add(index_T[0])
+    assert (min(starts), max(starts)) == (0, 100 - sampling.span_of(8, 4 * speed))  # the whole video, wherever it fits

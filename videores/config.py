@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from videores.errors import UserError
 
@@ -21,6 +21,17 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0)]
+Strength = Annotated[float, Field(ge=0)]
+
+
+def rising(pair):
+    if pair[0] > pair[1]:
+        raise ValueError(f"{list(pair)} is not a range: give [smallest, largest]")
+    return pair
+
+
+Range = Annotated[tuple[Scale, Scale], AfterValidator(rising)]
+Shares = Annotated[tuple[Annotated[Scale, Field(le=1)], Annotated[Scale, Field(le=1)]], AfterValidator(rising)]
 
 
 class Section(BaseModel):
@@ -44,11 +55,19 @@ class ClipConfig(Section):
     stride: Positive = 1
     fps: float | None = Field(None, gt=0)
     short: Literal["loop", "last"] = "loop"  # what follows the end of a short video: its beginning, or its last frame
+    sampling: Literal["dense", "segments"] = "dense"  # segments: one frame of each of `frames` equal parts of the video
+    repeat: Positive = 1  # training: clips of each video in a batch, from one decode; batch_size counts videos
 
     @model_validator(mode="after")
     def one_rate(self):
         if self.fps is not None and self.stride != 1:
             raise ValueError("give stride or fps, not both")
+        return self
+
+    @model_validator(mode="after")
+    def segments_span_the_video(self):
+        if self.sampling == "segments" and (self.stride != 1 or self.fps is not None or self.short != "loop"):
+            raise ValueError("sampling=segments takes its frames from the whole video: leave out stride, fps and short")
         return self
 
 
@@ -72,6 +91,42 @@ class TransformConfig(Section):
         return self
 
 
+class AugmentConfig(Section):
+    """Training only, off by default. One draw a clip, the same for all its frames; sources in docs/augmentation.md."""
+
+    speed: Range | None = None  # frames are this many times as far apart, evenly over the logarithm
+    resized_crop: Shares | None = None  # share of the picture's area that becomes the crop, whatever short_side says
+    resized_aspect: Range = (3 / 4, 4 / 3)  # width / height of that
+    multi_scale: tuple[Annotated[Scale, Field(le=1)], ...] | None = None  # crop's height and width / the short side
+    flip_labels: Literal["none", "left-right"] | dict[str, str | None] = "none"  # or {class: class, or null}
+    brightness: Strength = 0.0  # factor from 1 - strength to 1 + strength; so contrast and saturation
+    contrast: Strength = 0.0
+    saturation: Strength = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # shift up to this share of the colour circle
+    grey: Fraction = 0.0  # probability
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees to either side
+    randaugment: tuple[Positive, Annotated[int, Field(ge=0, le=30)]] | None = None  # [operations, magnitude of 30]
+    trivialaugment: bool = False
+    erasing: Fraction = 0.0  # probability that a box through all frames is filled with noise
+    erasing_area: Shares = (0.02, 1 / 3)  # its share of the picture
+    mixup: Strength = 0.0  # alpha of Beta(alpha, alpha); with cutmix, each batch takes one of the two
+    cutmix: Strength = 0.0
+
+    @property
+    def mixes(self):
+        return self.mixup > 0 or self.cutmix > 0
+
+    @model_validator(mode="after")
+    def one_of_a_kind(self):
+        if self.resized_crop and self.multi_scale is not None:
+            raise ValueError("resized_crop and multi_scale both choose the crop: give one")
+        if self.multi_scale == ():
+            raise ValueError("multi_scale needs at least one scale, e.g. [1, 0.875, 0.75, 0.66]")
+        if self.randaugment and self.trivialaugment:
+            raise ValueError("randaugment and trivialaugment both choose the operations: give one")
+        return self
+
+
 class ViewsConfig(Section):
     """The test protocol: `clips` uniform in time (both ends covered) x `crops` in space, scores fused per video."""
 
@@ -84,10 +139,10 @@ class DataConfig(Section):
     """Which videos, and how they are read."""
 
     name: str  # names the data set in protocol strings and reports
-    format: Literal["ucf101", "folder", "csv", "motion8"]
+    format: Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv", "motion8"]
     root: str  # the folder that the lists' paths are relative to
     splits: str | None = None  # the folder of the lists; default: root
-    split: Literal[1, 2, 3] = 1  # which of UCF101's three
+    split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
     on_unreadable: Literal["stop", "skip"] = "stop"
@@ -95,8 +150,21 @@ class DataConfig(Section):
     cache: Literal["none", "ram"] = "none"
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
+    augment: AugmentConfig = AugmentConfig()
     batch_size: Positive = 16  # videos per process
     workers: int = Field(4, ge=0)
+
+    @model_validator(mode="after")
+    def augment_fits(self):
+        augment, clip = self.augment, self.clip
+        if self.transform.jitter and (augment.resized_crop or augment.multi_scale):
+            name = "resized_crop" if augment.resized_crop else "multi_scale"
+            raise ValueError(f"transform.jitter and augment.{name} both choose the scale: give one")
+        if augment.speed and clip.sampling == "segments":
+            raise ValueError("augment.speed changes the stride, which clip.sampling=segments has not: leave it out")
+        if augment.mixes and self.batch_size * clip.repeat == 1:
+            raise ValueError("augment.mixup and cutmix mix the clips of a batch, which has one: raise batch_size")
+        return self
 
 
 class ModelConfig(Section):

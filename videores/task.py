@@ -37,12 +37,14 @@ class VideoClassifier(pl.LightningModule):
         torch.manual_seed(hash_of(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
 
     def training_step(self, batch, batch_idx):
+        """All clips of the batch at once, for they share its statistics. Of a mixed label the heavier class counts."""
         clips = batch["clips"] if self.channels_last else batch["clips"].contiguous()
-        logits_BN = self(clips).flatten(0, 1)
-        label_B = batch["label"].repeat_interleave(batch["clips"].shape[1])
-        loss = F.cross_entropy(logits_BN.float(), label_B, label_smoothing=self.cfg.train.label_smoothing)
+        logits_XN = self.model(clips.flatten(0, 1))
+        label = labels_of_clips(batch["label"], clips.shape[1])
+        loss = F.cross_entropy(logits_XN.float(), label, label_smoothing=self.cfg.train.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
-        return {"loss": loss, "hits": (logits_BN.argmax(1) == label_B).float().mean().detach()}
+        label_X = label if label.ndim == 1 else label.argmax(1)
+        return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
 
     def configure_optimizers(self):
         train, steps = self.cfg.train, self.steps_per_epoch()
@@ -104,6 +106,11 @@ class VideoClassifier(pl.LightningModule):
             _, self.channels_last = precision.choose(device, wanted.precision, wanted.channels_last)
             if self.channels_last:
                 precision.to_channels_last(self.model)
+
+
+def labels_of_clips(label, views):
+    """label_X or probabilities label_XN of the B * K clips, from label_B, label_BK or label_BKN."""
+    return label.repeat_interleave(views) if label.ndim == 1 else label.flatten(0, 1)
 
 
 def hash_of(*numbers):

@@ -38,11 +38,12 @@ class History(pl.Callback):
 
     def training(self, trainer, module, outputs):
         seconds = time.perf_counter() - self.started
+        clips = (trainer.global_step - self.step) * module.global_batch() * module.cfg.data.clip.repeat
         return {
             "train/loss": float(outputs["loss"]),
             "train/top1": 100 * float(outputs["hits"]),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "clips_per_s": round((trainer.global_step - self.step) * module.global_batch() / seconds, 2),
+            "clips_per_s": round(clips / seconds, 2),
         }
 
     def restart_clock(self, trainer):

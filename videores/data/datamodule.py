@@ -2,14 +2,15 @@
 
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
-from videores.data import index, probe, transforms
-from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate
+from videores.data import augment, index, mixing, probe, transforms
+from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate, collate_training
 from videores.data.decode import refuse_unknown
 from videores.errors import UserError
 
@@ -33,6 +34,7 @@ def prepare(data, parts=PARTS):
     """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
     refuse_unknown(data.reader)
     found = index.read(data)
+    augment.flip_map(data.augment.flip_labels, found.classes)  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
     infos, bad = probe.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
@@ -63,7 +65,7 @@ def report(unreadable, policy):
         )
     bad = fatal + [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
     if bad:
-        print("\n  ".join([f"warning: {len(bad)} videos do not decode:", *bad]), file=sys.stderr)
+        print(f"warning: {len(bad)} videos do not decode:\n  {index.head(bad)}", file=sys.stderr)
 
 
 def refuse_inexact(infos, reader):
@@ -108,8 +110,23 @@ class VideoData(pl.LightningDataModule):
         cache = None
         if data.cache == "ram" and listed:
             cache = FrameCache([infos[v.path] for v in listed], shared=data.workers > 0)
-        common = dict(reader=data.reader, seed=self.seed, cache=cache)
-        return VideoDataset(Path(data.root), listed, infos, data.clip, data.transform, views=self.views[part], **common)
+        return VideoDataset(
+            Path(data.root),
+            listed,
+            infos,
+            data.clip,
+            data.transform,
+            views=self.views[part],
+            augment=data.augment,
+            flips=self.flips(),
+            reader=data.reader,
+            seed=self.seed,
+            cache=cache,
+        )
+
+    def flips(self):
+        rule = self.data.augment.flip_labels
+        return None if rule == "none" else augment.flip_map(rule, self.videos.index.classes)
 
     def ranks(self):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -119,7 +136,8 @@ class VideoData(pl.LightningDataModule):
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
         dataset = self.dataset("train")
         sampler = TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch)
-        return self.loader(dataset, sampler, persistent_workers=self.data.workers > 0)
+        collate_fn = partial(collate_training, augment=self.data.augment, crop=self.data.transform.crop)
+        return self.loader(dataset, sampler, collate_fn, persistent_workers=self.data.workers > 0)
 
     def val_dataloader(self):
         return self.eval_loader("val") if self.videos.index.val else []
@@ -132,12 +150,12 @@ class VideoData(pl.LightningDataModule):
         batch_size = max(1, self.data.batch_size // (views.clips * views.crops))
         return self.loader(dataset, EvalSampler(len(dataset), batch_size, *self.ranks()))
 
-    def loader(self, dataset, sampler, persistent_workers=False):
+    def loader(self, dataset, sampler, collate_fn=collate, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
         return DataLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=collate,
+            collate_fn=collate_fn,
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
             multiprocessing_context=probe.helper_processes() if workers else None,
@@ -147,4 +165,5 @@ class VideoData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
         t = self.data.transform
+        batch = mixing.finish(batch, len(self.videos.index.classes))
         return {**batch, "clips": transforms.normalise(batch["clips"], t.mean, t.std)}

@@ -3,28 +3,63 @@
 import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from videores.data import sampling, transforms
+from videores.config import AugmentConfig
+from videores.data import augment as augmenting
+from videores.data import mixing, sampling, transforms
 from videores.data.decode import read_frames
 from videores.errors import UserError
 
-ORDER, SAMPLE = 1, 2  # streams of random numbers: of an epoch's order, and of one sample
+ORDER, SAMPLE, LOOK, MIX = (
+    1,
+    2,
+    3,
+    4,
+)  # streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
+
+
+class Draw(NamedTuple):
+    """What chance decides of a training clip; `rng` draws what is done to its pixels."""
+
+    index_T: np.ndarray
+    box: tuple[int, int, int, int]
+    flip: bool
+    hue: float
+    rng: np.random.Generator
 
 
 class VideoDataset(Dataset):
     """Items are {"clips": uint8 clips_KTHWC, "label", "video"}, asked for by (epoch, number in the list).
 
-    `views` None: one random clip, from hash(seed, epoch, video); else the test protocol's clips x crops, clip by clip.
-    Nothing depends on the worker that makes the item.
+    `views` None: clip.repeat random clips, view k from hash(seed, epoch, video, k); else the test protocol's clips x
+    crops, clip by clip, never augmented. Nothing depends on the worker that makes the item. Training items have
+    label_K instead of the label where flips change labels (`flips`, an augment.flip_map), and what is drawn for the
+    device: "hue" is hue_K, "draw" is what the batch's mixture is drawn from.
     """
 
-    def __init__(self, root, videos, infos, clip, transform, *, views=None, reader="auto", seed=0, cache=None):
+    def __init__(
+        self,
+        root,
+        videos,
+        infos,
+        clip,
+        transform,
+        *,
+        views=None,
+        augment=AugmentConfig(),  # noqa: B008 (it is frozen)
+        flips=None,
+        reader="auto",
+        seed=0,
+        cache=None,
+    ):
         self.root, self.videos, self.infos = root, videos, infos
         self.clip, self.transform, self.views = clip, transform, views
+        self.augment, self.flips = augment, flips
         self.reader, self.seed, self.cache = reader, seed, cache
 
     def __len__(self):
@@ -33,39 +68,85 @@ class VideoDataset(Dataset):
     def __getitem__(self, key):
         epoch, number = key
         make = self.random_views if self.views is None else self.fixed_views
-        return {"clips": make(epoch, number), "label": self.videos[number].label, "video": number}
+        return {"label": self.videos[number].label, **make(epoch, number), "video": number}
+
+    def info(self, number):
+        return self.infos[self.videos[number].path]
+
+    # Training
 
     def random_views(self, epoch, number):
-        rng = np.random.default_rng([SAMPLE, self.seed, epoch, number])
-        t = self.transform
-        frames_KTHWC = self.frames(number, lambda n, span: sampling.random_starts(n, span, 1, rng))
-        low, high = t.jitter or (t.short_side, t.short_side)
-        short_side = rng.integers(low, high, endpoint=True)
-        box = transforms.random_box(*frames_KTHWC.shape[2:4], short_side, t.crop, rng)
-        return transforms.cut(frames_KTHWC[0], box, t.crop, flip=rng.random() < t.flip)[None]
+        draws = [self.draw(epoch, number, view) for view in range(self.clip.repeat)]
+        around = transforms.hull([draw.box for draw in draws])
+        index_KT = np.stack([draw.index_T for draw in draws])
+        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.inside(frame, around))
+        clips = [self.cut(frames_UHWC, around, place_T, draw) for place_T, draw in zip(place_KT, draws, strict=True)]
+        item = {"clips": torch.stack(clips) if len(clips) > 1 else clips[0][None]}
+        if self.flips:
+            label = self.videos[number].label
+            item["label"] = torch.tensor([self.flips[label] if draw.flip else label for draw in draws])
+        if self.augment.hue:
+            item["hue"] = torch.tensor([draw.hue for draw in draws])
+        if self.augment.mixes:
+            item["draw"] = int(stream(MIX, self.seed, epoch, number).integers(2**63))
+        return item
+
+    def draw(self, epoch, number, view):
+        """The first view's place is drawn as if there were no others, and as if nothing were augmented."""
+        place = stream(SAMPLE, self.seed, epoch, number, *([view] if view else []))
+        look = stream(LOOK, self.seed, epoch, number, view)
+        info, augment = self.info(number), self.augment
+        speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
+        hue = look.uniform(-augment.hue, augment.hue)
+        index_T = sampling.random_clip(info.num_frames, info.fps, self.clip, place, speed)
+        box = transforms.training_box(info.height, info.width, self.transform, augment, place)
+        flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
+        return Draw(index_T, box, flip, hue, look)
+
+    def may_flip(self, number):
+        return self.flips is None or self.flips[self.videos[number].label] >= 0
+
+    def cut(self, frames_UHWC, around, place_T, draw):
+        """The clip of those frames, of which the box `around` is there; one that is shown twice is worked on once."""
+        chosen, place_T = np.unique(place_T, return_inverse=True)
+        some = chosen if len(chosen) < len(frames_UHWC) else None
+        top, left, *size = draw.box
+        box = (top - around[0], left - around[1], *size)
+        clip = transforms.cut(frames_UHWC, box, self.transform.crop, draw.flip, some)
+        fill = [round(255 * value) for value in self.transform.mean]
+        clip = augmenting.augmented(clip, self.augment, fill, draw.rng)
+        return clip[place_T] if len(place_T) > len(chosen) else clip
+
+    # Test
 
     def fixed_views(self, _, number):
-        t, views = self.transform, self.views
-        frames_KTHWC = self.frames(number, lambda n, span: sampling.uniform_starts(n, span, views.clips))
-        boxes = transforms.view_boxes(*frames_KTHWC.shape[2:4], t.short_side, t.crop, views.crops)
-        return torch.stack([transforms.cut(clip, box, t.crop) for clip in frames_KTHWC for box in boxes])
+        info, t = self.info(number), self.transform
+        index_KT = sampling.uniform_clips(info.num_frames, info.fps, self.clip, self.views.clips)
+        scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale(frame, t.short_side))
+        return {"clips": transforms.cut_views(scaled_UHWC, place_KT, t.crop, self.views.crops)}
 
-    def frames(self, number, starts):
-        """The frames of the clips that begin at `starts(num_frames, span)`, all from one decode."""
-        video, clip = self.videos[number], self.clip
-        info = self.infos[video.path]
-        step = sampling.step_of(info.fps, clip.stride, clip.fps)
-        first = starts(info.num_frames, sampling.span_of(clip.frames, step))
-        index_KT = sampling.clip_indices(first, clip.frames, step, info.num_frames, clip.short)
-        if self.cache is not None:
-            return self.cache.read(number, self.read_all)[index_KT]
-        frames = read_frames(self.root / video.path, index_KT.ravel(), reader=self.reader, info=info)
-        return frames.reshape(*index_KT.shape, *frames.shape[1:])
+    # Both
+
+    def frames(self, number, index_KT, keep):
+        """What `keep` makes of each distinct frame of some clips, from one decode, and place_KT: which is where."""
+        wanted, place = np.unique(index_KT, return_inverse=True)
+        if self.cache is None:
+            kept_UHWC = self.read(number, wanted, keep=keep)
+        else:
+            frames_THWC = self.cache.read(number, self.read_all)
+            kept_UHWC = np.stack([keep(frames_THWC[i]) for i in wanted])
+        return kept_UHWC, place.reshape(index_KT.shape)
 
     def read_all(self, number):
+        return self.read(number, np.arange(self.info(number).num_frames))
+
+    def read(self, number, indices, **how):
         path = self.videos[number].path
-        info = self.infos[path]
-        return read_frames(self.root / path, np.arange(info.num_frames), reader=self.reader, info=info)
+        return read_frames(self.root / path, indices, reader=self.reader, info=self.infos[path], **how)
+
+
+def stream(*numbers):
+    return np.random.default_rng(numbers)
 
 
 class FrameCache:
@@ -122,7 +203,7 @@ class TrainSampler(Sampler):
     def __iter__(self):
         # A generator, since DataLoader also makes iterators that it does not use: only a pass that begins counts.
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.length)
+        order = stream(ORDER, self.seed, epoch).permutation(self.length)
         order = order[: len(self) * self.batch_size * self.world_size]
         batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
         yield from ([(epoch, int(number)) for number in batch] for batch in batches)
@@ -150,3 +231,12 @@ def collate(items):
         return default_collate(items)
     nothing = torch.empty(0, dtype=torch.long)
     return {"clips": torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8), "label": nothing, "video": nothing}
+
+
+def collate_training(items, augment, crop):
+    """A batch with the mixture that is drawn from its first item, where mixtures are on."""
+    batch = collate(items)
+    if augment.mixes:
+        rng = stream(MIX, int(batch.pop("draw")[0]))
+        batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)
+    return batch

@@ -1,10 +1,33 @@
-"""Which frames: (number of frames, rate, policy) -> index_KT, pure integer arithmetic on numpy arrays.
+"""Which frames: (number of frames, rate, policy) -> index_KT, pure arithmetic on numpy arrays. K clips, T frames.
 
-A clip is T frames, each `step` frames after the one before; its span is the distance from its first to its last frame
-plus one. Starts lie in 0..last, where last = num_frames - span: that many places a whole clip fits. K clips, T frames.
+dense     a clip is T frames, each `step` frames after the one before; its span is the distance from its first to its
+          last frame plus one. Starts lie in 0..last, where last = num_frames - span: that many places a clip fits.
+segments  the video is cut into T equal parts, and a clip has one frame of each.
+`clip` is a config.ClipConfig.
 """
 
 import numpy as np
+
+
+def random_clip(num_frames, fps, clip, rng, speed=1):
+    """index_T of a training clip, anywhere in the video; `speed` multiplies the distance between its frames."""
+    if clip.sampling == "segments":
+        return random_segments(num_frames, clip.frames, rng)
+    step = step_of(fps, clip.stride, clip.fps) * speed
+    starts = random_starts(num_frames, span_of(clip.frames, step), 1, rng)
+    return clip_indices(starts, clip.frames, step, num_frames, clip.short)[0]
+
+
+def uniform_clips(num_frames, fps, clip, clips):
+    """index_KT of the test clips, spread evenly over the video."""
+    if clip.sampling == "segments":
+        return central_segments(num_frames, clip.frames, clips)
+    step = step_of(fps, clip.stride, clip.fps)
+    starts = uniform_starts(num_frames, span_of(clip.frames, step), clips)
+    return clip_indices(starts, clip.frames, step, num_frames, clip.short)
+
+
+# Dense
 
 
 def step_of(fps, stride=1, target_fps=None):
@@ -40,3 +63,28 @@ def clip_indices(starts, frames, step, num_frames, short="loop"):
     offsets = np.floor(np.arange(frames) * step + 0.5).astype(int)
     index_KT = np.asarray(starts)[:, None] + offsets
     return index_KT % num_frames if short == "loop" else np.minimum(index_KT, num_frames - 1)
+
+
+# Segments (temporal segment networks: Wang et al. 2016, arXiv:1608.00859, section 3.1)
+
+
+def random_segments(num_frames, frames, rng):
+    """index_T: the frame that is shown at a random moment of each of `frames` equal parts of the video.
+
+    A moment, and not one of the part's whole frames: so parts need not be a whole number of frames, a video shorter
+    than the clip repeats its frames evenly, and a reversed video is drawn alike.
+    """
+    moment_T = (np.arange(frames) + rng.random(frames)) * num_frames / frames
+    return np.minimum(moment_T.astype(int), num_frames - 1)
+
+
+def central_segments(num_frames, frames, clips):
+    """index_KT: the frames shown at the centres of the parts; with K clips, at K evenly shifted moments of each part.
+
+    The moments are (t + (k + 1/2) / K) / T of the video. A moment between two frames shows the one nearer to the
+    video's middle, so that the set is its own mirror image; only a moment in the very middle cannot be.
+    """
+    moments = frames * clips
+    twice = 2 * (np.arange(frames) * clips + np.arange(clips)[:, None]) + 1  # moment = twice / (2 * moments)
+    late = twice > moments
+    return (num_frames * twice - late) // (2 * moments)

@@ -1,45 +1,144 @@
-"""Frames to a clip: one crop and one flip for all frames of a clip, in uint8; colour and normalisation on the device.
+"""Frames to a clip of crop x crop pixels, in uint8, without a copy that is not needed; normalisation on the device.
 
-Scaling the short side to S and cutting a c x c square is the same as cutting a square of c * short / S source pixels
-and scaling that to c: only the pixels that are needed are scaled. A box is (top, left, side) in source pixels.
+Training cuts first: scaling the short side to S and cutting a c x c square is the same as cutting a square of
+c * short / S source pixels and scaling that to c, so that only the pixels that are needed are kept and scaled. A box
+is (top, left, height, width) in source pixels.
+
+Test views are scaled first, as torchvision's Resize and CenterCrop do it: the short side to S, bilinear and
+antialiased, then c x c squares are cut; so each frame is scaled once, and overlapping views are slices of it. The two
+differ by less than a pixel's rounding.
 """
 
+import math
+
+import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
+CORNERS_AND_CENTRE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))  # shares of the room below and to the right
+
+
+# Boxes of training clips
+
+
+def training_box(height, width, transform, augment, rng):
+    """A random box, as config.TransformConfig and AugmentConfig say."""
+    if augment.resized_crop:
+        return resized_box(height, width, augment.resized_crop, augment.resized_aspect, rng)
+    if augment.multi_scale:
+        return multi_scale_box(height, width, augment.multi_scale, rng)
+    low, high = transform.jitter or (transform.short_side, transform.short_side)
+    return random_box(height, width, rng.integers(low, high, endpoint=True), transform.crop, rng)
+
 
 def random_box(height, width, short_side, crop, rng):
-    side = box_side(height, width, short_side, crop)
-    return int(rng.integers(0, height - side, endpoint=True)), int(rng.integers(0, width - side, endpoint=True)), side
+    """A square that becomes the crop where the short side becomes `short_side`, anywhere in the picture."""
+    side = max(1, round(crop * min(height, width) / short_side))
+    return place(height, width, side, side, rng)
 
 
-def view_boxes(height, width, short_side, crop, crops):
-    """The centre box, or three along the longer side: first, centre, last."""
-    side = box_side(height, width, short_side, crop)
-    top, left = height - side, width - side
-    centre = (top // 2, left // 2, side)
-    if crops == 1:
-        return [centre]
-    if height > width:
-        return [(0, left // 2, side), centre, (top, left // 2, side)]
-    return [(top // 2, 0, side), centre, (top // 2, left, side)]
+def resized_box(height, width, area, aspect, rng):
+    """A box of a random share of the area and a random aspect; where none fits, the largest central one.
+
+    Source: Szegedy et al. 2015, arXiv:1409.4842, section 6, in torchvision's reading (RandomResizedCrop).
+    """
+    box = random_rectangle(height, width, area, aspect, rng)
+    if box is None:
+        low, high = aspect
+        box_height = min(height, max(1, round(width / low)))
+        box_width = min(width, max(1, round(height * high)))
+        box = (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+    return box
 
 
-def box_side(height, width, short_side, crop):
-    return max(1, round(crop * min(height, width) / short_side))
+def random_rectangle(height, width, area, aspect, rng):
+    """A box whose share of the area is uniform in a range and whose width / height is so on a logarithmic scale.
+
+    None where ten draws were too large for the picture.
+    """
+    for _ in range(10):
+        pixels = height * width * rng.uniform(*area)
+        ratio = math.exp(rng.uniform(*np.log(aspect)))
+        box_height, box_width = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            return place(height, width, box_height, box_width, rng)
+    return None
 
 
-def cut(frames_THWC, box, crop, flip=False):
-    """uint8 clip of `crop` x `crop` pixels, T H W C; antialiased bilinear scaling, none where the box has that size."""
-    top, left, side = box
-    clip_TCHW = torch.as_tensor(frames_THWC)[:, top : top + side, left : left + side].permute(0, 3, 1, 2)
-    if side != crop:  # on the permuted view: torchvision scales it in the decoder's own memory order
+def multi_scale_box(height, width, scales, rng):
+    """Height and width from neighbouring scales of the short side, in a corner or the centre.
+
+    Source: Wang et al. 2016, arXiv:1608.00859, section 3.2; that the scales are neighbours is from its authors' code.
+    """
+    sides = [max(1, round(scale * min(height, width))) for scale in sorted(scales)]
+    pairs = [(h, w) for i, h in enumerate(sides) for w in sides[max(i - 1, 0) : i + 2]]
+    box_height, box_width = pairs[rng.integers(len(pairs))]
+    down, right = CORNERS_AND_CENTRE[rng.integers(len(CORNERS_AND_CENTRE))]
+    return round(down * (height - box_height)), round(right * (width - box_width)), box_height, box_width
+
+
+def place(height, width, box_height, box_width, rng):
+    top = int(rng.integers(0, height - box_height, endpoint=True))
+    return top, int(rng.integers(0, width - box_width, endpoint=True)), box_height, box_width
+
+
+def hull(boxes):
+    """The smallest box around some."""
+    top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
+    bottom, right = (max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1))
+    return top, left, bottom - top, right - left
+
+
+# Clips
+
+
+def inside(frames, box):
+    """The box of one frame_HWC or many, without a copy."""
+    top, left, height, width = box
+    return frames[..., top : top + height, left : left + width, :]
+
+
+def cut(frames_THWC, box, crop, flip=False, chosen=None):
+    """uint8 clip of `crop` x `crop` pixels, T H W C; antialiased bilinear scaling, none where the box has that size.
+
+    `chosen` are the frames that are cut, by default all.
+    """
+    clip_THWC = inside(torch.as_tensor(frames_THWC), box)
+    clip_TCHW = (clip_THWC if chosen is None else clip_THWC[chosen]).permute(0, 3, 1, 2)
+    if box[2:] != (crop, crop):  # on the permuted view: torchvision scales it in the decoder's own memory order
         clip_TCHW = F.resize(clip_TCHW, [crop, crop], antialias=True)
     clip_TCHW = clip_TCHW.flip(-1) if flip else clip_TCHW
     return clip_TCHW.permute(0, 2, 3, 1).contiguous()
 
 
+def scale(frame_HWC, short_side):
+    """The short side to `short_side` pixels, the other in proportion, rounded down; not touched where it has that."""
+    frame_CHW = torch.as_tensor(frame_HWC).permute(2, 0, 1)
+    return F.resize(frame_CHW, [short_side], antialias=True).permute(1, 2, 0).numpy()
+
+
+def cut_views(scaled_UHWC, place_KT, crop, crops):
+    """uint8 test views_VTHWC: each of K clips, whose frames are numbered in `place_KT`, in each of the crops."""
+    scaled_UHWC, place_KT = torch.as_tensor(scaled_UHWC), torch.as_tensor(place_KT)
+    corners = view_corners(*scaled_UHWC.shape[1:3], crop, crops)
+    views = torch.empty(len(place_KT), len(corners), place_KT.shape[1], crop, crop, 3, dtype=torch.uint8)
+    for clip, place_T in zip(views, place_KT, strict=True):
+        for view, corner in zip(clip, corners, strict=True):
+            torch.index_select(inside(scaled_UHWC, (*corner, crop, crop)), 0, place_T, out=view)
+    return views.flatten(0, 1)
+
+
+def view_corners(height, width, crop, crops):
+    """(top, left) of each test crop: the centre, or three along the longer side: first, centre, last."""
+    along = [0.5] if crops == 1 else [0, 0.5, 1]
+    shares = [(share, 0.5) if height > width else (0.5, share) for share in along]
+    return [(round(down * (height - crop)), round(right * (width - crop))) for down, right in shares]
+
+
+# On the device
+
+
 def normalise(clips_BKTHWC, mean, std):
-    """uint8 clips from the loader to float clips_BKCTHW, (x / 255 - mean) / std; in memory channels stay innermost."""
+    """Clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std; in memory channels stay innermost."""
     mean, std = (255 * torch.tensor(v, device=clips_BKTHWC.device) for v in (mean, std))
     return ((clips_BKTHWC - mean) / std).movedim(-1, 2)

@@ -1,0 +1,33 @@
+"""Shows what the model sees: writes sheets of frames and short videos of training clips and of test views.
+
+    python tools/browse.py --cfg r2plus1d_motion.yaml
+    python tools/browse.py --cfg r2plus1d_ucf101.yaml data.augment.randaugment=[2,9] data.augment.mixup=0.8 --videos 8
+
+Training clips are those of the first epoch, with their labels and the numbers of their frames, after augmentation.
+"""
+
+import argparse
+from pathlib import Path
+
+from videores import cli, config
+from videores.data import index
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
+    parser.add_argument("--videos", type=int, default=6, metavar="N", help="of each list (default: 6)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/browse/<name of the configuration>")
+    cli.add_overrides(parser)
+    args = parser.parse_intermixed_args()
+    if args.videos < 1:
+        parser.error("--videos must be at least 1")
+    cfg = config.load(args.cfg, args.overrides)
+    index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
+    from videores import browse  # here, so that helper processes, which import this file, need not import Lightning
+
+    return browse.browse(cfg, args.out or Path("results", "browse", Path(args.cfg).stem), args.videos)
+
+
+if __name__ == "__main__":
+    cli.run(main)

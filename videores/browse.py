@@ -1,0 +1,144 @@
+"""What the model sees: sheets of frames and short videos of training clips and of test views.
+
+The pixels are those that the network is given, after everything that the loader and the device do to them but the
+normalisation. Training clips are the first of a run with the same configuration.
+"""
+
+from itertools import islice
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from videores.data import datamodule, mixing, sampling
+from videores.data.encode import write_video
+
+COLUMNS, ROWS = 8, 30  # of a sheet
+SMALLEST, GAP, HEAD = 112, 4, 18  # pixels: a frame's side, between frames, above a row
+
+
+class Row(NamedTuple):
+    """One clip: uint8 clip_THWC, the numbers of its frames, and what is written above it."""
+
+    clip_THWC: np.ndarray
+    index_T: np.ndarray
+    title: str
+
+
+def browse(cfg, folder, count):
+    """Writes a sheet and videos of `count` training and as many test videos. Returns the exit code."""
+    videos = datamodule.prepare(cfg.data)
+    datamodule.refuse_too_few(videos, cfg.data.batch_size)
+    data = cfg.data.model_copy(update={"workers": 0, "cache": "none"})
+    module = datamodule.VideoData(data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, found in (("train", training_videos(module)), ("test", test_videos(module, count))):
+        write(folder / part, list(islice(found, count)))
+    return 1 if any(videos.unreadable.values()) else 0
+
+
+def write(path, found):
+    clips = [row for _, rows in found for row in rows]
+    for i in range(0, len(clips), ROWS):
+        draw_sheet(f"{path}_sheet{i // ROWS + 1}.png", clips[i : i + ROWS])
+    for i, (fps, rows) in enumerate(found, 1):
+        write_video(f"{path}_video{i}.mp4", tiled(rows), fps, options={"crf": "15"})
+    print(f"wrote   {path}_sheet*.png and {path}_video*.mp4: {len(clips)} clips of {len(found)} videos")
+
+
+def training_videos(module):
+    """(fps, rows of its clips) of each video of the first epoch."""
+    dataset, classes = module.dataset("train"), module.videos.index.classes
+    for batch in module.train_dataloader():
+        batch = mixing.finish(batch, len(classes))
+        for number, clips, label in zip(batch["video"].tolist(), batch["clips"], batch["label"], strict=True):
+            draws = [dataset.draw(0, number, view) for view in range(len(clips))]
+            labels = label.expand(len(clips), *label.shape[1:])
+            pixels = clips.round().byte().numpy() if clips.is_floating_point() else clips.numpy()
+            titles = [f"{name_of(one, classes)}   {dataset.videos[number].path}" for one in labels]
+            indices = [draw.index_T for draw in draws]
+            yield rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
+
+
+def test_videos(module, count):
+    """(fps, rows of its views) of `count` videos, evenly over the list."""
+    dataset, classes = module.dataset("test"), module.videos.index.classes
+    for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
+        info, video, views = dataset.info(number), dataset.videos[number], dataset.views
+        index_KT = sampling.uniform_clips(info.num_frames, info.fps, dataset.clip, views.clips)
+        places = [(k, crop) for k in range(views.clips) for crop in range(views.crops)]
+        where = [f"clip {k + 1} of {views.clips}, crop {crop + 1} of {views.crops}" for k, crop in places]
+        titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
+        clips = dataset[0, number]["clips"].numpy()
+        yield rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
+
+
+def name_of(label, classes):
+    """The class, or the shares of those that were mixed."""
+    if not label.ndim:
+        return classes[label]
+    return " + ".join(f"{label[i]:.2f} {classes[i]}" for i in label.argsort(descending=True) if label[i] > 0)
+
+
+def rate(info, index_T):
+    """Frames a second at which the clip plays as fast as the video."""
+    return max(1, (info.fps or 25) / max(1, float(np.median(np.diff(index_T)))) if len(index_T) > 1 else 1)
+
+
+def draw_sheet(path, rows):
+    """A row a clip, of up to COLUMNS of its frames; the frames' numbers are written on them."""
+    picture, texts = np.full((*sheet_size(rows), 3), 255, np.uint8), []
+    top = 0
+    for clip_THWC, index_T, title in rows:
+        clip_THWC = enlarged(clip_THWC)
+        texts.append((GAP, top + HEAD - 5, title, {}))
+        for column, t in enumerate(shown(len(clip_THWC))):
+            left = column * (clip_THWC.shape[2] + GAP)
+            picture[top + HEAD : top + HEAD + clip_THWC.shape[1], left : left + clip_THWC.shape[2]] = clip_THWC[t]
+            texts.append((left + 3, top + HEAD + 11, f"{index_T[t]}", NUMBER))
+        top += HEAD + clip_THWC.shape[1] + GAP
+    save(path, picture, texts)
+
+
+NUMBER = dict(color="white", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
+
+
+def sheet_size(rows):
+    clip_THWC = enlarged(rows[0].clip_THWC[:1])
+    columns = len(shown(len(rows[0].clip_THWC)))
+    return len(rows) * (HEAD + clip_THWC.shape[1] + GAP), columns * (clip_THWC.shape[2] + GAP)
+
+
+def shown(frames):
+    return np.unique(np.linspace(0, frames - 1, COLUMNS).round().astype(int))
+
+
+def enlarged(clip_THWC):
+    """Small pictures by a whole number, each pixel a square."""
+    zoom = -(-SMALLEST // clip_THWC.shape[1])
+    return clip_THWC.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+
+def save(path, picture_HWC, texts):
+    height, width = picture_HWC.shape[:2]
+    figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture_HWC, interpolation="nearest", aspect="auto")
+    axes.axis("off")
+    for left, bottom, text, style in texts:
+        axes.text(left, bottom, text.replace("$", r"\$"), fontsize=7, **style)  # no formulas
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def tiled(rows):
+    """The clips of a video side by side: uint8 frames_THWC of even height and width, as players want them."""
+    clips = [enlarged(row.clip_THWC) for row in rows]
+    columns = int(np.ceil(np.sqrt(len(clips))))
+    clips += [np.zeros_like(clips[0])] * (-len(clips) % columns)
+    lines = [np.concatenate(clips[i : i + columns], axis=2) for i in range(0, len(clips), columns)]
+    frames_THWC = np.concatenate(lines, axis=1)
+    return np.pad(frames_THWC, [(0, 0), *((0, size % 2) for size in frames_THWC.shape[1:3]), (0, 0)])

@@ -1,0 +1,90 @@
+"""What changes the pixels of a training clip, in the worker, on uint8, with one draw for all frames of the clip.
+
+Sources and defaults of the keys are in docs/augmentation.md. Every draw comes from the generator that is given.
+"""
+
+import numpy as np
+import torch
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from videores.config import nearest
+from videores.data import index, transforms
+from videores.errors import UserError
+
+ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width of an erased box: Zhong et al. 2017, arXiv:1708.04896
+
+
+def augmented(clip_THWC, augment, fill, rng):
+    """The clip after all that config.AugmentConfig asks of the worker; `fill` is the RGB of what lies outside."""
+    clip_TCHW = clip_THWC.permute(0, 3, 1, 2)
+    if augment.rotation:
+        angle = rng.uniform(-augment.rotation, augment.rotation)
+        clip_TCHW = F.rotate(clip_TCHW, angle, F.InterpolationMode.BILINEAR, fill=fill)
+    if augment.randaugment:
+        operations, magnitude = augment.randaugment
+        clip_TCHW = drawn_by(rng, v2.RandAugment(operations, magnitude, fill=fill), clip_TCHW)
+    if augment.trivialaugment:
+        clip_TCHW = drawn_by(rng, v2.TrivialAugmentWide(fill=fill), clip_TCHW)
+    clip_TCHW = colour_jittered(clip_TCHW, augment, rng)
+    if rng.random() < augment.grey:
+        clip_TCHW = F.rgb_to_grayscale(clip_TCHW, num_output_channels=3)
+    clip_THWC = clip_TCHW.permute(0, 2, 3, 1).contiguous()
+    return erased(clip_THWC, augment.erasing_area, rng) if rng.random() < augment.erasing else clip_THWC
+
+
+def drawn_by(rng, transform, clip_TCHW):
+    """torchvision's transforms draw from torch's global state: here it is set, and put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**63)))
+        return transform(clip_TCHW)
+
+
+def colour_jittered(clip_TCHW, augment, rng):
+    """Brightness, contrast and saturation in random order, as torchvision's ColorJitter."""
+    steps = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+    strengths = (augment.brightness, augment.contrast, augment.saturation)
+    factors = [rng.uniform(max(0, 1 - strength), 1 + strength) for strength in strengths]
+    for i in rng.permutation(3):
+        if strengths[i]:
+            clip_TCHW = steps[i](clip_TCHW, factors[i])
+    return clip_TCHW
+
+
+def erased(clip_THWC, area, rng):
+    """Noise in one box through all frames, the same picture of noise in each; unchanged where no box fits.
+
+    Source: Zhong et al. 2017, arXiv:1708.04896, algorithm 1 with random values (RE-R).
+    """
+    box = transforms.random_rectangle(*clip_THWC.shape[1:3], area, ERASED_ASPECT, rng)
+    if box is None:
+        return clip_THWC
+    top, left, height, width = box
+    clip_THWC = clip_THWC.clone()  # it may be a view of frames that another clip shows too
+    noise_HWC = torch.from_numpy(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    clip_THWC[:, top : top + height, left : left + width] = noise_HWC
+    return clip_THWC
+
+
+def flip_map(rule, classes):
+    """What a flip makes of each label, -1 where a video must not be flipped; `rule` is data.augment.flip_labels.
+
+    A rule {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for classes that are not there.
+    """
+    if rule == "none":
+        return tuple(range(len(classes)))
+    if rule == "left-right":
+        return index.flip_labels(classes)
+    refuse_unknown(rule, classes)
+    swapped = dict(rule)
+    for name, other in rule.items():
+        if other is not None and swapped.setdefault(other, name) != name:
+            raise UserError(f"data.augment.flip_labels: {name} becomes {other}, but {other} becomes {swapped[other]}")
+    labels = {None: -1, **{name: label for label, name in enumerate(classes)}}
+    return tuple(labels[swapped.get(name, name)] for name in classes)
+
+
+def refuse_unknown(rule, classes):
+    for name in {**rule, **dict.fromkeys(rule.values())}:
+        if name is not None and name not in classes:
+            raise UserError(f"data.augment.flip_labels: there is no class {name!r}{nearest(name, classes)}")

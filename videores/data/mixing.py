@@ -1,0 +1,76 @@
+"""What is done to a training batch on the device: hue, which is slow on a CPU, and mixtures of clips.
+
+All numbers are drawn by the loader and travel in the batch, so that nothing waits for the device: "hue" is hue_BK,
+"mix" is what `draw_mix` returns. Pixels are 0..255 throughout. N classes.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def finish(batch, classes):
+    """The batch with its hue and mixture applied; mixed labels are probabilities label_BKN."""
+    batch = dict(batch)
+    hue_BK, mix = batch.pop("hue", None), batch.pop("mix", None)
+    if hue_BK is not None:
+        batch["clips"] = shift_hue(batch["clips"], hue_BK)
+    if mix is not None:
+        label_BK = batch["label"] if batch["label"].ndim == 2 else batch["label"][:, None].expand_as(mix["partner"])
+        batch["clips"] = mixed(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])
+        batch["label"] = mixed(F.one_hot(label_BK, classes).float(), mix["partner"], mix["share"])
+    return batch
+
+
+def mixed(x_BK, partner_BK, weight):
+    """weight * x + (1 - weight) * the partner's x, exactly one of them where the weight is 1 or 0."""
+    return torch.lerp(x_BK.flatten(0, 1)[partner_BK], x_BK, weight)
+
+
+def draw_mix(augment, views, size, rng):
+    """One mixture for a batch of `views` = (B, K) clips of size x size pixels: every clip with a partner.
+
+    {"partner": partner_BK by its number among the B * K clips, "weight": weight_HW of a clip's own pixels, "share": the
+    weight of its own label, which is the mean of weight_HW}. Where mixup and cutmix are both on, a batch takes either.
+    """
+    kinds = [(make, alpha) for make, alpha in ((mixup, augment.mixup), (cutmix, augment.cutmix)) if alpha]
+    make, alpha = kinds[rng.integers(len(kinds))]
+    weight_HW = make(rng.beta(alpha, alpha), size, rng)
+    partner_BK = rng.permutation(views[0] * views[1]).reshape(views)
+    share = torch.tensor(weight_HW.mean(dtype=np.float64), dtype=torch.float32)
+    return {"partner": torch.from_numpy(partner_BK), "weight": torch.from_numpy(weight_HW), "share": share}
+
+
+def mixup(share, size, rng):
+    """The same weight for all pixels (Zhang et al. 2018, arXiv:1710.09412, section 2)."""
+    return np.full((size, size), share, dtype=np.float32)
+
+
+def cutmix(share, size, rng):
+    """0 in a box that is the partner's, in all frames, 1 around it (Yun et al. 2019, arXiv:1905.04899, eqs. 1 and 2).
+
+    The box has 1 - share of the area and its centre anywhere, so that the picture's edge may cut it off.
+    """
+    half = int(size * np.sqrt(1 - share)) // 2
+    row, column = rng.integers(size, size=2)
+    weight_HW = np.ones((size, size), dtype=np.float32)
+    weight_HW[max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 0
+    return weight_HW
+
+
+def shift_hue(clips_BKTHWC, hue_BK):
+    """Float clips with the hue of each turned by a share of the colour circle, saturation and value kept (HSV)."""
+    clips = clips_BKTHWC.float()
+    value, lowest = clips.amax(-1), clips.amin(-1)
+    chroma = value - lowest
+    hue = sixths(clips, value, chroma) + 6 * hue_BK[..., None, None, None].to(clips)
+    k = (hue[..., None] + torch.tensor([5.0, 3.0, 1.0], device=clips.device)) % 6
+    return value[..., None] - chroma[..., None] * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def sixths(clips, value, chroma):
+    """The hue of each pixel: red 0, green 2, blue 4; 0 for greys."""
+    red, green, blue = clips.unbind(-1)
+    over = chroma.clamp(min=1e-6)
+    of_blue = torch.where(value == green, 2 + (blue - red) / over, 4 + (red - green) / over)
+    return torch.where(value == red, (green - blue) / over, of_blue)
