@@ -1,6 +1,8 @@
 """Frames to a video file. A file appears under its name only when it is whole."""
 
+import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -25,6 +27,16 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Removes the temporary files for `paths` of processes that were killed; lists each folder once."""
+    paths = set(paths)
+    for folder in {path.parent for path in paths if path.parent.is_dir()}:
+        for other in folder.iterdir():
+            name = re.fullmatch(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", other.name)
+            if name and folder / f"{name[1]}{name[2] or ''}" in paths:
+                other.unlink(missing_ok=True)
+
+
 def write_video(
     path: Path | str,
     frames_THWC: np.ndarray | Iterable[np.ndarray],
@@ -41,14 +53,24 @@ def write_video(
     with replacing(path) as temporary:
         try:
             with av.open(str(temporary), "w") as container:
-                encode(container, checked(frames_THWC, path), fps, codec, pix_fmt, options or {})
+                for packet in encode(container, checked(frames_THWC, path), fps, codec, pix_fmt, options or {}):
+                    container.mux(packet)
         except UserError:
             raise
         except (av.FFmpegError, ValueError) as error:  # PyAV's word for an unknown codec, format or container
             raise UserError(f"{path}: cannot be written as {codec} {pix_fmt} {options or ''}: {error}") from error
 
 
+@contextmanager
+def mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.BytesIO]]:
+    """A container to write to, and the buffer that has the file's bytes when the block has ended."""
+    buffer = io.BytesIO()  # whose owner then writes it, and sees a full disk as it is: PyAV would hide the reason
+    with av.open(buffer, "w", format="mp4") as container:
+        yield container, buffer
+
+
 def encode(container, frames, fps, codec, pix_fmt, options):
+    """Adds a video stream and yields its packets, which are to be written; their times are i / fps."""
     stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(30000), options=options)
     stream.pix_fmt = pix_fmt
     stream.codec_context.thread_count = 1  # rate control and slices depend on the number of threads
@@ -57,8 +79,8 @@ def encode(container, frames, fps, codec, pix_fmt, options):
             stream.height, stream.width = image_HWC.shape[:2]
         frame = av.VideoFrame.from_ndarray(image_HWC, format="rgb24")
         frame.pts, frame.time_base = i, 1 / stream.codec_context.framerate
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
 
 
 def checked(frames, path):

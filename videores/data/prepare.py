@@ -1,0 +1,202 @@
+"""A data set's copies: re-encoded by helper processes, resumable, in shards that may run side by side.
+
+`out` gets each copy under its source's own name, and in `.prepare/` one ledger a shard, a line a video, appended when
+the copy is in its place. A copy counts as made while it and its source have the sizes and times that the line says, and
+the settings are those of the line; so nothing depends on how a run ended.
+"""
+
+import errno
+import json
+import shutil
+import time
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+import videores
+from videores.data import encode, guard, readers
+from videores.data.probe import stamp
+from videores.data.reencode import reencode
+from videores.errors import UnreadableVideo, UserError
+
+LEDGERS = ".prepare"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LISTS = (".txt", ".csv", ".json")
+
+
+def refuse_bad_target(root, out, paths):
+    """Raises UserError where `out` is not a folder of our own away from the sources, or a path would lead out of it."""
+    root, out = Path(root).resolve(), Path(out).resolve()
+    if out == root or root in out.parents:
+        raise UserError(f"--out {out} lies in the source folder {root}: give a folder outside of it")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is not a folder")
+    if out.exists() and any(out.iterdir()) and not (out / LEDGERS).is_dir():
+        raise UserError(f"--out {out} has files that this tool did not write: give a new or an empty folder")
+    for path in paths:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise UserError(f"{path} does not lie in {root}, so its copy cannot get the same name in {out}")
+
+
+def part_of(paths, shard):
+    """Every n-th of the sorted paths from the i-th on; shard is (i, n), counted from 1."""
+    number, count = shard
+    return sorted(paths)[number - 1 :: count]
+
+
+def shard_name(shard):
+    return "{}-of-{}".format(*shard)
+
+
+def prepare(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, progress=True):
+    """Makes the copies of the videos in `infos` that are missing or outdated; notes the `bad` ones, which get none.
+
+    Returns {path: reason} of those without a copy. Raises UserError where the disk is full, or where another process
+    is preparing this shard.
+    """
+    root, out = Path(root).resolve(), Path(out).resolve()
+    (out / LEDGERS).mkdir(parents=True, exist_ok=True)
+    ledger = out / LEDGERS / f"{shard_name(shard)}.jsonl"
+    with exclusive(ledger), full_disk_told(ledger), open(ledger, "a", encoding="utf-8") as file:
+        known = read_ledgers(out)
+        todo = [p for p in sorted(infos) if not is_made(known.get(p), root, out, settings)]
+        if todo:
+            (out / "prepared.json").unlink(missing_ok=True)  # it speaks of other copies
+        encode.remove_leftovers(out / path for path in todo)
+        lines = [note(root, path, settings, reason=reason) for path, reason in bad.items()]
+        copied = made(root, out, infos, todo, settings, workers)
+        bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not (progress and todo))
+        reasons = {line["path"]: keep(file, line, known, out)["reason"] for line in chain(lines, bar)}
+    return {path: reason for path, reason in sorted(reasons.items()) if reason}
+
+
+@contextmanager
+def exclusive(ledger):
+    try:
+        with FileLock(f"{ledger}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{ledger}: another process is preparing this shard; wait for its end") from None
+
+
+@contextmanager
+def full_disk_told(path):
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free = shutil.disk_usage(path.parent).free / 1e6
+        again = "make room and run the same command again, which keeps what is done"
+        raise UserError(f"cannot write {path}: {error.strerror}; {free:,.1f} MB are free there; {again}") from None
+
+
+def made(root, out, infos, paths, settings, workers):
+    """Makes copies; yields their lines for the ledger, in the order in which they end."""
+    work = partial(make, root, out, infos, settings)
+    with closing(guard.each(work, paths, max(1, min(workers, len(paths))))) as lines:
+        yield from lines
+
+
+def make(root, out, infos, settings, helper, path):
+    info, copy = infos[path], out / path
+    try:
+        with full_disk_told(copy):
+            helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
+    except UnreadableVideo as error:
+        return note(root, path, settings, reason=error.reason)
+    except guard.Lost as lost:
+        encode.remove_leftovers([copy])
+        return note(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
+    if stamp(root / path) != list(info.stamp):
+        return note(root, path, settings, reason="it changed while it was prepared")
+    return note(root, path, settings, copy=stamp(copy), frames=info.num_frames)
+
+
+# -- the ledger -------------------------------------------------------------------------------------------------------
+
+
+def note(root, path, settings, *, reason=None, copy=None, frames=0):
+    now = {"time": time.time(), "source": stamp(root / path), "settings": asdict(settings)}
+    return {"path": path, **now, "reason": reason, "copy": copy, "frames": frames}
+
+
+def keep(file, line, known, out):
+    """Appends what is new; a video that became bad loses its old copy, which nobody should take for the present one."""
+    before = known.get(line["path"])
+    if before and line["reason"]:
+        (out / line["path"]).unlink(missing_ok=True)
+    if not before or {**before, "time": None} != {**line, "time": None}:
+        file.write(f"\n{json.dumps(line)}")  # a new line first, as a killed run may have left half of one
+        file.flush()
+    return line
+
+
+def read_ledgers(out):
+    """path -> its latest line in the ledgers of all shards."""
+    lines = [line for ledger in sorted((out / LEDGERS).glob("*.jsonl")) for line in read_ledger(ledger)]
+    return {line["path"]: line for line in sorted(lines, key=lambda line: line["time"])}
+
+
+def read_ledger(path):
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield json.loads(text)
+        except ValueError:  # blank, or half a line
+            continue
+
+
+def is_current(line, root, settings):
+    return line is not None and line["source"] == stamp(root / line["path"]) and line["settings"] == asdict(settings)
+
+
+def is_made(line, root, out, settings):
+    there = line is not None and line["copy"] is not None and line["copy"] == stamp(out / line["path"])
+    return there and is_current(line, root, settings)
+
+
+# -- when it is done --------------------------------------------------------------------------------------------------
+
+
+def summary(root, out, paths, settings):
+    """What prepared.json says about the videos `paths`; None while some are in shards that are yet to run."""
+    root, out = Path(root).resolve(), Path(out).resolve()
+    known = read_ledgers(out)
+    good = [known[path] for path in paths if is_made(known.get(path), root, out, settings)]
+    bad = {p: known[p]["reason"] for p in paths if is_current(known.get(p), root, settings) and known[p]["reason"]}
+    if len(good) + len(bad) < len(paths):
+        return None
+    return {
+        "settings": asdict(settings),
+        "versions": {"videores": videores.__version__, **readers.VERSIONS},
+        "videos": {"prepared": len(good), "bad": len(bad)},
+        "frames": sum(line["frames"] for line in good),
+        "bytes": {"sources": sum(line["source"][0] for line in good), "copies": sum(line["copy"][0] for line in good)},
+        "bad": bad,
+    }
+
+
+def copy_lists(root, splits, out):
+    """Copies lists that lie in the source folder to the same place in `out`, where data.root=OUT looks for them."""
+    root, out, splits = Path(root).resolve(), Path(out).resolve(), Path(splits or root).resolve()
+    if splits != root and root not in splits.parents:
+        return  # they are where data.splits says, and serve the copies as they are: all names are the same
+    for path in splits.iterdir():
+        if path.suffix.lower() in LISTS and path.is_file():
+            target = out / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with encode.replacing(target) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+def save_summary(out, content):
+    """Writes prepared.json; shards that end together write the same. Returns its path."""
+    path = Path(out) / "prepared.json"
+    with encode.replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path

@@ -1,0 +1,223 @@
+"""One video to a copy that is small and quick to read at random places, and the check that it is the same video.
+
+The copy is H.264 in mp4: every frame of the source in its order, at its time from the first, scaled down by area
+averaging, a keyframe every few frames, no B-frames. Its pixels are the source's as they are shown, with rotation and
+colour tags applied, in the coding that untagged files have.
+"""
+
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from videores.data import encode, readers
+from videores.data.lists import IMAGE_SUFFIXES
+from videores.errors import UnreadableVideo
+
+RECIPE = 1  # to be raised when the same settings come to give other files: then all are made anew
+PLACES = 32  # where frames of the copy are compared with the source's
+BLOCK = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
+NEARER = 1.25, 0.5  # a factor and grey levels: in still scenes, coding errors may make a neighbour that much nearer
+
+
+@dataclass(frozen=True)
+class Settings:
+    short_side: int = 128  # pixels, even; a smaller video keeps its size, but for an odd row or column
+    keyframes: int = 12  # frames from one keyframe to the next
+    crf: float = 18  # x264's constant rate factor, 0 to 51: the higher, the smaller and coarser
+    audio: Literal["keep", "drop"] = "drop"
+    recipe: int = RECIPE
+
+
+@dataclass
+class Source:
+    """What passed through on the way to the encoder."""
+
+    stamps: list[int | None] = field(default_factory=list)  # of the frames, in the stream's time base
+    some: dict[int, np.ndarray] = field(default_factory=dict)  # frame number -> its blocks, as they were encoded
+    sound: list = field(default_factory=list)  # packets
+
+
+def reencode(source, target, settings, num_frames, beat):
+    """Writes the copy of a video of `num_frames` frames, or of an image as it is; to be called in a helper of `guard`.
+
+    Raises UnreadableVideo where the source or the copy is not as it should be, OSError where writing fails.
+    """
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    with encode.replacing(target) as temporary:
+        try:
+            if Path(source).suffix.lower() in IMAGE_SUFFIXES:
+                save(temporary, content_of(source))
+            else:
+                content, seen, times = transcode(source, settings, num_frames, beat)
+                save(temporary, content)
+                check(temporary, seen.some, times, settings.keyframes, beat)
+        except UnreadableVideo as error:
+            raise UnreadableVideo(source, error.reason) from None
+        except readers.FAILURES as error:
+            raise UnreadableVideo(source, f"cannot be re-encoded: {readers.describe(error, 0)}") from None
+
+
+def content_of(source):
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise UnreadableVideo(source, error.strerror) from None
+
+
+def transcode(source, settings, num_frames, beat):
+    """The copy's bytes, what is in it, and its frames' times in seconds.
+
+    Packets are kept until the last frame has shown whether all time stamps rise, and get their times then.
+    """
+    seen, wanted = Source(), places(num_frames)
+    with readers.playing(source) as (container, stream), encode.mp4_in_memory() as (copy, buffer):
+        sound = container.streams.audio if settings.audio == "keep" else ()
+        images = noted(decoded(container, stream, sound, settings.short_side, seen), wanted, seen, beat)
+        packets = list(encode.encode(copy, encode.checked(images, source), rate(stream), *coding(settings)))
+        if len(seen.stamps) != num_frames:
+            raise UnreadableVideo(source, f"{len(seen.stamps)} frames decode now, {num_frames} when it was probed")
+        base, times, start = clock(source, stream, seen.stamps)
+        give_times(packets, base, times, rate(stream))
+        copy.container_options["video_track_timescale"] = str(base.denominator)  # or mp4 would round the times
+        packets += copy_sound(source, copy, sound, seen.sound, start)
+        copy.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    return buffer.getbuffer(), seen, [time * base for time in times]
+
+
+def places(num_frames):
+    """Numbers of frames all over a video, each with its neighbours."""
+    spread = np.linspace(0, num_frames - 1, PLACES).astype(int)
+    return {int(n) for n in np.concatenate([spread - 1, spread, spread + 1]) if 0 <= n < num_frames}
+
+
+def decoded(container, stream, sound, short_side, seen):
+    """What read_frames(short_side=...) returns, but for an odd last row or column; small pictures are not scaled."""
+    convert = None
+    for packet in container.demux(stream, *sound):
+        if packet.stream.index == stream.index:
+            for frame in packet.decode():
+                convert = convert or readers.Converter(
+                    short_side if min(frame.width, frame.height) > short_side else None
+                )
+                seen.stamps.append(frame.pts)
+                yield even(convert(frame))
+        elif packet.dts is not None:  # the last one of a stream is empty
+            seen.sound.append(packet)
+
+
+def even(image):
+    height, width = image.shape[:2]
+    return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
+
+
+def noted(images, wanted, seen, beat):
+    for number, image in enumerate(images):
+        beat("re-encoding")
+        if number in wanted:
+            seen.some[number] = blocks(image)
+        yield image
+
+
+def rate(stream):
+    """Frames a second, for the encoder's choice of quality and the last frame's end; headers may say anything."""
+    stated = stream.average_rate or stream.guessed_rate or 25
+    return stated if 1 <= stated <= 240 else 25
+
+
+def coding(settings):
+    """Codec, pixel format and options. The keyframes come at fixed places, so their distance holds in every video.
+
+    Without mbtree, as x264's macroblock tree was seen to give other bytes for the same frames in 1 of 10 runs.
+    """
+    options = {"crf": str(settings.crf), "g": str(settings.keyframes), "bf": "0", "sc_threshold": "0"}
+    return "libx264", "yuv420p", {**options, "x264-params": "mbtree=0"}
+
+
+def clock(source, stream, stamps):
+    """Time base, times in it from 0, and when that is in the source, in seconds: by time stamps, or by the rate."""
+    if None not in stamps and all(before < after for before, after in pairwise(stamps)):
+        return stream.time_base, [stamp - stamps[0] for stamp in stamps], stamps[0] * stream.time_base
+    fps = stream.average_rate or stream.guessed_rate
+    if not fps:
+        raise UnreadableVideo(source, "its time stamps do not rise, and it states no frame rate")
+    return 1 / Fraction(fps), range(len(stamps)), Fraction(0)
+
+
+def give_times(packets, base, times, fps):
+    """A frame lasts until the next one, the last one for 1 / fps."""
+    ends = [*times[1:], times[-1] + max(1, round(1 / (fps * base)))]
+    for packet, time, end in zip(packets, times, ends, strict=True):
+        packet.time_base, packet.pts, packet.dts, packet.duration = base, time, time, end - time
+
+
+def copy_sound(source, copy, streams, packets, start):
+    """The sound's packets as they are, but counted from the first picture."""
+    try:
+        tracks = {stream.index: copy.add_stream_from_template(stream) for stream in streams}
+    except ValueError as error:
+        raise UnreadableVideo(source, f"its sound does not fit into mp4, use --audio drop: {error}") from None
+    for packet in packets:
+        track, base, duration = tracks[packet.stream.index], packet.time_base, packet.duration or 0
+        pts, dts = (packet.dts if packet.pts is None else packet.pts), packet.dts
+        unit = Fraction(1, track.codec_context.sample_rate)  # some files count in packets, too coarse to shift
+        packet.stream, packet.time_base, packet.duration = track, unit, round(duration * base / unit)
+        packet.pts, packet.dts = (round((time * base - start) / unit) for time in (pts, dts))
+    return packets
+
+
+def save(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # some disks say only now that they are full
+
+
+def check(path, some, times, keyframes, beat):
+    """Decodes the copy. Raises UnreadableVideo where it is not the frames that it should be, at their times."""
+    found, keys, copies, convert = [], [], {}, readers.Converter()
+    with readers.playing(path) as (container, stream):
+        for packet in container.demux(stream):
+            beat("checking the copy")
+            refuse(path, packet.pts != packet.dts, "it has B-frames")
+            for frame in packet.decode():
+                if frame.key_frame:
+                    keys.append(len(found))
+                if len(found) in some:
+                    copies[len(found)] = blocks(convert(frame))
+                found.append(frame.pts * stream.time_base)
+    late = [n for n, (a, b) in enumerate(zip(found, times, strict=False)) if abs(a - b) > stream.time_base]
+    gap = max(b - a for a, b in pairwise([*keys, len(found)])) if keys and keys[0] == 0 else len(found)
+    refuse(path, len(found) != len(times), f"it has {len(found)} frames, not {len(times)}")
+    refuse(path, late, f"the time of frame {min(late, default=0)} is wrong")
+    refuse(path, gap > keyframes, f"{gap} frames pass from one keyframe to the next, not {keyframes}")
+    for number, copied in copies.items():
+        refuse(path, looks_like_another(copied, number, some), f"its frame {number} looks like another one")
+
+
+def refuse(path, wrong, what):
+    if wrong:
+        raise UnreadableVideo(path, f"its copy is wrong: {what}")
+
+
+def looks_like_another(blocks, number, some):
+    others = [distance(blocks, other) for n, other in some.items() if n != number]
+    factor, levels = NEARER
+    return bool(others) and distance(blocks, some[number]) > factor * min(others) + levels
+
+
+def distance(one, other):
+    """Mean difference in grey levels."""
+    return float(np.abs(one - other).mean())
+
+
+def blocks(image):
+    """Mean colours of blocks of pixels."""
+    height, width = (side // BLOCK or 1 for side in image.shape[:2])
+    tall, wide = (min(BLOCK, side) for side in image.shape[:2])
+    cut = image[: height * tall, : width * wide].reshape(height, tall, width, wide, 3)
+    return cut.mean((1, 3), dtype=np.float32)
