@@ -70,7 +70,7 @@ def scan(path, beat=lambda stage: None, hold=0):
                 refuse_new_size(path, found, image, len(times))
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
-                found.checksums.append(zlib.crc32(image))
+                found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
                 times.append(frame.pts)
                 found.end = frame.time + 1 / found.fps if frame.time is not None and found.fps else None
                 found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
@@ -146,7 +146,7 @@ class Converter:
         if self.short_side is not None:
             size, how = scaled_size(frame.width, frame.height, self.short_side), "AREA"
         rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
-        return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
+        return np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb  # its rows may be padded
 
 
 def scaled_size(width, height, short_side):
