@@ -1,0 +1,37 @@
+"""Measures speed beside others, all in one run, and writes a table (Markdown) and every figure (JSON).
+
+    python tools/benchmark.py loader                        a training clip, against pytorchvideo
+    python tools/benchmark.py test                          a video's 10 x 3 test views, against loading view by view
+    python tools/benchmark.py memory                        resident memory over 10,000 reads in one process
+    python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
+    python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
+
+Without --videos or --cfg it takes the videos in the folder that VIDEORES_TEST_DATA names, or writes some itself.
+`python tools/benchmark.py loader --help` says more.
+"""
+
+import argparse
+import importlib
+import sys
+
+from videores import cli
+
+MODULES = {"loader": "loader", "test": "views", "memory": "memory"}  # subcommand -> module of videores.benchmark
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    subcommands = parser.add_subparsers(dest="what", required=True)
+    modules = {}
+    for name, module in MODULES.items():
+        subparser = subcommands.add_parser(name)
+        if name in sys.argv[1:2]:  # only the one that is called: they import torch and more
+            modules[name] = importlib.import_module(f"videores.benchmark.{module}")
+            subparser.description = modules[name].__doc__
+            modules[name].add_arguments(subparser)
+    args = parser.parse_args()
+    return modules[args.what].main(args)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,63 @@
+"""ms per training clip: videores natively, with each exact reader and on prepared copies; the floor; pytorchvideo."""
+
+import numpy as np
+
+from videores.benchmark import peers, session, videos
+from videores.benchmark.material import Material, training_clips
+from videores.benchmark.measure import FLOOR, FRAMES, OURS, PREPARED, Contender, race
+from videores.benchmark.report import Row
+from videores.data.decode import read_frames
+
+
+def add_arguments(parser):
+    session.add_arguments(parser)
+    parser.add_argument("--clips", type=session.positive, default=16, help="clips a row and round (default: 16)")
+
+
+def main(args):
+    clips = 2 if args.quick else args.clips
+    return session.run(args, "loader", lambda *row: measure(*row, clips, session.rounds_of(args)))
+
+
+def measure(found, plan, scratch, clips, rounds):
+    """The Row of one VideoSet: all contenders make the same `clips` training clips in each of `rounds` rounds."""
+    contenders = list(entrants(found, plan, scratch, clips))
+    race(contenders, clips, rounds)
+    return Row(found.name, [path.name for path in found.paths], clips, contenders)
+
+
+def entrants(found, plan, scratch, clips):
+    material = Material(found.paths)
+    asked = training_clips(material, plan, clips, scratch)
+    yield ours(OURS, material, plan, asked)
+    for reader in material.exact_readers():
+        yield ours(f"{OURS}, {reader}", material, plan, asked, reader)
+    if found.prepared:
+        yield ours(PREPARED, material.copies(videos.prepared_copy, plan.transform, scratch), plan, asked)
+    yield Contender(FRAMES, lambda k: read_frames(material.paths[asked.number(k)], asked.frames_UKT[k, 0]))
+    yield Contender(FLOOR, lambda k: material.decode_only(asked.number(k), asked.frames_UKT[k, 0]))
+    for decoder in peers.DECODERS:
+        yield pytorchvideo(material, plan, asked, decoder)
+
+
+def ours(name, material, plan, asked, reader="auto"):
+    clips = material.data_set(plan, reader=reader)
+    contender = Contender(name, lambda k: clips[asked.keys[k]]["clips"])
+    for k, (frames_T,) in enumerate(asked.frames_UKT):
+        shown = read_frames(material.paths[asked.number(k)], frames_T, reader=reader)
+        contender.check(shown, frames_T, material.truth(asked.number(k)))
+    return contender
+
+
+def pytorchvideo(material, plan, asked, decoder):
+    numbers, clips_UT = [asked.number(k) for k in range(len(asked.keys))], asked.frames_UKT[:, 0]
+    places = [(int(min(frames_T)), peers.span_of(frames_T)) for frames_T in clips_UT]
+    wanted = [(material.paths[n], *place, material.infos[n].fps) for n, place in zip(numbers, places, strict=True)]
+    contender = Contender(f"pytorchvideo, {decoder}", peer=True)
+    with contender.may_fail():
+        whole = peers.pytorchvideo_clips(wanted, plan.clip, None, decoder)  # before its transforms
+        for k, (first, _) in enumerate(places):
+            shown = whole(k).permute(1, 2, 3, 0).numpy()
+            contender.check(shown, first + np.arange(len(shown)), material.truth(numbers[k]))
+        contender.read = peers.pytorchvideo_clips(wanted, plan.clip, plan.transform, decoder)
+    return contender

@@ -1,0 +1,103 @@
+"""What contenders read: files, what the probe found in them, the truth about their frames, and what is asked for."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from videores.benchmark import peers, videos
+from videores.config import ClipConfig, TransformConfig, ViewsConfig
+from videores.data.dataset import VideoDataset
+from videores.data.index import Video
+from videores.data.probe import probe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of the videos, without augmentation but for place, scale and flip; one clip a training item.
+
+    By default 16 frames, every second one, 112 x 112 of a short side of 128.
+    """
+
+    clip: ClipConfig = field(default_factory=lambda: ClipConfig(frames=16, stride=2))
+    transform: TransformConfig = field(default_factory=lambda: TransformConfig(short_side=128, crop=112))
+    views: ViewsConfig = field(default_factory=lambda: ViewsConfig(clips=10, crops=3))
+    seed: int = 0
+
+    @classmethod
+    def of(cls, cfg):
+        once = cfg.data.clip.model_copy(update={"repeat": 1})
+        return cls(once, cfg.data.transform, cfg.test, cfg.run.seed)
+
+    def plain(self):
+        """The same frames and sizes without what changes colours."""
+        t = self.transform
+        return replace(self, transform=TransformConfig(short_side=t.short_side, crop=t.crop))
+
+    def protocol(self, measurement):
+        clip, t, views = self.clip, self.transform, self.views
+        rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
+        rate = "segments" if clip.sampling == "segments" else rate
+        what = f" {views.clips}x{views.crops}" if measurement == "test" else ""
+        return f"{clip.frames}x{rate}@{t.crop}/{t.short_side}{what}"
+
+
+class Material:
+    def __init__(self, paths):
+        self.paths = tuple(paths)
+        self.infos = [probe(path) for path in self.paths]
+        self.truths = {}
+
+    def data_set(self, plan, *, views=None, reader="auto"):
+        listed = [Video(str(path), 0) for path in self.paths]
+        infos = {video.path: info for video, info in zip(listed, self.infos, strict=True)}
+        common = dict(views=views, reader=reader, seed=plan.seed)
+        return VideoDataset(Path("/"), listed, infos, plan.clip, plan.transform, **common)
+
+    def exact_readers(self):
+        """Those that are exact for all of the files."""
+        return [name for name in self.infos[0].readers if all(name in info.readers for info in self.infos)]
+
+    def copies(self, make, *arguments):
+        return Material(make(path, *arguments) for path in self.paths)
+
+    def truth(self, number):
+        """thumbnails_THWC of all frames of a file."""
+        if number not in self.truths:
+            self.truths[number] = peers.truth(self.paths[number])
+        return self.truths[number]
+
+    def decode_only(self, number, frames_T):
+        """The floor of reading these frames of a file."""
+        return peers.decode_only(self.paths[number], min(frames_T), max(frames_T), self.infos[number].keyframes)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What each unit asks the data set for, `keys`, (epoch, number) each, and which frames that are, `frames_UKT`.
+
+    Known from numbered copies of the files, of which the data set draws the same frames: so all contenders, whoever
+    wrote them, make the same clips. U units (training clips, or videos) of K clips of T frames.
+    """
+
+    keys: list[tuple[int, int]]
+    frames_UKT: np.ndarray
+
+    def number(self, unit):
+        return self.keys[unit][1]
+
+
+def training_clips(material, plan, clips, scratch):
+    keys = [divmod(k, len(material.paths)) for k in range(clips)]
+    return requests(material, plan, None, keys, scratch)
+
+
+def view_clips(material, plan, scratch):
+    """The clips of the test views, once each: its crops are of the same frames."""
+    keys = [(0, number) for number in range(len(material.paths))]
+    return requests(material, plan, ViewsConfig(clips=plan.views.clips), keys, scratch)
+
+
+def requests(material, plan, views, keys, scratch):
+    numbered = material.copies(videos.numbered_copy, scratch).data_set(plan.plain(), views=views)
+    return Requests(keys, np.stack([[videos.numbers_shown(c) for c in numbered[key]["clips"]] for key in keys]))

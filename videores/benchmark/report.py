@@ -1,0 +1,171 @@
+"""Rows of times to ratios, verdicts, a Markdown table and a JSON file."""
+
+import json
+import os
+import platform
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import median
+
+from videores import runfolder
+from videores.benchmark.measure import FLOOR, OURS, PREPARED, Contender
+from videores.benchmark.videos import LARGE
+
+COLUMNS = {
+    "loader": ("ms a clip", "against pytorchvideo's faster decoder"),
+    "test": ("ms a video", "against the faster per-view loading"),
+}
+
+THREADS = {"one": "one thread on one core", "all": "one torch thread, decoders with as many as they start"}
+SAID = ("torch", "av", "decord", "decord2", "pytorchvideo")  # packages in the table's caption
+
+
+@dataclass
+class Row:
+    videos: str
+    files: list[str]
+    units: int  # clips or videos that a round makes
+    contenders: list[Contender]
+
+    def ms(self, name):
+        return next((c.ms for c in self.contenders if c.name == name), None)
+
+    def faster(self, contender):
+        """How many times as fast as the fastest peer; None where there is none."""
+        peers = [c.ms for c in self.contenders if c.peer and c.ms]
+        return min(peers) / contender.ms if peers and contender.ms else None
+
+    def of_floor(self, contender):
+        """How many times the time of decoding alone."""
+        return contender.ms / self.ms(FLOOR) if contender.ms and self.ms(FLOOR) else None
+
+
+@dataclass(frozen=True)
+class Target:
+    """At least `factor` times as fast as the fastest peer, or at most `factor` times the time of decoding alone."""
+
+    factor: float
+    of_floor: bool = False
+
+    def __str__(self):
+        return f"at most {self.factor:g}x decoding" if self.of_floor else f"at least {self.factor:g}x"
+
+    def reached(self, row, contender):
+        got = row.of_floor(contender) if self.of_floor else row.faster(contender)
+        return got is not None and (got <= self.factor if self.of_floor else got >= self.factor)
+
+
+TARGETS = {  # measurement -> row -> contender -> target
+    "loader": {
+        "mpeg4_320x240_25fps_audio.avi": {OURS: Target(4), PREPARED: Target(8)},
+        "ut-interaction-6": {OURS: Target(4)},
+        "h264_340x256_28fps.mp4": {OURS: Target(1.3, of_floor=True), PREPARED: Target(12)},
+        "h264_340x256_30fps.mp4": {OURS: Target(1.3, of_floor=True), PREPARED: Target(12)},
+        LARGE: {OURS: Target(8)},
+    },
+    "test": {
+        "mpeg4_320x240_25fps_audio.avi": {OURS: Target(15), PREPARED: Target(25)},
+        "h264_340x256_28fps.mp4": {OURS: Target(15), PREPARED: Target(25)},
+    },
+}
+
+
+def save(folder, name, settings, rows):
+    about = {"measurement": name, **settings, "date": runfolder.now(), **environment()}
+    how = f"`{about['protocol']}`, {THREADS[about['cores']]}, median of {about['rounds']} rounds, seed {about['seed']}"
+    record = {**about, "rows": [to_json(name, row) for row in rows]}
+    text = "\n\n".join([f"{how}, {where(about)}.", table(name, rows), totals(rows), *disturbed(rows)])
+    write(folder, f"{text}\n", record)
+
+
+def write(folder, text, record):
+    """table.md and results.json; prints the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runfolder.write(folder / "table.md", text)
+    runfolder.write(folder / "results.json", json.dumps(record, indent=1) + "\n")
+    print(f"\n{text}\nwrote {folder / 'table.md'} and {folder / 'results.json'}")
+
+
+def environment():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {**runfolder.environment(), "cpu_model": cpu_model(), "cores_usable": cores}
+
+
+def cpu_model():
+    information = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", information.read_text(), re.MULTILINE) if information.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def where(about):
+    """Machine, commit, day and versions, for a table's caption."""
+    git = about["git"] or {"commit": "unknown", "dirty": False}
+    commit = git["commit"][:7] + (" with changes" if git["dirty"] else "")
+    packages = ", ".join(f"{name} {about['versions'][name]}" for name in SAID if name in about["versions"])
+    return f"{about['cpu_model']} ({about['cores_usable']} cores), commit {commit}, {about['date'][:10]}; {packages}"
+
+
+def table(name, rows):
+    unit, against = COLUMNS[name]
+    lines = [
+        f"| videos | loader | {unit} | elapsed | {against} | of decoding alone | wrong frames | target |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    return "\n".join(lines + [line(name, row, contender) for row in rows for contender in row.contenders])
+
+
+def line(name, row, contender):
+    if contender.failed:
+        return f"| {row.videos} | {contender.name} | fails: {cell(contender.failed)} | | | | | |"
+    wrong = "" if contender.wrong is None else f"{contender.wrong} of {contender.checked}"
+    times = f"{contender.ms:.1f} | {median(contender.elapsed_ms):.1f}"
+    ratios = f"{times_sign(row.faster(contender))} | {times_sign(row.of_floor(contender))}"
+    return f"| {row.videos} | {contender.name} | {times} | {ratios} | {wrong} | {verdict(name, row, contender)} |"
+
+
+def cell(text):
+    return text.replace("|", "\\|")
+
+
+def times_sign(value):
+    return "" if value is None else f"{value:.2f}x"
+
+
+def verdict(name, row, contender):
+    target = target_of(name, row, contender)
+    return "" if target is None else f"{target}: {'' if target.reached(row, contender) else '**not** '}reached"
+
+
+def target_of(name, row, contender):
+    return TARGETS[name].get(row.videos, {}).get(contender.name)
+
+
+def totals(rows):
+    ours = [c for row in rows for c in row.contenders if c.checked and not c.peer]
+    wrong, checked = sum(c.wrong for c in ours), sum(c.checked for c in ours)
+    return (
+        f"Wrong frames of videores over all rows: {wrong} of {checked} (target 0: {'**not** ' * (wrong > 0)}reached)."
+    )
+
+
+def disturbed(rows):
+    """A warning where loaders waited for the processor: one thread on an idle core takes as long as it computes."""
+    waits = [median(c.elapsed_ms) / c.ms for row in rows for c in row.contenders if c.ms]
+    if max(waits) > 1.2:
+        yield f"Other processes were running: elapsed times are up to {max(waits):.1f}x the processor times."
+
+
+def to_json(name, row):
+    return {**values(row), "contenders": [contender_json(name, row, contender) for contender in row.contenders]}
+
+
+def contender_json(name, row, contender):
+    target = target_of(name, row, contender)
+    derived = {"ms": contender.ms, "times_fastest_peer": row.faster(contender), "of_floor": row.of_floor(contender)}
+    judged = {"target": str(target), "reached": target.reached(row, contender)} if target else {}
+    return {**values(contender), **derived, **judged}
+
+
+def values(of):
+    return {field.name: getattr(of, field.name) for field in fields(of) if field.name not in ("contenders", "read")}
