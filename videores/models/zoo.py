@@ -29,9 +29,10 @@ NAMES = [f"pytorchvideo/{builder}" for builder in BUILDERS]
 ALPHA = 4  # SlowFast's slow pathway has every fourth frame
 
 
-def create(name: str, num_classes: int, **overrides) -> nn.Module:
-    """The network "pytorchvideo/<builder>"; the one override, `dropout`, replaces its rate before the classifier."""
-    check(name, overrides)
+def create(name: str, num_classes: int, dropout: float | None = None) -> nn.Module:
+    """The network "pytorchvideo/<builder>"; `dropout` replaces its own rate before the classifier."""
+    if name not in NAMES:
+        raise UserError(f"unknown model {name!r}; of pytorchvideo's networks there are: {', '.join(NAMES)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which they script a function with
         from pytorchvideo.models import hub  # here: a second of imports; none of its readers of video
@@ -39,16 +40,9 @@ def create(name: str, num_classes: int, **overrides) -> nn.Module:
     builder = name.removeprefix("pytorchvideo/")
     softmax = {"head_activation": None} if not builder.startswith("slowfast") else {}
     net = getattr(hub, builder)(model_num_class=num_classes, **softmax)
-    if "dropout" in overrides:
-        net.blocks[-1].dropout = nn.Dropout(overrides["dropout"])
+    if dropout is not None:
+        net.blocks[-1].dropout = nn.Dropout(dropout)
     return ZooNet(builder, net)
-
-
-def check(name, overrides):
-    if name not in NAMES:
-        raise UserError(f"unknown model {name!r}; of pytorchvideo's networks there are: {', '.join(NAMES)}")
-    if set(overrides) - {"dropout"}:
-        raise UserError(f"{name} is built by pytorchvideo: of the model options it has dropout alone, got {overrides}")
 
 
 class ZooNet(nn.Module):
