@@ -208,6 +208,53 @@ def test_older_files_lack_the_norms_counters(ten):
 # VMZ and IG-65M: torchvision's names, another epsilon
 
 
+class Depthwise(nn.Conv3d):
+    """What VMZ hands to torchvision's VideoResNet as a convolution: its signature, layers and strides."""
+
+    def __init__(self, cin, cout, mid, stride=1, padding=1):
+        super().__init__(cin, cout, 3, stride, padding, groups=cin, bias=False)
+
+    @staticmethod
+    def get_downsample_stride(stride):
+        return (stride, stride, stride)
+
+
+class InteractionPreserved(nn.Sequential):
+    def __init__(self, cin, cout, mid, stride=1, padding=1):
+        narrow = nn.Conv3d(cin, cout, 1, bias=False)
+        super().__init__(narrow, nn.BatchNorm3d(cout), Depthwise(cout, cout, mid, stride))
+
+    get_downsample_stride = Depthwise.get_downsample_stride
+
+
+class Factored(nn.Sequential):
+    def __init__(self, cin, cout, mid, stride=1, padding=1):
+        mid = 27 * cin * cout // (9 * cin + 3 * cout)
+        space = nn.Conv3d(cin, mid, (1, 3, 3), (1, stride, stride), (0, padding, padding), bias=False)
+        time = nn.Conv3d(mid, cout, (3, 1, 1), (stride, 1, 1), (padding, 0, 0), bias=False)
+        super().__init__(space, nn.BatchNorm3d(mid), nn.ReLU(), time)
+
+    get_downsample_stride = Depthwise.get_downsample_stride
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "block", "maker", "layers", "stem"),
+    [
+        ("r2plus1d_34", {"mid": "paper"}, "BasicBlock", Factored, [3, 4, 6, 3], "R2Plus1dStem"),
+        ("r2plus1d_152", {"mid": "paper"}, "Bottleneck", Factored, [3, 8, 36, 3], "R2Plus1dStem"),
+        ("ir_csn_152", {}, "Bottleneck", Depthwise, [3, 8, 36, 3], "BasicStem"),
+        ("ip_csn_152", {}, "Bottleneck", InteractionPreserved, [3, 8, 36, 3], "BasicStem"),
+    ],
+)
+def test_vmzs_networks_have_our_names_and_shapes(name, options, block, maker, layers, stem):
+    parts = torchvision.models.video.resnet
+    with torch.device("meta"):
+        theirs = parts.VideoResNet(getattr(parts, block), [maker] * 4, layers, getattr(parts, stem), 400)
+        ours = create_model(name, 400, **options)
+    shapes = lambda model: [(key, value.shape) for key, value in model.state_dict().items()]
+    assert shapes(ours) == shapes(theirs)
+
+
 @pytest.mark.parametrize(("name", "options"), [("r2plus1d_34", {"mid": "paper"}), ("ir_csn_50", {}), ("ip_csn_50", {})])
 def test_vmz_files_evaluate_as_they_did_with_their_epsilon(tmp_path, name, options):
     small = {"layers": [1, 2], "width": 16, **options}
