@@ -93,15 +93,33 @@ def signatures(width):
 
 
 def at(signatures, frames, size):
-    """With a small map of so many frames as input; frames are rows in 2D, where their number is nothing special."""
-    return [(s, (frames, size, size) if len(s[3]) == 3 else (size, size + frames - 1)) for s in signatures]
+    """With a small map of so many frames as input; 2D ones, where frames are rows, once."""
+    return [
+        (s, (frames, size, size) if len(s[3]) == 3 else (size, size))
+        for s in signatures
+        if len(s[3]) == 3 or frames == 1
+    ]
+
+
+def of_each_kind(signatures):
+    """The fewest and the most channels of each kernel, stride and kind of groups."""
+    kinds = {}
+    for s in sorted(signatures, key=lambda s: s[1] * s[2]):
+        kinds.setdefault((*s[3:6], "one" if s[6] == 1 else "depthwise" if s[6] == s[1] else "some"), []).append(s)
+    return {s for group in kinds.values() for s in (group[0], group[-1])}
 
 
 @formats
 @pytest.mark.parametrize("frames", LENGTHS)
-@pytest.mark.parametrize("size", [2, 5])
-def test_gradients_of_every_convolution_of_narrow_networks(frames, size, number_format):
-    assert not wrong(at(signatures("narrow"), frames, size), number_format)
+def test_gradients_of_every_kind_of_convolution(frames, number_format):
+    assert not wrong(at(of_each_kind(signatures("narrow")), frames, 5), number_format)
+
+
+@formats
+@pytest.mark.parametrize("size", [1, 2])
+def test_gradients_where_maps_are_as_small_as_the_padding(size, number_format):
+    for frames in (1, 2):
+        assert not wrong(at(of_each_kind(signatures("narrow")), frames, size), number_format)
 
 
 @formats

@@ -115,7 +115,7 @@ def halve_frames(x, clips):
 def drop_branch(y, clips, rate):
     """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a clip's branch is 0, or larger to make up for it."""
     kept = (torch.rand(clips, device=y.device) >= rate).to(y.dtype) / (1 - rate)
-    return y * kept.repeat_interleave(len(y) // clips).reshape(-1, *[1] * (y.ndim - 1))
+    return y * kept.repeat_interleave(y.shape[0] // clips).reshape(-1, *[1] * (y.ndim - 1))
 
 
 def recomputed(module, function, *inputs):

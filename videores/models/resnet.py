@@ -247,7 +247,7 @@ class ResNet(nn.Module):
     def reset_parameters(self):
         """He et al.'s initialisation as torchvision has it; only its video networks draw a small fc."""
         for m in self.modules():
-            if isinstance(m, (nn.Conv2d, nn.Conv3d)):
+            if isinstance(m, (nn.Conv2d, nn.Conv3d)) and not m.weight.is_meta:  # where drawing nothing takes long
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
@@ -262,7 +262,7 @@ class ResNet(nn.Module):
         """features_BTD in float32 or better; T is the clip's in f-R2D, 1 in R2D, what the strides left in 3D."""
         check_clips(clips_BCTHW)
         self.check_frames(clips_BCTHW.shape[2])
-        x, clips = clips_BCTHW, len(clips_BCTHW)
+        x, clips = clips_BCTHW, clips_BCTHW.shape[0]  # len() would be a constant to torch.export
         if self.dim == 2:
             x = x.flatten(1, 2) if self.design.fold else x.transpose(1, 2).flatten(0, 1)
         x = run(self, self.first, x)
