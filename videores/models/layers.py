@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils import checkpoint
 
 from videores.errors import UserError
+from videores.models import depthwise
 
 
 class Conv2d(nn.Conv2d):
@@ -21,6 +22,8 @@ class Conv2d(nn.Conv2d):
 
 class Conv3d(nn.Conv3d):
     def forward(self, x):
+        if self.bias is None and depthwise.applies(x, self.weight, self.groups, self.padding):
+            return depthwise.conv3d(x, self.weight, self.stride)
         x, padding = write_padding(x, self.padding)
         return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
