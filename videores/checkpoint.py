@@ -51,7 +51,7 @@ def refuse_other_network(path, stored, task):
 
 
 def differences(theirs, ours):
-    """`key: shape there / shape here` for each tensor of two state dicts that only one has, or that differs in shape."""
+    """`key: shape there / shape here` of the tensors that only one state dict has, or that differ in shape."""
     shape = lambda state, key: list(state[key].shape) if key in state else "absent"
     pairs = {key: (shape(theirs, key), shape(ours, key)) for key in {**ours, **theirs}}
     return [f"{key}: {there} / {here}" for key, (there, here) in pairs.items() if there != here]

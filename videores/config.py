@@ -101,7 +101,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """An architecture's name and what to change in it; None leaves what the name says. See videores/models/design.py."""
+    """An architecture's name and what to change in it (models/design.py); None leaves what the name says."""
 
     name: str
     layers: tuple[Positive, ...] | None = None
@@ -130,7 +130,6 @@ class ModelConfig(Section):
     checkpoint: str | None = None
     frames: Positive | None = None  # of r2d and pool=weights, which are made for clips of one length
     control: str | None = None  # a negative control: videores/models/controls.py
-
     weights: str | None = None  # what it starts from: docs/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
