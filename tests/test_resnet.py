@@ -94,15 +94,23 @@ def test_3d_bottlenecks_without_the_stem_pool_are_torchvisions(family):
 
 
 def assert_equal(model, twin):
-    """With torchvision's random weights, loaded strictly both ways, in both modes."""
+    """With torchvision's random weights, loaded strictly both ways, in both modes.
+
+    In training mode in float64: in float32 the gradients of some networks with random weights are right to 1e-3 only,
+    ours and torchvision's alike.
+    """
     model.load_state_dict(twin.state_dict(), strict=True)
     twin.load_state_dict(model.state_dict(), strict=True)
     clips_BCTHW = torch.randn(2, 3, 2, 64, 64)
+    with torch.no_grad():
+        ours_BN, theirs_BN = model.eval()(clips_BCTHW), twin_logits(twin.eval(), clips_BCTHW)
+    assert (ours_BN - theirs_BN).norm() <= 1e-5 * theirs_BN.norm()
+    model, twin, clips_BCTHW = model.double(), twin.double(), clips_BCTHW.double()
     for training in (False, True):
         ours = logits_and_gradients(model.train(training), model, clips_BCTHW)
         theirs = logits_and_gradients(twin.train(training), lambda x: twin_logits(twin, x), clips_BCTHW)
         for key, expected in theirs.items():
-            assert (ours[key] - expected).norm() <= 1e-5 * expected.norm() + 1e-12, (key, training)
+            assert (ours[key] - expected).norm() <= 1e-5 * expected.norm(), (key, training)
 
 
 def logits_and_gradients(model, forward, clips_BCTHW):

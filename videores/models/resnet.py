@@ -116,10 +116,9 @@ def norm(d, channels):
         return nn.Identity()
     if d.norm == "group":
         return layers.group_norm(channels, d.norm_eps)
-    plain, frozen = (
-        (nn.BatchNorm2d, layers.FrozenBatchNorm2d) if d.dim == 2 else (nn.BatchNorm3d, layers.FrozenBatchNorm3d)
-    )
-    return (frozen if d.norm == "frozen" else plain)(channels, d.norm_eps)
+    if d.norm == "frozen":
+        return (layers.FrozenBatchNorm2d if d.dim == 2 else layers.FrozenBatchNorm3d)(channels, d.norm_eps)
+    return (nn.BatchNorm2d if d.dim == 2 else nn.BatchNorm3d)(channels, d.norm_eps)
 
 
 def relu(inplace=True):
