@@ -9,6 +9,7 @@ from torch import nn
 from videores import config, optim
 from videores.models import MODELS, create_model
 
+NAMES = [name for name in MODELS if not name.endswith(("_110", "_1202"))]  # as cifar2d_20, and slow to build
 NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -34,10 +35,10 @@ def torchs_rates(make, steps, lr=1.0):
 # What decays
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_convolutions_and_the_head_decay_norms_and_biases_do_not(name):
     with torch.device("meta"):
-        model = create_model(name, 11)
+        model = create_model(name, 11, **({"frames": 8} if name == "r2d_18" else {}))
     decayed, plain = optim.parameter_groups(model, 0.05)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
     convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
@@ -47,10 +48,10 @@ def test_convolutions_and_the_head_decay_norms_and_biases_do_not(name):
     assert {id(p) for p in plain["params"]} == {id(p) for m in norms for p in (m.weight, m.bias)} | {id(model.fc.bias)}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_in_one_group_once(name):
     with torch.device("meta"):
-        model = create_model(name, 11)
+        model = create_model(name, 11, **({"frames": 8} if name == "r2d_18" else {}))
     found = [id(p) for group in optim.parameter_groups(model, 0.05) for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
 

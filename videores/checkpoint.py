@@ -41,12 +41,17 @@ def refuse_other_classes(path, theirs, ours):
 
 def refuse_other_network(path, stored, task):
     theirs, ours = stored["state_dict"], task.state_dict()
-    shape = lambda state, key: list(state[key].shape) if key in state else "absent"
-    differing = [key for key in {**ours, **theirs} if shape(theirs, key) != shape(ours, key)]
-    if differing:
+    lines = differences(theirs, ours)
+    if lines:
         name = stored["hyper_parameters"]["config"]["model"]["name"]
-        lines = [f"{key}: {shape(theirs, key)} / {shape(ours, key)}" for key in differing]
         raise UserError(
             f"{path} holds another network ({name}) than the configuration asks for ({task.cfg.model.name}): "
             f"{len(lines)} of {len(ours)} tensors differ (checkpoint / configuration):\n  " + "\n  ".join(lines[:10])
         )
+
+
+def differences(theirs, ours):
+    """`key: shape there / shape here` of the tensors that only one state dict has, or that differ in shape."""
+    shape = lambda state, key: list(state[key].shape) if key in state else "absent"
+    pairs = {key: (shape(theirs, key), shape(ours, key)) for key in {**ours, **theirs}}
+    return [f"{key}: {there} / {here}" for key, (there, here) in pairs.items() if there != here]

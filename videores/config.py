@@ -21,6 +21,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 Strength = Annotated[float, Field(ge=0)]
 
 
@@ -168,18 +169,41 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """An architecture's name and what to change in it; None leaves what the name says."""
+    """An architecture's name and what to change in it (models/design.py); None leaves what the name says."""
 
     name: str
     layers: tuple[Positive, ...] | None = None
     width: Positive | None = None
     stem: str | None = None
+    block: str | None = None
+    conv: str | tuple[str, ...] | None = None
+    connect: str | None = None
+    groups: Positive | None = None
+    base_width: Positive | None = None
     mid: str | None = None
+    stride_in: str | None = None
+    shortcut: str | None = None
+    norm: str | None = None
+    norm_eps: Scale | None = None
+    bias: bool | None = None
+    zero_init: bool | None = None
+    se: Positive | None = None
+    shift: Positive | None = None
+    stage_pool: bool | None = None
+    drop_path: Rate | None = None
     pool: str | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    consensus: str | None = None
+    dropout: Rate | None = None
+    spatial_dropout: Rate | None = None
+    checkpoint: str | None = None
+    frames: Positive | None = None  # of r2d and pool=weights, which are made for clips of one length
+    control: str | None = None  # a negative control: videores/models/controls.py
+    weights: str | None = None  # what it starts from: docs/weights.md
+    inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
+    head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
 
     def overrides(self):
-        return self.model_dump(exclude={"name"}, exclude_none=True)
+        return self.model_dump(exclude={"name", "weights", "inflate", "head"}, exclude_none=True)
 
 
 class TrainConfig(Section):
@@ -195,7 +219,7 @@ class TrainConfig(Section):
     warmup: float = Field(0, ge=0)  # epochs of linear warm-up (onecycle: of its rise)
     milestones: tuple[float, ...] = ()  # step: epochs after which the rate is multiplied by gamma
     gamma: float = Field(0.1, gt=0)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Rate = 0.0
 
     @model_validator(mode="after")
     def schedule_fits(self):
@@ -227,6 +251,13 @@ class Config(Section):
     val: ViewsConfig = ViewsConfig()
     test: ViewsConfig = ViewsConfig(clips=10)
     trainer: TrainerConfig = TrainerConfig()
+
+    @model_validator(mode="after")
+    def network_fits_clips(self):
+        made_for, frames = self.model.frames, self.data.clip.frames
+        if made_for not in (None, frames):
+            raise ValueError(f"model.frames={made_for}, but clips have data.clip.frames={frames}: make them equal")
+        return self
 
 
 def load(name, overrides=()):

@@ -8,9 +8,10 @@ from collections import Counter
 import lightning.pytorch as pl
 import torch
 
-from videores import checkpoint, cli, optim, precision, reports, results, runfolder
+from videores import checkpoint, cli, config, optim, precision, reports, results, runfolder
 from videores import trainer as trainers
 from videores.data import datamodule
+from videores.models import weights
 from videores.task import VideoClassifier
 
 
@@ -23,11 +24,14 @@ def train(cfg, config_name):
     datamodule.refuse_too_few(videos, cfg.data.batch_size * trainer_options["devices"] * trainer_options["num_nodes"])
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
+    loaded = load_weights(cfg, task, folder)
     start = runfolder.create(cfg, folder)
     record = runfolder.Record(folder, cfg)
     data = make_data(cfg, videos)
     trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, videos))
     describe(record, cfg, trainer, videos, task, folder)
+    if loaded:
+        record.update(weights=loaded.as_dict())
     try:
         record.started(checkpoint.read(start)["global_step"] if start else 0)
         trainer.fit(task, data, ckpt_path=start, weights_only=True)
@@ -49,6 +53,19 @@ def evaluate(cfg, folder, checkpoint_path=None):
     task = VideoClassifier(cfg, videos.index.classes)
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=[trainers.progress_bar()])
     return test(task, make_data(cfg, videos), trainer, cfg, folder, checkpoint_path or best_checkpoint(folder))
+
+
+def load_weights(cfg, task, folder):
+    """Starts the network from model.weights, unless the run continues. Returns the report, or None."""
+    continues = cfg.run.resume == "auto" and runfolder.last_checkpoint(folder)
+    if cfg.model.weights is None or continues:
+        return None
+    fed = weights.preprocessing_of(config.dump(cfg)["data"])
+    options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
+    report = weights.load(task.model, cfg.model.weights, task.classes, **options)
+    if runfolder.is_main():
+        print(f"weights {report}")
+    return report
 
 
 def make_data(cfg, videos):

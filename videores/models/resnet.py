@@ -1,11 +1,14 @@
 """Residual networks over clips: stem -> layer1..4 -> mean over H and W -> temporal pooling -> fc.
 
-A network is a row of the table at the end: its block, and the blocks and the convolution of each stage.
-    f_r2d      2D convolutions, on every frame alone                          He et al. 2015, arXiv:1512.03385
-    r3d        3x3x3                                                          Tran et al. 2018, arXiv:1711.11248
-    mc3        3x3x3 up to layer1 (the paper's conv2), 1x3x3 from layer2 on   the same
-    r2plus1d   1x3x3 in space, norm, relu, 3x1x1 in time                      the same
-    *_50       bottlenecks; in 3D with the stem max-pool of                   Tran et al. 2019, arXiv:1904.02811
+A network is a `Design`: the convolution of the stem and of each stage, the block, how convolutions connect channels,
+the shortcut, the norm. The published ones are rows of the table at the end:
+    f_r2d            2D convolutions, on every frame alone     He et al. 2015, arXiv:1512.03385
+    f_resnext        their middle ones in groups               Xie et al. 2017, arXiv:1611.05431
+    r2d              2D convolutions, the frames as channels   Tran et al. 2018, arXiv:1711.11248, as the next three
+    r3d              3x3x3
+    mc2 .. rmc5      3x3x3 before convX (layer1 is conv2), 1x3x3 from it on; rmcX the reverse
+    r2plus1d         1x3x3 in space, norm, relu, 3x1x1 in time
+    ir_csn, ip_csn   depthwise 3x3x3 bottlenecks               Tran et al. 2019, arXiv:1904.02811
 
 Parameters have torchvision's names, shapes and order, so public weights load with strict=True, both ways. There are two
 styles of names, flat in 2D (layer1.0.bn1.weight) and nested in 3D (layer1.0.conv1.1.weight); `named` knows them.
@@ -18,131 +21,166 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from videores.errors import UserError
-from videores.models.temporal import POOLS
+from videores.models import layers
+from videores.models.design import Design
+from videores.models.layers import Conv2d, Conv3d, check_clips
+from videores.models.temporal import make_pool
 
 
-def make_stem(make, kind, width):
-    """The first layers, by name. They halve H and W (quarter them: "pool") and keep T.
-
-    "small" is 3x3 in space, for clips of about 32x32 pixels; the others are 7x7, in (2+1)D with the paper's 45 channels
-    between space and time when the width is 64.
-    """
-    size, mid = (3, None) if kind == "small" else (7, max(45 * width // 64, 1))
-    first = make(3, width, (1, 2), mid=mid, size=size)
-    if make is conv2d:
-        pool = {"maxpool": nn.MaxPool2d(3, 2, 1)} if kind == "pool" else {}
-        return {"conv1": first, "bn1": norm(2, width), "relu": relu(), **pool}
-    pool = [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))] if kind == "pool" else []
-    first = first if make is conv2plus1d else [first]  # a sequence, which torchvision has unnested in the stem
-    return {"stem": nn.Sequential(*first, norm(3, width), relu(), *pool)}
-
-
-# Convolutions. The wide ones are called make(cin, cout, stride, mid, size): `mid` is the inner width of (2+1)D, `size`
-# the kernel's height and width.
+def make_stem(d):
+    """The first layers, by name. They keep T; H and W become a quarter ("pool"), a half, or stay ("cifar")."""
+    size, stride = (7, 2) if d.stem in ("pool", "nopool") else (3, 1 if d.stem == "cifar" else 2)
+    # The paper's 45 channels between space and time, which is not what its own formula gives.
+    mid = max(45 * d.width // 64, 1) if size == 7 else None
+    cin = 3 * d.frames if d.fold else 3
+    first = CONVS[d.conv[0]](d, cin, d.width, (1, stride), mid=mid, size=size)
+    if d.dim == 2:
+        pool = {"maxpool": nn.MaxPool2d(3, 2, 1)} if d.stem == "pool" else {}
+        return {"conv1": first, "bn1": norm(d, d.width), "relu": relu(), **pool}
+    pool = [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))] if d.stem == "pool" else []
+    first = first if isinstance(first, nn.Sequential) else [first]  # (2+1)D, which torchvision has unnested in the stem
+    return {"stem": nn.Sequential(*first, norm(d, d.width), relu(), *pool)}
 
 
-def conv2d(cin, cout, stride=(1, 1), mid=None, size=3):
-    return conv(cin, cout, (size, size), stride[1])
+# Convolutions. Those of CONVS look around; `mid` is the inner width of (2+1)D, `size` the kernel's height and width.
 
 
-def conv3d(cin, cout, stride=(1, 1), mid=None, size=3):
+def conv2d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
+    return conv(d, cin, cout, (size, size), stride[1:] * 2, groups)
+
+
+def conv3d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
     t, s = stride
-    return conv(cin, cout, (3, size, size), (t, s, s))
+    return conv(d, cin, cout, (3, size, size), (t, s, s), groups)
 
 
-def conv1x3x3(cin, cout, stride=(1, 1), mid=None, size=3):
+def conv1x3x3(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
     t, s = stride
-    return conv(cin, cout, (1, size, size), (t, s, s))
+    return conv(d, cin, cout, (1, size, size), (t, s, s), groups)
 
 
-def conv2plus1d(cin, cout, stride=(1, 1), mid=None, size=3):
+def conv2plus1d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
     t, s = stride
-    mid = mid or factor_width(cin, cout)
-    space, time = conv(cin, mid, (1, size, size), (1, s, s)), conv(mid, cout, (3, 1, 1), (t, 1, 1))
-    return nn.Sequential(space, norm(3, mid), relu(), time)
+    mid = mid or inner_width(d.mid, cin, cout)
+    mid = max(mid // groups, 1) * groups
+    space = conv(d, cin, mid, (1, size, size), (1, s, s), groups)
+    return nn.Sequential(space, norm(d, mid), relu(), conv(d, mid, cout, (3, 1, 1), (t, 1, 1), groups))
 
 
-def factor_width(cin, cout):
-    """The inner width that gives a (2+1)D convolution the parameter count of a 3x3x3 one (Tran et al. 2018)."""
-    return 27 * cin * cout // (9 * cin + 3 * cout)
+CONVS = {"2d": conv2d, "3d": conv3d, "1x3x3": conv1x3x3, "2plus1d": conv2plus1d}
 
 
-def pointwise(dim, cin, cout, stride=(1, 1)):
+def inner_width(rule, cin, cout):
+    """Channels between the halves of a (2+1)D convolution; `paper` has as many weights as 3x3x3 (Tran et al. 2018)."""
+    if rule == "none":
+        return cout
+    width = 27 * cin * cout // (9 * cin + 3 * cout)
+    return max(round(width / 8), 1) * 8 if rule == "round8" else width
+
+
+def pointwise(d, cin, cout, stride=(1, 1)):
     t, s = stride
-    return conv(cin, cout, (1,) * dim, (t, s, s)[-dim:])
+    return conv(d, cin, cout, (1,) * d.dim, (t, s, s)[-d.dim :])
 
 
-def conv(cin, cout, kernel, stride):
+def conv(d, cin, cout, kernel, stride, groups=1):
     """A convolution that keeps the size / stride; the kernel's length says whether it is 2D or 3D."""
     make = Conv2d if len(kernel) == 2 else Conv3d
-    return make(cin, cout, kernel, stride, tuple(k // 2 for k in kernel), bias=False)
+    bias = d.norm == "none" if d.bias is None else d.bias
+    return make(cin, cout, kernel, stride, tuple(k // 2 for k in kernel), groups=groups, bias=bias)
 
 
-class Conv2d(nn.Conv2d):
-    def forward(self, x):
-        x, padding = write_padding(x, self.padding)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+def connected(d, kind, mid):
+    """The wide convolution of a stage, make(cin, cout, stride), with the network's connections between channels."""
+    make = CONVS[kind]
+
+    def depthwise(cin, cout, stride=(1, 1)):
+        return make(d, cin, cout, stride, groups=cin, mid=cin)
+
+    def interaction_preserved(cin, cout, stride=(1, 1)):
+        return nn.Sequential(pointwise(d, cin, cout), norm(d, cout), depthwise(cout, cout, stride))
+
+    def separable(cin, cout, stride=(1, 1)):
+        return nn.Sequential(depthwise(cin, cin, stride), norm(d, cin), pointwise(d, cin, cout))
+
+    def dense(cin, cout, stride=(1, 1)):
+        return make(d, cin, cout, stride, d.groups, mid)
+
+    return {"dense": dense, "depthwise": depthwise, "ip": interaction_preserved, "separable": separable}[d.connect]
 
 
-class Conv3d(nn.Conv3d):
-    def forward(self, x):
-        x, padding = write_padding(x, self.padding)
-        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+def norm(d, channels):
+    if d.norm == "none":
+        return nn.Identity()
+    if d.norm == "group":
+        return layers.group_norm(channels, d.norm_eps)
+    if d.norm == "frozen":
+        return (layers.FrozenBatchNorm2d if d.dim == 2 else layers.FrozenBatchNorm3d)(channels, d.norm_eps)
+    return (nn.BatchNorm2d if d.dim == 2 else nn.BatchNorm3d)(channels, d.norm_eps)
 
 
-def write_padding(x, padding):
-    """x with zeros written around small dimensions, and the padding that is left to the convolution.
-
-    The outcome is the same, but oneDNN's bf16 weight gradient on the CPU is garbage, often inf, if it pads two frames
-    itself (the last stage of a 16-frame R3D) or strides over a map one or two pixels wide, where it may even crash.
-    Seen with torch 2.14, oneDNN 3.12 and AVX-512; two frames cost the convolution up to a half more time this way.
-    """
-    *time, height, width = x.shape[2:]
-    small = [t == 2 for t in time] + [min(height, width) <= 2] * 2
-    written = [p if is_small and x.device.type == "cpu" else 0 for p, is_small in zip(padding, small, strict=True)]
-    if any(written):
-        x = F.pad(x, [p for dimension in reversed(written) for p in (dimension, dimension)])
-    return x, tuple(p - q for p, q in zip(padding, written, strict=True))
-
-
-def norm(dim, channels):
-    return nn.BatchNorm2d(channels) if dim == 2 else nn.BatchNorm3d(channels)
-
-
-def relu():
-    return nn.ReLU(inplace=True)
+def relu(inplace=True):
+    return nn.ReLU(inplace)
 
 
 # Blocks. A block lists the convolutions of its residual branch as (module, channels out): `wide` makes the stage's
 # convolution, `point` 1x1.
 
 
-def basic(cin, planes, stride, wide, point):
+def basic(d, cin, planes, stride, wide, point):
     return [(wide(cin, planes, stride), planes), (wide(planes, planes), planes)]
 
 
-def bottleneck(cin, planes, stride, wide, point):
-    """He et al. stride the first convolution; torchvision ("v1.5") and the video papers the wide one."""
-    cout = 4 * planes
-    return [(point(cin, planes), planes), (wide(planes, planes, stride), planes), (point(planes, cout), cout)]
+def bottleneck(d, cin, planes, stride, wide, point):
+    inner, strides = d.inner(planes), (stride, (1, 1)) if d.stride_in == "conv1" else ((1, 1), stride)
+    narrow, look = point(cin, inner, strides[0]), wide(inner, inner, strides[1])
+    return [(narrow, inner), (look, inner), (point(inner, 4 * planes), 4 * planes)]
+
+
+BLOCKS = {"basic": basic, "bottleneck": bottleneck, "preact": basic, "preact_bottleneck": bottleneck}
 
 
 class Residual(nn.Module):
-    """relu(branch(x) + shortcut(x)); the branch is conv-norm-relu-...-conv-norm."""
+    """relu(branch(x) + shortcut(x)), where the branch is conv-norm-relu-...-conv-norm.
 
-    def __init__(self, dim, convs, downsample=None):
+    Pre-activated (He et al. 2016, arXiv:1603.05027): branch(relu(norm(x))) + x, where the branch ends with its last
+    convolution. A projection sees the activated x, and the first block the stem's activation, as in the paper.
+    """
+
+    def __init__(self, d, cin, convs, stride, rate, first):
         super().__init__()
-        units = [[module, norm(dim, channels), relu()] for module, channels in convs]
-        units[-1].pop()  # the last relu comes after the sum
-        self.branch = adopt(self, named(dim, units))
-        self.downsample = downsample
+        if d.preact and not first:
+            self.preact = nn.Sequential(norm(d, cin), relu(inplace=d.norm != "none"))  # without norm it would change x
+        cout = convs[-1][1]
+        self.channels, self.stride = (cin, cout), stride
+        units = [[module, norm(d, channels), relu()] for module, channels in convs]
+        if d.zero_init:
+            nn.init.zeros_(units[-1][1].weight)
+        del units[-1][1 if d.preact else 2 :]
+        self.branch = adopt(self, named(d.dim, units))
+        self.se = layers.SqueezeExcite(cout, d.se) if d.se else None
+        self.downsample = make_shortcut(d, cin, cout, stride)
+        self.plain, self.shift, self.rate, self.relu_after = d.shortcut == "none", d.shift, rate, not d.preact
+        self.scale = nn.Parameter(torch.zeros(())) if d.norm == "none" and not self.plain else None
 
-    def forward(self, x):
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return (run(self, self.branch, x) + shortcut).relu_()
+    def forward(self, x, clips):
+        """`clips` is B, which a 2D network needs to tell clips from frames."""
+        activated = self.preact(x) if hasattr(self, "preact") else x
+        y = run(self, self.branch, layers.shift_frames(activated, clips, self.shift) if self.shift else activated)
+        y = y if self.se is None else self.se(y)
+        y = y if self.scale is None else y * self.scale
+        y = layers.drop_branch(y, clips, self.rate) if self.training and self.rate else y
+        if not self.plain:
+            y = add(y, x if self.downsample is None else self.downsample(activated))
+        return y.relu_() if self.relu_after else y
+
+
+def add(branch, shortcut):
+    if branch.shape != shortcut.shape:  # torch would broadcast some
+        raise UserError(f"a block's branch puts out {tuple(branch.shape)}, its shortcut {tuple(shortcut.shape)}")
+    return branch + shortcut
 
 
 def named(dim, units):
@@ -166,52 +204,41 @@ def run(parent, names, x):
     return x
 
 
-def make_stage(dim, block, count, cin, planes, stride, make, mid):
-    """`count` residual blocks, the first of which strides and changes the width; and their channels out."""
-    point, blocks = partial(pointwise, dim), []
-    for _ in range(count):
-        wide = partial(make, mid=factor_width(cin, planes)) if mid == "torchvision" else make
-        convs = block(cin, planes, stride, wide, point)
-        cout = convs[-1][1]
-        changes = stride != (1, 1) or cin != cout
-        downsample = nn.Sequential(point(cin, cout, stride), norm(dim, cout)) if changes else None
-        blocks.append(Residual(dim, convs, downsample))
-        cin, stride = cout, (1, 1)
-    return nn.Sequential(*blocks), cin
+def make_shortcut(d, cin, cout, stride):
+    """What the block adds its branch to (He et al. 2015, section 4.1); None is the block's input."""
+    changes = stride != (1, 1) or cin != cout
+    if d.shortcut == "C" or (d.shortcut == "B" and changes):
+        return nn.Sequential(pointwise(d, cin, cout, stride), *([] if d.preact else [norm(d, cout)]))
+    return layers.Subsample(stride, cout - cin) if d.shortcut == "A" and changes else None
+
+
+def make_stage(d, i, cin, make_block):
+    """Stage i, the first block of which strides and changes the width; and its channels out."""
+    planes, stride, blocks = d.width * 2**i, (d.time_stride(i), 1 if i == 0 else 2), []
+    for nth in range(sum(d.layers[:i]), sum(d.layers[: i + 1])):
+        mid = inner_width("paper", cin, planes) if d.mid == "torchvision" else None
+        convs = make_block(d, cin, planes, stride, connected(d, d.conv[1 + i], mid), partial(pointwise, d))
+        rate = d.drop_path * (nth + 1) / sum(d.layers)
+        blocks.append(Residual(d, cin, convs, stride, rate, first=nth == 0))
+        cin, stride = convs[-1][1], (1, 1)
+    return layers.Stage(blocks, d.checkpoint == "stages"), cin
 
 
 class ResNet(nn.Module):
-    """clips_BCTHW -> logits_BN.
+    """clips_BCTHW -> logits_BN of a Design. `make_block` replaces its block by another function, for controls."""
 
-    block, layers, convs, time_strides: the rows below; one entry a stage, as many stages as `layers` has
-    stem: "pool" (7x7, then max-pool), "nopool" (7x7), "small" (3x3)
-    width: channels of the stem and, in a basic block's terms, of the first stage; each stage doubles them
-    mid: inner width of (2+1)D convolutions, "torchvision" (one a block, from its input and planes) or "paper" (its own)
-    pool, dropout: temporal pooling, and dropout of the pooled features
-    """
-
-    def __init__(
-        self,
-        num_classes,
-        block,
-        layers,
-        convs,
-        time_strides=(1, 1, 1, 1),
-        stem="nopool",
-        width=64,
-        mid="torchvision",
-        pool="mean",
-        dropout=0.0,
-    ):
+    def __init__(self, num_classes, design, make_block=None):
         super().__init__()
-        self.dim = 2 if conv2d in convs else 3
-        trunk, cin = make_stem(convs[0], stem, width), width
-        for i, (count, make, t) in enumerate(zip(layers, convs, time_strides, strict=False)):
-            stride = (t, 1 if i == 0 else 2)
-            trunk[f"layer{i + 1}"], cin = make_stage(self.dim, block, count, cin, width * 2**i, stride, make, mid)
-        self.trunk = adopt(self, trunk)
-        self.pool = POOLS[pool]
-        self.dropout = nn.Dropout(dropout)
+        self.design, self.dim = design, design.dim
+        self.first = adopt(self, make_stem(design))
+        self.stages, cin = tuple(f"layer{i + 1}" for i in range(len(design.layers))), design.width
+        for i, name in enumerate(self.stages):
+            stage, cin = make_stage(design, i, cin, make_block or BLOCKS[design.block])
+            self.add_module(name, stage)
+        self.last = nn.Sequential(norm(design, cin), relu()) if design.preact else None
+        pooled = num_classes if design.consensus == "logits" else cin
+        self.pool = make_pool(design.pool, pooled, design.time_steps())
+        self.spatial_dropout, self.dropout = nn.Dropout1d(design.spatial_dropout), nn.Dropout(design.dropout)
         self.num_features = cin
         self.fc = nn.Linear(cin, num_classes)
         self.reset_parameters()
@@ -219,8 +246,10 @@ class ResNet(nn.Module):
     def reset_parameters(self):
         """He et al.'s initialisation as torchvision has it; only its video networks draw a small fc."""
         for m in self.modules():
-            if isinstance(m, (nn.Conv2d, nn.Conv3d)):
+            if isinstance(m, (nn.Conv2d, nn.Conv3d)) and not m.weight.is_meta:  # where drawing nothing takes long
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
         if self.dim == 3:
             nn.init.normal_(self.fc.weight, std=0.01)
             nn.init.zeros_(self.fc.bias)
@@ -229,14 +258,24 @@ class ResNet(nn.Module):
         return self.head(self.features(clips_BCTHW))
 
     def features(self, clips_BCTHW):
-        """features_BTD in float32 or better; T is the clip's in 2D and what the strides left in 3D."""
+        """features_BTD in float32 or better; T is the clip's in f-R2D, 1 in R2D, what the strides left in 3D."""
         check_clips(clips_BCTHW)
-        x = clips_BCTHW
+        self.check_frames(clips_BCTHW.shape[2])
+        x, clips = clips_BCTHW, clips_BCTHW.shape[0]  # len() would be a constant to torch.export
         if self.dim == 2:
-            x = x.transpose(1, 2).flatten(0, 1)
-        x = run(self, self.trunk, x)
+            x = x.flatten(1, 2) if self.design.fold else x.transpose(1, 2).flatten(0, 1)
+        x = run(self, self.first, x)
+        for name in self.stages:
+            x = getattr(self, name)(x, clips)
+            if self.design.stage_pool and name != self.stages[-1]:
+                x = layers.halve_frames(x, clips)
+        x = x if self.last is None else self.last(x)
         x = x.mean((-2, -1), dtype=torch.promote_types(x.dtype, torch.float32))
-        return x.unflatten(0, (len(clips_BCTHW), -1)) if self.dim == 2 else x.transpose(1, 2)
+        return x.unflatten(0, (clips, -1)) if self.dim == 2 else x.transpose(1, 2)
+
+    def check_frames(self, frames):
+        if self.design.fold and frames != self.design.frames:
+            raise UserError(f"the network has {self.design.frames} frames as channels and got a clip of {frames}")
 
     def head(self, features_BTD):
         """logits_BN in the precision of the parameters, under autocast too.
@@ -245,40 +284,56 @@ class ResNet(nn.Module):
         """
         device = features_BTD.device.type  # "meta", used to count, knows no autocast
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-            pooled_BD = self.pool(features_BTD.to(self.fc.weight.dtype))
-            return self.fc(self.dropout(pooled_BD))
+            x_BTD = features_BTD.to(self.fc.weight.dtype)
+            if self.spatial_dropout.p:
+                x_BTD = self.spatial_dropout(x_BTD.transpose(1, 2)).transpose(1, 2)
+            if self.design.consensus == "logits":
+                return self.pool(self.fc(self.dropout(x_BTD)))
+            return self.fc(self.dropout(self.pool(x_BTD)))
 
 
-def check_clips(clips_BCTHW):
-    shape = tuple(clips_BCTHW.shape)
-    if len(shape) != 5 or shape[1] != 3 or 0 in shape:
-        raise UserError(f"clips must be B x 3 x T x H x W (RGB, channels before frames), got {shape}")
-    if not clips_BCTHW.is_floating_point():
-        raise UserError(f"clips must be floating point, scaled and normalised, got {clips_BCTHW.dtype}")
+# The table: name -> Design. There are CIFAR networks of any depth, see `cifar`; the paper's have names here.
+
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BOTTLENECK = dict(block="bottleneck", stem="pool")
+ALL_2D, ALL_3D, ALL_2PLUS1D = ("2d",) * 5, ("3d",) * 5, ("2plus1d",) * 5
 
 
-# The table: name -> the keywords of ResNet.
+def family(name, depths, **same):
+    rows = {n: {"layers": DEPTHS[n], **(BOTTLENECK if n >= 50 else {}), **same} for n in depths}
+    return {f"{name}_{n}": Design(**row) for n, row in rows.items()}
 
-BASIC_18 = {"block": basic, "layers": (2, 2, 2, 2)}
-BASIC_34 = {"block": basic, "layers": (3, 4, 6, 3)}
-BOTTLENECK_50 = {"block": bottleneck, "layers": (3, 4, 6, 3)}
 
-F_R2D = {"convs": (conv2d,) * 4, "stem": "pool"}
-R3D = {"convs": (conv3d,) * 4, "time_strides": (1, 2, 2, 2)}
-MC3 = {"convs": (conv3d, conv1x3x3, conv1x3x3, conv1x3x3)}  # its 2D stages keep T, and so does layer1 everywhere
-R2PLUS1D = {"convs": (conv2plus1d,) * 4, "time_strides": (1, 2, 2, 2)}
+def mixed(before, after, depths=(18,)):
+    """mc2 .. mc5: the stem (conv1) and the stages (conv2 .. conv5) of one kind before convX, of another from it on."""
+    prefix = "mc" if before == "3d" else "rmc"
+    convs = {x: (before,) * (x - 1) + (after,) * (6 - x) for x in (2, 3, 4, 5)}
+    return {name: d for x, conv in convs.items() for name, d in family(f"{prefix}{x}", depths, conv=conv).items()}
+
+
+def cifar(kind, depth, block="basic"):
+    """He et al. 2015, section 4.2, for 32x32 pixels: 3 stages of n blocks, 6n+2 layers (bottlenecks 9n+2)."""
+    a_block = 9 if block.endswith("bottleneck") else 6
+    if depth <= 2 or (depth - 2) % a_block:
+        near = max(round((depth - 2) / a_block), 1) * a_block + 2
+        raise UserError(f"cifar{kind}_{depth}: with {block} blocks the depth is {a_block}n+2, such as {near}")
+    n = (depth - 2) // a_block
+    return Design(layers=(n,) * 3, block=block, conv=(kind,) * 5, stem="cifar", width=16, shortcut="A")
+
 
 MODELS = {
-    "f_r2d_18": BASIC_18 | F_R2D,
-    "f_r2d_34": BASIC_34 | F_R2D,
-    "f_r2d_50": BOTTLENECK_50 | F_R2D,
-    "r3d_18": BASIC_18 | R3D,
-    "r3d_34": BASIC_34 | R3D,
-    "r3d_50": BOTTLENECK_50 | R3D | {"stem": "pool"},
-    "mc3_18": BASIC_18 | MC3,
-    "mc3_34": BASIC_34 | MC3,
-    "mc3_50": BOTTLENECK_50 | MC3 | {"stem": "pool"},
-    "r2plus1d_18": BASIC_18 | R2PLUS1D,
-    "r2plus1d_34": BASIC_34 | R2PLUS1D,
-    "r2plus1d_50": BOTTLENECK_50 | R2PLUS1D | {"stem": "pool"},
+    **family("f_r2d", DEPTHS, conv=ALL_2D, stem="pool"),
+    "f_resnext50_32x4d": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=4),
+    "f_resnext101_32x8d": Design(DEPTHS[101], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=8),
+    "f_wide_resnet50_2": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, base_width=128),
+    **family("r2d", (18,), conv=ALL_2D, fold=True),
+    **family("r3d", DEPTHS, conv=ALL_3D),
+    **mixed("3d", "1x3x3", (18, 34, 50)),
+    **mixed("1x3x3", "3d"),
+    **family("r2plus1d", DEPTHS, conv=ALL_2PLUS1D),
+    **family("resnext3d", (50, 101), groups=32, base_width=4),
+    **family("ir_csn", (50, 101, 152), connect="depthwise"),
+    **family("ip_csn", (50, 101, 152), connect="ip"),
+    **family("plain3d", (18, 34), shortcut="none"),
+    **{f"cifar{kind}_{n}": cifar(kind, n) for kind in ("2d", "3d") for n in (20, 32, 44, 56, 110, 1202)},
 }

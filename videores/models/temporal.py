@@ -1,8 +1,15 @@
 """Temporal pooling, features_BTD -> features_BD: one axis of comparison for 2D and 3D networks alike.
 
-f-R2D keeps every frame (T = frames of the clip), the 3D networks what their strides left. Mean and max do not know the
-order of what they pool, so a network of 2D convolutions answers the same for a clip and for its reversal.
+f-R2D keeps every frame (T = frames of the clip), the 3D networks what their strides left. The poolings of ORDERLESS do
+not know the order of what they pool, so a network of 2D convolutions with one of them answers the same for a clip and
+for its reversal. What is pooled may be logits too (consensus after the classifier, Wang et al. 2016, arXiv:1608.00859).
 """
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from videores.errors import UserError
 
 
 def mean(features_BTD):
@@ -13,4 +20,73 @@ def maximum(features_BTD):
     return features_BTD.amax(1)
 
 
-POOLS = {"mean": mean, "max": maximum}
+class GeM(nn.Module):
+    """mean(x ** p) ** (1 / p) of features that are not negative; p starts at 3 (Radenovic et al. 2018, 1711.02512)."""
+
+    def __init__(self, channels, frames):
+        super().__init__()
+        self.log_p = nn.Parameter(torch.zeros(()))  # of p / 3, so that weight decay draws p to where it starts
+
+    def forward(self, features_BTD):
+        p = 3 * self.log_p.exp()
+        return features_BTD.clamp(min=1e-6).pow(p).mean(1).pow(1 / p)
+
+
+class Attention(nn.Module):
+    """A weighted mean, with weights from each time step alone (Ilse et al. 2018, arXiv:1802.04712, equation 8)."""
+
+    def __init__(self, channels, frames, hidden=128):
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+
+    def forward(self, features_BTD):
+        return (self.score(features_BTD).softmax(1) * features_BTD).sum(1)
+
+
+class Weights(nn.Module):
+    """A weighted mean, with one learned weight a time step; starts as the mean."""
+
+    def __init__(self, channels, frames):
+        super().__init__()
+        self.logit_T = nn.Parameter(torch.zeros(frames))
+
+    def forward(self, features_BTD):
+        if features_BTD.shape[1] != len(self.logit_T):
+            raise UserError(
+                f"pool=weights was made for {len(self.logit_T)} time steps and got {features_BTD.shape[1]}: "
+                "clips must have as many frames as the model's `frames` says"
+            )
+        return torch.einsum("t,btd->bd", self.logit_T.softmax(0), features_BTD)
+
+
+class Conv(nn.Module):
+    """relu(convolution over 3 time steps), then the mean."""
+
+    def __init__(self, channels, frames):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, 3, padding=1)
+
+    def forward(self, features_BTD):
+        return F.relu(self.conv(features_BTD.transpose(1, 2))).mean(2)
+
+
+class LSTM(nn.Module):
+    """The last output of an LSTM as wide as its input (Donahue et al. 2015, arXiv:1411.4389)."""
+
+    def __init__(self, channels, frames):
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, batch_first=True)
+
+    def forward(self, features_BTD):
+        return self.lstm(features_BTD)[0][:, -1]
+
+
+ORDERLESS = ("mean", "max", "gem", "attention")
+FUNCTIONS = {"mean": mean, "max": maximum}
+MODULES = {"gem": GeM, "attention": Attention, "weights": Weights, "conv": Conv, "lstm": LSTM}
+POOLS = (*FUNCTIONS, *MODULES)
+
+
+def make_pool(name, channels, frames=None):
+    """The pooling called `name` of features with so many channels; `weights` is made for so many time steps."""
+    return FUNCTIONS[name] if name in FUNCTIONS else MODULES[name](channels, frames)

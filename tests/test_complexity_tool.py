@@ -1,0 +1,114 @@
+"""tools/complexity.py as users call it, and the committed page that it writes."""
+
+import csv
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from videores import complexity
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch, capsys):
+    """Runs the tool in an empty folder: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["complexity.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "tools" / "complexity.py"), run_name="__main__")
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_of_a_configuration_it_counts_network_clip_and_views(tool, tmp_path):
+    code, printed, _ = tool("--cfg", "r2plus1d_ucf101.yaml")
+    assert code == 0
+    folder = tmp_path / "results" / "complexity" / "r2plus1d_ucf101"
+    assert sorted(path.name for path in folder.iterdir()) == ["pareto.png", "table.csv", "table.md"]
+    (row,) = table(folder / "table.csv")
+    assert (row["model"], row["params"], row["frames"], row["size"]) == (
+        "r2plus1d_18 dropout=0.5",
+        "31505325",
+        "16",
+        "112",
+    )
+    assert float(row["gmacs_video"]) == pytest.approx(10 * float(row["gmacs"]))
+    assert (folder / "table.md").read_text() in printed
+    assert "results/complexity/r2plus1d_ucf101/table.csv" in printed
+
+
+def test_of_named_networks_it_counts_and_measures_what_is_asked(tool, tmp_path):
+    names = ["r3d_18 width=8", "r2d_18 width=8 layers=[1,1]"]
+    clip = ["--frames", "4", "--size", "32", "--views", "30", "--classes", "7"]
+    code, _, _ = tool("--model", *names, *clip, "--measure", "fp32", "bf16 channels-last", "--batch", "2")
+    assert code == 0
+    rows = table(tmp_path / "results" / "complexity" / "r3d_18-width-8-r2d_18-width-8-layers-1-1-" / "table.csv")
+    assert [row["model"] for row in rows] == names
+    for row in rows:
+        assert (row["frames"], row["size"], row["views"], row["classes"], row["batch"]) == ("4", "32", "30", "7", "2")
+        for mode in ("fp32", "bf16 channels-last"):
+            assert float(row[f"{mode} clips_s"]) == pytest.approx(2000 / float(row[f"{mode} ms"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "r3d_19"], ["r3d_19", "did you mean 'r3d_18'"]),
+        (["--model", "r3d_18 groups=3"], ["groups"]),
+        (["--model", "r3d_18 layers=[1"], ["layers=[1", "NAME key=value"]),
+        (["--model", "pytorchvideo/slowfast_r50", "--frames", "6"], ["got 6"]),
+        (["--model", "r3d_18", "--measure", "int8"], ["'int8'", "bf16 channels-last"]),
+        (["--cfg", "none.yaml"], ["none.yaml"]),
+    ],
+)
+def test_wrong_input_exits_with_2_and_says_why(tool, arguments, words):
+    code, _, errors = tool(*arguments)
+    assert code == 2
+    assert [word for word in words if word not in errors] == []
+    assert "Traceback" not in errors
+
+
+def test_networks_that_refuse_a_clip_are_left_out_with_their_reason(capsys):
+    names = ["r3d_18", "pytorchvideo/slowfast_r50"]
+    rows = complexity.rows_that_fit(names, frames=6, size=32)
+    assert [row["model"] for row in rows] == ["r3d_18"]
+    assert "left out pytorchvideo/slowfast_r50: slowfast_r50 takes clips of 4, 8" in capsys.readouterr().out
+
+
+def test_every_network_has_a_place_in_the_page():
+    """The mixed bottlenecks, which nobody published, are the ones left out."""
+    named = {name for _, names, _ in complexity.SECTIONS for name in names}
+    missing = set(complexity.every_name()) - named
+    assert all(re.fullmatch(r"r?mc\d_(50|101|152)", name) for name in missing), missing
+
+
+def test_the_pareto_front_has_what_nothing_beats_in_both():
+    assert complexity.pareto([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 1, 3]
+    assert complexity.pareto([(1, 1)]) == [0]
+
+
+ROWS = re.compile(r"^\| (\S+) \| (\d+)x(\d+)x\d+ \| ([\d,]+) \| ([\d.e-]+) \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18", "mc3_18", "f_r2d_50", "ir_csn_50", "cifar2d_20"])
+def test_the_committed_page_is_what_the_tool_counts(name):
+    page = (ROOT / "docs" / "complexity.md").read_text()
+    found = [match.groups() for match in ROWS.finditer(page) if match[1] == name]
+    assert found
+    for _, frames, size, parameters, gmacs in found:
+        classes = {"f": 1000, "c": 10}.get(name[0], 400)
+        row = complexity.row(name, classes, int(frames), int(size))
+        assert f"{row['params']:,}" == parameters
+        assert complexity.digits(row["gmacs"]) == gmacs

@@ -1,0 +1,78 @@
+"""What networks cost: parameters, GMACs of a clip and of a video, activations, memory, and with --measure time.
+
+    python tools/complexity.py --cfg r2plus1d_ucf101.yaml
+    python tools/complexity.py --model r3d_50 ir_csn_50 --frames 8 --size 224 --views 30
+    python tools/complexity.py --model r3d_50 "r3d_50 groups=32" --measure fp32 bf16
+    python tools/complexity.py --all
+    python tools/complexity.py --docs                           # writes docs/complexity.md and its picture
+
+Prints a table and writes it as CSV, Markdown and a plot into results/complexity/<name>/. GMACs are 10^9 multiply-adds
+(many papers' "GFLOPs"); memory is what the tensors of one clip take in float32, by counting.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from videores import cli, config
+
+
+def main():
+    args = parse()
+    from videores import complexity  # torch takes seconds to import, --help should not
+
+    if args.docs:
+        complexity.write_docs(Path("docs"))
+        print("wrote docs/complexity.md, docs/complexity.png")
+        return
+    models, options, folder = what(args, complexity)
+    modes = complexity.check_modes(args.measure)
+    rows = complexity.rows_that_fit(models, **options) if args.all else [complexity.row(m, **options) for m in models]
+    for row in rows if modes else ():
+        print(f"measuring {row['model']}", flush=True)
+        complexity.add_measured(row, modes, args.batch, args.device)
+    complexity.write(folder, rows)
+    print(complexity.markdown(rows), end="")
+    print(f"wrote {folder}/table.csv, table.md, pareto.png")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--cfg", help="a YAML file: its network, clip and test views")
+    which.add_argument("--model", nargs="+", metavar="NAME", help='networks, "NAME key=value" to change one')
+    which.add_argument("--all", action="store_true", help="every network that has a name")
+    which.add_argument("--docs", action="store_true", help="write docs/complexity.md")
+    parser.add_argument("--frames", type=positive, help="of a clip; default: what the network was published at")
+    parser.add_argument("--size", type=positive, help="height and width of a clip")
+    parser.add_argument("--views", type=positive, help="clips times crops of a video (default: 1)")
+    parser.add_argument("--classes", type=positive, default=400)
+    parser.add_argument("--measure", nargs="*", metavar="MODE", help="time it too, in fp32, bf16, ...")
+    parser.add_argument("--batch", type=positive, default=1, help="clips in a measured batch (default: 1)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    return parser.parse_args()
+
+
+def positive(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
+def what(args, complexity):
+    """The networks, the clip, and the folder to write to."""
+    options = {"classes": args.classes, "frames": args.frames, "size": args.size, "views": args.views or 1}
+    root = Path("results", "complexity")
+    if args.all:
+        return complexity.every_name(), options, root / "all"
+    if args.model:
+        return args.model, options, root / "-".join(re.sub(r"\W+", "-", model) for model in args.model[:4])
+    cfg = config.load(args.cfg)
+    options["frames"] = args.frames or cfg.data.clip.frames
+    options["size"] = args.size or cfg.data.transform.crop
+    options["views"] = args.views or cfg.test.clips * cfg.test.crops
+    return [complexity.label(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
+
+
+if __name__ == "__main__":
+    cli.run(main)

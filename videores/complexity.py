@@ -1,0 +1,219 @@
+"""Tables and pictures of what networks cost, from videores.cost."""
+
+import csv
+import io
+import json
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+import yaml
+from matplotlib.ticker import LogFormatter
+
+from videores import cost
+from videores.data.encode import replacing
+from videores.errors import UserError
+from videores.models import MODELS, create_model
+from videores.models.zoo import BUILDERS, NAMES
+
+COLUMNS = {  # of the Markdown table: title -> text of a row
+    "model": lambda r: r["model"],
+    "clip": lambda r: f"{r['frames']}x{r['size']}x{r['size']}",
+    "parameters": lambda r: f"{r['params']:,}",
+    "GMAC a clip": lambda r: digits(r["gmacs"]),
+    "views": lambda r: str(r["views"]),
+    "GMAC a video": lambda r: digits(r["gmacs_video"]),
+    "activations (M)": lambda r: f"{r['activations'] / 1e6:.1f}",
+    "inference (MB)": lambda r: f"{r['inference_bytes'] / 1e6:,.0f}",
+    "training (MB)": lambda r: f"{r['training_bytes'] / 1e6:,.0f}",
+}
+
+
+def digits(number):
+    return f"{number:.2f}" if number >= 1 else f"{number:.3g}"
+
+
+def every_name():
+    return [*MODELS, *NAMES]
+
+
+def default_clip(name):
+    """(frames, size) where none is given: what a network was published at, 16x112x112 for the video ResNets."""
+    if name in NAMES:
+        return BUILDERS[name.removeprefix("pytorchvideo/")]
+    return (16, 32) if name.startswith("cifar") else (16, 112)
+
+
+def label(name, overrides):
+    """A network and what is changed in it as one string, such as "r3d_50 groups=32"."""
+    return " ".join([name, *(f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in overrides.items())])
+
+
+def make(model, classes, frames):
+    """The network of a label."""
+    name, *changes = model.split()
+    try:
+        overrides = {key: yaml.safe_load(value) for key, _, value in (change.partition("=") for change in changes)}
+    except yaml.YAMLError as error:
+        raise UserError(f"{model}: write NAME key=value ..., without spaces in a value: {error}") from None
+    folds = getattr(MODELS.get(name), "fold", False)  # r2d is made for a number of frames
+    return create_model(name, classes, **({"frames": frames} if folds else {}), **overrides)
+
+
+def row(model, classes=400, frames=None, size=None, views=1):
+    """The counted costs of a network by its label, at its default clip where none is given. Raises UserError."""
+    default_frames, default_size = default_clip(model.split()[0])
+    frames, size = frames or default_frames, size or default_size
+    with torch.device("meta"):
+        network = make(model, classes, frames)
+    return {"model": model, "classes": classes, **cost.count(network, frames, size, views)}
+
+
+def rows_that_fit(models, **options):
+    """The rows of networks; those that refuse the clip are left out, and printed with their reason."""
+    rows = []
+    for model in models:
+        try:
+            rows.append(row(model, **options))
+        except UserError as error:
+            print(f"left out {model}: {error}")
+    return rows
+
+
+def check_modes(modes):
+    """The modes to measure in, [] for none (None); a few where none is named ([])."""
+    if modes is None:
+        return []
+    unknown = [mode for mode in modes if mode not in cost.MODES]
+    if unknown:
+        raise UserError(f"unknown mode {unknown[0]!r}; there are: {', '.join(map(repr, cost.MODES))}")
+    return modes or ["fp32", "fp32 channels-last", "bf16", "bf16 channels-last"]
+
+
+def add_measured(row, modes, batch, device):
+    """Adds {mode: {"ms", "clips_s"}} of batches of clips to a row, under "measured"."""
+    network, shape = make(row["model"], row["classes"], row["frames"]), (3, row["frames"], row["size"], row["size"])
+    row["batch"], row["measured"] = batch, cost.measure(network, (batch, *shape), modes, device)
+
+
+# Writing
+
+
+def markdown(rows):
+    modes = list(rows[0].get("measured", {}))
+    titles = [*COLUMNS, *(f"{mode}: ms (clips/s)" for mode in modes)]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for r in rows:
+        measured = [f"{r['measured'][mode]['ms']:.1f} ({r['measured'][mode]['clips_s']:.2f})" for mode in modes]
+        lines.append("| " + " | ".join([*(text(r) for text in COLUMNS.values()), *measured]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(rows):
+    flat = [{k: v for k, v in r.items() if k != "measured"} | flat_times(r) for r in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def flat_times(r):
+    return {f"{mode} {unit}": value for mode, found in r.get("measured", {}).items() for unit, value in found.items()}
+
+
+def write(folder, rows):
+    """table.csv, table.md and pareto.png in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("table.csv", to_csv(rows)), ("table.md", markdown(rows))):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text)
+    draw(folder / "pareto.png", rows)
+
+
+def draw(path, rows):
+    """GMACs against parameters, and against time where it was measured; a line joins those that nothing beats in both.
+
+    With more than 30 networks only those on the line have names.
+    """
+    modes = list(rows[0].get("measured", {}))
+    panels = {"million parameters": lambda r: r["params"] / 1e6}
+    if modes:
+        panels[f"ms a batch of {rows[0]['batch']}, {modes[0]}"] = lambda r: r["measured"][modes[0]]["ms"]
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6), layout="constrained", squeeze=False)
+    for axes, (title, value) in zip(all_axes[0], panels.items(), strict=True):
+        points = [(r["gmacs"], value(r)) for r in rows]
+        best = pareto(points)
+        axes.scatter(*zip(*points, strict=True), s=12, color="0.6")
+        axes.plot(*zip(*(points[i] for i in best), strict=True), marker="o", linewidth=1)
+        for i in best if len(rows) > 30 else range(len(rows)):
+            axes.annotate(rows[i]["model"], points[i], fontsize=6, xytext=(3, 3), textcoords="offset points")
+        axes.set(xscale="log", yscale="log", xlabel="GMAC a clip", ylabel=title)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5), labelOnlyBase=False))
+        axes.grid(alpha=0.3, which="both")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def pareto(points):
+    """Numbers of the points (x, y) that no other equals or beats in both, by rising x; of equal points the first."""
+    best, lowest = [], float("inf")
+    for i in sorted(range(len(points)), key=lambda i: (points[i], i)):
+        if points[i][1] < lowest:
+            best.append(i)
+            lowest = points[i][1]
+    return best
+
+
+# docs/complexity.md
+
+HEAD = """# What networks cost
+
+Written by `python tools/complexity.py --docs`; do not edit. For any network and clip, and with `--measure` for times
+of the machine at hand: `python tools/complexity.py --model r3d_18 --frames 16 --size 112`.
+
+* parameters: of convolutions, norms and the classifier, for the number of classes that a section says.
+* GMAC: 10^9 multiply-adds of convolutions and linear layers, counted by PyTorch's `flop_counter` while the network
+  runs on the meta device. Many papers call them GFLOPs. A video costs its views times as much.
+* activations: numbers that convolutions and linear layers put out for one clip.
+* memory: the most that tensors of one clip take at once in float32, weights included; in training with gradients and
+  without the optimizer's state. The scratch memory of the kernels comes on top.
+* GMACs are not time: depthwise and grouped convolutions do fewer of them and do them slower. Measure.
+
+![parameters against GMACs of the 16x112x112 networks](complexity.png)
+"""
+
+VIDEO = [name for name in MODELS if not name.startswith(("f_", "cifar"))]
+SHALLOW = [name for name in VIDEO if name.endswith(("_18", "_34"))]
+DEEP = [name for name in VIDEO if name not in SHALLOW and not name.startswith(("mc", "rmc"))]
+SHALLOW += ["f_r2d_18 stem=nopool", "r2plus1d_18 mid=paper", "r2plus1d_34 mid=paper"]
+DEEP += ["r3d_50 groups=32", "r3d_101 groups=32"]
+PER_FRAME = [name for name in MODELS if name.startswith("f_")]
+CIFAR = [name for name in MODELS if name.startswith("cifar")]
+SECTIONS = [  # title, labels, options of `row`
+    ("Basic blocks, 16 frames, 400 classes", SHALLOW, {"frames": 16, "size": 112, "views": 10}),
+    ("Basic blocks, 8 frames, 400 classes", SHALLOW, {"frames": 8, "size": 112, "views": 10}),
+    ("Bottlenecks, 8 frames, 400 classes", DEEP, {"frames": 8, "size": 224, "views": 30}),
+    ("Bottlenecks, 32 frames, 400 classes", DEEP, {"frames": 32, "size": 224, "views": 30}),
+    ("2D networks, one frame, 1000 classes", PER_FRAME, {"classes": 1000, "frames": 1, "size": 224}),
+    ("CIFAR networks, 10 classes", CIFAR, {"classes": 10, "frames": 1, "size": 32}),
+    ("pytorchvideo, at the clips they were trained at, 400 classes", NAMES, {"views": 30}),
+]
+
+
+def write_docs(folder):
+    """complexity.md and complexity.png in the folder."""
+    text, first = HEAD, None
+    for title, models, options in SECTIONS:
+        print(title, flush=True)
+        rows = [row(model, **options) for model in models]
+        first = first or rows
+        text += f"\n## {title}\n\n{markdown(rows)}"
+    draw(folder / "complexity.png", first)
+    with replacing(folder / "complexity.md") as temporary:
+        temporary.write_text(text)

@@ -1,0 +1,181 @@
+"""What a network costs: parameters, multiply-adds, activations and memory by counting, time by measuring.
+
+Counting runs the network on torch's meta device, which computes shapes only, so the largest takes a second and no
+memory. A multiply-add (MAC) is one multiplication and one addition of a convolution or a linear layer, as the papers'
+tables count them; a GMAC is 10^9 of them, and what many call a GFLOP.
+
+Shapes: a clip is 3 x T x H x W; a batch of B of them is clips_BCTHW.
+"""
+
+import copy
+import statistics
+import time
+import weakref
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from videores import precision
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+MODES = {  # name -> (number format, channels last, compiled)
+    "fp32": ("fp32", False, False),
+    "fp32 channels-last": ("fp32", True, False),
+    "fp32 channels-last compiled": ("fp32", True, True),
+    "bf16": ("bf16", False, False),
+    "bf16 channels-last": ("bf16", True, False),
+    "bf16 channels-last compiled": ("bf16", True, True),
+}
+
+
+# By counting
+
+
+def count(model, frames, size, views=1):
+    """The counted costs of one clip of `frames` x `size` x `size`, as a dict; `per_video` is GMACs times views."""
+    shape = (1, 3, frames, size, size)
+    model = on_meta(model)
+    macs = gmacs(model, shape)
+    return {
+        "frames": frames,
+        "size": size,
+        "params": parameters(model),
+        "gmacs": macs,
+        "views": views,
+        "gmacs_video": macs * views,
+        "activations": activations(model, shape),
+        "inference_bytes": peak_bytes(model, shape, train=False),
+        "training_bytes": peak_bytes(model, shape, train=True),
+    }
+
+
+def on_meta(model):
+    """A copy of the model without values; the model itself where it has none already."""
+    return model if all(p.is_meta for p in model.parameters()) else copy.deepcopy(model).to("meta")
+
+
+def parameters(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def gmacs(model, shape_BCTHW) -> float:
+    """GMACs of one forward pass over clips of that shape: of the convolutions and matrix products it really does."""
+    model, clips = on_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(clips)
+    return counter.get_total_flops() / 2e9
+
+
+def activations(model, shape_BCTHW) -> int:
+    """How many numbers the convolutions and linear layers put out (Radosavovic et al. 2020, arXiv:2003.13678)."""
+    model, sizes = on_meta(model).eval(), []
+    hooks = [
+        layer.register_forward_hook(lambda _, inputs, output: sizes.append(output.numel()))
+        for layer in model.modules()
+        if isinstance(layer, LAYERS)
+    ]
+    with torch.no_grad():
+        model(torch.empty(shape_BCTHW, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return sum(sizes)
+
+
+def peak_bytes(model, shape_BCTHW, train) -> int:
+    """The most bytes of tensors alive at once in a pass in float32, training with backward: weights, gradients and
+    activations, without an optimizer's state and the scratch memory of the library's kernels.
+    """
+    model = on_meta(model).train(train)
+    clips = torch.empty(shape_BCTHW, device="meta")
+    weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+    with AliveBytes() as alive, nullcontext() if train else torch.no_grad():
+        logits_BN = model(clips)
+        if train:
+            logits_BN.sum().backward()
+    model.zero_grad()
+    return weights + clips.numel() * clips.element_size() + alive.peak
+
+
+class AliveBytes(TorchDispatchMode):
+    """The bytes of the tensors made within it that are alive, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        before = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        output = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in before:
+                self.add(tensor.untyped_storage())
+        return output
+
+    def add(self, storage):
+        size = storage.nbytes()
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self.remove, size)
+
+    def remove(self, size):
+        self.alive -= size
+
+
+# By measuring
+
+
+def measure(model, shape_BCTHW, modes=("fp32",), device="cpu", rounds=5):
+    """{mode: {"ms": median time of a batch, "clips_s": clips a second}} of inference, in turns over the modes.
+
+    The network is measured with random weights, which cost the same as trained ones.
+    """
+    runs = {mode: runner(model, shape_BCTHW, device, *MODES[mode]) for mode in modes}
+    seconds = interleaved(runs, rounds, device)
+    return {mode: {"ms": 1e3 * s, "clips_s": shape_BCTHW[0] / s} for mode, s in seconds.items()}
+
+
+def runner(model, shape_BCTHW, device, number_format, channels_last, compiled):
+    """A function without arguments that runs one batch of inference."""
+    model, clips = copy.deepcopy(model).to(device).eval(), torch.randn(shape_BCTHW, device=device)
+    if channels_last:
+        precision.to_channels_last(model)
+        clips = clips.contiguous(memory_format=torch.channels_last_3d)
+    if compiled:
+        model = compile_frozen(model)
+
+    def run():
+        with torch.inference_mode(), autocast(device, number_format):
+            return model(clips)
+
+    return run
+
+
+def compile_frozen(model):
+    """Compiled for inference: weights become constants, which are folded with the norms and stored as kernels want."""
+    return torch.compile(model, options={"freezing": True})
+
+
+def autocast(device, number_format):
+    if number_format == "fp32":
+        return nullcontext()
+    return torch.autocast(device, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[number_format])
+
+
+def interleaved(runs, rounds, device="cpu"):
+    """{name: median seconds of a call}: every function once to warm up, then all of them in turns, `rounds` times, so
+    that a machine which slows down or is shared slows all of them alike.
+    """
+    seconds = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}

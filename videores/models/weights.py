@@ -1,0 +1,289 @@
+"""Public and own weights into a network: every tensor is accounted for, or nothing is loaded.
+
+A source is one of
+    torchvision/<model>/<weights>   torchvision's by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1 (downloaded once)
+    runs/x/checkpoints/best.ckpt    a run of tools/train.py
+    <layout>:<file>                 a local file of torchvision, vmz (also IG-65M), mmaction2 or pytorchvideo
+
+Files are read without running code. docs/weights.md has the details.
+"""
+
+import os
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import nn
+
+from videores import checkpoint
+from videores.errors import UserError
+from videores.models import keymaps
+
+LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
+CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
+TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, from their documentation
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights under our names, and what is known of them: None where the source does not say."""
+
+    state: dict
+    classes: list | None = None
+    preprocessing: dict | None = None  # mean, std, crop, short_side, frames, stride, fps, as far as known
+    eps: float = 1e-5  # of the norms that the weights were trained with
+    usual: str | None = None  # the preprocessing of the library's own weights, where the file has none
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load did: counts and names of tensors under our names, and what else the user should know."""
+
+    source: str
+    loaded: int
+    new: list  # in the network only: they keep their random values
+    unused: list  # in the source only
+    notes: list = field(default_factory=list)
+
+    def __str__(self):
+        parts = [f"{self.loaded} tensors of {self.source}"]
+        parts += [f"new: {', '.join(self.new)}"] if self.new else []
+        parts += [f"unused: {', '.join(self.unused)}"] if self.unused else []
+        return "\n        ".join(["; ".join(parts), *self.notes])
+
+    as_dict = asdict
+
+
+def load(model, source, classes=None, head="auto", inflate=None, preprocessing=None):
+    """Copies the weights of `source` into the model. Returns a Report; raises UserError where anything does not fit.
+
+    classes: the names of the model's classes in order, which the source's must equal for its classifier to be kept
+    head: "keep" or "new"; "auto" is new for another number of classes and keep for equal names
+    inflate: how 2D kernels fill 3D ones, "mean" or "centre"
+    preprocessing: what the model will be fed (`preprocessing_of`); another mean or std is refused, the rest is noted
+    """
+    stored, own, head_name = read(source, model), model.state_dict(), head_of(model)
+    state = inflated(stored.state, own, source, inflate)
+    state = with_eps(with_counters(state, own), model, stored.eps)
+    fresh = starts_new_head(state, own, head_name, source, stored, classes, head)
+    unused = [key for key in state if fresh and is_under(key, head_name)]
+    state = {key: value for key, value in state.items() if key not in unused}
+    asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
+    new = [key for key in own if key not in state and is_under(key, *asked_for)]
+    refuse_misfit(source, state, {key: value for key, value in own.items() if key not in new})
+    notes = compared(source, stored, preprocessing)
+    model.load_state_dict({**own, **state})
+    return Report(str(source), len(state), new, unused, notes)
+
+
+# Sources
+
+
+def read(source, model):
+    """The Stored weights of a source, under the names of the model that they are for."""
+    source = os.fspath(source)
+    name, colon, path = source.partition(":")
+    if source.startswith("torchvision/") and not Path(source).exists():
+        return read_torchvision(source)
+    if colon and name in LAYOUTS:
+        return read_library(name, path, model)
+    stored = checkpoint.read(source)
+    if isinstance(stored, dict) and isinstance(stored.get("hyper_parameters"), dict) and "state_dict" in stored:
+        return read_run(stored)
+    refuse_unnamed(source, stored)
+
+
+def read_torchvision(source):
+    """torchvision's own list, addresses, cache and hash check."""
+    from torchvision import models
+
+    model, _, name = source.removeprefix("torchvision/").partition("/")
+    if model not in models.list_models():
+        raise UserError(f"{source}: torchvision has no network {model!r}{did_you_mean(model, models.list_models())}")
+    known = {w.name: w for w in models.get_model_weights(model)}
+    if name not in known:
+        raise UserError(f"{source}: torchvision's {model} has the weights {', '.join(known) or '(none)'}")
+    weights = known[name]
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(
+            f"{source}: cannot download {weights.url} ({error}): put that file into {torch.hub.get_dir()}/checkpoints"
+        ) from None
+    except OSError:
+        raise  # a full or forbidden disk, which the tools report by themselves
+    except Exception as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+        raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
+    return Stored(state, list(weights.meta["categories"]), torchvision_preprocessing(weights))
+
+
+def torchvision_preprocessing(weights):
+    preset = weights.transforms()
+    sizes = {"crop": preset.crop_size[0], "short_side": min(preset.resize_size)}
+    known = {"mean": list(preset.mean), "std": list(preset.std), **sizes}
+    return known | (TORCHVISION_VIDEO if len(preset.resize_size) == 2 else {})
+
+
+def read_library(name, path, model):
+    state = checkpoint.read(path)
+    for key in CONTAINERS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not is_state(state):
+        raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
+    layout = keymaps.layout(name, state, model)
+    return Stored(keymaps.rename(state, layout.rules), eps=layout.eps, usual=f"{name}'s own weights use {layout.usual}")
+
+
+def read_run(stored):
+    known = stored["hyper_parameters"]
+    state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
+    return Stored(state, known.get("classes"), preprocessing_of(known["config"]["data"]))
+
+
+def refuse_unnamed(source, stored):
+    while isinstance(stored, dict) and not is_state(stored) and any(key in stored for key in CONTAINERS):
+        stored = next(stored[key] for key in CONTAINERS if key in stored)
+    looks = keymaps.guess(stored) if is_state(stored) else None
+    hint = f", and its names look like {looks}'s" if looks else ""
+    choice = ", ".join(f"{name}:{source}" for name in LAYOUTS)
+    raise UserError(f"{source} was not written by tools/train.py{hint}: say whose file it is, one of {choice}")
+
+
+def is_state(value):
+    return (
+        isinstance(value, dict) and bool(value) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+    )
+
+
+def did_you_mean(word, known):
+    match = get_close_matches(word, known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+# Fitting
+
+
+def inflated(state, own, source, how):
+    """`state`, its 2D kernels made 3D where the model is 3D: mean repeats a kernel T times divided by T (Carreira and
+    Zisserman 2017), centre puts it into the middle frame and zeros around it.
+
+    On a clip of one repeated frame a centre-inflated network gives the 2D network's output exactly. So does a
+    mean-inflated one where no kernel reaches over the clip's ends; there the zeros in the padding make it smaller.
+    """
+    is_2d = any(key.endswith("conv1.weight") and value.ndim == 4 for key, value in state.items())
+    wants_3d = any(value.ndim == 5 for value in own.values())
+    if not is_2d or not wants_3d:
+        if how:
+            raise UserError(f"model.inflate={how} is for 2D weights in a 3D network; leave it out for {source}")
+        return state
+    if not how:
+        raise UserError(f"{source} is a 2D network: model.inflate=mean or model.inflate=centre makes its kernels 3D")
+    state = keymaps.rename(state, keymaps.FLAT_TO_NESTED)
+    return {key: inflate_kernel(value, own.get(key), how) for key, value in state.items()}
+
+
+def inflate_kernel(weight, ours, how):
+    if weight.ndim != 4 or ours is None or ours.ndim != 5:
+        return weight
+    frames = ours.shape[2]
+    if how == "mean":
+        return weight.unsqueeze(2).repeat(1, 1, frames, 1, 1) / frames
+    filled = weight.new_zeros(*weight.shape[:2], frames, *weight.shape[2:])
+    filled[:, :, frames // 2] = weight
+    return filled
+
+
+def with_counters(state, own):
+    """Older files lack the norms' counters of batches, which nothing reads while their momentum is a number."""
+    counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
+    present = {key for key in counters if key.replace("num_batches_tracked", "running_var") in state}
+    return {**{key: torch.zeros_like(counters[key]) for key in present}, **state}
+
+
+def with_eps(state, model, eps):
+    """Weights of norms with another epsilon: x / sqrt(var + eps) stays the same if the variance takes the difference.
+
+    Exact in evaluation and for frozen norms; in training the norms have the model's own epsilon.
+    """
+    norms = {f"{name}.running_var": module.eps for name, module in model.named_modules() if hasattr(module, "eps")}
+    return {key: value + (eps - norms.get(key, eps)) if key in norms else value for key, value in state.items()}
+
+
+def head_of(model):
+    """The name of the classifier: fc, or the last linear layer of a network that is not ours."""
+    return "fc" if hasattr(model, "fc") else [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+
+
+def is_under(key, *names):
+    return any(key.startswith(f"{name}.") for name in names)
+
+
+def starts_new_head(state, own, name, source, stored, classes, head):
+    """Whether the source's classifier is left out. Raises UserError where that would be a guess."""
+    theirs, ours = state.get(f"{name}.weight"), own[f"{name}.weight"]
+    if theirs is None:
+        return head == "new"  # else the classifier is among what does not fit
+    if head == "keep" and len(theirs) != len(ours):
+        raise UserError(f"{source} has {len(theirs)} classes, the data {len(ours)}: model.head=keep cannot be")
+    if head == "new" or len(theirs) != len(ours):
+        return True
+    if head == "keep" or classes is None or stored.classes == list(classes):
+        return False
+    what = (
+        "does not say which" if stored.classes is None else f"has others, e.g. {first_other(stored.classes, classes)}"
+    )
+    raise UserError(
+        f"{source} has as many classes as the data, {len(ours)}, and {what}: "
+        "model.head=keep takes its classifier as it is, model.head=new starts another"
+    )
+
+
+def first_other(theirs, ours):
+    return next(f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
+
+
+def refuse_misfit(source, state, own):
+    lines = checkpoint.differences(state, own)
+    if lines:
+        raise UserError(
+            f"{source} does not fit the network: {len(lines)} of {len(own)} tensors differ (source / network):\n  "
+            + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10))
+        )
+
+
+# Preprocessing
+
+
+def preprocessing_of(data):
+    """What a configuration's `data` section (as primitives) feeds a network."""
+    clip, transform = data.get("clip", {}), data.get("transform", {})
+    return {key: transform.get(key) for key in ("mean", "std", "crop", "short_side")} | {
+        key: clip.get(key) for key in ("frames", "stride", "fps")
+    }
+
+
+def compared(source, stored, ours):
+    """Notes on other frames and sizes than the weights were trained with. Raises UserError for other colours."""
+    if ours is None:
+        return []
+    theirs = {key: value for key, value in (stored.preprocessing or {}).items() if value is not None}
+    if not theirs:
+        return [f"its preprocessing is not in the file; {stored.usual}"]
+    colours = [key for key in ("mean", "std") if key in theirs and not is_close(theirs[key], ours[key])]
+    if colours:
+        lines = [f"data.transform.{key}={list(theirs[key])}" for key in colours]
+        raise UserError(f"{source} was trained with other colours than the configuration has; give " + " ".join(lines))
+    return [
+        f"note: {key} is {ours[key]} here, {value} where it was trained"
+        for key, value in theirs.items()
+        if key not in ("mean", "std") and ours[key] != value
+    ]
+
+
+def is_close(a, b):
+    return all(abs(x - y) < 1e-4 for x, y in zip(a, b, strict=True))
