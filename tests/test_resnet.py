@@ -101,7 +101,7 @@ def assert_equal(model, twin):
     """
     model.load_state_dict(twin.state_dict(), strict=True)
     twin.load_state_dict(model.state_dict(), strict=True)
-    clips_BCTHW = torch.randn(2, 3, 2, 64, 64)
+    clips_BCTHW = torch.randn(2, 3, 1 if model.dim == 2 else 2, 64, 64)
     with torch.no_grad():
         ours_BN, theirs_BN = model.eval()(clips_BCTHW), twin_logits(twin.eval(), clips_BCTHW)
     assert (ours_BN - theirs_BN).norm() <= 1e-5 * theirs_BN.norm()
