@@ -1,5 +1,7 @@
 """Scores to numbers, against values that were worked out by hand, and the exact collection over processes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -130,8 +132,8 @@ def test_cross_entropy_equals_torchs():
 
 def test_accuracies_are_plain_numbers_for_json():
     found = metrics(one_hot([0, 1], 6), [0, 0])
-    assert {type(found[key]) for key in found if key != "ci95_video_top1"} == {float}
-    assert [type(end) for end in found["ci95_video_top1"]] == [float, float]
+    assert json.loads(json.dumps(found)) == found
+    assert {type(found[key]) for key in ("clip_top1", "video_top5", "mean_class_top1", "nll", "ece")} == {float}
 
 
 # The interval
@@ -162,48 +164,84 @@ def random_logits(videos=7, views=3, classes=4):
     return torch.from_numpy(np.random.default_rng(0).normal(size=(videos, views, classes)).astype(np.float32))
 
 
+def update(scores, videos, logits_BKN):
+    """All views of some videos at once."""
+    views = logits_BKN.shape[1]
+    scores.update(np.repeat(videos, views), np.tile(np.arange(views), len(videos)), logits_BKN.flatten(0, 1))
+
+
 def test_scores_come_back_in_the_order_of_the_list():
     logits = random_logits()
-    scores = evaluation.Scores(7, 3, 4)
+    scores = evaluation.Scores([3] * 7, 4)
     for batch in ([6, 0], [3], [1, 5, 2, 4]):
-        scores.update(torch.tensor(batch), logits[batch])
+        update(scores, batch, logits[batch])
     np.testing.assert_array_equal(scores.compute(), logits)
 
 
-def test_a_missing_video_is_an_error_that_names_it():
-    scores = evaluation.Scores(3, 1, 2)
-    scores.update([0, 2], torch.zeros(2, 1, 2))
-    with pytest.raises(RuntimeError, match=r"1 videos .* number 1: 0 times"):
+def test_videos_may_have_different_numbers_of_views():
+    scores = evaluation.Scores([2, 1, 3], 4)
+    logits = random_logits(1, 6)[0]
+    scores.update([2, 0, 0], [1, 1, 0], logits[[4, 1, 0]])
+    scores.update([1, 2, 2], [0, 2, 0], logits[[2, 5, 3]])
+    got = scores.compute()
+    assert got.shape == (3, 3, 4)
+    assert np.isnan(got[0, 2]).all()
+    assert np.isnan(got[1, 1:]).all()
+    np.testing.assert_array_equal(got[~np.isnan(got).any(2)], logits)
+
+
+def test_a_missing_view_is_an_error_that_names_it():
+    scores = evaluation.Scores([1, 3, 1], 2)
+    update(scores, [0, 2], torch.zeros(2, 1, 2))
+    scores.update([1, 1], [0, 2], torch.zeros(2, 2))
+    with pytest.raises(RuntimeError, match=r"1 of 5 views .* view 1 of video number 1: 0 times"):
         scores.compute()
+
+
+def test_a_view_that_a_video_does_not_have_is_an_error_and_not_the_next_videos():
+    scores = evaluation.Scores([2, 2], 2)
+    with pytest.raises(RuntimeError, match="has not that many"):
+        scores.update([0], [2], torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("batches", [[[0, 1, 2], [1]], [[0, 1, 1, 2]]], ids=["in two batches", "in one batch"])
 def test_a_video_that_is_scored_twice_is_an_error(batches):
-    scores = evaluation.Scores(3, 1, 2)
+    scores = evaluation.Scores([1] * 3, 2)
     for batch in batches:
-        scores.update(batch, torch.zeros(len(batch), 1, 2))
-    with pytest.raises(RuntimeError, match="number 1: 2 times"):
+        update(scores, batch, torch.zeros(len(batch), 1, 2))
+    with pytest.raises(RuntimeError, match="view 0 of video number 1: 2 times"):
         scores.compute()
 
 
+def test_a_video_that_fails_is_seen_and_has_no_scores():
+    scores = evaluation.Scores([2, 2, 1], 3)
+    update(scores, [0], torch.ones(1, 2, 3))
+    update(scores, [2], torch.ones(1, 1, 3))
+    scores.fail(1)
+    got = scores.compute()
+    assert np.isnan(got[1]).all()
+    assert scores.failed_V.tolist() == [0, 1, 0]
+    assert metrics(got[:, :1], [0, 1, 1])["video_top1"] == 0
+
+
 def test_half_precision_logits_are_kept_as_float32():
-    scores = evaluation.Scores(1, 1, 2)
-    scores.update([0], torch.tensor([[[0.1, 0.2]]]).bfloat16())
+    scores = evaluation.Scores([1], 2)
+    update(scores, [0], torch.tensor([[[0.1, 0.2]]]).bfloat16())
     assert scores.compute().dtype == np.float32
 
 
-def test_every_row_is_reported_missing_when_nothing_was_scored():
-    with pytest.raises(RuntimeError, match="3 videos"):
-        evaluation.Scores(3, 1, 2).compute()
+def test_every_view_is_reported_missing_when_nothing_was_scored():
+    with pytest.raises(RuntimeError, match="6 of 6 views"):
+        evaluation.Scores([2] * 3, 2).compute()
 
 
 def collect(rank, world, folder, shares):
     """One process: scores its share of the videos, and leaves what it got, or the error."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     logits = random_logits()
-    scores = evaluation.Scores(7, 3, 4)
+    scores = evaluation.Scores([3] * 7, 4)
     if shares[rank]:
-        scores.update(torch.tensor(shares[rank]), logits[shares[rank]])
+        update(scores, shares[rank], logits[shares[rank]])
     try:
         np.save(folder / f"{rank}.npy", scores.compute())
     except RuntimeError as error:
@@ -230,4 +268,4 @@ def test_a_video_on_two_processes_is_an_error_on_both(tmp_path):
     run_processes(tmp_path, [[0, 2, 4, 6], [1, 3, 5, 6]])
     messages = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
     assert messages[0] == messages[1]
-    assert "number 6: 2 times" in messages[0]
+    assert "video number 6: 2 times" in messages[0]

@@ -1,8 +1,11 @@
-"""Logits to numbers. V videos, K views of each, N classes.
+"""Logits to numbers. V videos, K views of each, N classes, X of either.
 
-Clip accuracy is over the V x K views, video accuracy over the views' fused scores. A video without logits (its row is
-NaN: it did not decode) counts as wrong. A class that ties with the right one counts as above it, so that a model which
-says nothing scores nothing.
+Clip accuracy is over all views of all videos, video accuracy over the views' fused scores. A video without logits (its
+row is NaN: it did not decode) counts as wrong. A class that ties with the right one counts as above it, so that a model
+which says nothing scores nothing.
+
+Where videos have different numbers of views (test.clips=all), `views_V` says how many; rows beyond are NaN and count
+for nothing. None: all have K.
 """
 
 import numpy as np
@@ -10,17 +13,63 @@ import torch
 import torch.distributed as dist
 
 RESAMPLES = 2000
+AT_ONCE = 64  # videos or resamples worked on at a time, so that memory does not grow with their number
+BINS = 15  # of the calibration error
 
 
-def fuse(logits_VKN, fusion):
-    """scores_VN: the mean over views of the probabilities, or of the logits, in float64."""
-    logits_VKN = np.asarray(logits_VKN, dtype=np.float64)
-    return (softmax(logits_VKN) if fusion == "softmax-mean" else logits_VKN).mean(1)
+# Fusion
+
+
+def fuse(logits_VKN, fusion, views_V=None):
+    """scores_VN of videos from their views, in float64.
+
+    softmax-mean and logit-mean: the mean over views of the probabilities, or of the logits. max: the highest
+    probability that any view gives to a class. vote: the share of the views that rank a class first; a view that ranks
+    several first gives each an equal part. Equal scores count against the right class (`hits`).
+    """
+    videos, views, classes = logits_VKN.shape
+    views_V = all_views(logits_VKN) if views_V is None else np.asarray(views_V)
+    scores_VN = np.empty((videos, classes))
+    for part in parts(videos):
+        said_VKN = said(np.asarray(logits_VKN[part], dtype=np.float64), fusion)
+        there_VK1 = (np.arange(views) < views_V[part, None])[..., None]
+        if fusion == "max":
+            scores_VN[part] = np.where(there_VK1, said_VKN, -np.inf).max(1)
+        else:
+            scores_VN[part] = np.where(there_VK1, said_VKN, 0).sum(1) / views_V[part, None]
+    return scores_VN
+
+
+def said(logits_VKN, fusion):
+    """What each view contributes."""
+    if fusion == "logit-mean":
+        return logits_VKN
+    if fusion == "vote":
+        first = logits_VKN == logits_VKN.max(-1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # NaN where a logit is
+            return first / first.sum(-1, keepdims=True)
+    return softmax(logits_VKN)
+
+
+def probabilities(scores_VN, fusion):
+    """Fused scores as probabilities of the classes, for what needs them: likelihood, confidence."""
+    return softmax(scores_VN) if fusion == "logit-mean" else scores_VN / scores_VN.sum(1, keepdims=True)
 
 
 def softmax(logits):
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def all_views(logits_VKN):
+    return np.full(len(logits_VKN), logits_VKN.shape[1])
+
+
+def parts(count):
+    return [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
+
+
+# One number each
 
 
 def hits(scores_XN, label_X, k=1):
@@ -31,68 +80,228 @@ def hits(scores_XN, label_X, k=1):
     return (others_above < k) & ~np.isnan(scores_XN).any(1)
 
 
-def metrics(logits_VKN, label_V, fusion):
-    """The accuracies of metrics.json, in per cent; top-5 is None below 6 classes."""
-    _, views, classes = logits_VKN.shape
-    scores_VN = fuse(logits_VKN, fusion)
-    clips, clip_labels = logits_VKN.reshape(-1, classes), np.repeat(label_V, views)
-    right_V = hits(scores_VN, label_V)
-    return {
-        "clip_top1": percent(hits(clips, clip_labels)),
-        "clip_top5": percent(hits(clips, clip_labels, 5)) if classes > 5 else None,
-        "video_top1": percent(right_V),
-        "video_top5": percent(hits(scores_VN, label_V, 5)) if classes > 5 else None,
-        "mean_class_top1": 100 * float(np.mean([right_V[label_V == c].mean() for c in np.unique(label_V)])),
-        "ci95_video_top1": bootstrap_interval(right_V),
-    }
+def predict(scores_XN, label_X):
+    """class_X: the best class, but the other one where the right one ties with it, as in `hits`; -1 without scores."""
+    label_X = np.asarray(label_X)
+    others_XN = np.array(scores_XN)
+    np.put_along_axis(others_XN, label_X[:, None], -np.inf, axis=1)
+    chosen_X = np.where(hits(scores_XN, label_X), label_X, others_XN.argmax(1))
+    return np.where(np.isnan(scores_XN).any(1), -1, chosen_X)
 
 
-def cross_entropy(logits_VKN, label_V):
+def clip_hits(logits_VKN, label_V, k=1, views_V=None):
+    """bool: whether the right class is among the k best of each view of each video, one after the other."""
+    views_V = all_views(logits_VKN) if views_V is None else np.asarray(views_V)
+    found = []
+    for part in parts(len(logits_VKN)):
+        there_VK = np.arange(logits_VKN.shape[1]) < views_V[part, None]
+        found.append(hits(logits_VKN[part][there_VK], np.repeat(np.asarray(label_V)[part], views_V[part]), k))
+    return np.concatenate(found)
+
+
+def cross_entropy(logits_VKN, label_V, views_V=None):
     """Mean negative log-likelihood of the clips."""
-    powers = softmax(np.asarray(logits_VKN, dtype=np.float64))
-    return float(-np.log(powers[np.arange(len(label_V)), :, label_V]).mean())
+    views_V = all_views(logits_VKN) if views_V is None else np.asarray(views_V)
+    total = 0.0
+    for part in parts(len(logits_VKN)):
+        there_VK = np.arange(logits_VKN.shape[1]) < views_V[part, None]
+        powers_XN = softmax(np.asarray(logits_VKN[part][there_VK], dtype=np.float64))
+        label_X = np.repeat(np.asarray(label_V)[part], views_V[part])
+        total -= np.log(powers_XN[np.arange(len(label_X)), label_X]).sum()
+    return float(total / views_V.sum())
+
+
+def likelihood_loss(p_VN, label_V):
+    """Mean negative log-likelihood of the videos that have scores; None where it is infinite, or there are none."""
+    scored_V = ~np.isnan(p_VN).any(1)
+    with np.errstate(divide="ignore"):
+        loss = -np.log(p_VN[scored_V, np.asarray(label_V)[scored_V]])
+    return float(loss.mean()) if len(loss) and np.isfinite(loss).all() else None
+
+
+def calibration_error(p_VN, right_V):
+    """Expected calibration error over the videos that have scores, 0-1, in 15 bins of equal width.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 3: the mean over videos of |accuracy - confidence| of their bin.
+    """
+    scored_V = ~np.isnan(p_VN).any(1)
+    if not scored_V.any():
+        return None
+    confidence = p_VN[scored_V].max(1)
+    bin_of = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    excess = np.bincount(bin_of, weights=confidence - np.asarray(right_V)[scored_V])
+    return float(np.abs(excess).sum() / len(confidence))
+
+
+def class_accuracies(right_V, label_V, classes):
+    """In per cent, None for a class without videos."""
+    count_N, right_N = np.bincount(label_V, minlength=classes), np.bincount(label_V, weights=right_V, minlength=classes)
+    return [100 * float(right / count) if count else None for right, count in zip(right_N, count_N, strict=True)]
+
+
+def macro_f1(chosen_V, label_V, classes):
+    """Mean of 2 TP / (predicted + true) in per cent, over the classes that are either; -1 is no prediction."""
+    chosen_V, label_V = np.asarray(chosen_V), np.asarray(label_V)
+    right_N = np.bincount(label_V[chosen_V == label_V], minlength=classes)
+    sum_N = np.bincount(chosen_V[chosen_V >= 0], minlength=classes) + np.bincount(label_V, minlength=classes)
+    return 100 * float((2 * right_N[sum_N > 0] / sum_N[sum_N > 0]).mean())
+
+
+def confusion(scores_VN, label_V):
+    """counts_NN[true, predicted]; videos without scores are left out."""
+    chosen_V, label_V = predict(scores_VN, label_V), np.asarray(label_V)
+    counts_NN = np.zeros((scores_VN.shape[1],) * 2, dtype=int)
+    np.add.at(counts_NN, (label_V[chosen_V >= 0], chosen_V[chosen_V >= 0]), 1)
+    return counts_NN
 
 
 def percent(right):
     return 100 * float(np.mean(right))
 
 
-def bootstrap_interval(right_V, seed=0):
-    """95 % percentile interval of the accuracy over resampled videos, in per cent."""
-    picks = np.random.default_rng(seed).integers(0, len(right_V), (RESAMPLES, len(right_V)))
-    return [float(q) for q in np.percentile(100 * right_V[picks].mean(1), [2.5, 97.5])]
+# The interval
 
 
-def confusion(scores_VN, label_V):
-    """counts_NN[true, predicted]; videos without scores are left out."""
-    scored = ~np.isnan(scores_VN).any(1)
-    counts_NN = np.zeros((scores_VN.shape[1],) * 2, dtype=int)
-    np.add.at(counts_NN, (np.asarray(label_V)[scored], scores_VN[scored].argmax(1)), 1)
-    return counts_NN
+def bootstrap_interval(right_V, group_V=None, seed=0):
+    """95 % percentile interval of the accuracy in per cent, over resampled videos, or groups where there are some.
+
+    Videos of one group (one scene, one source video) are right or wrong together, so that they say less than as many
+    independent ones. Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, sections 2.4 and 3.8.
+    """
+    right_V = np.asarray(right_V)
+    cluster_V = clusters(group_V, len(right_V))
+    right_G, size_G = np.bincount(cluster_V, weights=right_V), np.bincount(cluster_V)
+    rng, accuracies = np.random.default_rng(seed), []
+    for _ in range(0, RESAMPLES, AT_ONCE):
+        picks = rng.integers(0, len(size_G), (AT_ONCE, len(size_G)))
+        accuracies.append(100 * right_G[picks].sum(1) / size_G[picks].sum(1))
+    return [float(q) for q in np.percentile(np.concatenate(accuracies)[:RESAMPLES], [2.5, 97.5])]
+
+
+def clusters(group_V, videos):
+    """The number of each video's cluster: its group; a video without one is its own. One cluster says no interval, so
+    then, too, each video is its own."""
+    if group_V is None:
+        return np.arange(videos)
+    names = [(group, None if group else number) for number, group in enumerate(group_V)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names]) if len(numbers) > 1 else np.arange(videos)
+
+
+# All together
+
+
+def accuracies(logits_VKN, scores_VN, label_V, views_V=None):
+    """Clip and video accuracy in per cent; top-5 is None below 6 classes."""
+    five = scores_VN.shape[1] > 5
+    return {
+        "clip_top1": percent(clip_hits(logits_VKN, label_V, 1, views_V)),
+        "clip_top5": percent(clip_hits(logits_VKN, label_V, 5, views_V)) if five else None,
+        "video_top1": percent(hits(scores_VN, label_V)),
+        "video_top5": percent(hits(scores_VN, label_V, 5)) if five else None,
+    }
+
+
+def metrics(logits_VKN, label_V, fusion, group_V=None, views_V=None):
+    """The numbers of metrics.json (docs/evaluation.md says what each is): the accuracies, and what follows from
+    the videos' fused scores."""
+    scores_VN = fuse(logits_VKN, fusion, views_V)
+    return {
+        **accuracies(logits_VKN, scores_VN, label_V, views_V),
+        **video_metrics(scores_VN, label_V, fusion, group_V),
+    }
+
+
+def video_metrics(scores_VN, label_V, fusion, group_V=None):
+    classes, label_V = scores_VN.shape[1], np.asarray(label_V)
+    right_V, p_VN = hits(scores_VN, label_V), probabilities(scores_VN, fusion)
+    per_class = class_accuracies(right_V, label_V, classes)
+    clustered = clusters(group_V, len(label_V))
+    mean_class = float(np.mean([accuracy for accuracy in per_class if accuracy is not None]))
+    return {
+        "mean_class_top1": mean_class,
+        "ci95_video_top1": bootstrap_interval(right_V, group_V),
+        "ci95_over": "groups" if clustered.max() + 1 < len(label_V) else "videos",
+        "uar": mean_class,  # the same number under its name in other fields
+        "macro_f1": macro_f1(predict(scores_VN, label_V), label_V, classes),
+        "nll": likelihood_loss(p_VN, label_V),
+        "ece": calibration_error(p_VN, right_V),
+        "per_class_top1": per_class,
+        "confusion": confusion(scores_VN, label_V).tolist(),
+    }
+
+
+def worst_mistakes(scores_VN, label_V, fusion, most=20):
+    """[(video, predicted class, its probability), ...] of videos that are wrong with the highest confidence."""
+    p_VN, chosen_V = probabilities(scores_VN, fusion), predict(scores_VN, label_V)
+    wrong = np.flatnonzero((chosen_V >= 0) & (chosen_V != np.asarray(label_V)))
+    confidence = p_VN[wrong, chosen_V[wrong]]
+    order = np.argsort(-confidence, kind="stable")[:most]
+    return [(int(wrong[i]), int(chosen_V[wrong[i]]), float(confidence[i])) for i in order]
+
+
+# Collecting
 
 
 class Scores:
-    """Collects logits of videos, each exactly once over all processes, without a collective until the end."""
+    """Collects logits of views, each exactly once over all processes, without a collective until the end.
 
-    def __init__(self, videos, views, classes):
-        self.logits_VKN = torch.zeros(videos, views, classes)
-        self.seen_V = torch.zeros(videos, dtype=torch.int32)
+    `views_V`: how many views each video has. `failed_V` is, after `compute`, whether a video did not decode.
+    """
 
-    def update(self, video_B, logits_BKN):
-        video_B = torch.as_tensor(video_B).cpu()
-        self.logits_VKN[video_B] = logits_BKN.float().cpu()
-        self.seen_V += torch.bincount(video_B, minlength=len(self.seen_V)).int()
+    def __init__(self, views_V, classes):
+        self.views_V = torch.as_tensor(views_V, dtype=torch.long)
+        self.first_V = self.views_V.cumsum(0) - self.views_V
+        self.logits_XN = torch.zeros(int(self.views_V.sum()), classes)
+        self.seen_X = torch.zeros(len(self.logits_XN), dtype=torch.int32)
+        self.failed_V = torch.zeros(len(self.views_V), dtype=torch.int32)
+
+    def update(self, video_X, view_X, logits_XN):
+        video_X, view_X = torch.as_tensor(video_X).cpu(), torch.as_tensor(view_X).cpu()
+        if (view_X >= self.views_V[video_X]).any():
+            raise RuntimeError(f"views {view_X.tolist()} of videos {video_X.tolist()}: a video has not that many")
+        rows = self.first_V[video_X] + view_X
+        self.logits_XN[rows] = logits_XN.float().cpu()
+        self.seen_X.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
+
+    def fail(self, video):
+        """A video that did not decode: all its views count as seen, and say nothing."""
+        rows = slice(int(self.first_V[video]), int(self.first_V[video] + self.views_V[video]))
+        self.logits_XN[rows] = torch.nan
+        self.seen_X[rows] += 1
+        self.failed_V[video] += 1
 
     def compute(self, device="cpu"):
-        """logits_VKN as an array, equal on every rank. Raises RuntimeError unless each video was seen exactly once."""
-        totals = [total.to(device) for total in (self.logits_VKN, self.seen_V)]
-        if dist.is_available() and dist.is_initialized():
-            for total in totals:  # all but one rank add zeros: the sum is exact
-                dist.all_reduce(total)
-        logits_VKN, seen_V = (total.cpu() for total in totals)
-        wrong = (seen_V != 1).nonzero().flatten().tolist()
-        if wrong:
+        """logits_VKN as an array, equal on every rank, NaN beyond a video's views. To be called once.
+
+        Raises RuntimeError, on every rank, unless each view of each video was seen exactly once.
+        """
+        self.logits_XN, self.seen_X, self.failed_V = (
+            summed(part, device) for part in (self.logits_XN, self.seen_X, self.failed_V)
+        )
+        wrong = (self.seen_X != 1).nonzero().flatten()
+        if len(wrong):
+            video = int(torch.searchsorted(self.first_V, wrong[0], right=True)) - 1
+            view, times = int(wrong[0] - self.first_V[video]), int(self.seen_X[wrong[0]])
             raise RuntimeError(
-                f"{len(wrong)} videos were not scored exactly once, e.g. number {wrong[0]}: {seen_V[wrong[0]]} times"
+                f"{len(wrong)} of {len(self.seen_X)} views were not scored exactly once, so there is no result: "
+                f"view {view} of video number {video}: {times} times"
             )
+        return self.padded()
+
+    def padded(self):
+        views, classes = int(self.views_V.max()), self.logits_XN.shape[1]
+        if (self.views_V == views).all():
+            return self.logits_XN.view(-1, views, classes).numpy()
+        logits_VKN = torch.full((len(self.views_V), views, classes), torch.nan)
+        logits_VKN[torch.arange(views) < self.views_V[:, None]] = self.logits_XN
         return logits_VKN.numpy()
+
+
+def summed(values, device):
+    """Over all ranks. All but one of them add zeros to a number: the sum is exact."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    values = values.to(device)
+    dist.all_reduce(values)
+    return values.cpu()
