@@ -39,6 +39,8 @@ DATA = [
     "transforms",
     "augment",
     "mixing",
+    "corruptions",
+    "views",
     "dataset",
     "datamodule",
 ]

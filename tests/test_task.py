@@ -11,7 +11,7 @@ import torch
 from conftest import write_csv
 
 from videores import config, optim, precision
-from videores.data import datamodule
+from videores.data import datamodule, transforms
 from videores.task import VideoClassifier, hash_of
 
 
@@ -125,23 +125,6 @@ def test_loss_of_the_first_step_is_the_smoothed_cross_entropy(root, smoothing):
     assert loss == pytest.approx(-(target * log_p).sum(1).mean().item(), rel=1e-5)
 
 
-def test_views_are_scored_as_if_each_were_a_video_of_its_own(root):
-    task = make_task(make_config(root, data={"batch_size": 2})).eval()
-    clips = torch.randn(3, 5, 3, 8, 32, 32)
-    with torch.no_grad():
-        logits_BKN = task(clips)
-        alone = torch.stack([task.model(clips[:, k]) for k in range(5)], dim=1)
-    assert logits_BKN.shape == (3, 5, 2)
-    torch.testing.assert_close(logits_BKN, alone, atol=1e-5, rtol=1e-5)
-
-
-def test_the_network_never_sees_more_clips_than_a_batch(root, monkeypatch):
-    task, sizes = make_task(make_config(root, data={"batch_size": 4})).eval(), []
-    task.model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    task(torch.zeros(3, 5, 3, 8, 32, 32))
-    assert sizes == [4, 4, 4, 3]
-
-
 def test_learning_rate_follows_the_schedule_step_by_step(root):
     cfg = make_config(root, data={"batch_size": 2}, train={"schedule": "onecycle", "epochs": 3, "warmup": 1})
     rate = lambda module: module.optimizers().param_groups[0]["lr"]
@@ -250,7 +233,7 @@ def test_bf16_training_scores_in_fp32(root):
 
         def on_validation_end(self, trainer, module):
             seen["val"] = seen["now"]
-            seen["logits"] = module.scores.compute()
+            seen["logits"] = module.logits_VKN
 
     def remember(module, args, output):
         seen["now"] = output.dtype
@@ -266,13 +249,13 @@ def test_bf16_training_scores_in_fp32(root):
         task, _, trainer = fit(cfg, Types(), "bf16")
     assert seen["train"] == torch.bfloat16
     assert seen["val"] == torch.float32
-    data = trainer.datamodule
-    expected = []
-    for batch in data.eval_loader("val"):
-        clips = data.on_after_batch_transfer(batch, 0)["clips"]
-        with torch.no_grad():
-            expected.append(task.eval()(clips).numpy())
-    np.testing.assert_allclose(seen["logits"], np.concatenate(expected), atol=1e-5)
+    t, expected = cfg.data.transform, []
+    for batch in trainer.datamodule.eval_loader("val"):
+        for frames, place in zip(batch["frames"], batch["place"], strict=True):
+            clips = transforms.normalise(transforms.cut_views(frames, place, t.crop, 1)[None], t.mean, t.std)[0]
+            with torch.no_grad():
+                expected.append(task.eval()(clips).numpy())
+    np.testing.assert_allclose(seen["logits"], np.stack(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])

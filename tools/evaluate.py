@@ -1,28 +1,82 @@
-"""Tests a run's best checkpoint under any protocol and writes <run>/test/<protocol>/.
+"""Tests a run's best checkpoint under any protocol and writes <run>/test/<protocol>/; or works on saved predictions.
 
 python tools/evaluate.py --run runs/r2plus1d_motion
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.clips=10 test.crops=3
+python tools/evaluate.py --run runs/r2plus1d_ucf101 test.order=shuffled               # does it use time?
+python tools/evaluate.py --run runs/r2plus1d_ucf101 --part val val.clips=10           # the validation videos
 """
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from videores import cli, config
 from videores.errors import UserError
 
+ONLINE = ("checkpoint", "overrides")  # what only --run takes
+OFFLINE = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, type=Path, help="the run folder")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="the run folder")
+    source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
+    parser.add_argument("--part", choices=("test", "val"), default="test", help="which videos; val writes <run>/val/")
+    add_offline(parser.add_argument_group("with --scores, without a model"))
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
+    return offline(args) if args.scores else test(args)
+
+
+def test(args):
+    refuse(args, OFFLINE, "--run")
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
     cfg = config.load(args.run / "config.yaml", args.overrides)
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 
-    return experiment.evaluate(cfg, args.run, args.checkpoint)
+    return experiment.evaluate(cfg, args.run, args.checkpoint, args.part)
+
+
+def add_offline(group):
+    group.add_argument("--clips", type=int, help="so many of the clips in time")
+    group.add_argument("--crops", type=int, help="so many of the crops in space")
+    group.add_argument(
+        "--fusion",
+        choices=get_args(config.ViewsConfig.model_fields["fusion"].annotation),
+        help="how views are fused; default: as tested",
+    )
+    group.add_argument("--sweep", action="store_true", help="one run: accuracy against the number of views")
+    group.add_argument(
+        "--weights", nargs="+", metavar="W", help="several runs: a weight for each; or val; default: equal"
+    )
+    group.add_argument("--compare", action="store_true", help="two runs: McNemar's test, differences of the classes")
+    group.add_argument("--out", type=Path, help="the folder to write into")
+
+
+def offline(args):
+    refuse(args, ONLINE, "--scores")
+    from videores import rescoring
+
+    views = dict(clips=args.clips, crops=args.crops, fusion=args.fusion, out=args.out)
+    if args.compare:
+        refuse(args, ("sweep", "weights"), "--compare")
+        return rescoring.compare(args.scores, **views)
+    if len(args.scores) > 1:
+        refuse(args, ("sweep",), "several runs, which are fused,")
+        return rescoring.fuse(args.scores, weights=args.weights, **views)
+    refuse(args, ("weights",), "one run")
+    return rescoring.rescore(args.scores[0], sweep=args.sweep, **views)
+
+
+def refuse(args, names, what):
+    given = [name for name in names if getattr(args, name)]
+    if given:
+        raise UserError(
+            f"{what} cannot go with {', '.join('key=value' if name == 'overrides' else f'--{name}' for name in given)}"
+        )
 
 
 if __name__ == "__main__":

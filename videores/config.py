@@ -129,11 +129,22 @@ class AugmentConfig(Section):
 
 
 class ViewsConfig(Section):
-    """The test protocol: `clips` uniform in time (both ends covered) x `crops` in space, scores fused per video."""
+    """The test protocol: `clips` in time x `crops` in space, scores fused per video; and what is done to the frames
+    to probe what the network uses. docs/evaluation.md defines every value."""
 
-    clips: Positive = 1
-    crops: Literal[1, 3] = 1
-    fusion: Literal["softmax-mean", "logit-mean"] = "softmax-mean"
+    clips: Positive | Literal["all"] = 1  # all: one after the other over the whole video
+    starts: Literal["uniform", "dense"] = "uniform"  # uniform: from the first frame to the last; dense: as TSM's
+    crops: Literal[1, 3, 5, 10, "full"] = 1  # full: the whole picture, not cut
+    fusion: Literal["softmax-mean", "logit-mean", "max", "vote"] = "softmax-mean"
+    order: Literal["normal", "shuffled", "reversed", "frozen", "subsampled"] = "normal"  # of the frames of each clip
+    corruption: Literal["none", "noise", "blur", "brightness", "frame_drop", "compression"] = "none"
+    severity: Annotated[int, Field(ge=1, le=5)] = 3  # of the corruption
+
+    @model_validator(mode="after")
+    def starts_are_used(self):
+        if self.clips == "all" and self.starts == "dense":
+            raise ValueError("starts=dense places a number of clips: give that number instead of clips=all")
+        return self
 
 
 class DataConfig(Section):
@@ -257,6 +268,16 @@ class Config(Section):
         made_for, frames = self.model.frames, self.data.clip.frames
         if made_for not in (None, frames):
             raise ValueError(f"model.frames={made_for}, but clips have data.clip.frames={frames}: make them equal")
+        return self
+
+    @model_validator(mode="after")
+    def segments_are_whole_videos(self):
+        for part, views in (("val", self.val), ("test", self.test)):
+            if self.data.clip.sampling == "segments" and (views.clips == "all" or views.starts == "dense"):
+                raise ValueError(
+                    f"with data.clip.sampling=segments each clip spans the whole video: give a number as {part}.clips "
+                    f"and leave out {part}.starts"
+                )
         return self
 
 

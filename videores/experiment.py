@@ -10,7 +10,8 @@ import torch
 
 from videores import checkpoint, cli, config, optim, precision, reports, results, runfolder
 from videores import trainer as trainers
-from videores.data import datamodule
+from videores.data import datamodule, views
+from videores.errors import UserError
 from videores.models import weights
 from videores.task import VideoClassifier
 
@@ -22,6 +23,8 @@ def train(cfg, config_name):
     trainer_options = trainers.hardware(cfg.trainer)
     videos = datamodule.prepare(cfg.data)
     datamodule.refuse_too_few(videos, cfg.data.batch_size * trainer_options["devices"] * trainer_options["num_nodes"])
+    views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
+    views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     loaded = load_weights(cfg, task, folder)
@@ -35,7 +38,7 @@ def train(cfg, config_name):
     try:
         record.started(checkpoint.read(start)["global_step"] if start else 0)
         trainer.fit(task, data, ckpt_path=start, weights_only=True)
-        code = test(task, data, trainer, cfg, folder, best_checkpoint(folder))
+        code = test(task, data, trainer, cfg, folder, best_checkpoint(folder), "test")
         record.finished(code)
         return code
     except BaseException as error:
@@ -46,13 +49,17 @@ def train(cfg, config_name):
             reports.draw_curves(folder)
 
 
-def evaluate(cfg, folder, checkpoint_path=None):
-    """Tests a run's checkpoint under the configuration's test protocol. Returns the exit code."""
+def evaluate(cfg, folder, checkpoint_path=None, part="test"):
+    """Tests a run's checkpoint on the test videos, or as `part` the validation videos, each under its protocol of the
+    configuration. Returns the exit code."""
     options = trainers.hardware(cfg.trainer)
-    videos = datamodule.prepare(cfg.data, parts=("test",))
+    videos = datamodule.prepare(cfg.data, parts=(part,))
+    refuse_none(videos, part)
+    views.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=[trainers.progress_bar()])
-    return test(task, make_data(cfg, videos), trainer, cfg, folder, checkpoint_path or best_checkpoint(folder))
+    path = checkpoint_path or best_checkpoint(folder)
+    return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
 
 
 def load_weights(cfg, task, folder):
@@ -78,12 +85,20 @@ def best_checkpoint(folder):
     return best if best.exists() else last
 
 
-def test(task, data, trainer, cfg, folder, path):
+def refuse_none(videos, part):
+    if not videos.readable(part):
+        raise UserError(f"there are no {part} videos (nothing is held out without groups, or with data.val=none)")
+
+
+def test(task, data, trainer, cfg, folder, path, part):
     tested = {"file": os.path.relpath(path, folder), **checkpoint.load_weights(task, path)}
     task.model.to(memory_format=torch.contiguous_format)  # scores are fp32, for which channels last is slower on CPUs
-    trainer.test(task, data, verbose=False)
+    (trainer.test if part == "test" else trainer.validate)(task, data, verbose=False)
+    scored = data.dataset(part).videos
+    failed = [scored[number].path for number in task.scores.failed_V.nonzero()]
+    data.videos.unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
     if runfolder.is_main():
-        results.write_test(folder, cfg, data.videos, task.test_logits_VKN, data.datasets["test"].videos, tested)
+        results.write_test(folder, cfg, data.videos, task.logits_VKN, scored, tested, part)
     return 1 if any(data.videos.unreadable.values()) else 0
 
 

@@ -6,54 +6,122 @@ import re
 import numpy as np
 
 from videores import evaluation, reports
+from videores.config import ViewsConfig
+from videores.data import views as viewing
+from videores.data.encode import replacing
 
 
-def write_test(folder, cfg, videos, logits_VKN, scored, tested):
-    """metrics.json, predictions.npz and confusion.png of one protocol, replacing what was there."""
-    protocol = protocol_of(cfg)
-    target = folder / "test" / slug(protocol)
+def write_test(folder, cfg, videos, logits_VKN, scored, tested, part="test"):
+    """metrics.json, predictions.npz and confusion.png of one protocol in <folder>/<part>/, replacing what was there.
+
+    `logits_VKN` are those of the videos `scored`, in that order, NaN for one that no longer decoded; `tested` says
+    which weights.
+    """
+    target = folder / part / slug(protocol_of(cfg, part))
+    listed, views = getattr(videos.index, part), getattr(cfg, part)
     target.mkdir(parents=True, exist_ok=True)
-    listed = videos.index.test
     logits_VKN = with_missing(logits_VKN, scored, listed)
-    label_V = np.array([v.label for v in listed])
-    there = videos.index.counts["test"]["found"]
-    counts = {"expected": len(listed), "scored": len(scored), "unreadable": sorted(videos.unreadable["test"])}
-    if there < len(listed):
-        counts["found"] = there  # the files that are there at all, as of Kinetics nobody has all
+    label_V, group_V = np.array([v.label for v in listed]), [v.group or "" for v in listed]
+    classes, counts = videos.index.classes, count_videos(videos, part)
+    views_V = [viewing.count(videos.infos.get(v.path), cfg.data.clip, views) for v in listed]
+    measured = evaluation.metrics(logits_VKN, label_V, views.fusion, group_V, views_V)
+    scores_VN = evaluation.fuse(logits_VKN, views.fusion, views_V)
     found = {
-        "protocol": protocol,
-        **evaluation.metrics(logits_VKN, label_V, cfg.test.fusion),
+        "protocol": protocol_of(cfg, part),
+        **measured,
+        "per_class_top1": dict(zip(classes, measured["per_class_top1"], strict=True)),
+        "worst": describe(evaluation.worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
         "videos": counts,
         "checkpoint": tested,
     }
-    (target / "metrics.json").write_text(json.dumps(found, indent=1) + "\n")
-    clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), cfg.test.crops)
-    names = dict(video=[v.path for v in listed], group=[v.group or "" for v in listed], classes=videos.index.classes)
-    np.savez_compressed(target / "predictions.npz", label=label_V, clip=clip, crop=crop, logits=logits_VKN, **names)
-    confusion = evaluation.confusion(evaluation.fuse(logits_VKN, cfg.test.fusion), label_V)
-    reports.draw_confusion(target / "confusion.png", confusion, videos.index.classes, protocol)
+    found |= against_clean(folder / part, cfg, part, found)
+    clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), viewing.crops_of(views))
+    names = dict(video=[v.path for v in listed], group=group_V, classes=classes)
+    with replacing(target / "predictions.npz") as temporary, temporary.open("wb") as file:
+        # Not compressed: of logits that saves a tenth and costs seconds.
+        np.savez(file, label=label_V, clip=clip, crop=crop, logits=logits_VKN, **names)
+    reports.draw_confusion(target / "confusion.png", np.array(found["confusion"]), classes, found["protocol"])
+    with replacing(target / "metrics.json") as temporary:
+        temporary.write_text(as_json(found))
     print_result(found, target)
 
 
 def with_missing(logits_VKN, scored, listed):
     """Rows of NaN for the listed videos that could not be scored."""
-    rows = {video.path: row for video, row in zip(scored, logits_VKN, strict=True)}
-    nothing = np.full(logits_VKN.shape[1:], np.nan, dtype=np.float32)
-    return np.stack([rows.get(video.path, nothing) for video in listed])
+    if len(scored) == len(listed):
+        return logits_VKN
+    rows = {video.path: number for number, video in enumerate(scored)}
+    all_VKN = np.full((len(listed), *logits_VKN.shape[1:]), np.nan, dtype=np.float32)
+    there = np.array([video.path in rows for video in listed])
+    all_VKN[there] = logits_VKN[[rows[video.path] for video in listed if video.path in rows]]
+    return all_VKN
 
 
-def protocol_of(cfg):
-    """`<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>`"""
-    clip, t, test = cfg.data.clip, cfg.data.transform, cfg.test
+def count_videos(videos, part):
+    listed, unreadable = getattr(videos.index, part), sorted(videos.unreadable[part])
+    counts = {"expected": len(listed), "scored": len(listed) - len(unreadable), "unreadable": unreadable}
+    there = videos.index.counts[part]["found"]
+    if part == "test" and there < len(listed):
+        counts["found"] = there  # the files that are there at all, as of Kinetics nobody has all
+    return counts
+
+
+def describe(mistakes, listed, classes):
+    return [
+        {"video": listed[v].path, "label": classes[listed[v].label], "predicted": classes[chosen], "confidence": p}
+        for v, chosen, p in mistakes
+    ]
+
+
+def as_json(found):
+    """One line a key: a confusion matrix has a line a number otherwise."""
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()) + "\n}\n"
+
+
+# Protocols
+
+
+def protocol_of(cfg, part="test"):
+    """`<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`"""
+    clip, t, views = cfg.data.clip, cfg.data.transform, getattr(cfg, part)
     rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
     rate = "segments" if clip.sampling == "segments" else rate
-    split = {"ucf101": cfg.data.split, "hmdb51": cfg.data.split, "kinetics": "val", "ssv2": "val"}
-    views = f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {test.clips}x{test.crops} {test.fusion}"
-    return f"{views} {cfg.data.name}-{split.get(cfg.data.format, 'test')}"
+    clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
+    shown = f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {clips}x{views.crops} {views.fusion}"
+    order = "" if views.order == "normal" else f" {views.order}"
+    damage = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
+    return f"{shown} {cfg.data.name}-{split_of(cfg.data, part)}{order}{damage}"
+
+
+def split_of(data, part):
+    """Held-out training videos are not what others call the validation split."""
+    split = {"ucf101": data.split, "hmdb51": data.split, "kinetics": "val", "ssv2": "val"}.get(data.format, "test")
+    if part == "test":
+        return split
+    return f"{split}-heldout" if data.format in ("ucf101", "hmdb51") else "heldout"
 
 
 def slug(protocol):
     return re.sub(r"[^A-Za-z0-9.@-]+", "_", protocol)
+
+
+def against_clean(tests, cfg, part, found):
+    """{"clean": ...} of a test with other frames than the normal ones: the normal result of the same weights and what
+    is lost against it, in points; {} where there is none."""
+    views, usual = getattr(cfg, part), ViewsConfig()
+    if views.order == usual.order and views.corruption == usual.corruption:
+        return {}
+    normal = views.model_copy(update=dict(order=usual.order, corruption=usual.corruption))
+    protocol = protocol_of(cfg.model_copy(update={part: normal}), part)
+    path = tests / slug(protocol) / "metrics.json"
+    clean = json.loads(path.read_text()) if path.exists() else None
+    if clean is None or clean["checkpoint"] != found["checkpoint"] or clean["videos"] != found["videos"]:
+        return {"clean": None}
+    drop = {f"drop_{name}": clean[name] - found[name] for name in ("clip_top1", "video_top1")}
+    return {"clean": {"protocol": protocol, "video_top1": clean["video_top1"], **drop}}
+
+
+# The screen
 
 
 def print_result(found, target):
@@ -65,10 +133,19 @@ def print_result(found, target):
     print(f"wrote   {target}")
     print(f"weights {found['checkpoint']['file']}, after epoch {found['checkpoint']['epoch'] + 1}")
     print(f"tested  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
+    if "clean" in found:
+        print(f"probe   {said_of_clean(found['clean'])}")
     print(f"clip    top-1 {found['clip_top1']:.2f}{top5(found['clip_top5'])}")
-    interval = f"95 % interval {low:.2f} to {high:.2f}"
+    over = " over groups" if found["ci95_over"] == "groups" else ""
+    interval = f"95 % interval{over} {low:.2f} to {high:.2f}"
     mean_class = f"mean class {found['mean_class_top1']:.2f}"
     print(f"video   top-1 {found['video_top1']:.2f} ({interval}){top5(found['video_top5'])}  {mean_class}")
+
+
+def said_of_clean(clean):
+    if clean is None:
+        return "no test of these weights with the normal frames to compare with: run it without order and corruption"
+    return f"video top-1 drops by {clean['drop_video_top1']:.2f} from {clean['video_top1']:.2f} with the normal frames"
 
 
 def top5(accuracy):

@@ -1,7 +1,9 @@
 """The LightningModule: forward, loss, what is logged, optimizer.
 
-B videos, K views of a video, C channels, T frames, H x W pixels, N classes: clips_BKCTHW -> logits_BKN.
+B videos, K views of a video, X clips of any, C channels, T frames, H x W pixels, N classes.
 """
+
+import sys
 
 import lightning.pytorch as pl
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from videores import config, evaluation, optim, precision
+from videores.data import transforms, views
 from videores.models import create_model
 
 
@@ -20,15 +23,12 @@ class VideoClassifier(pl.LightningModule):
         self.save_hyperparameters({"config": config.dump(cfg), "classes": list(classes)})
         self.cfg, self.classes = cfg, list(classes)
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
-        self.scores = None  # evaluation.Scores of the loop that is running
-        self.test_logits_VKN = None
+        self.scores = self.views = self.dataset = None  # of the loop that is running, as start_scores says
+        self.logits_VKN = None  # of the last loop, all its videos
         self.channels_last = False  # memory layout in training
 
-    def forward(self, clips_BKCTHW):
-        """logits_BKN; the network sees at most data.batch_size clips at a time."""
-        views = clips_BKCTHW.shape[1]
-        clips = clips_BKCTHW.flatten(0, 1).split(self.cfg.data.batch_size)
-        return torch.cat([self.model(part) for part in clips]).unflatten(0, (-1, views))
+    def forward(self, clips_XCTHW):
+        return self.model(clips_XCTHW)
 
     # Training
 
@@ -76,10 +76,14 @@ class VideoClassifier(pl.LightningModule):
         self.score(batch)
 
     def on_validation_epoch_end(self):
-        logits_VKN = self.scores.compute(self.device)
-        label_V = np.array([v.label for v in self.trainer.datamodule.dataset("val").videos])
-        found = evaluation.metrics(logits_VKN, label_V, self.cfg.val.fusion)
-        loss = evaluation.cross_entropy(logits_VKN, label_V)
+        if self.trainer.sanity_checking:
+            return  # a part of the videos: no result
+        logits_VKN = self.logits_VKN = self.scores.compute(self.device)
+        views_V = self.scores.views_V.numpy()
+        label_V = np.array([v.label for v in self.dataset.videos])
+        scores_VN = evaluation.fuse(logits_VKN, self.views.fusion, views_V)
+        found = evaluation.accuracies(logits_VKN, scores_VN, label_V, views_V)
+        loss = evaluation.cross_entropy(logits_VKN, label_V, views_V)
         # Every rank has the same numbers already: averaging them once more (sync_dist) would only round them.
         self.log_dict({"val/loss": loss, "val/clip_top1": found["clip_top1"]}, sync_dist=False)
         self.log("val/video_top1", found["video_top1"], prog_bar=True, sync_dist=False)
@@ -88,17 +92,24 @@ class VideoClassifier(pl.LightningModule):
         self.log("best_by", found["video_top1"] - 1e-3 * min(loss, 4), sync_dist=False)
 
     def on_test_epoch_end(self):
-        self.test_logits_VKN = self.scores.compute(self.device)
+        self.logits_VKN = self.scores.compute(self.device)
 
     def start_scores(self, part):
-        dataset, views = self.trainer.datamodule.dataset(part), getattr(self.cfg, part)
-        self.scores = evaluation.Scores(len(dataset), views.clips * views.crops, len(self.classes))
+        self.views, self.dataset = getattr(self.cfg, part), self.trainer.datamodule.dataset(part)
+        self.scores = evaluation.Scores(self.dataset.view_counts(), len(self.classes))
 
     def score(self, batch):
-        if len(batch["video"]) == 0:
-            return  # fewer videos than processes
-        with torch.autocast(self.device.type, enabled=False):
-            self.scores.update(batch["video"], self(batch["clips"].contiguous()))
+        """Scores all views of a batch, at most data.batch_size clips at a time; it may be empty, with fewer videos than
+        processes."""
+        data, t = self.cfg.data, self.cfg.data.transform
+        for video, reason in batch["unreadable"]:
+            path = self.dataset.videos[video].path
+            print(f"warning: {path}: {reason} (no longer decodes: counts as wrong)", file=sys.stderr)
+            self.scores.fail(video)
+        for video_X, view_X, clips_XTHWC in views.micro_batches(batch, t.crop, self.views, data.batch_size):
+            clips_XCTHW = transforms.normalise(clips_XTHWC[None], t.mean, t.std)[0]
+            with torch.autocast(self.device.type, enabled=False):
+                self.scores.update(video_X, view_X, self(clips_XCTHW.contiguous()))
 
     def setup(self, stage):
         if stage == "fit":

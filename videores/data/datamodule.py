@@ -9,8 +9,8 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
-from videores.data import augment, index, mixing, probe, transforms
-from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate, collate_training
+from videores.data import augment, index, mixing, probe, transforms, views
+from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate_training
 from videores.data.decode import refuse_unknown
 from videores.errors import UserError
 
@@ -91,7 +91,8 @@ def refuse_no_rate(infos, target_fps):
 
 
 class VideoData(pl.LightningDataModule):
-    """Loaders over `Videos`. Batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW."""
+    """Loaders over `Videos`. Training batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW.
+    Those of validation and test carry what views are cut from (data.views)."""
 
     def __init__(self, data, videos, *, val, test, seed=0):
         super().__init__()
@@ -122,6 +123,7 @@ class VideoData(pl.LightningDataModule):
             reader=data.reader,
             seed=self.seed,
             cache=cache,
+            tolerant=part == "test",
         )
 
     def flips(self):
@@ -146,11 +148,10 @@ class VideoData(pl.LightningDataModule):
         return self.eval_loader("test")
 
     def eval_loader(self, part):
-        dataset, views = self.dataset(part), self.views[part]
-        batch_size = max(1, self.data.batch_size // (views.clips * views.crops))
-        return self.loader(dataset, EvalSampler(len(dataset), batch_size, *self.ranks()))
+        dataset, batch_size = self.dataset(part), views.videos_at_once(self.views[part], self.data.batch_size)
+        return self.loader(dataset, EvalSampler(len(dataset), batch_size, *self.ranks()), views.collate)
 
-    def loader(self, dataset, sampler, collate_fn=collate, persistent_workers=False):
+    def loader(self, dataset, sampler, collate_fn, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
         return DataLoader(
             dataset,
@@ -164,6 +165,8 @@ class VideoData(pl.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
+        if "clips" not in batch:  # of validation or test, whose views are cut as they are scored
+            return batch
         t = self.data.transform
         batch = mixing.finish(batch, len(self.videos.index.classes))
         return {**batch, "clips": transforms.normalise(batch["clips"], t.mean, t.std)}

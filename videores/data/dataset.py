@@ -11,9 +11,10 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from videores.config import AugmentConfig
 from videores.data import augment as augmenting
-from videores.data import mixing, sampling, transforms
+from videores.data import corruptions, mixing, sampling, transforms
+from videores.data import views as viewing
 from videores.data.decode import read_frames
-from videores.errors import UserError
+from videores.errors import UnreadableVideo, UserError
 
 ORDER, SAMPLE, LOOK, MIX = (
     1,
@@ -36,10 +37,12 @@ class Draw(NamedTuple):
 class VideoDataset(Dataset):
     """Items are {"clips": uint8 clips_KTHWC, "label", "video"}, asked for by (epoch, number in the list).
 
-    `views` None: clip.repeat random clips, view k from hash(seed, epoch, video, k); else the test protocol's clips x
-    crops, clip by clip, never augmented. Nothing depends on the worker that makes the item. Training items have
-    label_K instead of the label where flips change labels (`flips`, an augment.flip_map), and what is drawn for the
-    device: "hue" is hue_K, "draw" is what the batch's mixture is drawn from.
+    `views` None: clip.repeat random clips, view k from hash(seed, epoch, video, k); else what a test protocol
+    (config.ViewsConfig) is cut from, as data.views says: "frames" and "place" instead of "clips", never augmented. With
+    `tolerant` a video that does not decode has "unreadable", the reason, instead. Nothing depends on the worker that
+    makes the item. Training items have label_K instead of the label where flips change labels (`flips`, an
+    augment.flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is what the batch's mixture is drawn
+    from.
     """
 
     def __init__(
@@ -56,11 +59,12 @@ class VideoDataset(Dataset):
         reader="auto",
         seed=0,
         cache=None,
+        tolerant=False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
         self.clip, self.transform, self.views = clip, transform, views
         self.augment, self.flips = augment, flips
-        self.reader, self.seed, self.cache = reader, seed, cache
+        self.reader, self.seed, self.cache, self.tolerant = reader, seed, cache, tolerant
 
     def __len__(self):
         return len(self.videos)
@@ -68,7 +72,13 @@ class VideoDataset(Dataset):
     def __getitem__(self, key):
         epoch, number = key
         make = self.random_views if self.views is None else self.fixed_views
-        return {"label": self.videos[number].label, **make(epoch, number), "video": number}
+        try:
+            made = make(epoch, number)
+        except UnreadableVideo as error:
+            if not self.tolerant:
+                raise
+            made = {"unreadable": error.reason}
+        return {"label": self.videos[number].label, **made, "video": number}
 
     def info(self, number):
         return self.infos[self.videos[number].path]
@@ -120,10 +130,17 @@ class VideoDataset(Dataset):
     # Test
 
     def fixed_views(self, _, number):
-        info, t = self.info(number), self.transform
-        index_KT = sampling.uniform_clips(info.num_frames, info.fps, self.clip, self.views.clips)
-        scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale(frame, t.short_side))
-        return {"clips": transforms.cut_views(scaled_UHWC, place_KT, t.crop, self.views.crops)}
+        info, short_side = self.info(number), self.transform.short_side
+        seed = corruptions.seed_of(self.seed, self.videos[number].path)
+        index_KT = sampling.view_clips(info.num_frames, info.fps, self.clip, self.views)
+        index_KT = corruptions.shown(index_KT, info.num_frames, self.views, seed)
+        scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale(frame, short_side))
+        scaled_UHWC = corruptions.damaged(scaled_UHWC, np.unique(index_KT), self.views, seed)
+        return {"frames": torch.as_tensor(scaled_UHWC), "place": torch.from_numpy(place_KT)}
+
+    def view_counts(self):
+        """How many views each video has."""
+        return [viewing.count(self.info(number), self.clip, self.views) for number in range(len(self))]
 
     # Both
 
@@ -226,16 +243,9 @@ class EvalSampler(Sampler):
         return iter([[(0, number) for number in self.numbers[s : s + self.batch_size]] for s in starts])
 
 
-def collate(items):
-    if items:
-        return default_collate(items)
-    nothing = torch.empty(0, dtype=torch.long)
-    return {"clips": torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8), "label": nothing, "video": nothing}
-
-
 def collate_training(items, augment, crop):
     """A batch with the mixture that is drawn from its first item, where mixtures are on."""
-    batch = collate(items)
+    batch = default_collate(items)
     if augment.mixes:
         rng = stream(MIX, int(batch.pop("draw")[0]))
         batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)

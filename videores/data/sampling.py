@@ -27,6 +27,18 @@ def uniform_clips(num_frames, fps, clip, clips):
     return clip_indices(starts, clip.frames, step, num_frames, clip.short)
 
 
+def view_clips(num_frames, fps, clip, views):
+    """index_KT of the clips that a config.ViewsConfig asks for."""
+    if views.clips != "all" and views.starts == "uniform":
+        return uniform_clips(num_frames, fps, clip, views.clips)
+    step = step_of(fps, clip.stride, clip.fps)
+    if views.clips == "all":
+        starts = tiling_starts(num_frames, clip.frames, step)
+    else:
+        starts = dense_starts(num_frames, clip.frames, step, views.clips)
+    return clip_indices(starts, clip.frames, step, num_frames, clip.short)
+
+
 # Dense
 
 
@@ -56,6 +68,31 @@ def uniform_starts(num_frames, span, clips):
     if clips % 2:
         first_half[-1] = last // 2
     return np.concatenate([first_half, last - first_half[: clips // 2][::-1]])
+
+
+def tiling_starts(num_frames, frames, step):
+    """Starts of clips that follow each other and together cover the whole video, each of `frames` x `step` frames.
+
+    The last one of a video that they do not divide is moved back to end with the video, and overlaps the one before.
+    """
+    last, length = max(num_frames - span_of(frames, step), 0), length_of(frames, step)
+    starts = np.arange(0, last + 1, length)
+    return np.append(starts, last) if starts[-1] + length < num_frames and starts[-1] < last else starts
+
+
+def dense_starts(num_frames, frames, step, clips):
+    """Evenly spaced starts, rounded down, from the first frame to where `frames` x `step` frames fit; the first where
+    they don't.
+
+    Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
+    10 clips of 8 frames, 8 apart.
+    """
+    return np.linspace(0, max(num_frames - length_of(frames, step), 0), clips, dtype=int)
+
+
+def length_of(frames, step):
+    """Frames of the video per clip, where clips follow each other at an even pace."""
+    return max(1, int(np.floor(frames * step + 0.5)))
 
 
 def clip_indices(starts, frames, step, num_frames, short="loop"):

@@ -124,22 +124,41 @@ def scale(frame_HWC, short_side):
     return interpolate(frames_BCHW, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def cut_views(scaled_UHWC, place_KT, crop, crops):
-    """uint8 test views_VTHWC: each of K clips, whose frames are numbered in `place_KT`, in each of the crops."""
+def cut_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
+    """uint8 test views_VTHWC: each of K clips, whose frames are numbered in `place_KT`, in each of the crops.
+
+    `chosen` are the numbers of those that are cut, clip by clip, by default all.
+    """
     scaled_UHWC, place_KT = torch.as_tensor(scaled_UHWC), torch.as_tensor(place_KT)
-    corners = view_corners(*scaled_UHWC.shape[1:3], crop, crops)
-    views = torch.empty(len(place_KT), len(corners), place_KT.shape[1], crop, crop, 3, dtype=torch.uint8)
-    for clip, place_T in zip(views, place_KT, strict=True):
-        for view, corner in zip(clip, corners, strict=True):
-            torch.index_select(inside(scaled_UHWC, (*corner, crop, crop)), 0, place_T, out=view)
-    return views.flatten(0, 1)
+    height, width = scaled_UHWC.shape[1:3]
+    corners, size = view_corners(height, width, crop, crops), view_size(height, width, crop, crops)
+    chosen = range(len(place_KT) * len(corners)) if chosen is None else chosen
+    views = scaled_UHWC.new_empty(len(chosen), place_KT.shape[1], *size, 3)
+    for view, number in zip(views, chosen, strict=True):
+        clip, corner = divmod(number, len(corners))
+        torch.index_select(inside(scaled_UHWC, (*corners[corner], *size)), 0, place_KT[clip], out=view)
+        if corner >= len(CORNERS_AND_CENTRE):
+            view.copy_(view.flip(2))
+    return views
 
 
 def view_corners(height, width, crop, crops):
-    """(top, left) of each test crop: the centre, or three along the longer side: first, centre, last."""
+    """(top, left) of each test crop.
+
+    1: the centre. 3: first, centre and last along the longer side. 5: the corners and the centre. 10: those, and then
+    the same again, which are to be mirrored. full: the whole picture.
+    """
+    if crops == "full":
+        return [(0, 0)]
     along = [0.5] if crops == 1 else [0, 0.5, 1]
     shares = [(share, 0.5) if height > width else (0.5, share) for share in along]
+    if crops in (5, 10):
+        shares = CORNERS_AND_CENTRE * (crops // 5)
     return [(round(down * (height - crop)), round(right * (width - crop))) for down, right in shares]
+
+
+def view_size(height, width, crop, crops):
+    return (height, width) if crops == "full" else (crop, crop)
 
 
 # On the device

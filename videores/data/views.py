@@ -1,0 +1,89 @@
+"""Views of a video in validation and test: how many there are, and their way to the network.
+
+An item holds each frame that some view shows once, scaled, and says which frames make which clip; the views are cut
+where the network runs, as many at a time as it takes. So neither memory nor what goes through the workers' pipes grows
+with the number of views of a frame.
+"""
+
+from itertools import groupby
+from operator import itemgetter
+
+import torch
+
+from videores.data import augment, index, sampling, transforms
+from videores.errors import UserError
+
+
+def count(info, clip, views):
+    """How many views a video has under a config.ViewsConfig; `info` is None for one that never decoded."""
+    if views.clips != "all":
+        clips = views.clips
+    else:
+        clips = len(sampling.view_clips(info.num_frames, info.fps, clip, views)) if info else 1
+    return clips * crops_of(views)
+
+
+def crops_of(views):
+    return 1 if views.crops == "full" else views.crops
+
+
+def videos_at_once(views, batch_size):
+    """Videos in a batch: as many as have `batch_size` views together."""
+    return 1 if views.clips == "all" else max(1, batch_size // (views.clips * crops_of(views)))
+
+
+def collate(items):
+    """Items of several videos as one batch, of none too; sizes and numbers of frames may differ.
+
+    {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
+    "unreadable": [(number, reason)] of those that do not.
+    """
+    shown = [item for item in items if "frames" in item]
+    return {
+        "frames": [item["frames"] for item in shown],
+        "place": [item["place"] for item in shown],
+        "video": torch.tensor([item["video"] for item in shown], dtype=torch.long),
+        "label": torch.tensor([item["label"] for item in shown], dtype=torch.long),
+        "unreadable": [(item["video"], item["unreadable"]) for item in items if "unreadable" in item],
+    }
+
+
+def micro_batches(batch, crop, views, limit):
+    """Yields (video_X, view_X, uint8 clips_XTHWC): all views of a batch, video by video, view by view.
+
+    X is at most `limit` for clips of crop x crop pixels, and fewer for whole pictures, so that the pixels stay as many.
+    """
+    shapes = [frames.shape[1:3] for frames in batch["frames"]]
+    size_of = lambda pair: transforms.view_size(*shapes[pair[0]], crop, views.crops)
+    numbers = [len(place_KT) * crops_of(views) for place_KT in batch["place"]]
+    everything = [(item, view) for item, number in enumerate(numbers) for view in range(number)]
+    for (height, width), alike in groupby(everything, size_of):
+        alike = list(alike)
+        most = max(1, limit * crop**2 // (height * width))
+        for start in range(0, len(alike), most):
+            yield cut(batch, alike[start : start + most], crop, views.crops)
+
+
+def cut(batch, pairs, crop, crops):
+    """The clips of some (item, view) of a batch, of which each item's follow each other."""
+    runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
+    clips = [
+        transforms.cut_views(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs
+    ]
+    item_X, view_X = torch.tensor(pairs).unbind(1)
+    return batch["video"].cpu()[item_X], view_X, torch.cat(clips) if len(clips) > 1 else clips[0]
+
+
+def refuse_mirrored(data, views, classes):
+    """Raises UserError where ten crops would show a video as what it is not."""
+    if views.crops != 10:
+        return
+    rule = data.augment.flip_labels
+    flips = index.flip_labels(classes) if rule == "none" else augment.flip_map(rule, classes)
+    changed = [name for number, name in enumerate(classes) if flips[number] != number]
+    if changed:
+        raise UserError(f"crops=10 mirrors the videos, which changes the labels of {index.head(changed)}: use crops=5")
+    if data.transform.flip == 0:
+        raise UserError(
+            "crops=10 mirrors the videos, but data.transform.flip=0 says that left and right matter: use crops=5"
+        )
