@@ -12,14 +12,14 @@ PACKAGE = ROOT / "videores"
 
 # Each layer may import those above it, and within itself what is listed for data.
 LAYERS = [
-    ["errors", "config", "cli", "slurm"],
+    ["errors", "config", "cli", "slurm", "html"],
     ["checkpoint"],
     ["data", "models"],
-    ["optim", "precision", "evaluation", "cost"],
-    ["task"],
+    ["optim", "precision", "evaluation", "scores", "contact", "cost"],
+    ["task", "offline"],
     ["callbacks", "reports", "runfolder", "browse"],
     ["trainer", "results", "complexity"],
-    ["experiment"],
+    ["experiment", "rescoring", "report"],
     ["benchmark"],
 ]
 DATA = [

@@ -4,6 +4,13 @@ python tools/evaluate.py --run runs/r2plus1d_motion
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.clips=10 test.crops=3
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.order=shuffled               # does it use time?
 python tools/evaluate.py --run runs/r2plus1d_ucf101 --part val val.clips=10           # the validation videos
+
+and, without a model, from the predictions that this wrote:
+
+python tools/evaluate.py --scores runs/a --clips 5 --crops 1 --fusion logit-mean      # fewer views
+python tools/evaluate.py --scores runs/a --sweep                    # accuracy against the number of views
+python tools/evaluate.py --scores runs/rgb runs/flow --weights val  # an ensemble
+python tools/evaluate.py --scores runs/a runs/b --compare           # is b better than a?
 """
 
 import argparse
@@ -13,7 +20,7 @@ from typing import get_args
 from videores import cli, config
 from videores.errors import UserError
 
-ONLINE = ("checkpoint", "overrides")  # what only --run takes
+ONLINE = ("checkpoint", "part", "overrides")  # what only --run takes
 OFFLINE = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes
 
 
@@ -23,7 +30,7 @@ def main():
     source.add_argument("--run", type=Path, help="the run folder")
     source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
-    parser.add_argument("--part", choices=("test", "val"), default="test", help="which videos; val writes <run>/val/")
+    parser.add_argument("--part", choices=("test", "val"), help="which videos; val writes <run>/val/")
     add_offline(parser.add_argument_group("with --scores, without a model"))
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
@@ -37,7 +44,7 @@ def test(args):
     cfg = config.load(args.run / "config.yaml", args.overrides)
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 
-    return experiment.evaluate(cfg, args.run, args.checkpoint, args.part)
+    return experiment.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
 
 
 def add_offline(group):

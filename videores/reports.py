@@ -9,8 +9,8 @@ import numpy as np
 from videores.callbacks.history import read_history
 
 
-def draw_curves(folder):
-    """curves.png: loss and accuracy of training batches and of validation against the step."""
+def draw_curves(folder, path=None):
+    """curves.png, or `path`: loss and accuracy of training batches and of validation against the step."""
     rows = read_history(folder / "metrics.jsonl")
     if not rows:
         return
@@ -23,7 +23,7 @@ def draw_curves(folder):
     }
     plot(right, rows, accuracies, "top-1 (%)")
     plot(rate, rows, {"lr": "learning rate"}, "learning rate")
-    figure.savefig(folder / "curves.png", dpi=110)
+    figure.savefig(path or folder / "curves.png", dpi=110)
     plt.close(figure)
 
 
@@ -46,10 +46,10 @@ def draw_confusion(path, counts_NN, classes, title):
     figure.colorbar(
         axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1), ax=axes, shrink=0.8, label="share of the true class"
     )
-    ticks, classes = range(len(classes)), [name.replace("$", r"\$") for name in classes]  # no formulas
+    ticks, classes = range(len(classes)), [plain(name) for name in classes]
     axes.set_xticks(ticks, classes, rotation=90, fontsize=7 if len(classes) > 30 else 9)
     axes.set_yticks(ticks, classes, fontsize=7 if len(classes) > 30 else 9)
-    axes.set(title=title, xlabel="predicted", ylabel="true")
+    axes.set(title=plain(title), xlabel="predicted", ylabel="true")
     if len(classes) <= 30:
         for (row, column), count in np.ndenumerate(counts_NN):
             if count:
@@ -57,3 +57,41 @@ def draw_confusion(path, counts_NN, classes, title):
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_sweep(path, rows, title):
+    """Video accuracy against the number of views, a line for each number of crops, with its 95 % interval."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for crops in dict.fromkeys(row["crops"] for row in rows):
+        line = [row for row in rows if row["crops"] == crops]
+        views, top1 = [row["views"] for row in line], [row["video_top1"] for row in line]
+        (drawn,) = axes.plot(views, top1, label=f"{crops} crop{'s' * (str(crops) != '1')} a clip", linewidth=1)
+        axes.fill_between(views, [row["low"] for row in line], [row["high"] for row in line], alpha=0.12)
+        for row in line:
+            face = drawn.get_color() if row["a_protocol"] else "white"
+            axes.plot(row["views"], row["video_top1"], "o", color=drawn.get_color(), markerfacecolor=face, markersize=5)
+    axes.set(title=plain(title), xlabel="views of a video (clips x crops)", ylabel="video top-1 (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(title="hollow: clips chosen from more" if not all(row["a_protocol"] for row in rows) else None)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_differences(path, rows, title, most=60):
+    """Bars of the classes' differences in points; of many classes those that differ most."""
+    rows = sorted(sorted(rows, key=lambda row: -abs(row["difference"]))[:most], key=lambda row: row["difference"])
+    figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.22 * len(rows)), layout="constrained")
+    colours = ["tab:blue" if row["difference"] > 0 else "tab:red" for row in rows]
+    axes.barh([plain(row["class"]) for row in rows], [row["difference"] for row in rows], color=colours, height=0.7)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(title=plain(title), xlabel="difference in top-1 (points)")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plain(text):
+    """As it stands: matplotlib would read what is between dollar signs as a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,266 @@
+"""Saved predictions: read and checked, with fewer views, and several of the same videos in one order.
+
+V videos, K views of each (clips x crops), N classes. A row of NaN is a video that did not decode. Where all clips of a
+video are scored, shorter videos lack the last ones: these views are NaN too.
+"""
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from videores.errors import UserError
+
+FILE = "predictions.npz"
+SHAPES = dict(video="V", label="V", group="V", classes="N", clip="K", crop="K", logits="VKN")
+PROTOCOL = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+) (?P<fusion>\S+) (?P<data>.+)")
+CROPS = {  # (there, wanted): which of the crops in space those are
+    (3, 1): [1],  # the centre of first, centre, last
+    (5, 1): [4],  # corners and centre
+    (10, 1): [4],
+    (10, 5): [0, 1, 2, 3, 4],  # the other five are mirrored
+}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What predictions.npz holds, its protocol string, and the metrics.json beside it ({} where there is none)."""
+
+    path: Path
+    video: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    classes: np.ndarray
+    clip: np.ndarray
+    crop: np.ndarray
+    logits: np.ndarray
+    metrics: dict
+    protocol: str
+
+    @property
+    def words(self):
+        """{frames, clips, crops, fusion, data} of the protocol string."""
+        return PROTOCOL.fullmatch(self.protocol).groupdict()
+
+    @property
+    def views_V(self):
+        """How many views each video has where not all have K, else None; one that did not decode then has one clip."""
+        there_V = (~np.isnan(self.logits).any(2)).sum(1)
+        if self.words["clips"] != "all":
+            return None
+        return np.where(there_V > 0, there_V, len(np.unique(self.crop)))
+
+    @property
+    def run(self):
+        """The run folder that it lies in, as <run>/test/<slug>/predictions.npz; else the folder of the file."""
+        inside = self.path.parent.parent.name in ("test", "val")
+        return self.path.parent.parent.parent if inside else self.path.parent
+
+
+# Reading
+
+
+def read(source):
+    """Predictions of a run folder, of one of its test folders, or of a predictions.npz. Raises UserError."""
+    path = find(Path(source))
+    arrays = load(path)
+    refuse_wrong_shapes(path, arrays)
+    metrics = read_metrics(path.parent)
+    found = Predictions(path, metrics=metrics, protocol=protocol_of(metrics, arrays), **arrays)
+    refuse_wrong_values(found)
+    refuse_missing_views(found)
+    return found
+
+
+def find(source):
+    if source.is_file() or (source / FILE).is_file():
+        return source if source.is_file() else source / FILE
+    tests = sorted(source.glob(f"test/*/{FILE}"))
+    if len(tests) > 1:
+        raise UserError(f"{source} was tested under several protocols: give one of\n  " + "\n  ".join(folders(tests)))
+    if not tests:
+        what = "has no test/*/predictions.npz" if source.is_dir() else "is not there"
+        raise UserError(f"{source} {what}: give a run folder that was tested, one of its test folders, or {FILE}")
+    return tests[0]
+
+
+def folders(paths):
+    return [str(path.parent) for path in paths]
+
+
+def load(path):
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in SHAPES if name in file}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a file of predictions: {error}") from None
+    missing = sorted(SHAPES.keys() - arrays.keys())
+    if missing:
+        raise UserError(f"{path} is not a file of predictions: it has no {', '.join(missing)}")
+    return arrays
+
+
+def read_metrics(folder):
+    """metrics.json of a test folder; {} where there is none."""
+    path = folder / "metrics.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not the metrics.json of a test")
+    return found
+
+
+def protocol_of(metrics, arrays):
+    """The protocol string; `?` for what the arrays do not say where no metrics.json is beside them."""
+    said = metrics.get("protocol", "")
+    partly = (np.isnan(arrays["logits"]).any(2).sum(1) % len(arrays["clip"])).any()
+    clips = "all" if partly else len(set(arrays["clip"].tolist()))
+    return said if PROTOCOL.fullmatch(said) else f"? {clips}x{len(set(arrays['crop'].tolist()))} ? ?"
+
+
+def refuse_wrong_shapes(path, arrays):
+    if arrays["logits"].ndim == 3:
+        sizes = dict(zip("VKN", arrays["logits"].shape, strict=True))
+        wrong = [k for k, axes in SHAPES.items() if arrays[k].shape != tuple(sizes[axis] for axis in axes)]
+        if not wrong and all(sizes.values()):
+            return
+    shapes = ", ".join(f"{name} {arrays[name].shape}" for name in SHAPES)
+    raise UserError(f"{path}: the arrays do not fit: {shapes}; V videos, K views and N classes make logits (V, K, N)")
+
+
+def refuse_wrong_values(p):
+    names, counts = np.unique(p.video, return_counts=True)
+    if counts.max() > 1:
+        raise UserError(f"{p.path}: {names[counts.argmax()]} is there {counts.max()} times")
+    whole = np.issubdtype(p.label.dtype, np.integer)
+    bad = np.flatnonzero((p.label < 0) | (p.label >= len(p.classes))) if whole else [0]
+    if len(bad):
+        raise UserError(f"{p.path}: {p.video[bad[0]]} has label {p.label[bad[0]]}, which none of the classes has")
+    if len(set(p.classes.tolist())) < len(p.classes):
+        raise UserError(f"{p.path}: a class name is there twice")
+    if np.isinf(p.logits).any():
+        raise UserError(f"{p.path}: a logit is infinite")
+
+
+def refuse_missing_views(p):
+    """Views are clips x crops, each once; a video has all or none, or lacks its last where all clips are scored."""
+    views, grid = sorted(zip(p.clip.tolist(), p.crop.tolist(), strict=True)), grid_of(p)
+    if views != grid:
+        lost = sorted(set(grid) - set(views))
+        what = f"(clip, crop) {lost[0]} is missing" if lost else "a view is there twice"
+        raise UserError(f"{p.path}: the views are not every clip in every crop: {what}")
+    gone_VK = np.isnan(p.logits).any(2)
+    partly = gone_VK.any(1) & ~gone_VK.all(1) & (p.words["clips"] != "all")
+    returns = (np.diff(gone_VK[:, np.lexsort((p.crop, p.clip))].astype(int), axis=1) < 0).any(1)
+    wrong = np.flatnonzero(returns | partly)
+    if len(wrong):
+        v, k = wrong[0], gone_VK[wrong[0]].argmax()
+        raise UserError(f"{p.path}: {p.video[v]} has no scores of clip {p.clip[k]}, crop {p.crop[k]}")
+
+
+def grid_of(p):
+    return [(clip, crop) for clip in sorted(set(p.clip.tolist())) for crop in sorted(set(p.crop.tolist()))]
+
+
+# Fewer views
+
+
+def choose(p, clips=None, crops=None):
+    """The same predictions with fewer clips and crops; None keeps what there is. Raises UserError where they cannot be.
+
+    The protocol string says `5of9` clips where testing with 5 would give others.
+    """
+    words, have_clips, have_crops = p.words, np.unique(p.clip), np.unique(p.crop)
+    if clips not in (None, len(have_clips)):
+        have_clips, words["clips"] = choose_clips(p, have_clips, clips)
+    if crops not in (None, len(have_crops)):
+        have_crops, words["crops"] = choose_crops(p, have_crops, crops), crops
+    kept = np.isin(p.clip, have_clips) & np.isin(p.crop, have_crops)
+    protocol = "{frames} {clips}x{crops} {fusion} {data}".format(**words)
+    return replace(p, clip=p.clip[kept], crop=p.crop[kept], logits=p.logits[:, kept], protocol=protocol)
+
+
+def choose_clips(p, have, wanted):
+    """Which clips, and their number as the protocol string has it."""
+    if not 1 <= wanted < len(have):
+        raise UserError(f"{p.path} has {len(have)} clips of a video: {wanted} cannot be chosen from them")
+    if p.words["clips"] == "all":
+        raise UserError(f"{p.path}: its videos have different numbers of clips, of which no {wanted} are evenly spread")
+    places = same_clips(len(have), wanted, "segments" in p.words["frames"]) if p.words["clips"].isdigit() else None
+    if places is None:
+        return have[even_clips(len(have), wanted)], f"{wanted}of{p.words['clips']}"
+    return have[places], str(wanted)
+
+
+def same_clips(total, wanted, segments=False):
+    """Places among `total` uniform test clips of those that `wanted` uniform ones would be; None if they are others.
+
+    Clip k of K begins at the share k / (K - 1) of the places there are, a single one in the middle; of segments clip k
+    shows the moments (k + 1/2) / K.
+    """
+    if segments:
+        step, rest = divmod(total, wanted)
+        return np.arange(wanted) * step + step // 2 if rest == 0 and step % 2 else None
+    if wanted == 1:
+        return np.array([total // 2]) if total % 2 else None
+    step, rest = divmod(total - 1, wanted - 1)
+    return np.arange(wanted) * step if rest == 0 else None
+
+
+def even_clips(total, wanted):
+    return np.floor(np.linspace(0, total - 1, wanted) + 0.5).astype(int) if wanted > 1 else np.array([total // 2])
+
+
+def choose_crops(p, have, wanted):
+    if (len(have), wanted) not in CROPS:
+        fewer = [str(few) for many, few in CROPS if many == len(have)]
+        hint = f"choose {' or '.join(fewer)}" if fewer else "it stays so"
+        raise UserError(f"{p.path} has {len(have)} crops of a clip, of which {wanted} cannot be had: {hint}")
+    return have[CROPS[len(have), wanted]]
+
+
+# Several of the same videos
+
+
+def align(first, other):
+    """`other` with its videos in the order of `first`. Raises UserError where videos, labels or classes differ."""
+    pair = f"{first.path} and {other.path}"
+    refuse_other_classes(pair, first.classes.tolist(), other.classes.tolist())
+    refuse_other_videos(pair, first.video.tolist(), other.video.tolist())
+    place = {video: i for i, video in enumerate(other.video.tolist())}
+    order = [place[video] for video in first.video.tolist()]
+    moved = {name: getattr(other, name)[order] for name in ("video", "label", "group", "logits")}
+    wrong = np.flatnonzero(moved["label"] != first.label)
+    if len(wrong):
+        named = [
+            f"{first.video[v]}: {first.classes[first.label[v]]} / {first.classes[moved['label'][v]]}"
+            for v in wrong[:10]
+        ]
+        raise UserError(f"{pair} give {len(wrong)} videos different labels:\n  " + "\n  ".join(named))
+    return replace(other, **moved)
+
+
+def refuse_other_classes(pair, ours, theirs):
+    if ours == theirs:
+        return
+    pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
+    pairs = pairs[:10] or [f"the same up to number {min(len(ours), len(theirs)) - 1}"]
+    raise UserError(f"{pair} have different classes ({len(ours)} / {len(theirs)}):\n  " + "\n  ".join(pairs))
+
+
+def refuse_other_videos(pair, ours, theirs):
+    only = {"first": sorted(set(ours) - set(theirs)), "second": sorted(set(theirs) - set(ours))}
+    if any(only.values()):
+        lines = [f"only in the {which} ({len(names)}): {head(names)}" for which, names in only.items() if names]
+        raise UserError(f"{pair} are scores of different videos:\n  " + "\n  ".join(lines))
+
+
+def head(names, most=5):
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
