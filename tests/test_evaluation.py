@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torchmetrics.functional import classification as torchmetrics
 
 from videores import evaluation
 
 NAN = float("nan")
+FUSIONS = ["softmax-mean", "logit-mean", "max", "vote"]
 
 # Two classes, three views. Two weak views say 0, one strong view says 1: by views class 0 wins two of three, by mean
 # probability class 1 wins (0.45 + 0.45 + 0.99) / 3 = 0.63.
@@ -136,6 +138,126 @@ def test_accuracies_are_plain_numbers_for_json():
     assert {type(found[key]) for key in ("clip_top1", "video_top5", "mean_class_top1", "nll", "ece")} == {float}
 
 
+# The other fusions
+
+
+def test_max_takes_each_classs_highest_probability():
+    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "max"), [[0.55, 0.99]])
+    found = metrics([[[0, 2.0, 0], [3.0, 0, 0], [0, 2.0, 0]]], [0], "max")
+    assert found["video_top1"] == 100
+
+
+def test_votes_are_shares_of_views_and_a_view_that_ties_splits_its_own():
+    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "vote"), [[2 / 3, 1 / 3]])
+    logits = np.array([[[1, 1, 0], [0, 0, 1], [0, 0, 0]]], dtype=np.float32)
+    np.testing.assert_allclose(evaluation.fuse(logits, "vote"), [[(1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3, 4 / 9]])
+
+
+def test_equal_votes_are_wrong_whichever_of_them_is_right():
+    logits = np.array([[[1.0, 0, 0], [0, 1.0, 0]]])
+    assert [metrics(logits, [label], "vote")["video_top1"] for label in (0, 1, 2)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_one_view_says_is_what_the_video_says(fusion):
+    logits = random_logits(20, 1, 7).numpy()
+    found = metrics(logits, np.arange(20) % 7, fusion)
+    assert found["video_top1"] == found["clip_top1"]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_views_that_are_not_there_count_for_nothing(fusion):
+    logits, views_V, label_V = random_logits(9, 5, 6).numpy(), np.arange(9) % 5 + 1, np.arange(9) % 6
+    for video, views in enumerate(views_V):
+        logits[video, views:] = NAN
+    fused = evaluation.fuse(logits, fusion, views_V)
+    alone = [evaluation.fuse(logits[v : v + 1, : views_V[v]], fusion)[0] for v in range(9)]
+    np.testing.assert_allclose(fused, alone, rtol=1e-12)
+    clips = np.concatenate([logits[v, : views_V[v]] for v in range(9)])
+    labels = np.repeat(label_V, views_V)
+    found = evaluation.metrics(logits, label_V, fusion, views_V=views_V)
+    assert found["clip_top1"] == pytest.approx(100 * np.mean(clips.argmax(1) == labels))
+    expected = torch.nn.functional.cross_entropy(torch.tensor(clips), torch.tensor(labels)).item()
+    assert evaluation.cross_entropy(logits, label_V, views_V) == pytest.approx(expected, rel=1e-6)
+
+
+def test_many_videos_are_fused_as_few_are():
+    logits = random_logits(300, 2, 3).numpy()
+    expected = np.concatenate([evaluation.fuse(logits[i : i + 1], "softmax-mean") for i in range(300)])
+    np.testing.assert_array_equal(evaluation.fuse(logits, "softmax-mean"), expected)
+
+
+# Against torchmetrics
+
+
+@pytest.fixture(scope="module")
+def guesses():
+    """Scores of 500 videos of 9 classes, of which the last has none, that are right about half of the time."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 8, 500)
+    logits = rng.normal(size=(500, 3, 9)) + 1.2 * np.eye(9)[label][:, None]
+    return logits.astype(np.float32), label
+
+
+@pytest.mark.parametrize("fusion", ["softmax-mean", "logit-mean"])
+def test_numbers_are_those_of_torchmetrics(guesses, fusion):
+    logits, label = guesses
+    found = metrics(logits, label, fusion)
+    p = torch.tensor(evaluation.probabilities(evaluation.fuse(logits, fusion), fusion))
+    theirs = lambda name, **options: getattr(torchmetrics, name)(p, torch.tensor(label), num_classes=9, **options)
+    accuracy = lambda **options: 100 * theirs("multiclass_accuracy", **options).numpy()
+    assert found["video_top1"] == pytest.approx(accuracy(average="micro"))
+    assert found["video_top5"] == pytest.approx(accuracy(average="micro", top_k=5))
+    assert found["uar"] == found["mean_class_top1"]
+    assert found["uar"] == pytest.approx(100 * theirs("multiclass_recall", average="none")[:8].mean().item())
+    assert found["per_class_top1"][:8] == pytest.approx(accuracy(average="none")[:8])
+    assert found["per_class_top1"][8] is None
+    f1 = theirs("multiclass_f1_score", average="none")
+    predicted = p.argmax(1)
+    there = [c for c in range(9) if (predicted == c).any() or (label == c).any()]
+    assert found["macro_f1"] == pytest.approx(100 * f1[there].mean().item(), rel=1e-6)
+    assert found["ece"] == pytest.approx(theirs("multiclass_calibration_error", n_bins=15).item(), abs=1e-6)
+    assert found["confusion"] == theirs("multiclass_confusion_matrix").tolist()
+    expected = torch.nn.functional.nll_loss(p.log(), torch.tensor(label)).item()
+    assert found["nll"] == pytest.approx(expected)
+
+
+def test_the_diagonal_of_the_confusion_matrix_is_the_accuracy_even_with_ties():
+    logits = np.round(random_logits(200, 1, 4).numpy())
+    label = np.arange(200) % 4
+    found = metrics(logits, label, "logit-mean")
+    assert found["video_top1"] == pytest.approx(100 * np.trace(found["confusion"]) / 200)
+    assert np.sum(found["confusion"]) == 200
+
+
+def test_calibration_of_a_model_that_says_what_it_knows():
+    p = np.repeat([[0.8, 0.2], [0.3, 0.7]], 10, axis=0)
+    right = np.arange(20) % 10 < np.repeat([8, 7], 10)
+    assert evaluation.calibration_error(p, right) == pytest.approx(0, abs=1e-12)
+    assert evaluation.calibration_error(p, ~right) == pytest.approx((0.6 + 0.4) / 2)
+    assert evaluation.calibration_error(np.array([[1.0, 0.0]]), np.array([False])) == 1
+
+
+def test_f1_of_a_video_without_scores_is_a_miss_but_no_false_alarm():
+    assert evaluation.macro_f1([0, 1, -1], [0, 1, 1], 3) == pytest.approx(100 * (1 + 2 / 3) / 2)
+
+
+def test_a_likelihood_that_is_zero_or_of_nothing_is_none():
+    assert evaluation.likelihood_loss(np.array([[1.0, 0.0]]), [1]) is None
+    assert evaluation.likelihood_loss(np.array([[NAN, NAN]]), [1]) is None
+    assert evaluation.calibration_error(np.array([[NAN, NAN]]), np.array([False])) is None
+    nothing = metrics(np.full((3, 1, 6), NAN), [0, 1, 2])
+    assert nothing["video_top1"] == nothing["macro_f1"] == 0
+    assert json.loads(json.dumps(nothing)) == nothing
+
+
+def test_the_worst_mistakes_are_the_surest_ones():
+    p = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.05, 0, 0.95], [0.6, 0.4, 0], [NAN] * 3, [0.5, 0.5, 0]])
+    found = evaluation.worst_mistakes(p, [1, 1, 0, 1, 2, 0], "softmax-mean", 3)
+    assert found == [(2, 2, pytest.approx(0.95)), (0, 0, pytest.approx(0.9)), (3, 0, pytest.approx(0.6))]
+    assert len(evaluation.worst_mistakes(p, [1, 1, 0, 1, 2, 0], "softmax-mean")) == 4  # the tie too, not the unscored
+
+
 # The interval
 
 
@@ -155,6 +277,26 @@ def test_bootstrap_interval_is_the_binomial_one_for_many_videos():
 def test_bootstrap_of_all_right_and_of_one_video_has_no_width():
     assert evaluation.bootstrap_interval(np.ones(30, dtype=bool)) == [100, 100]
     assert evaluation.bootstrap_interval(np.array([False])) == [0, 0]
+
+
+def test_bootstrap_over_groups_is_wider_where_groups_are_right_together():
+    groups = np.repeat(np.arange(20), 10)
+    together, apart = groups % 2 == 0, np.arange(200) % 2 == 0
+    widths = [np.diff(evaluation.bootstrap_interval(right, groups + 1))[0] for right in (together, apart)]
+    assert widths[1] == 0  # each group is half right
+    alone = np.diff(evaluation.bootstrap_interval(together))[0]
+    assert widths[0] == pytest.approx(alone * np.sqrt(10), rel=0.3)
+
+
+def test_videos_without_a_group_are_groups_of_their_own():
+    right = np.arange(60) % 3 == 0
+    plain = evaluation.bootstrap_interval(right)
+    assert evaluation.bootstrap_interval(right, [""] * 60) == plain
+    assert evaluation.bootstrap_interval(right, [f"g{i}" for i in range(60)]) == plain
+    assert evaluation.bootstrap_interval(right, ["one"] * 60) == plain  # one group says no interval
+    assert evaluation.clusters(["a", "", "a", ""], 4).tolist() == [0, 1, 0, 2]
+    found = evaluation.metrics(one_hot([0] * 4, 2), np.zeros(4, int), "vote", ["a", "", "a", ""])
+    assert found["ci95_over"] == "groups"
 
 
 # Collecting, exactly once

@@ -5,11 +5,12 @@ the same damage. Strengths at 224 pixels are those of Hendrycks & Dietterich 201
 code); frames are damaged as the network sees them, scaled to the short side. docs/evaluation.md has the table.
 """
 
+import io
 import zlib
 
 import numpy as np
 import torch
-from torchvision.io import decode_jpeg, encode_jpeg
+from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 ORDER, DROP, NOISE = 1, 2, 3  # streams of random numbers
@@ -93,7 +94,9 @@ def brightness(frame_HWC, level, _):
 
 def compression(frame_HWC, level, _):
     """JPEG, each frame by itself."""
-    return decode_jpeg(encode_jpeg(frame_HWC.permute(2, 0, 1).contiguous(), JPEG_QUALITIES[level])).permute(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(frame_HWC.numpy()).save(file, "JPEG", quality=JPEG_QUALITIES[level])
+    return torch.from_numpy(np.array(Image.open(file)))
 
 
 def as_bytes(frame):

@@ -82,7 +82,7 @@ def refuse_mirrored(data, views, classes):
     flips = index.flip_labels(classes) if rule == "none" else augment.flip_map(rule, classes)
     changed = [name for number, name in enumerate(classes) if flips[number] != number]
     if changed:
-        raise UserError(f"crops=10 mirrors the videos, which changes the labels of {index.head(changed)}: use crops=5")
+        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + index.head(changed))
     if data.transform.flip == 0:
         raise UserError(
             "crops=10 mirrors the videos, but data.transform.flip=0 says that left and right matter: use crops=5"
