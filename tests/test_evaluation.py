@@ -378,14 +378,18 @@ def test_every_view_is_reported_missing_when_nothing_was_scored():
 
 
 def collect(rank, world, folder, shares):
-    """One process: scores its share of the videos, and leaves what it got, or the error."""
+    """One process: scores its share of the videos (negative ones fail), and leaves what it got, or the error."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     logits = random_logits()
     scores = evaluation.Scores([3] * 7, 4)
-    if shares[rank]:
-        update(scores, shares[rank], logits[shares[rank]])
+    for video in shares[rank]:
+        if video < 0:
+            scores.fail(-video)
+        else:
+            update(scores, [video], logits[[video]])
     try:
         np.save(folder / f"{rank}.npy", scores.compute())
+        np.save(folder / f"{rank}-failed.npy", scores.failed_V)
     except RuntimeError as error:
         (folder / f"{rank}.txt").write_text(str(error))
     dist.destroy_process_group()
@@ -404,6 +408,15 @@ def test_several_processes_collect_the_same_bits_as_one(tmp_path, shares):
     run_processes(tmp_path, shares)
     for rank in range(len(shares)):
         np.testing.assert_array_equal(np.load(tmp_path / f"{rank}.npy"), random_logits().numpy())
+
+
+def test_every_process_knows_of_a_video_that_failed_on_one(tmp_path):
+    run_processes(tmp_path, [[0, 2, -4, 6], [1, 3, 5]])
+    expected = random_logits().numpy()
+    expected[4] = NAN
+    for rank in (0, 1):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{rank}.npy"), expected)
+        assert np.load(tmp_path / f"{rank}-failed.npy").tolist() == [0, 0, 0, 0, 1, 0, 0]
 
 
 def test_a_video_on_two_processes_is_an_error_on_both(tmp_path):
