@@ -38,24 +38,25 @@ def plot(axes, rows, names, title):
         axes.legend()
 
 
-def draw_confusion(path, counts_NN, classes, title):
-    """Rows are true classes in shares of their videos; small tables carry the counts."""
+def draw_confusion(path, counts_NN, classes, title, largest=30):
+    """Rows are true classes in shares of their videos; small tables carry the counts. At most `largest` inches high."""
     shares_NN = counts_NN / np.maximum(counts_NN.sum(1, keepdims=True), 1)
-    size = min(4 + 0.28 * len(classes), 30)
+    size = min(4 + 0.28 * len(classes), largest)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    figure.colorbar(
-        axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1), ax=axes, shrink=0.8, label="share of the true class"
-    )
-    ticks, classes = range(len(classes)), [plain(name) for name in classes]
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=7 if len(classes) > 30 else 9)
-    axes.set_yticks(ticks, classes, fontsize=7 if len(classes) > 30 else 9)
+    image = axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, fraction=0.04, label="share of the true class")
+    ticks, names = range(len(classes)), [plain(name) for name in classes]
+    font = min(9, 48 * size / len(classes))  # as high as a row
+    if font >= 3:  # legible
+        axes.set_xticks(ticks, names, rotation=90, fontsize=font)
+        axes.set_yticks(ticks, names, fontsize=font)
     axes.set(title=plain(title), xlabel="predicted", ylabel="true")
     if len(classes) <= 30:
         for (row, column), count in np.ndenumerate(counts_NN):
             if count:
                 colour = "white" if shares_NN[row, column] > 0.5 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110 if size > 12 else 150)
     plt.close(figure)
 
 

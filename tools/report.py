@@ -1,0 +1,25 @@
+"""Writes one self-contained HTML page of a run: accuracies, curves, classes, views, worst mistakes, environment.
+
+python tools/report.py --run runs/r2plus1d_motion
+python tools/report.py --run runs/r2plus1d_ucf101 --out page.html data.root=/data/UCF-101     # videos that moved
+"""
+
+import argparse
+from pathlib import Path
+
+from videores import cli
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, type=Path, help="the run folder")
+    parser.add_argument("--out", type=Path, help="the page; default: report.html in the run folder")
+    cli.add_overrides(parser)
+    args = parser.parse_intermixed_args()
+    from videores import report
+
+    print(f"wrote   {report.write(args.run, args.out, args.overrides)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,29 @@
+"""Contact sheets: a few frames of a video side by side, as a JPEG file in memory."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from videores.data import sampling
+from videores.data.decode import read_frames
+from videores.data.probe import probe
+
+GAP = 2  # white pixels between frames
+
+
+def contact_sheet(path, reader="auto", frames=8, height=96):
+    """Frames at the middles of equal parts of a video. Returns (JPEG bytes, width and height on a page in pixels).
+
+    Raises UnreadableVideo.
+    """
+    info = probe(path)
+    index_T = sampling.central_segments(info.num_frames, frames, 1)[0]
+    side = min(height, info.width, info.height)  # larger ones are not worth their bytes, smaller ones are not made up
+    frames_THWC = read_frames(path, index_T, reader=reader, short_side=side, info=info)
+    sheet_HWC = np.concatenate(
+        [np.pad(f, ((0, 0), (0, GAP), (0, 0)), constant_values=255) for f in frames_THWC], axis=1
+    )
+    file = io.BytesIO()
+    Image.fromarray(sheet_HWC[:, :-GAP]).save(file, "JPEG", quality=85)
+    return file.getvalue(), round(sheet_HWC.shape[1] * height / sheet_HWC.shape[0])

@@ -1,0 +1,230 @@
+"""One HTML page of a run, from the files in its folder, and frames of its worst mistakes where the videos are there.
+
+What is missing or damaged is said on the page, in its place.
+"""
+
+import json
+import tempfile
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+
+from videores import config, offline, reports, results, scores
+from videores import html as h
+from videores.callbacks.history import read_history
+from videores.contact import contact_sheet
+from videores.data.encode import replacing
+from videores.errors import UnreadableVideo, UserError
+
+Test = namedtuple("Test", "folder found predictions why")  # one protocol; why its predictions are None
+
+
+def write(run, out=None, overrides=()):
+    """Writes the page. Returns its path. Raises UserError for a folder that holds no run."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run} is not a run folder: it has no config.yaml")
+    page = build(run, config.load(run / "config.yaml", overrides))
+    path = Path(out or run / "report.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def build(run, cfg):
+    tests = [read_test(folder) for folder in sorted(run.glob("test/*")) if folder.is_dir()]
+    main = main_test(tests, cfg)
+    return h.page(
+        f"{run.resolve().name} (videores)",
+        *header(run, cfg, main),
+        h.section("Accuracy", *accuracies(tests, run)),
+        h.section("Learning curves", *curves(run)),
+        *([] if main is None else details(main, cfg)),
+        h.section("Environment", environment(run)),
+        h.section("Configuration", h.element("pre", (run / "config.yaml").read_text(encoding="utf-8"))),
+    )
+
+
+def header(run, cfg, main):
+    data, train = cfg.data, cfg.train
+    yield h.element("h1", run.resolve().name)
+    yield h.element(
+        "p",
+        f"{cfg.model.name} on {data.name}, {train.epochs} epochs of {train.optimizer}, seed {cfg.run.seed}",
+        css="soft",
+    )
+    if main is not None and main.found.get("video_top1") is not None:
+        top1, (low, high) = main.found["video_top1"], main.found["ci95_video_top1"]
+        sentence = f"{top1:.2f} % of {main.found['videos']['expected']} test videos are right"
+        yield h.element(
+            "p", h.element("strong", sentence), f" (95 % interval {low:.2f} to {high:.2f}; {main.found['protocol']})."
+        )
+
+
+# Tests
+
+
+def read_test(folder):
+    """The numbers of a protocol, recomputed from its predictions where they are there."""
+    said = {}
+    try:
+        said = scores.read_metrics(folder)
+        p = scores.read(folder)
+        return Test(folder, {**said, **offline.rescore(p, offline.fusion_of([p]))}, p, None)
+    except UserError as error:
+        return Test(folder, said, None, str(error))
+
+
+def main_test(tests, cfg):
+    """The test of the configuration's own protocol; else the first."""
+    own = results.slug(results.protocol_of(cfg))
+    there = [test for test in tests if test.found]
+    return next((test for test in there if test.folder.name == own), there[0] if there else None)
+
+
+def accuracies(tests, run):
+    if not tests:
+        yield h.note(f"The run was not tested: python tools/evaluate.py --run {run}")
+        return
+    names = ("#clip top-1", "#top-5", "#video top-1", "#95 % interval", "#top-5", "#mean class", "#macro-F1", "#videos")
+    yield h.table(("protocol", *names), [row_of(test.found) for test in tests if test.found])
+    yield h.element(
+        "p",
+        "In per cent. The protocol says frames x stride @ crop / short side, clips x crops, how a video's views are "
+        "fused, and the data. Clip accuracy counts every view alone, video accuracy the views of a video together; an "
+        "unreadable video counts as wrong.",
+        css="soft",
+    )
+    for test in tests:
+        lost = test.found.get("videos", {}).get("unreadable")
+        if lost:
+            yield h.note(f"{test.found['protocol']}: videos that do not decode ({len(lost)}): {scores.head(lost, 20)}")
+        if test.why:
+            yield h.note(f"Of {test.folder.name} there is only what metrics.json says: {test.why}")
+
+
+def row_of(found):
+    low, high = found.get("ci95_video_top1", (None, None))
+    interval = "–" if low is None else f"{low:.2f} to {high:.2f}"
+    videos = found.get("videos", {})
+    counted = f"{videos['scored']} of {videos['expected']}" if videos else "–"
+    number = lambda name: "–" if found.get(name) is None else f"{found[name]:.2f}"
+    before, after = ("clip_top1", "clip_top5", "video_top1"), ("video_top5", "mean_class_top1", "macro_f1")
+    return [found.get("protocol", "–"), *map(number, before), interval, *map(number, after), counted]
+
+
+def details(test, cfg):
+    """Sections on one protocol."""
+    protocol, found = test.found.get("protocol", "unknown protocol"), test.found
+    if test.predictions is None:
+        yield h.section("Classes, views and mistakes", h.note(f"They need predictions: {test.why}"))
+        return
+    yield h.section("Classes", *classes(test.predictions, found, protocol))
+    yield h.section("Number of views", *view_sweep(test.predictions, protocol))
+    yield h.section("Worst mistakes", *mistakes(found["worst"], cfg, protocol))
+
+
+def classes(p, found, protocol):
+    """The confusion matrix, and a bar for each class."""
+    names, counts_NN = p.classes.tolist(), np.array(found["confusion"])
+    picture = drawn(reports.draw_confusion, counts_NN, names, protocol, 10)
+    caption = f"Confusion matrix, {protocol}: rows are true classes, columns predicted ones."
+    yield h.figure(picture, caption, width=min(1040, 420 + 28 * len(names)))
+    yield h.element("p", f"Most often confused: {'; '.join(most_confused(counts_NN, names)) or 'none'}.")
+    yield h.element("p", "Accuracy of each class, its videos, and what most of its mistakes were taken for:")
+    yield h.bars(
+        (names[c], found["per_class_top1"][names[c]] / 100, beside(found, counts_NN, names, c, p))
+        for c in sorted(set(p.label.tolist()), key=lambda c: -found["per_class_top1"][names[c]])
+    )
+
+
+def most_confused(counts_NN, names, most=8):
+    wrong_NN = counts_NN - np.diag(np.diag(counts_NN))
+    pairs = np.argwhere(wrong_NN > 0)
+    order = np.argsort(-wrong_NN[tuple(pairs.T)], kind="stable")[:most]
+    return [f"{names[true]} → {names[taken]} ({wrong_NN[true, taken]})" for true, taken in pairs[order]]
+
+
+def beside(found, counts_NN, names, c, p):
+    taken_N = counts_NN[c].copy()
+    taken_N[c] = 0
+    mostly = f" → {names[taken_N.argmax()]}" if taken_N.any() else ""
+    return f"{found['per_class_top1'][names[c]]:.1f} % of {(p.label == c).sum()}{mostly}"
+
+
+def view_sweep(p, protocol):
+    if len(p.clip) == 1 or p.words["clips"] == "all":
+        what = "one view a video" if len(p.clip) == 1 else "all clips of each video, whose number differs"
+        yield h.note(f"{protocol} has {what}: there is nothing to sweep.")
+        return
+    rows = offline.sweep(p, offline.fusion_of([p]))
+    caption = f"Video accuracy against the number of views, from the scores of {protocol}; bands: 95 % interval."
+    yield h.figure(drawn(reports.draw_sweep, rows, protocol), caption, width=720)
+
+
+def mistakes(worst, cfg, protocol):
+    if not worst:
+        yield h.element("p", "Every video that decodes is right.")
+        return
+    yield h.element("p", f"The {len(worst)} wrong videos with the highest confidence, {protocol}.", css="soft")
+    root = Path(cfg.data.root)
+    if not root.is_dir():
+        yield h.note(f"No frames: there is no folder {root} here (data.root=... names another one).")
+    for number, one in enumerate(worst, 1):
+        caption = (
+            f"{number}. {one['video']}: {one['label']}, taken for {one['predicted']} ({100 * one['confidence']:.1f} %)"
+        )
+        yield from sheet(root, one["video"], cfg.data.reader, caption) if root.is_dir() else [h.element("p", caption)]
+
+
+def sheet(root, video, reader, caption):
+    try:
+        picture, width = contact_sheet(root / video, reader)
+        yield h.figure(picture, caption, width=width)
+    except UnreadableVideo as error:
+        yield h.element("p", caption)
+        yield h.note(f"No frames: {error}")
+
+
+# The run
+
+
+def curves(run):
+    rows = read_history(run / "metrics.jsonl")
+    if not rows:
+        yield h.note("There is no metrics.jsonl, or it is empty: nothing was logged.")
+        return
+    validated = any(name.startswith("val/") for row in rows for name in row)
+    yield h.figure(drawn(lambda path: reports.draw_curves(run, path)), f"Up to step {rows[-1]['step']}.", width=1040)
+    if not validated:
+        yield h.note("Nothing was validated: the run held no videos out, or it stopped before the end of an epoch.")
+
+
+def environment(run):
+    path = run / "env.json"
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        return h.note(f"{path.name} cannot be read: {error}")
+    return h.facts((name.replace("_", " "), said(value)) for name, value in record.items())
+
+
+def said(value):
+    """A value of env.json in words."""
+    if isinstance(value, dict):
+        inner = lambda v: f"({said(v)})" if isinstance(v, dict) else said(v)
+        return ", ".join(f"{name} {inner(v)}" for name, v in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(said, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
+
+
+def drawn(draw, *arguments):
+    """The bytes of the picture that a function of reports makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "picture.png")
+        draw(path, *arguments)
+        return path.read_bytes()
