@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,11 @@ from matplotlib import image
 
 from videores import config, evaluation, offline, rescoring, results, scores
 from videores.data import sampling
+from videores.data.datamodule import Videos
+from videores.data.index import Index, Video
 from videores.errors import UserError
 
+ROOT = Path(__file__).parent.parent
 CLASSES = ("cat", "dog", "emu", "fox", "gnu", "hen")
 PROTOCOL = "16x2@112/128 {clips}x{crops} {fusion} zoo-test"
 
@@ -140,7 +146,7 @@ def test_where_all_clips_are_scored_short_videos_lack_the_last_ones(tmp_path):
     numbers = offline.rescore(p, "softmax-mean")
     right = [logits[v, k].argmax() == v for v in range(6) for k in range(p.views_V[v])]
     assert numbers["clip_top1"] == pytest.approx(100 * np.mean(right))
-    with pytest.raises(UserError, match="different numbers of clips"):
+    with pytest.raises(UserError, match="all clips of each video"):
         scores.choose(p, clips=2)
     assert scores.choose(p, crops=None).protocol.split()[1] == "allx2"
 
@@ -489,3 +495,76 @@ def test_the_folder_of_a_protocol_is_named_as_a_tests(tmp_path):
     rescoring.rescore(run, clips=1)
     (folder,) = (run / "test" / "protocol" / "offline").iterdir()
     assert folder.name == results.slug(PROTOCOL.format(clips=1, crops=1, fusion="softmax-mean"))
+
+
+# The command line
+
+
+def tool(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(ROOT / "tools" / "evaluate.py"), run_name="__main__")
+    return exit.value.code
+
+
+def test_the_tool_says_where_it_wrote(tmp_path, monkeypatch, capsys):
+    a, b = run_of(tmp_path, "a", make_logits(30, 3, 1)), run_of(tmp_path, "b", make_logits(30, 3, 2))
+    out = tmp_path / "out"
+    for arguments in (
+        [a, "--clips", 2],
+        [a, "--sweep"],
+        [a, b, "--weights", 1, 2],
+        [a, b, "--compare", "--fusion", "max"],
+    ):
+        assert not tool(monkeypatch, "--scores", *arguments, "--out", out)
+        assert capsys.readouterr().out.splitlines()[-1] == f"wrote   {out}"
+    names = {path.name for path in out.iterdir()}
+    assert {"metrics.json", "confusion.png", "sweep.csv", "predictions.npz", "comparison.json", "classes.csv"} <= names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scores", "a", "--clips", "9"], "cannot be chosen"),
+        (["--scores", "nowhere"], "nowhere is not there"),
+        (["--scores", "a", "--weights", "1"], "one run cannot go with --weights"),
+        (["--scores", "a", "b", "--sweep"], "cannot go with --sweep"),
+        (["--scores", "a", "b", "--compare", "--weights", "1", "2"], "--compare cannot go with --weights"),
+        (["--scores", "a", "--part", "val"], "--scores cannot go with --part"),
+        (["--scores", "a", "--checkpoint", "x"], "--scores cannot go with --checkpoint"),
+        (["--run", "a", "--sweep"], "--run cannot go with --sweep"),
+        (["--scores", "a", "--run", "a"], "not allowed with"),
+        (["--scores", "a", "--fusion", "mean"], "invalid choice"),
+    ],
+)
+def test_wrong_commands_are_refused_without_a_traceback(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    run_of(tmp_path, "a", make_logits()), run_of(tmp_path, "b", make_logits())
+    assert tool(monkeypatch, *arguments) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
+    cfg = config.build(
+        {
+            "data": {"name": "zoo", "format": "csv", "root": "."},
+            "model": {"name": "r3d_18"},
+            "train": {"epochs": 1},
+            "test": {"clips": 3},
+        },
+        "zoo",
+    )
+    listed = tuple(Video(f"{i}.mp4", i % 6, "") for i in range(12))
+    found_all = {"expected": 12, "found": 12}
+    index = Index(train=(), val=(), test=listed, classes=CLASSES, counts={"test": found_all})
+    videos = Videos(index, infos={}, unreadable={"test": {}})
+    for seed in range(2):
+        logits = make_logits(12, 3, seed)
+        results.write_test(tmp_path, cfg, videos, logits, listed, {"file": "best.ckpt", "epoch": 0})
+        (folder,) = (tmp_path / "test").iterdir()
+        assert not (folder / "offline").exists()
+        rescoring.rescore(tmp_path)
+        said, again = found(folder / "offline"), json.loads((folder / "metrics.json").read_text())
+        assert {**again, "predictions": said["predictions"]} == {**said, "checkpoint": again["checkpoint"]}

@@ -142,6 +142,7 @@ def compare(first, second, fusion):
         "right": {"both": both, "first": only_first, "second": only_second},
         "difference": evaluation.percent(gain_V),
         "ci95_difference": evaluation.bootstrap_interval(gain_V, first.group),
+        "ci95_over": "groups" if evaluation.clusters(first.group, len(gain_V)).max() + 1 < len(gain_V) else "videos",
         "mcnemar_p": mcnemar(only_first, only_second),
         "unreadable": sorted({str(v) for p in (first, second) for v in p.video[np.isnan(p.logits).any(2).all(1)]}),
     }

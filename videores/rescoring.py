@@ -163,20 +163,18 @@ def write_predictions(path, first, logits_VKN):
 
 
 def say(found):
-    videos, (low, high) = found["videos"], found["ci95_video_top1"]
+    videos = found["videos"]
     bad = f", {len(videos['unreadable'])} unreadable count as wrong" if videos["unreadable"] else ""
     print(f"scored  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
-    if found["clip_top1"] is not None:
-        print(f"clip    top-1 {found['clip_top1']:.2f}{results.top5(found['clip_top5'])}")
-    top5, mean_class = results.top5(found["video_top5"]), f"mean class {found['mean_class_top1']:.2f}"
-    print(f"video   top-1 {found['video_top1']:.2f} (95 % interval {low:.2f} to {high:.2f}){top5}  {mean_class}")
+    results.print_accuracies(found)
 
 
 def say_difference(found, per_class):
     (first, second), (low, high), right = found["runs"], found["ci95_difference"], found["right"]
     for which, one in (("first", first), ("second", second)):
         print(f"{which:7s} {one['video_top1']:6.2f} video top-1: {one['run']} {one['protocol']}")
-    print(f"differ  second - first = {found['difference']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})")
+    over = " over groups" if found["ci95_over"] == "groups" else ""
+    print(f"differ  second - first = {found['difference']:+.2f} points (95 % interval{over} {low:+.2f} to {high:+.2f})")
     alone = f"{right['first']} videos only the first gets right, {right['second']} only the second"
     print(f"McNemar p = {found['mcnemar_p']:.2g}: {alone}, {right['both']} both, of {found['videos']}")
     for what, rows in (("gains", per_class[:5]), ("losses", per_class[:-6:-1])):

@@ -192,7 +192,9 @@ def choose_clips(p, have, wanted):
     if not 1 <= wanted < len(have):
         raise UserError(f"{p.path} has {len(have)} clips of a video: {wanted} cannot be chosen from them")
     if p.words["clips"] == "all":
-        raise UserError(f"{p.path}: its videos have different numbers of clips, of which no {wanted} are evenly spread")
+        raise UserError(
+            f"{p.path} has all clips of each video, however many: no {wanted} of them are spread alike over every video"
+        )
     places = same_clips(len(have), wanted, "segments" in p.words["frames"]) if p.words["clips"].isdigit() else None
     if places is None:
         return have[even_clips(len(have), wanted)], f"{wanted}of{p.words['clips']}"
