@@ -319,6 +319,10 @@ def evaluated(place, run, tmp_path_factory):
         ("evaluate.py", "--run", copy, "test.clips=1", "data.batch_size=1"),
         ("evaluate.py", "--run", copy, "test.clips=1", "data.batch_size=5", "data.name=again", "data.cache=ram"),
         ("evaluate.py", "--run", copy, "--checkpoint", copy / "checkpoints/last.ckpt", "data.name=last"),
+        ("evaluate.py", "--run", copy, "test.order=shuffled"),
+        ("evaluate.py", "--run", copy, "test.corruption=noise", "test.severity=5", "test.clips=4"),
+        ("evaluate.py", "--run", copy, "test.clips=all", "test.crops=full", "test.fusion=vote"),
+        ("evaluate.py", "--run", copy, "--part", "val"),
     ]
     for process in forked(more, place):
         succeeded(process)
@@ -348,6 +352,39 @@ def test_scores_depend_neither_on_the_batch_size_nor_on_the_cache(evaluated):
         {**read_result(evaluated / "test" / f"8x1@32_32_1x1_softmax-mean_{name}-test")[1]} for name in ("tiny", "again")
     )
     np.testing.assert_allclose(one["logits"], five["logits"], atol=1e-5)
+
+
+def test_a_probe_says_what_is_lost_against_the_normal_frames(evaluated):
+    normal, arrays = read_result(evaluated / "test" / "8x1@32_32_2x1_softmax-mean_tiny-test")
+    probe, shuffled = read_result(evaluated / "test" / "8x1@32_32_2x1_softmax-mean_tiny-test_shuffled")
+    assert probe["protocol"] == normal["protocol"] + " shuffled"
+    assert probe["clean"] == {
+        "protocol": normal["protocol"],
+        "video_top1": normal["video_top1"],
+        "drop_clip_top1": normal["clip_top1"] - probe["clip_top1"],
+        "drop_video_top1": normal["video_top1"] - probe["video_top1"],
+    }
+    assert (arrays["logits"] != shuffled["logits"]).any()
+    assert (arrays["logits"][-1] == shuffled["logits"][-1]).all()  # the video of one frame
+    assert "clean" not in normal
+    alone, _ = read_result(evaluated / "test" / "8x1@32_32_4x1_softmax-mean_tiny-test_noise-5")
+    assert alone["clean"] is None  # 4 clips were not tested without noise
+
+
+def test_all_clips_of_whole_pictures(evaluated):
+    found, arrays = read_result(evaluated / "test" / "8x1@32_32_allxfull_vote_tiny-test")
+    assert found["protocol"] == "8x1@32/32 allxfull vote tiny-test"
+    assert arrays["logits"].shape == (7, 2, 6)  # of 12 frames, but the last has one
+    assert np.isnan(arrays["logits"]).all(2).tolist() == [[False, False]] * 6 + [[False, True]]
+
+
+def test_validation_videos_give_the_number_of_training_again(run, evaluated):
+    found, arrays = read_result(evaluated / "val" / "8x1@32_32_1x1_softmax-mean_tiny-heldout")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    logged = {row["epoch"]: row for row in rows if "val/video_top1" in row}[found["checkpoint"]["epoch"]]
+    assert (found["video_top1"], found["clip_top1"]) == (logged["val/video_top1"], logged["val/clip_top1"])
+    assert found["videos"] == {"expected": 3, "scored": 3, "unreadable": []}
+    assert not {*arrays["video"]} & {f"test/{i:02}.mp4" for i in range(7)}
 
 
 def test_another_checkpoint_can_be_tested(evaluated):
@@ -443,6 +480,10 @@ def bad_checkpoints(folder, run):
         "checkpoint of another width": tested(*data, "model.width=16", words=["[8, 3, 3, 3, 3] / [16, 3, 3, 3, 3]"]),
         "checkpoint of other classes": tested(
             "--run", run, "data.root=classes", words=["6 classes", "the data has 2", "0: down / a"]
+        ),
+        "mirrored views where left is a class": tested(*data, "test.crops=10", words=["crops=10", "left", "right"]),
+        "validation videos where there are none": tested(
+            *data, "--part", "val", "data.val=none", words=["no val videos", "data.val=none"]
         ),
         "truncated checkpoint": tested(*other, "truncated.ckpt", words=["truncated.ckpt"]),
         "empty checkpoint": tested(*other, "empty.ckpt", words=["empty.ckpt"]),
@@ -549,6 +590,7 @@ BAD_NAMES = """misspelt key; wrong type; bad override; missing configuration; mi
 unknown network; option of no network; option of another network; batch larger than the data; existing run;
 resuming another configuration; overwriting what is no run; run folder is a file; evaluating what is no run;
 checkpoint of another architecture; checkpoint of another width; checkpoint of other classes; truncated checkpoint;
+mirrored views where left is a class; validation videos where there are none;
 empty checkpoint; text as checkpoint; missing checkpoint; run without checkpoints; absent video; unknown label;
 label outside the class list; empty test split; empty training split; shared group; shared video;
 shared group with validation; list without header; row without label; class listed twice; list that is not text;

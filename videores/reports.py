@@ -42,7 +42,7 @@ def draw_confusion(path, counts_NN, classes, title, largest=30):
     """Rows are true classes in shares of their videos; small tables carry the counts. At most `largest` inches high."""
     shares_NN = counts_NN / np.maximum(counts_NN.sum(1, keepdims=True), 1)
     size = min(4 + 0.28 * len(classes), largest)
-    figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
+    figure, axes = plt.subplots(figsize=(size + 1, size), layout="compressed")
     image = axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, fraction=0.04, label="share of the true class")
     ticks, names = range(len(classes)), [plain(name) for name in classes]

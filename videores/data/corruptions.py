@@ -29,7 +29,8 @@ def seed_of(seed, path):
 
 def shown(index_KT, num_frames, views, seed):
     """index_KT of the frames that clips show under views.order and, in corruption=frame_drop, when frames are lost."""
-    index_KT = reordered(index_KT, views.order, np.random.default_rng((*seed, ORDER)))
+    if views.order != "normal":
+        index_KT = reordered(index_KT, views.order, np.random.default_rng((*seed, ORDER)))
     if views.corruption != "frame_drop":
         return index_KT
     rng = np.random.default_rng((*seed, DROP))

@@ -134,9 +134,11 @@ def cut_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
     corners, size = view_corners(height, width, crop, crops), view_size(height, width, crop, crops)
     chosen = range(len(place_KT) * len(corners)) if chosen is None else chosen
     views = scaled_UHWC.new_empty(len(chosen), place_KT.shape[1], *size, 3)
-    for view, number in zip(views, chosen, strict=True):
+    crops_UHWC = [inside(scaled_UHWC, (*corner, *size)) for corner in corners]
+    places = place_KT.unbind()
+    for view, number in zip(views.unbind(), chosen, strict=True):
         clip, corner = divmod(number, len(corners))
-        torch.index_select(inside(scaled_UHWC, (*corners[corner], *size)), 0, place_KT[clip], out=view)
+        torch.index_select(crops_UHWC[corner], 0, places[clip], out=view)
         if corner >= len(CORNERS_AND_CENTRE):
             view.copy_(view.flip(2))
     return views

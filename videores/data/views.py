@@ -53,12 +53,10 @@ def micro_batches(batch, crop, views, limit):
 
     X is at most `limit` for clips of crop x crop pixels, and fewer for whole pictures, so that the pixels stay as many.
     """
-    shapes = [frames.shape[1:3] for frames in batch["frames"]]
-    size_of = lambda pair: transforms.view_size(*shapes[pair[0]], crop, views.crops)
+    sizes = [transforms.view_size(*frames.shape[1:3], crop, views.crops) for frames in batch["frames"]]
     numbers = [len(place_KT) * crops_of(views) for place_KT in batch["place"]]
-    everything = [(item, view) for item, number in enumerate(numbers) for view in range(number)]
-    for (height, width), alike in groupby(everything, size_of):
-        alike = list(alike)
+    for (height, width), items in groupby(range(len(sizes)), sizes.__getitem__):
+        alike = [(item, view) for item in items for view in range(numbers[item])]
         most = max(1, limit * crop**2 // (height * width))
         for start in range(0, len(alike), most):
             yield cut(batch, alike[start : start + most], crop, views.crops)
