@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from videores import config, evaluation, offline, rescoring, results, scores
+from videores import config, evaluation, offline, rescoring, results, scores, subset
 from videores.data import sampling
 from videores.data.datamodule import Videos
 from videores.data.index import Index, Video
@@ -147,8 +147,8 @@ def test_where_all_clips_are_scored_short_videos_lack_the_last_ones(tmp_path):
     right = [logits[v, k].argmax() == v for v in range(6) for k in range(p.views_V[v])]
     assert numbers["clip_top1"] == pytest.approx(100 * np.mean(right))
     with pytest.raises(UserError, match="all clips of each video"):
-        scores.choose(p, clips=2)
-    assert scores.choose(p, crops=None).protocol.split()[1] == "allx2"
+        subset.choose(p, clips=2)
+    assert subset.choose(p, crops=None).protocol.split()[1] == "allx2"
 
 
 def test_a_broken_metrics_json_is_refused(tmp_path):
@@ -166,7 +166,7 @@ def test_a_broken_metrics_json_is_refused(tmp_path):
 def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
     clip = config.ClipConfig(frames=8, sampling=kind)
     for wanted in range(1, total):
-        places = scores.same_clips(total, wanted, kind == "segments")
+        places = subset.same_clips(total, wanted, kind == "segments")
         own = [sampling.uniform_clips(n, 25, clip, wanted) for n in range(1, 80)]
         many = [sampling.uniform_clips(n, 25, clip, total) for n in range(1, 80)]
         if places is None:  # no choice would do: for some video each clip that is wanted is not among the many
@@ -179,28 +179,37 @@ def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
 def test_fewer_clips_and_crops_are_the_views_that_the_smaller_protocol_has(tmp_path):
     save(tmp_path, make_logits(30, 27), crops=3)
     p = scores.read(tmp_path)
-    few = scores.choose(p, clips=3, crops=1)
+    few = subset.choose(p, clips=3, crops=1)
     np.testing.assert_array_equal(few.logits, p.logits[:, [1, 13, 25]])
     assert few.protocol == PROTOCOL.format(clips=3, crops=1, fusion="softmax-mean")
 
 
 def test_clips_that_are_no_protocol_of_their_own_say_so(tmp_path):
     save(tmp_path, make_logits(30, 10))
-    few = scores.choose(scores.read(tmp_path), clips=5)
+    few = subset.choose(scores.read(tmp_path), clips=5)
     assert few.protocol.split()[1] == "5of10x1"
     assert few.clip.tolist() == [0, 2, 5, 7, 9]
 
 
 def test_dense_clips_are_never_the_uniform_ones(tmp_path):
     save(tmp_path, make_logits(30, 9), clips="dense9")
-    assert scores.choose(scores.read(tmp_path), clips=3).protocol.split()[1] == "3ofdense9x1"
+    assert subset.choose(scores.read(tmp_path), clips=3).protocol.split()[1] == "3ofdense9x1"
+
+
+@pytest.mark.parametrize(
+    ("probe", "clips"), [("", "3"), (" noise-3", "3"), (" shuffled", "3of9"), (" shuffled blur-1", "3of9")]
+)
+def test_fewer_shuffled_clips_are_other_shuffles(tmp_path, probe, clips):
+    save(tmp_path, make_logits(30, 9), protocol=PROTOCOL.format(clips=9, crops=1, fusion="max") + probe)
+    few = subset.choose(scores.read(tmp_path), clips=3)
+    assert few.protocol == PROTOCOL.format(clips=clips, crops=1, fusion="max") + probe
 
 
 def test_five_of_ten_crops_are_those_that_are_not_mirrored(tmp_path):
     save(tmp_path, make_logits(30, 20), crops=10)
     p = scores.read(tmp_path)
-    assert scores.choose(p, crops=5).crop.tolist() == [0, 1, 2, 3, 4] * 2
-    assert scores.choose(p, crops=1).crop.tolist() == [4, 4]
+    assert subset.choose(p, crops=5).crop.tolist() == [0, 1, 2, 3, 4] * 2
+    assert subset.choose(p, crops=1).crop.tolist() == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +225,7 @@ def test_five_of_ten_crops_are_those_that_are_not_mirrored(tmp_path):
 def test_views_that_are_not_there_are_refused(tmp_path, views, message):
     save(tmp_path, make_logits(6, 12), crops=3)
     with pytest.raises(UserError, match=message):
-        scores.choose(scores.read(tmp_path), **views)
+        subset.choose(scores.read(tmp_path), **views)
 
 
 # Re-scoring

@@ -8,7 +8,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from videores import evaluation, scores
+from videores import evaluation, subset
 from videores.errors import UserError
 
 Compared = namedtuple("Compared", "found per_class")
@@ -58,7 +58,7 @@ def sweep(p, fusion):
     """A row for each number of clips, in all crops and in the central one alone."""
     crops = [None] if len(np.unique(p.crop)) == 1 else [None, 1]
     clips = range(1, len(np.unique(p.clip)) + 1) if p.words["clips"] != "all" else [None]
-    return [sweep_row(scores.choose(p, number, crop), fusion) for crop in crops for number in clips]
+    return [sweep_row(subset.choose(p, number, crop), fusion) for crop in crops for number in clips]
 
 
 def sweep_row(p, fusion):

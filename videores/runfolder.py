@@ -31,7 +31,8 @@ PACKAGES = (
     "numpy",
     "pydantic",
 )
-OURS = ("config.yaml", "env.json", "metrics.jsonl", "curves.png", "checkpoints", "test", "val")  # what run.overwrite deletes
+# what run.overwrite deletes
+OURS = ("config.yaml", "env.json", "metrics.jsonl", "curves.png", "checkpoints", "test", "val", "report.html")
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
     *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every"),
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
