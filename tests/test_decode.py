@@ -15,6 +15,7 @@ from videores.data import readers
 from videores.data.decode import read_frames
 from videores.data.encode import write_video
 from videores.data.probe import probe, stamp
+from videores.data.transforms import scale
 from videores.errors import UnreadableVideo, UserError
 
 REQUESTS = {
@@ -279,6 +280,31 @@ def test_display_rotation_is_applied(tmp_path, degrees):
     for reader in info.readers:
         wanted = [0, 19, 7, 12]
         assert read_numbers(read_frames(tmp_path / "x.mov", wanted, reader=reader, info=info)) == wanted
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_frames_can_be_scaled_as_they_come(tmp_path, degrees):
+    rotated_video(tmp_path / "x.mov", degrees)
+    info = probe(tmp_path / "x.mov")
+    for reader in info.readers:
+        scaled = read_frames(tmp_path / "x.mov", [0, 19], reader=reader, info=info, keep=lambda f: scale(f, 24))
+        assert scaled.shape == (2, 24, 32, 3)
+        assert read_numbers(scaled) == [0, 19]
+
+
+def test_names_that_look_like_protocols(tmp_path, monkeypatch):
+    numbered_video(tmp_path / "12:30", 5)
+    monkeypatch.chdir(tmp_path)
+    assert read_numbers(read_frames("12:30.mp4", [4])) == [4]
+
+
+@pytest.mark.parametrize(
+    ("request_", "how", "message"),
+    [([0.7], {}, "whole numbers"), ([0], {"short_side": 0}, "at least 1"), ([True], {}, "whole numbers")],
+)
+def test_requests_that_are_no_numbers_are_refused(numbered, request_, how, message):
+    with pytest.raises(UserError, match=message):
+        read_frames(numbered["h264"], request_, **how)
 
 
 # -- real files -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from videores.config import ClipConfig, DataConfig, TransformConfig, ViewsConfig
 from videores.data import datamodule, formats, index
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Index, Video
+from videores.data.views import of_item
 from videores.errors import UserError
 
 SOURCE = "Get it from http://data.example"
@@ -476,7 +477,7 @@ def test_images_in_class_folders_are_videos_of_one_frame(tmp_path):
     listed = (*videos.index.train, *videos.index.test)
     dataset = VideoDataset(tmp_path, listed, videos.infos, clip, transform, views=views)
     for number, video in enumerate(listed):
-        clips_KTHWC = dataset[0, number]["clips"]
+        clips_KTHWC = of_item(dataset[0, number], 20, views)
         assert clips_KTHWC.shape == (9, 4, 20, 20, 3)
         assert (clips_KTHWC == clips_KTHWC[:, :1]).all()  # the frames of a clip are the same picture
         centre = torch.from_numpy(pixels[video.path][:, 2:22])
@@ -496,3 +497,14 @@ def test_image_that_does_not_decode_is_reported(tmp_path):
     (tmp_path / "train/cat/broken.png").write_bytes((tmp_path / "train/cat/a.png").read_bytes()[:60])
     with pytest.raises(UserError, match=r"train/cat/broken\.png"):
         datamodule.prepare(DataConfig(name="tiny", format="folder", root=str(tmp_path)))
+
+
+def test_hidden_files_are_no_videos_and_links_are_followed(tmp_path):
+    values = write_folder(tmp_path / "set")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "set/train/run/00.mp4").rename(tmp_path / "elsewhere/00.mp4")
+    (tmp_path / "set/train/run/more").symlink_to(tmp_path / "elsewhere")
+    for name in ("._01.mp4", ".01.99.tmp.mp4"):
+        (tmp_path / "set/train/run" / name).write_text("half a file")
+    names = [video.path for video in read(values).train if "run" in video.path]
+    assert names == [f"train/run/{name}.mp4" for name in ("01", "02", "03", "more/00")]

@@ -28,6 +28,7 @@ from videores.data import datamodule, guard, index, prepare, probe, survey
 from videores.data.decode import read_frames
 from videores.data.encode import write_video
 from videores.data.reencode import Settings
+from videores.data.views import of_item
 from videores.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -241,7 +242,10 @@ def test_training_from_copies_sees_the_sources_frames(tool, ucf, tmp_path):
         data = DataConfig(**{**ucf, **usual, "root": root})
         module = datamodule.VideoData(data, datamodule.prepare(data), val=ViewsConfig(), test=ViewsConfig(clips=3))
         sets = [module.dataset(part) for part in ("train", "test")]
-        shown[root] = [[read_numbers(clip) for clip in s[0, i]["clips"]] for s in sets for i in range(len(s))]
+        train, test = sets
+        clips = [train[0, i]["clips"] for i in range(len(train))]
+        clips += [of_item(test[0, i], 48, test.views) for i in range(len(test))]
+        shown[root] = [[read_numbers(clip) for clip in clips_KTHWC] for clips_KTHWC in clips]
     one, other = shown.values()
     assert one == other
     assert len(one) == 12

@@ -1,6 +1,7 @@
 """What a file holds and which readers are exact for it; bad files by name and reason; the manifest."""
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from conftest import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 
 from videores.data import readers
+from videores.data.decode import read_frames
 from videores.data.guard import Helper, own_helper
 from videores.data.probe import examine, guarded, manifest_path, probe, probe_all, probe_one
 from videores.errors import UnreadableVideo
@@ -389,3 +391,62 @@ def jpegs(images):
         yield from map(
             bytes, codec.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj420p"))
         )
+
+
+def test_a_cut_without_re_encoding_is_not_truncated(tmp_path):
+    """Its file holds the frames since the keyframe before; the edit list hides them, but the header counts them."""
+    source = numbered_video(tmp_path / "x", 100, "h264", bf="0")  # with one keyframe
+    with av.open(str(source)) as whole, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.pts = packet.dts = packet.pts - round(Fraction("1.6") / packet.time_base)  # 40 frames
+                packet.stream = stream
+                cut.mux(packet)
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        assert container.streams.video[0].frames == 100
+    info = probe(tmp_path / "cut.mp4")
+    assert info.num_frames == 60
+    for reader in info.readers:
+        assert read_numbers(read_frames(tmp_path / "cut.mp4", [0, 31, 59], reader=reader, info=info)) == [40, 71, 99]
+
+
+def test_a_file_without_permission_is_probed_again(tmp_path, monkeypatch):
+    """What the machine is at fault for is not remembered."""
+    (path,) = numbered_set(tmp_path, 1, frames=5)
+    monkeypatch.setattr("videores.data.probe.examine", examine_without_permission)
+    assert "Permission denied" in probed(tmp_path, [path])[1][path]
+    monkeypatch.setattr("videores.data.probe.examine", examine)
+    assert probed(tmp_path, [path])[0][path].num_frames == 5
+
+
+def examine_without_permission(path, without, beat):
+    """A real error of av.open, as the tests may run as root, who may read everything."""
+    beat("opening")
+
+    def denied(*_, **__):
+        raise av.error.PermissionError(errno.EACCES, "Permission denied", path)
+
+    whole, av.open = av.open, denied
+    try:
+        return examine(path, without, beat)
+    finally:
+        av.open = whole
+
+
+def test_helpers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
+    path = numbered_video(tmp_path / "x", 5)
+    for name in ("av.py", "filelock.py", "numpy.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    helper = Helper()
+    assert guarded(helper, path).num_frames == 5
+    helper.end()
+
+
+def test_a_user_without_home_or_writable_cache_gets_a_folder_that_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VIDEORES_CACHE", str(tmp_path / "file" / "cache"))  # not even root can write there
+    (path,) = numbered_set(tmp_path / "videos", 1, frames=5)
+    assert list(probed(tmp_path / "videos", [path])[0]) == [path]
+    assert "cannot write" in capsys.readouterr().err

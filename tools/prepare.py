@@ -35,7 +35,7 @@ def main():
     if args.slurm:
         return submit(args)
     mine = prepare.part_of(paths, args.shard)
-    infos, bad = probe.probe_all(args.root, mine, cache=shard_cache(args))
+    infos, bad = probe.probe_all(args.root, mine, cache=shard_cache(args), workers=args.workers)
     describe(args, lists, infos)
     if args.out:
         bad |= copies(args, lists, paths, infos, bad)
@@ -60,7 +60,7 @@ def parser():
     )
     p.add_argument("--crf", type=quality, default=SETTINGS.crf, help="x264's, 0 (lossless) to 51: %(default)s")
     p.add_argument("--audio", choices=["keep", "drop"], default=SETTINGS.audio, help="(default: %(default)s)")
-    p.add_argument("--workers", type=positive, metavar="N", help="processes that re-encode (default: all processors)")
+    p.add_argument("--workers", type=positive, metavar="N", help="processes at work (default: all processors)")
     p.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="the I-th of N parts only")
     p.add_argument(
         "--slurm", nargs="+", metavar=("N", "key=value"), help="submit N shards; submitit's parameters follow"
@@ -167,6 +167,8 @@ def copies(args, lists, paths, infos, bad):
 
 def tell_done(args, found):
     path = prepare.save_summary(args.out, found)
+    if args.shard != (1, 1):
+        survey.save_csv(args.out / "bad.csv", sorted(found["bad"].items()), HEADER)
     n, size = found["videos"], found["bytes"]
     before, after = (f"{size[what] / 1e6:,.1f} MB" for what in ("sources", "copies"))
     print(f"prepared {n['prepared']:,} of {n['expected']:,} videos, {found['frames']:,} frames: {before} -> {after}")

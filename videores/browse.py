@@ -13,7 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from videores.data import datamodule, mixing, sampling
+from videores.data import datamodule, mixing
+from videores.data import views as viewing
 from videores.data.encode import write_video
 
 COLUMNS, ROWS = 8, 30  # of a sheet
@@ -68,11 +69,11 @@ def test_videos(module, count):
     dataset, classes = module.dataset("test"), module.videos.index.classes
     for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
         info, video, views = dataset.info(number), dataset.videos[number], dataset.views
-        index_KT = sampling.uniform_clips(info.num_frames, info.fps, dataset.clip, views.clips)
-        places = [(k, crop) for k in range(views.clips) for crop in range(views.crops)]
-        where = [f"clip {k + 1} of {views.clips}, crop {crop + 1} of {views.crops}" for k, crop in places]
+        index_KT, crops = dataset.frames_shown(number), viewing.crops_of(views)
+        places = [(k, crop) for k in range(len(index_KT)) for crop in range(crops)]
+        where = [f"clip {k + 1} of {len(index_KT)}, crop {crop + 1} of {crops}" for k, crop in places]
         titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
-        clips = dataset[0, number]["clips"].numpy()
+        clips = viewing.of_item(dataset[0, number], dataset.transform.crop, views).numpy()
         yield rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
 
 

@@ -6,7 +6,12 @@ class UserError(ValueError):
 
 
 class UnreadableVideo(UserError):
-    """A file that does not decode; `reason` says how it failed."""
+    """A file that does not decode; `reason` says how it failed.
+
+    `lasting` is false where the machine may be at fault (no permission, no memory), so that it is not remembered.
+    """
+
+    lasting = True
 
     def __init__(self, path, reason=None):
         if reason is None:  # torch rebuilds a worker's exception from its printed traceback, whose last line is ours

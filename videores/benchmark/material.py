@@ -10,6 +10,7 @@ from videores.config import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.dataset import VideoDataset
 from videores.data.index import Video
 from videores.data.probe import probe
+from videores.data.views import of_item
 
 
 @dataclass(frozen=True)
@@ -100,4 +101,7 @@ def view_clips(material, plan, scratch):
 
 def requests(material, plan, views, keys, scratch):
     numbered = material.copies(videos.numbered_copy, scratch).data_set(plan.plain(), views=views)
-    return Requests(keys, np.stack([[videos.numbers_shown(c) for c in numbered[key]["clips"]] for key in keys]))
+    clips = [
+        numbered[key]["clips"] if views is None else of_item(numbered[key], plan.transform.crop, views) for key in keys
+    ]
+    return Requests(keys, np.stack([[videos.numbers_shown(clip) for clip in clips_KTHWC] for clips_KTHWC in clips]))

@@ -8,6 +8,7 @@ from videores.benchmark.measure import FLOOR, FRAMES, OURS, PREPARED, Contender,
 from videores.benchmark.report import Row
 from videores.config import TransformConfig
 from videores.data.decode import read_frames
+from videores.data.views import of_item
 
 
 def add_arguments(parser):
@@ -41,9 +42,13 @@ def entrants(found, plan, scratch):
 
 def ours(name, material, plan, asked, reader="auto"):
     views = material.data_set(plan, views=plan.views, reader=reader)
-    contender = Contender(name, lambda k: views[0, k]["clips"])
+    contender = Contender(name, lambda k: all_views(views, k))
     check(contender, material, plan, asked, reader)
     return contender
+
+
+def all_views(data_set, number):
+    return of_item(data_set[0, number], data_set.transform.crop, data_set.views)
 
 
 def check(contender, material, plan, asked, reader):
@@ -53,7 +58,7 @@ def check(contender, material, plan, asked, reader):
         unscaled = replace(plan, transform=TransformConfig(short_side=side, crop=side))
         views = material.data_set(unscaled, views=plan.views.model_copy(update={"crops": 3}), reader=reader)
         truth_THWC = peers.truth(material.paths[k], side)
-        for frames_T, shown_THWC in zip(clips_KT, views[0, k]["clips"][::3].numpy(), strict=True):
+        for frames_T, shown_THWC in zip(clips_KT, all_views(views, k)[::3].numpy(), strict=True):
             contender.check(shown_THWC, frames_T, truth_THWC)
 
 

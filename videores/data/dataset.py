@@ -129,11 +129,15 @@ class VideoDataset(Dataset):
 
     # Test
 
-    def fixed_views(self, _, number):
-        info, short_side = self.info(number), self.transform.short_side
-        seed = corruptions.seed_of(self.seed, self.videos[number].path)
+    def frames_shown(self, number):
+        """index_KT of the test clips."""
+        info, seed = self.info(number), corruptions.seed_of(self.seed, self.videos[number].path)
         index_KT = sampling.view_clips(info.num_frames, info.fps, self.clip, self.views)
-        index_KT = corruptions.shown(index_KT, info.num_frames, self.views, seed)
+        return corruptions.shown(index_KT, info.num_frames, self.views, seed)
+
+    def fixed_views(self, _, number):
+        short_side, seed = self.transform.short_side, corruptions.seed_of(self.seed, self.videos[number].path)
+        index_KT = self.frames_shown(number)
         scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale(frame, short_side))
         scaled_UHWC = corruptions.damaged(scaled_UHWC, np.unique(index_KT), self.views, seed)
         return {"frames": torch.as_tensor(scaled_UHWC), "place": torch.from_numpy(place_KT)}

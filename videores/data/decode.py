@@ -1,5 +1,6 @@
 """Frames of a video by number, exactly."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def read_frames(path, indices, *, reader="auto", short_side=None, info=None, kee
     Raises UserError for a frame that is not there or a reader that is not exact for the file, UnreadableVideo(path,
     reason) where decoding fails.
     """
+    refuse_no_numbers(path, indices, short_side)
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     refuse_unknown(reader)
     now = stamp(Path(path))
@@ -27,7 +29,8 @@ def read_frames(path, indices, *, reader="auto", short_side=None, info=None, kee
     refuse_bad_request(path, wanted, reader, info)
     name = chosen(reader, info, short_side)
     try:
-        frames = readers.READERS[name](path, wanted, info.keyframes, keep, short_side)
+        # absolute, as FFmpeg takes what stands before a colon for a protocol
+        frames = readers.READERS[name](os.path.abspath(path), wanted, info.keyframes, keep, short_side)
     except readers.FAILURES as error:
         what = readers.describe(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None
@@ -45,6 +48,14 @@ def chosen(reader, info, short_side):
 @lru_cache(maxsize=1024)
 def probed(path, _stamp):
     return probe(path)
+
+
+def refuse_no_numbers(path, indices, short_side):
+    given = np.asarray(indices)
+    if given.size and given.dtype.kind not in "iu":
+        raise UserError(f"{path}: frames are asked for by whole numbers, got {given.dtype}")
+    if short_side is not None and short_side < 1:
+        raise UserError(f"{path}: short_side must be at least 1, got {short_side}")
 
 
 def refuse_changed(path, info, now):

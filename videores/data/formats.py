@@ -23,6 +23,7 @@ from videores.data.lists import (
     NoList,
     Video,
     csv_rows,
+    files_under,
     first_file,
     label_of,
     lines,
@@ -121,7 +122,7 @@ def kinetics_videos(root, part, rows, classes):
 
 def video_files(root, part):
     """Name without suffix -> path relative to the root, of the files in root/part and its class folders."""
-    paths = sorted((root / part).glob("**/*"), reverse=True)
+    paths = reversed(files_under(root / part))
     return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
 
 
@@ -169,10 +170,10 @@ def ssv2_videos(entries, classes, path):
 
 
 def folder(root, splits, split):
-    classes = tuple(sorted(p.name for p in need_folder(root / "train").iterdir() if p.is_dir()))
+    classes = tuple(sorted(p.name for p in need_folder(root / "train").iterdir() if p.is_dir() and p.name[0] != "."))
     need_folder(root / "test")
     parts = ("train", "test", "val")
-    paths = {part: [p for p in sorted((root / part).glob("*/**/*")) if p.is_file()] for part in parts}
+    paths = {part: [p for p in files_under(root / part) if p.parent != root / part] for part in parts}
     has_videos = any(path.suffix.lower() in VIDEO_SUFFIXES for part in parts for path in paths[part])
     suffixes = VIDEO_SUFFIXES if has_videos else IMAGE_SUFFIXES
     return Index(classes, *(tuple(folder_videos(root, paths[part], suffixes, classes)) for part in parts))

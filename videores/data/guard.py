@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 
+STARTING = "starting"
 PATIENCE = 60  # seconds without a sign of life after which a call hangs
 BEAT = 1  # seconds between two signs of life
 
@@ -32,7 +33,7 @@ class Helper:
     """One helper process, started by its first call and anew after it was lost."""
 
     def __init__(self, patience=PATIENCE):
-        self.patience, self.process, self.hung, self.closed = patience, None, False, False
+        self.patience, self.process, self.hung = patience, None, False
         self.lock = threading.Lock()
 
     def call(self, function, *args):
@@ -44,13 +45,16 @@ class Helper:
             except BaseException:
                 self.end()  # lost, or still busy with a call that is given up
                 raise
+            if self.hung:  # the watchdog woke just as the answer came
+                self.hung = False
+                self.end()
         if kind == "error":
             raise value
         return value
 
     def converse(self, call):
         self.process = self.process or start()
-        kind, stage = "stage", "starting"
+        kind, stage = "stage", STARTING
         try:
             pickle.dump(call, self.process.stdin)
             self.process.stdin.flush()
@@ -90,7 +94,9 @@ class Helper:
 
 def start():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", "from videores.data.guard import serve; serve()"]
+    # -c puts the current folder first, where any file may have a package's name
+    code = "import sys; sys.path.pop(0); from videores.data.guard import serve; serve()"
+    command = [sys.executable, "-c", code]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
@@ -134,7 +140,9 @@ def serve():
     while True:
         try:
             function, args = pickle.load(sys.stdin.buffer)
-            send(answers, outcome(function, args, Beat(answers)))
+            answer = outcome(function, args, Beat(answers))
+            alarm(0)
+            send(answers, answer)
         except (EOFError, BrokenPipeError):  # the parent has ended
             os._exit(0)
 
@@ -145,8 +153,15 @@ class Beat:
 
     def __call__(self, stage):
         if stage != self.stage or time.monotonic() - self.time > BEAT:
+            alarm(2 * PATIENCE)
             send(self.answers, ("stage", stage))
             self.stage, self.time = stage, time.monotonic()
+
+
+def alarm(seconds):
+    """Ends this process then, even in native code: a helper that hangs must not outlive a parent that was killed."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
 
 
 def outcome(function, args, beat):

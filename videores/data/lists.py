@@ -5,7 +5,9 @@ Line ends may be LF or CRLF, a byte order mark is skipped, blank lines do not co
 
 import csv
 import json
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from videores.errors import UserError
 
@@ -43,6 +45,15 @@ def need_folder(path):
     if not path.is_dir():
         raise NoList(f"there is no folder {path}; format folder reads <root>/train/<class>/ and <root>/test/<class>/")
     return path
+
+
+def files_under(folder):
+    """All files, sorted, through links too; none that is hidden, as unfinished files of a killed program are."""
+    paths = []
+    for name, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        paths += [Path(name, file) for file in files if not file.startswith(".")]
+    return sorted(paths)
 
 
 def first_file(folder, *names):

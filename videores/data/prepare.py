@@ -127,9 +127,9 @@ def note(root, path, settings, *, reason=None, copy=None, frames=0):
 
 
 def keep(file, line, known, out):
-    """Appends what is new; a video that became bad loses its old copy, which nobody should take for the present one."""
+    """Appends what is new; a bad video loses its copy, which nobody should take for the present one."""
     before = known.get(line["path"])
-    if before and line["reason"]:
+    if line["reason"]:
         (out / line["path"]).unlink(missing_ok=True)
     if not before or {**before, "time": None} != {**line, "time": None}:
         file.write(f"\n{json.dumps(line)}")  # a new line first, as a killed run may have left half of one

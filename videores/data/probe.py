@@ -5,7 +5,6 @@ file by path, size and modification time. An interrupted probe goes on where it 
 processes under a watchdog: a reader that crashes or hangs is not used for that file, and where PyAV does, it is bad.
 """
 
-import getpass
 import hashlib
 import json
 import multiprocessing
@@ -14,19 +13,20 @@ import sys
 import tempfile
 import time
 import zlib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from videores.data import guard, readers
 from videores.data.encode import replacing
-from videores.errors import UnreadableVideo
+from videores.errors import UnreadableVideo, UserError
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 SAVE_EVERY = 30  # seconds
 WORTH_A_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 
@@ -41,9 +41,14 @@ class VideoInfo:
     has_audio: bool
     readers: tuple[str, ...]  # those that return exactly the sequential decode's frames
     reader: str  # the fastest of them; they return equal bytes, so the choice changes no result
-    keyframes: tuple[tuple[int, int], ...]  # (frame, time stamp) where seeking was seen to be exact
+    seek_points: bytes  # int64 pairs; packed, since each loading process has those of all videos
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
+
+    @property
+    def keyframes(self):
+        """((frame, time stamp), ...) to seek by; trial reads around up to 16 of them were exact."""
+        return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
 
 
 def probe(path):
@@ -58,17 +63,27 @@ def guarded(helper, path):
         try:
             return helper.call(examine, os.path.abspath(path), without)  # the helper may be in another folder
         except guard.Lost as lost:
+            if lost.stage == guard.STARTING:
+                raise UserError(f"the helper process that probes videos {lost.reason} as it started") from None
             if lost.stage not in readers.READERS or lost.stage == "pyav":
-                raise UnreadableVideo(path, f"the decoder {lost.reason} ({lost.stage})") from None
+                lasting = "SIG" in lost.reason and "SIGKILL" not in lost.reason  # no want of memory, no slow machine
+                raise unreadable(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
             without = (*without, lost.stage)
         except UnreadableVideo as error:
-            raise UnreadableVideo(path, error.reason) from None
+            raise unreadable(path, error.reason, error.lasting) from None
         except Exception as error:  # whatever a decoder's bindings make of a damaged file
             raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
 
 
+def unreadable(path, reason, lasting):
+    error = UnreadableVideo(path, reason)
+    error.lasting = lasting
+    return error
+
+
 def examine(path, without, beat):
     """The VideoInfo of a file, from the readers that are not in `without`; beat(stage) is called while it works."""
+    beat("opening")
     refuse_no_file(path)
     before = stamp(Path(path))
     found = readers.scan(path, beat)
@@ -94,10 +109,14 @@ def examine(path, without, beat):
         has_audio=found.has_audio,
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
-        keyframes=keyframes,
+        seek_points=packed(keyframes),
         digest=digest(found),
         stamp=tuple(before),
     )
+
+
+def packed(keyframes):
+    return np.array(keyframes, np.int64).tobytes()
 
 
 def digest(found):
@@ -112,15 +131,25 @@ def refuse_no_file(path):
 
 
 def refuse_truncated(path, found):
-    """AVI headers often promise a few frames more than there are, so a few are forgiven."""
+    """AVI headers often promise a few frames more than there are, so a few are forgiven.
+
+    A cut without re-encoding keeps frames in the file that its edit list hides: then the shown time is all there.
+    """
     decoded = len(found.checksums)
     if decoded == 0:
         raise UnreadableVideo(path, "no frame decodes")
-    if found.promised - decoded > max(3, 0.02 * found.promised):
+    if found.promised - decoded > max(3, 0.02 * found.promised) and not lasts(found):
         raise UnreadableVideo(path, f"truncated: its header promises {found.promised} frames, {decoded} decode")
     counted = found.promised or not found.duration or not found.end
     if not counted and found.duration - found.end > max(0.5, 0.1 * found.duration):
         raise UnreadableVideo(path, f"truncated: its header promises {found.duration:.2f} s, {found.end:.2f} s decode")
+
+
+def lasts(found):
+    """Whether the frames fill the time that the header states, but for as many as are forgiven."""
+    if not found.duration or None in (found.start, found.end):
+        return False
+    return found.duration - (found.end - found.start) <= max(3 / found.fps, 0.02 * found.duration)
 
 
 def thin(keyframes, gap=readers.WORTH_A_SEEK):
@@ -135,6 +164,8 @@ def thin(keyframes, gap=readers.WORTH_A_SEEK):
 def trial(name, path, found, keyframes, beat):
     """Processor time of the trial reads of clips; None where a read differs from the sequential decode."""
     seconds = []
+    if name == "pyav" and not keyframes:
+        return 0.0  # it decodes from the start, as the scan did
     try:
         beat(name)
         if not readers.may_seek(name, path, found):
@@ -152,13 +183,7 @@ def trial(name, path, found, keyframes, beat):
 
 
 def trial_reads(num_frames, keyframes):
-    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them.
-
-    Where nothing can be sought by, all reads are one sequential decode, and the longest is enough.
-    """
-    if not keyframes:
-        yield np.array([num_frames - 1])
-        return
+    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
     some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
     yield np.unique(around[(around >= 0) & (around < num_frames)])
@@ -166,24 +191,40 @@ def trial_reads(num_frames, keyframes):
         yield np.arange(start, min(start + 31, num_frames), 2)
 
 
-def probe_all(root, paths, *, progress=True, cache=None):
+def probe_all(root, paths, *, progress=True, cache=None, workers=None):
     """Probes `paths` under `root`. Returns {path: VideoInfo} and {path: reason} of the files that do not decode."""
     manifest_file = manifest_path(root, cache)
-    with FileLock(f"{manifest_file}.lock"):
+    with locked(f"{manifest_file}.lock"):
         manifest = load_manifest(manifest_file, root)
         stamps = {path: stamp(Path(root) / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or manifest[p]["stamp"] != stamps[p]]
-        update(manifest, manifest_file, root, todo, progress)
+        update(manifest, manifest_file, root, todo, progress, workers or processors())
     infos = {p: from_json(manifest[p]["info"]) for p in stamps if "info" in manifest[p]}
     return infos, {p: manifest[p]["bad"] for p in stamps if "bad" in manifest[p]}
 
 
-def update(manifest, manifest_file, root, todo, progress):
+@contextmanager
+def locked(path):
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that probes this data set ({path})", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def update(manifest, manifest_file, root, todo, progress, workers):
     saved = time.monotonic()
     if todo and progress:
         print(f"probing {len(todo)} videos under {root}; what is found is kept in {manifest_file}", file=sys.stderr)
     try:
-        for path, result in tqdm(results(root, todo), "probing videos", len(todo), disable=not (progress and todo)):
+        for path, result in tqdm(
+            results(root, todo, workers), "probing videos", len(todo), disable=not (progress and todo)
+        ):
             manifest[path] = result
             if time.monotonic() - saved > SAVE_EVERY:
                 save_manifest(manifest_file, root, manifest)
@@ -193,8 +234,8 @@ def update(manifest, manifest_file, root, todo, progress):
             save_manifest(manifest_file, root, manifest)
 
 
-def results(root, paths):
-    work, workers = partial(probe_one, str(root)), min(processors(), len(paths))
+def results(root, paths, workers):
+    work = partial(probe_one, str(root))
     if len(paths) < WORTH_A_POOL:
         yield from (work(guard.own_helper(os.getpid()), path) for path in paths)
     else:
@@ -215,20 +256,24 @@ def helper_processes():
 def probe_one(root, helper, path):
     before = stamp(Path(root) / path)
     try:
-        return path, {"stamp": before, "info": asdict(guarded(helper, Path(root) / path))}
+        return path, {"stamp": before, "info": to_json(guarded(helper, Path(root) / path))}
     except UnreadableVideo as error:
-        return path, {"stamp": before, "bad": error.reason}
+        # no file has the stamp False: it is probed again the next time
+        return path, {"stamp": before if error.lasting else False, "bad": error.reason}
 
 
 def manifest_path(root, cache=None):
     """Not beside the videos, whose folder may be read-only or shared: in the user's cache, one file a data set."""
-    cache = (
-        cache
-        or os.environ.get("VIDEORES_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "videores")
-    )
+    cache = cache or os.environ.get("VIDEORES_CACHE") or Path(home_cache(), "videores")
     root = Path(root).resolve()
     return writable(cache) / "manifests" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
+
+
+def home_cache():
+    try:
+        return os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in some containers
+        return tempfile.gettempdir()
 
 
 def writable(cache):
@@ -239,7 +284,7 @@ def writable(cache):
         with tempfile.TemporaryFile(dir=cache / "manifests"):
             return cache
     except OSError as error:
-        other = Path(tempfile.gettempdir()) / f"videores-{getpass.getuser()}"
+        other = Path(tempfile.gettempdir()) / f"videores-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
         print(
             f"warning: cannot write {cache} ({error.strerror}); what probing finds is kept in {other}", file=sys.stderr
         )
@@ -279,4 +324,8 @@ def stamp(path):
 
 def from_json(info):
     tuples = {key: tuple(info[key]) for key in ("readers", "stamp")}
-    return VideoInfo(**{**info, **tuples, "keyframes": tuple(map(tuple, info["keyframes"]))})
+    return VideoInfo(**{**info, **tuples, "seek_points": packed(info["seek_points"])})
+
+
+def to_json(info):
+    return {**asdict(info), "seek_points": info.keyframes}

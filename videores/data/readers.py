@@ -7,6 +7,7 @@ truth for a file is found out by `videores.data.probe`. Decoders are opened for 
 cross a fork.
 """
 
+import errno
 import zlib
 from bisect import bisect_right
 from collections import deque
@@ -21,6 +22,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from videores.errors import UnreadableVideo
+
+MACHINE = (errno.EPERM, errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE)
 
 # A seek costs about as much as decoding this many small frames.
 WORTH_A_SEEK = 8
@@ -37,7 +40,8 @@ class Scan:
     duration: float | None  # seconds of video that it announces
     container: str  # FFmpeg's name of the file format
     size: tuple[int, int] = (0, 0)  # width, height after rotation
-    end: float | None = None  # seconds at which the last frame ends
+    start: float | None = None  # seconds at which the first frame is shown
+    end: float | None = None  # and the last one ends
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
@@ -71,11 +75,14 @@ def scan(path, beat=lambda stage: None, hold=0):
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
-                times.append(frame.pts)
+                found.start = found.start if times else frame.time
                 found.end = frame.time + 1 / found.fps if frame.time is not None and found.fps else None
+                times.append(frame.pts)
                 found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
-        raise UnreadableVideo(path, describe(error, len(times))) from None
+        problem = UnreadableVideo(path, describe(error, len(times)))
+        problem.lasting = error.errno not in MACHINE
+        raise problem from None
     found.complaints = tuple(said)
     if None in times or sorted(set(times)) != times or said:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
@@ -146,7 +153,8 @@ class Converter:
         if self.short_side is not None:
             size, how = scaled_size(frame.width, frame.height, self.short_side), "AREA"
         rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
-        return np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb  # its rows may be padded
+        # rows may be padded, but torch takes no negative strides
+        return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90)) if frame.rotation else rgb
 
 
 def scaled_size(width, height, short_side):

@@ -18,7 +18,7 @@ from videores.data import encode, readers
 from videores.data.lists import IMAGE_SUFFIXES
 from videores.errors import UnreadableVideo
 
-RECIPE = 1  # to be raised when the same settings come to give other files: then all are made anew
+RECIPE = 2  # to be raised when the same settings come to give other files: then all are made anew
 PLACES = 32  # where frames of the copy are compared with the source's
 BLOCK = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
 NEARER = 1.25, 0.5  # a factor and grey levels: in still scenes, coding errors may make a neighbour that much nearer

@@ -62,6 +62,11 @@ def micro_batches(batch, crop, views, limit):
             yield cut(batch, alike[start : start + most], crop, views.crops)
 
 
+def of_item(item, crop, views):
+    """uint8 clips_VTHWC of an item, all of its views."""
+    return transforms.cut_views(item["frames"], item["place"], crop, views.crops)
+
+
 def cut(batch, pairs, crop, crops):
     """The clips of some (item, view) of a batch, of which each item's follow each other."""
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
