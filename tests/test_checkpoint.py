@@ -131,6 +131,10 @@ def test_a_tensor_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path, conten
     assert "was not written by tools/train.py" in refusal(path, make_task())
 
 
+def test_a_folder_is_called_one(tmp_path):
+    assert f"{tmp_path} is a folder" in refusal(tmp_path, make_task())
+
+
 class Code:
     """Unpickling this makes a file."""
 
@@ -145,7 +149,10 @@ class Code:
 def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, save_with):
     trace, path = tmp_path / "ran", tmp_path / "evil.ckpt"
     save_with({"state_dict": make_task().state_dict(), "hyper_parameters": Code(trace)}, path)
-    assert "evil.ckpt" in refusal(path, make_task())
+    message = refusal(path, make_task())
+    assert "evil.ckpt" in message
+    assert "objects or code, not only tensors" in message
+    assert "weights_only" not in message
     assert not trace.exists()
     torch.load(path, weights_only=False) if save_with is torch.save else pickle.loads(path.read_bytes())
     assert trace.exists()  # it would have

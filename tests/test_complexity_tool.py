@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from videores import complexity
 
@@ -71,6 +73,10 @@ def test_of_named_networks_it_counts_and_measures_what_is_asked(tool, tmp_path):
         (["--model", "pytorchvideo/slowfast_r50", "--frames", "6"], ["got 6"]),
         (["--model", "r3d_18", "--measure", "int8"], ["'int8'", "bf16 channels-last"]),
         (["--cfg", "none.yaml"], ["none.yaml"]),
+        (["--model", ""], ["no name", "r3d_50 groups=32"]),
+        (["--model", "r2d_18 frames=4", "--frames", "8"], ["made for 4 frames", "clip has 8"]),
+        (["--cfg", "r3d_ucf101.yaml", "test.clips=all"], ["give --views"]),
+        *([] if torch.cuda.is_available() else [(["--model", "r3d_18", "--device", "cuda"], ["no CUDA device"])]),
     ],
 )
 def test_wrong_input_exits_with_2_and_says_why(tool, arguments, words):
@@ -78,6 +84,49 @@ def test_wrong_input_exits_with_2_and_says_why(tool, arguments, words):
     assert code == 2
     assert [word for word in words if word not in errors] == []
     assert "Traceback" not in errors
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(**model):
+        text = {"data": {"name": "t", "format": "csv", "root": "."}, "model": model, "train": {"epochs": 1}}
+        text["data"] |= {"clip": {"frames": 8}, "transform": {"crop": 32, "short_side": 32}}
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(text))
+        return "--cfg", "own.yaml"
+
+    return write
+
+
+def test_a_configuration_may_have_frames_epsilons_and_changes(tool, tmp_path, written):
+    (row,) = read(tool, tmp_path, *written(name="r2d_18", frames=8, width=8))
+    assert (row["model"], row["frames"]) == ("r2d_18 width=8 frames=8", "8")
+    (row,) = read(tool, tmp_path, *written(name="r3d_18", width=8, norm_eps=1e-5), "model.pool=max", "train.epochs=2")
+    assert row["model"] == 'r3d_18 width=8 norm_eps=1e-05 pool="max"'
+    assert tool("--model", "r3d_18", "--frames", "3", "--", "model.pool=max")[0] == 2
+
+
+def read(tool, folder, *arguments):
+    code, _, errors = tool(*arguments)
+    assert code == 0, errors
+    return table(folder / "results" / "complexity" / "own" / "table.csv")
+
+
+def test_a_label_is_what_it_was_made_from():
+    changes = {"norm_eps": 1e-05, "conv": ["3d", "2d"], "pool": "max", "bias": True, "dropout": 0.1, "frames": 4}
+    assert complexity.parsed(complexity.label("r3d_18", changes)) == ("r3d_18", changes)
+    assert complexity.parsed("r3d_18 norm_eps=1e-3") == ("r3d_18", {"norm_eps": 1e-3})
+
+
+def test_a_network_made_for_some_frames_is_counted_at_them():
+    assert complexity.row("r2d_18 width=8 frames=4", size=64)["frames"] == 4
+
+
+def test_a_clip_too_small_to_train_on_has_no_training_memory():
+    row = complexity.row("r3d_50 width=8 layers=[1,1,1,1]", frames=8, size=32)
+    assert row["training_bytes"] is None
+    assert row["inference_bytes"] > 0
+    assert complexity.markdown([row]).rstrip().endswith("| - |")
+    assert "| classes |" in complexity.markdown([row])
 
 
 def test_networks_that_refuse_a_clip_are_left_out_with_their_reason(capsys):

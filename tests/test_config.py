@@ -131,6 +131,19 @@ def test_override_with_a_value_that_is_not_yaml_is_refused(tiny):
     assert "model.layers=[1," in refusal(tiny, "model.layers=[1,")
 
 
+@pytest.mark.parametrize("override", ["model.weights=", "run.name= "])
+def test_override_without_a_value_says_how_to_write_none(tiny, override):
+    assert "=null" in refusal(tiny, override)
+
+
+@pytest.mark.parametrize("override", ["model.inflate=mean", "model.head=new"])
+def test_how_to_load_weights_without_weights_is_refused(tiny, override):
+    message = refusal(tiny, override)
+    assert override.partition("=")[0].removeprefix("model.") in message
+    assert "model.weights" in message
+    assert config.load(tiny, [override, "model.weights=a.ckpt"])
+
+
 # Unknown keys and wrong types
 
 

@@ -175,3 +175,11 @@ def test_a_resumed_optimizer_has_the_rate_of_its_step():
     again = torch.optim.lr_scheduler.LambdaLR(make(), lambda step: optim.lr_factor(step, 5, train))
     again.load_state_dict(schedule.state_dict())
     assert again.get_last_lr() == schedule.get_last_lr() == [0.3 * optim.lr_factor(17, 5, train)]
+
+
+def test_biases_of_an_lstm_and_scales_of_skipinit_do_not_decay():
+    model = create_model("r3d_18", 5, layers=[1, 1], width=8, pool="lstm", norm="none")
+    plain = {id(p) for p in optim.parameter_groups(model, 0.05)[1]["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in plain}
+    assert {"pool.lstm.bias_ih_l0", "pool.lstm.bias_hh_l0", "layer1.0.scale", "fc.bias"} <= names
+    assert not any("weight" in name for name in names)

@@ -236,6 +236,7 @@ def test_head_dropouts_act_in_training_only():
         ("r3d_18", {"connect": "ip"}, "is for bottlenecks"),
         ("r3d_50", {"connect": "depthwise", "groups": 4}, "drop groups"),
         ("resnext3d_50", {"connect": "depthwise"}, "drop groups"),
+        ("r3d_18", {"groups": 64}, "no convolution would mix the channels"),
         ("r3d_18", {"groups": 3}, "groups=3 does not divide the 64 channels"),
         ("r3d_50", {"groups": 48}, "groups=48 does not divide"),
         ("r3d_18", {"base_width": 4}, "base_width is the inner width of bottlenecks"),

@@ -506,6 +506,96 @@ def test_an_own_runs_preprocessing_travels_with_it(run):
     assert "data.transform.std=" in refusal(model, path, preprocessing=fed | {"std": [1, 1, 1]})
 
 
+def run_of(tmp_path, classes="abc", **model):
+    """A file of a run with random weights, and its network."""
+    task = make_task(list(classes), **model)
+    randomise(task.model)
+    stored = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 1}
+    return save(stored, tmp_path / "run.ckpt"), task.model
+
+
+def test_an_own_run_keeps_its_epsilon(tmp_path):
+    path, source = run_of(tmp_path, norm_eps=1e-3)
+    same, other = make_task("abc", norm_eps=1e-3).model, make_task("abc").model
+    assert weights.load(same, path).notes == []
+    assert same_states(same.state_dict(), source.state_dict())
+    assert weights.load(other, path).notes == ["note: model.norm_eps is 1e-05 here, 0.001 where it was trained"]
+    x = clips(2, 3, 4, 32, 32)
+    torch.testing.assert_close(logits(other, x), logits(source, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("trained", "here", "note"),
+    [
+        ({"stem": "pool"}, {"stem": "nopool"}, "model.stem is nopool here, pool where it was trained"),
+        ({"name": "f_r2d_18", "shift": 4}, {"name": "f_r2d_18"}, "model.shift is null here, 4 where"),
+        ({"name": "r3d_50"}, {"name": "r3d_50", "stride_in": "conv1"}, "model.stride_in is conv1 here, conv2 where"),
+        ({"name": "f_r2d_18", "stage_pool": True}, {"name": "f_r2d_18"}, "model.stage_pool is False here, True where"),
+        ({"pool": "max"}, {}, "model.pool is mean here, max where"),
+        ({"control": "no_relu"}, {}, "model.control is another than where it was trained, no_relu"),
+        ({}, {"control": "dropout", "shortcut": "A"}, None),
+        ({}, {"dropout": 0.5, "drop_path": 0.1}, None),
+    ],
+    ids=str,
+)
+def test_networks_that_differ_without_a_parameter_are_noted(tmp_path, trained, here, note):
+    path, _ = run_of(tmp_path, **trained)
+    if "control" in here:
+        path, _ = run_of(tmp_path, **here)
+    report = weights.load(make_task("abc", **here).model, path)
+    assert [note in line for line in report.notes] == [True] * (note is not None)
+    assert note is None or note in str(report)
+
+
+def test_another_pytorchvideo_network_with_the_same_tensors_is_noted(tmp_path):
+    path = tmp_path / "run.ckpt"
+    data = {"transform": {}, "clip": {}}
+    known = {"config": {"model": {"name": "pytorchvideo/x3d_xs"}, "data": data}, "classes": ["a", "b"]}
+    state = {f"model.{k}": v for k, v in create_model("pytorchvideo/x3d_xs", 2).state_dict().items()}
+    save({"state_dict": state, "hyper_parameters": known}, path)
+    notes = weights.load(create_model("pytorchvideo/x3d_s", 2), path).notes
+    assert notes == ["note: model.name is pytorchvideo/x3d_s here, pytorchvideo/x3d_xs where it was trained"]
+
+
+def test_inflation_into_another_stem_is_noted(tmp_path):
+    path = save(create_model("f_r2d_18", 7).state_dict(), tmp_path / "flat.pth")
+    notes = [
+        weights.load(create_model("r3d_18", 7, stem=stem), f"torchvision:{path}", inflate="mean").notes
+        for stem in ("nopool", "pool")
+    ]
+    assert notes == [["note: model.stem is nopool here, pool where it was trained"], []]
+
+
+@pytest.mark.parametrize("pool", ["attention", "lstm", "conv"])
+def test_a_pooling_of_logits_is_new_with_the_classifier(tmp_path, pool):
+    path, _ = run_of(tmp_path, pool=pool, consensus="logits")
+    model = make_task(["x", "y"], pool=pool, consensus="logits").model
+    report = weights.load(model, path, ["x", "y"])
+    assert report.new == [key for key in model.state_dict() if key.startswith(("fc.", "pool."))]
+    assert sorted(report.unused) == sorted(report.new)
+
+
+def test_a_pooling_of_features_is_kept_with_a_new_classifier(tmp_path):
+    path, source = run_of(tmp_path, pool="attention")
+    model = make_task(["x", "y"], pool="attention").model
+    assert weights.load(model, path, ["x", "y"]).new == ["fc.weight", "fc.bias"]
+    assert same_states(model.pool.state_dict(), source.pool.state_dict())
+
+
+def test_the_inner_width_that_fits_is_said(tmp_path):
+    small = {"layers": [2, 1], "width": 16}
+    path = save(create_model("r2plus1d_18", 7, **small).state_dict(), tmp_path / "theirs.pth")
+    assert refusal(create_model("r2plus1d_18", 7, mid="paper", **small), f"torchvision:{path}").endswith(
+        "it fits with model.mid=torchvision"
+    )
+    assert "it fits" not in refusal(create_model("r2plus1d_18", 7, layers=[1, 1], width=16), f"torchvision:{path}")
+
+
+def test_a_run_needs_no_prefix(run):
+    path, _ = run
+    assert f"leave out the prefix, model.weights={path}" in refusal(make_task("abc").model, f"torchvision:{path}")
+
+
 # Bad files
 
 

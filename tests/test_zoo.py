@@ -163,6 +163,22 @@ def test_dropout_is_the_one_option():
         create_model("pytorchvideo/csn_r101", 7, width=32)
 
 
+@pytest.mark.parametrize("rate", [2.0, 1, -0.1, "a", True])
+def test_dropout_is_a_rate(rate):
+    with pytest.raises(UserError, match="dropout must be a number from 0 to below 1"):
+        create_model("pytorchvideo/x3d_xs", 7, dropout=rate)
+
+
+@pytest.mark.parametrize("name", ["r3d_50", "f_r2d_18", "pytorchvideo/slow_r50", "pytorchvideo/x3d_xs"])
+def test_one_value_per_channel_is_refused_in_training_only(name):
+    with torch.device("meta"):
+        model, x = create_model(name, 7), torch.empty(1, 3, 1, 32, 32)
+        assert model.eval()(x).shape == (1, 7)
+        with pytest.raises(UserError, match=r"one value per channel .*larger clips, a larger batch, or model.norm"):
+            model.train()(x)
+        assert model(x.expand(2, -1, -1, -1, -1)).shape == (2, 7)
+
+
 def test_unknown_builder_lists_the_known():
     with pytest.raises(UserError, match="pytorchvideo/x3d_l"):
         create_model("pytorchvideo/x3d_xl", 7)

@@ -1,6 +1,6 @@
 """What networks cost: parameters, GMACs of a clip and of a video, activations, memory, and with --measure time.
 
-    python tools/complexity.py --cfg r2plus1d_ucf101.yaml
+    python tools/complexity.py --cfg r2plus1d_ucf101.yaml model.pool=max
     python tools/complexity.py --model r3d_50 ir_csn_50 --frames 8 --size 224 --views 30
     python tools/complexity.py --model r3d_50 "r3d_50 groups=32" --measure fp32 bf16
     python tools/complexity.py --all
@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 
 from videores import cli, config
+from videores.errors import UserError
 
 
 def main():
@@ -27,6 +28,7 @@ def main():
         return
     models, options, folder = what(args, complexity)
     modes = complexity.check_modes(args.measure)
+    complexity.check_device(args.device)
     rows = complexity.rows_that_fit(models, **options) if args.all else [complexity.row(m, **options) for m in models]
     for row in rows if modes else ():
         print(f"measuring {row['model']}", flush=True)
@@ -50,7 +52,11 @@ def parse():
     parser.add_argument("--measure", nargs="*", metavar="MODE", help="time it too, in fp32, bf16, ...")
     parser.add_argument("--batch", type=positive, default=1, help="clips in a measured batch (default: 1)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    return parser.parse_args()
+    cli.add_overrides(parser)
+    args = parser.parse_intermixed_args()
+    if args.overrides and not args.cfg:
+        parser.error(f'{args.overrides[0]}: keys of a configuration go with --cfg; write --model "NAME key=value"')
+    return args
 
 
 def positive(text):
@@ -67,11 +73,17 @@ def what(args, complexity):
         return complexity.every_name(), options, root / "all"
     if args.model:
         return args.model, options, root / "-".join(re.sub(r"\W+", "-", model) for model in args.model[:4])
-    cfg = config.load(args.cfg)
+    cfg = config.load(args.cfg, args.overrides)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
-    options["views"] = args.views or cfg.test.clips * cfg.test.crops
+    options["views"] = args.views or views_of(cfg.test)
     return [complexity.label(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
+
+
+def views_of(test):
+    if test.clips == "all" or test.crops == "full":
+        raise UserError("test.clips=all and test.crops=full have no fixed cost: give --views")
+    return test.clips * test.crops
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Reading checkpoints: never code, only tensors and primitives; weights fit exactly or the difference is listed."""
 
+import pickle
+
 import torch
 
 from videores.errors import UserError
@@ -10,9 +12,17 @@ def read(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: give a file in it, such as checkpoints/best.ckpt of a run") from None
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
-        what = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is not a checkpoint that loads safely: {what}") from None
+        raise UserError(f"{path} is not a checkpoint that loads safely: {reason(error)}") from None
+
+
+def reason(error):
+    """Why torch.load refused, in a line. torch's own words on unpickling advise to load without the check."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds objects or code, not only tensors"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def load_weights(task, path):

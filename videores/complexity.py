@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 from matplotlib.ticker import LogFormatter
+from tqdm import tqdm
 
 from videores import cost
 from videores.data.encode import replacing
@@ -20,6 +21,7 @@ from videores.models.zoo import BUILDERS, NAMES
 
 COLUMNS = {  # of the Markdown table: title -> text of a row
     "model": lambda r: r["model"],
+    "classes": lambda r: str(r["classes"]),
     "clip": lambda r: f"{r['frames']}x{r['size']}x{r['size']}",
     "parameters": lambda r: f"{r['params']:,}",
     "GMAC a clip": lambda r: digits(r["gmacs"]),
@@ -27,7 +29,7 @@ COLUMNS = {  # of the Markdown table: title -> text of a row
     "GMAC a video": lambda r: digits(r["gmacs_video"]),
     "activations (M)": lambda r: f"{r['activations'] / 1e6:.1f}",
     "inference (MB)": lambda r: f"{r['inference_bytes'] / 1e6:,.0f}",
-    "training (MB)": lambda r: f"{r['training_bytes'] / 1e6:,.0f}",
+    "training (MB)": lambda r: "-" if r["training_bytes"] is None else f"{r['training_bytes'] / 1e6:,.0f}",
 }
 
 
@@ -51,21 +53,40 @@ def label(name, overrides):
     return " ".join([name, *(f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in overrides.items())])
 
 
-def make(model, classes, frames):
-    """The network of a label."""
+def parsed(model):
+    """(name, overrides) of a label."""
+    if not model.strip():
+        raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
     try:
-        overrides = {key: yaml.safe_load(value) for key, _, value in (change.partition("=") for change in changes)}
+        return name, {key: value_of(text) for key, _, text in (change.partition("=") for change in changes)}
     except yaml.YAMLError as error:
         raise UserError(f"{model}: write NAME key=value ..., without spaces in a value: {error}") from None
-    folds = getattr(MODELS.get(name), "fold", False)  # r2d is made for a number of frames
-    return create_model(name, classes, **({"frames": frames} if folds else {}), **overrides)
+
+
+def value_of(text):
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML 1.1 reads 1e-3 as a string
+    except ValueError:
+        return value
+
+
+def make(model, classes, frames):
+    """The network of a label, for clips of `frames` frames."""
+    name, overrides = parsed(model)
+    if getattr(MODELS.get(name), "fold", False):  # r2d is made for a number of frames
+        overrides.setdefault("frames", frames)
+    if overrides.get("frames", frames) != frames:
+        raise UserError(f"{model} is made for {overrides['frames']} frames, and the clip has {frames}: make them equal")
+    return create_model(name, classes, **overrides)
 
 
 def row(model, classes=400, frames=None, size=None, views=1):
     """The counted costs of a network by its label, at its default clip where none is given. Raises UserError."""
-    default_frames, default_size = default_clip(model.split()[0])
-    frames, size = frames or default_frames, size or default_size
+    name, overrides = parsed(model)
+    default_frames, default_size = default_clip(name)
+    frames, size = frames or overrides.get("frames") or default_frames, size or default_size
     with torch.device("meta"):
         network = make(model, classes, frames)
     return {"model": model, "classes": classes, **cost.count(network, frames, size, views)}
@@ -74,12 +95,19 @@ def row(model, classes=400, frames=None, size=None, views=1):
 def rows_that_fit(models, **options):
     """The rows of networks; those that refuse the clip are left out, and printed with their reason."""
     rows = []
-    for model in models:
+    for model in tqdm(models, desc="counting", unit="network", disable=None):
         try:
             rows.append(row(model, **options))
         except UserError as error:
-            print(f"left out {model}: {error}")
+            tqdm.write(f"left out {model}: {error}")
+    if not rows:
+        raise UserError("no network takes these clips")
     return rows
+
+
+def check_device(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device: leave out --device")
 
 
 def check_modes(modes):
@@ -101,13 +129,14 @@ def add_measured(row, modes, batch, device):
 # Writing
 
 
-def markdown(rows):
+def markdown(rows, without=()):
+    columns = {title: text for title, text in COLUMNS.items() if title not in without}
     modes = list(rows[0].get("measured", {}))
-    titles = [*COLUMNS, *(f"{mode}: ms (clips/s)" for mode in modes)]
+    titles = [*columns, *(f"{mode}: ms (clips/s)" for mode in modes)]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for r in rows:
         measured = [f"{r['measured'][mode]['ms']:.1f} ({r['measured'][mode]['clips_s']:.2f})" for mode in modes]
-        lines.append("| " + " | ".join([*(text(r) for text in COLUMNS.values()), *measured]) + " |")
+        lines.append("| " + " | ".join([*(text(r) for text in columns.values()), *measured]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -213,7 +242,7 @@ def write_docs(folder):
         print(title, flush=True)
         rows = [row(model, **options) for model in models]
         first = first or rows
-        text += f"\n## {title}\n\n{markdown(rows)}"
+        text += f"\n## {title}\n\n{markdown(rows, without=('classes',))}"
     draw(folder / "complexity.png", first)
     with replacing(folder / "complexity.md") as temporary:
         temporary.write_text(text)

@@ -213,6 +213,15 @@ class ModelConfig(Section):
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
 
+    @model_validator(mode="after")
+    def weights_are_given(self):
+        unused = [key for key, default in (("inflate", None), ("head", "auto")) if getattr(self, key) != default]
+        if self.weights is None and unused:
+            raise ValueError(
+                f"{unused[0]} says how to load model.weights, and there are none: give them or leave it out"
+            )
+        return self
+
     def overrides(self):
         return self.model_dump(exclude={"name", "weights", "inflate", "head"}, exclude_none=True)
 
@@ -315,6 +324,8 @@ def assign(values, override):
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
         raise UserError(f"cannot read the override {override!r}: write section.key=value, e.g. train.epochs=10")
+    if not text.strip():
+        raise UserError(f"{override!r} has no value: write {key}=null for none")
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})

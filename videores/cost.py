@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from videores import precision
+from videores.errors import UserError
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 MODES = {  # name -> (number format, channels last, compiled)
@@ -36,7 +37,10 @@ MODES = {  # name -> (number format, channels last, compiled)
 
 
 def count(model, frames, size, views=1):
-    """The counted costs of one clip of `frames` x `size` x `size`, as a dict; `per_video` is GMACs times views."""
+    """The counted costs of one clip of `frames` x `size` x `size`, as a dict.
+
+    `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
+    """
     shape = (1, 3, frames, size, size)
     model = on_meta(model)
     macs = gmacs(model, shape)
@@ -49,8 +53,15 @@ def count(model, frames, size, views=1):
         "gmacs_video": macs * views,
         "activations": activations(model, shape),
         "inference_bytes": peak_bytes(model, shape, train=False),
-        "training_bytes": peak_bytes(model, shape, train=True),
+        "training_bytes": training_bytes(model, shape),
     }
+
+
+def training_bytes(model, shape_BCTHW):
+    try:
+        return peak_bytes(model, shape_BCTHW, train=True)
+    except UserError:  # one value per channel in a batch norm; what the network refuses at all, it refused before
+        return None
 
 
 def on_meta(model):

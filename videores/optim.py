@@ -9,11 +9,19 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(model, weight_decay):
-    """Two groups: weights with decay; biases and parameters of normalisation layers, told by type, without."""
+    """Two groups: weights with decay; biases, parameters of normalisation layers (told by type) and SkipInit's scales,
+    which stand for a norm's, without.
+
+    What a temporal pooling learns decays: 0 is the pooling that it starts as.
+    """
     plain = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
-    plain |= {id(p) for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+    plain |= {id(p) for name, p in model.named_parameters() if is_plain(name.rpartition(".")[2])}
     groups = [[p for p in model.parameters() if p.requires_grad and (id(p) in plain) is skip] for skip in (False, True)]
     return [{"params": groups[0], "weight_decay": weight_decay}, {"params": groups[1], "weight_decay": 0.0}]
+
+
+def is_plain(name):
+    return name.startswith("bias") or name == "scale"  # an LSTM has bias_ih_l0
 
 
 def make_optimizer(model, train, lr):

@@ -175,6 +175,10 @@ def nonsense(name, d, given):
             channels % d.groups > 0,
             f"groups={d.groups} does not divide the {channels} channels of its first stage",
         ),
+        (
+            not d.deep and 1 < d.groups == channels,
+            f"groups={d.groups} is a group a channel: in a basic block no convolution would mix the channels",
+        ),
         (channels == 0, f"base_width={d.base_width} leaves no channels to a bottleneck at width={d.width}"),
         (d.shift and not per_frame, "shift moves channels between frames of 2D networks (f_r2d); this one has time"),
         (

@@ -46,6 +46,26 @@ def write_padding(x, padding):
     return x, tuple(p - q for p, q in zip(padding, written, strict=True))
 
 
+class Counted:
+    """A batch norm that says what to do where it has one value a channel, whose variance would be 0."""
+
+    def _check_input_dim(self, x):
+        super()._check_input_dim(x)
+        if self.training and x.numel() == x.shape[1]:
+            raise UserError(
+                f"training leaves a batch norm one value per channel (it got {' x '.join(map(str, x.shape))}): "
+                "give larger clips, a larger batch, or model.norm=group"
+            )
+
+
+class BatchNorm2d(Counted, nn.BatchNorm2d):
+    pass
+
+
+class BatchNorm3d(Counted, nn.BatchNorm3d):
+    pass
+
+
 class Frozen:
     """A batch norm that is a constant map: it stays in eval mode, and its parameters want no gradient."""
 

@@ -118,7 +118,7 @@ def norm(d, channels):
         return layers.group_norm(channels, d.norm_eps)
     if d.norm == "frozen":
         return (layers.FrozenBatchNorm2d if d.dim == 2 else layers.FrozenBatchNorm3d)(channels, d.norm_eps)
-    return (nn.BatchNorm2d if d.dim == 2 else nn.BatchNorm3d)(channels, d.norm_eps)
+    return (layers.BatchNorm2d if d.dim == 2 else layers.BatchNorm3d)(channels, d.norm_eps)
 
 
 def relu(inplace=True):

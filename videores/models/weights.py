@@ -9,7 +9,7 @@ Files are read without running code. docs/weights.md has the details.
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.error import URLError
@@ -19,7 +19,8 @@ from torch import nn
 
 from videores import checkpoint
 from videores.errors import UserError
-from videores.models import keymaps
+from videores.models import keymaps, likeness
+from videores.models.resnet import ResNet
 
 LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
 CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
@@ -34,6 +35,7 @@ class Stored:
     classes: list | None = None
     preprocessing: dict | None = None  # mean, std, crop, short_side, frames, stride, fps, as far as known
     eps: float = 1e-5  # of the norms that the weights were trained with
+    network: dict | None = None  # what is known of the network that they were trained in: keys of `model`
     usual: str | None = None  # the preprocessing of the library's own weights, where the file has none
 
 
@@ -68,12 +70,12 @@ def load(model, source, classes=None, head="auto", inflate=None, preprocessing=N
     state = inflated(stored.state, own, source, inflate)
     state = with_eps(with_counters(state, own), model, stored.eps)
     fresh = starts_new_head(state, own, head_name, source, stored, classes, head)
-    unused = [key for key in state if fresh and is_under(key, head_name)]
+    unused = [key for key in state if fresh and is_under(key, *parts_of_head(model, head_name))]
     state = {key: value for key, value in state.items() if key not in unused}
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
     new = [key for key in own if key not in state and is_under(key, *asked_for)]
-    refuse_misfit(source, state, {key: value for key, value in own.items() if key not in new})
-    notes = compared(source, stored, preprocessing)
+    refuse_misfit(source, state, {key: value for key, value in own.items() if key not in new}, model)
+    notes = compared(source, stored, preprocessing) + likeness.notes(stored.network, model)
     model.load_state_dict({**own, **state})
     return Report(str(source), len(state), new, unused, notes)
 
@@ -90,9 +92,13 @@ def read(source, model):
     if colon and name in LAYOUTS:
         return read_library(name, path, model)
     stored = checkpoint.read(source)
-    if isinstance(stored, dict) and isinstance(stored.get("hyper_parameters"), dict) and "state_dict" in stored:
+    if is_run(stored):
         return read_run(stored)
     refuse_unnamed(source, stored)
+
+
+def is_run(stored):
+    return isinstance(stored, dict) and isinstance(stored.get("hyper_parameters"), dict) and "state_dict" in stored
 
 
 def read_torchvision(source):
@@ -115,10 +121,12 @@ def read_torchvision(source):
     except OSError:
         raise  # a full or forbidden disk, which the tools report by themselves
     except Exception as error:
-        what = (str(error) or type(error).__name__).splitlines()[0]
+        what = checkpoint.reason(error)
         file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
         raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
-    return Stored(state, list(weights.meta["categories"]), torchvision_preprocessing(weights))
+    preprocessing = torchvision_preprocessing(weights)
+    network = {"stem": "nopool" if "fps" in preprocessing else "pool"}
+    return Stored(state, list(weights.meta["categories"]), preprocessing, network=network)
 
 
 def torchvision_preprocessing(weights):
@@ -130,19 +138,25 @@ def torchvision_preprocessing(weights):
 
 def read_library(name, path, model):
     state = checkpoint.read(path)
+    if is_run(state):
+        raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
     for key in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not is_state(state):
         raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
     layout = keymaps.layout(name, state, model)
-    return Stored(keymaps.rename(state, layout.rules), eps=layout.eps, usual=f"{name}'s own weights use {layout.usual}")
+    state, usual = keymaps.rename(state, layout.rules), f"{name}'s own weights use {layout.usual}"
+    first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
+    network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
+    return Stored(state, eps=layout.eps, network=network, usual=usual)
 
 
 def read_run(stored):
     known = stored["hyper_parameters"]
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
-    return Stored(state, known.get("classes"), preprocessing_of(known["config"]["data"]))
+    data, model = known["config"]["data"], known["config"]["model"]
+    return Stored(state, known.get("classes"), preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
 
 
 def refuse_unnamed(source, stored):
@@ -219,6 +233,11 @@ def head_of(model):
     return "fc" if hasattr(model, "fc") else [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
 
 
+def parts_of_head(model, name):
+    """What a new head replaces: a pooling of logits has the classes as its channels."""
+    return (name, "pool") if getattr(getattr(model, "design", None), "consensus", None) == "logits" else (name,)
+
+
 def is_under(key, *names):
     return any(key.startswith(f"{name}.") for name in names)
 
@@ -247,13 +266,27 @@ def first_other(theirs, ours):
     return next(f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
 
 
-def refuse_misfit(source, state, own):
+def refuse_misfit(source, state, own, model):
     lines = checkpoint.differences(state, own)
     if lines:
+        advice = [f"it fits with model.mid={mid}" for mid in fitting_mids(state, own, model)[:1]]
         raise UserError(
             f"{source} does not fit the network: {len(lines)} of {len(own)} tensors differ (source / network):\n  "
-            + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10))
+            + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10) + advice)
         )
+
+
+def fitting_mids(state, own, model):
+    """The inner widths of (2+1)D convolutions with which the source fits the network."""
+    if "2plus1d" not in getattr(getattr(model, "design", None), "conv", ()):
+        return []
+    fitting = []
+    for mid in ("torchvision", "paper", "round8", "none"):
+        with torch.device("meta"):
+            other = ResNet(model.fc.out_features, replace(model.design, mid=mid)).state_dict()
+        if not checkpoint.differences(state, {key: value for key, value in other.items() if key in own}):
+            fitting.append(mid)
+    return fitting
 
 
 # Preprocessing

@@ -1,8 +1,9 @@
 """pytorchvideo's networks as ours: clips_BCTHW -> logits_BN, "pytorchvideo/<builder>", random weights.
 
-Their builders are used as they are but for four things: there is no softmax (their R(2+1)D has one); the head's pooling
-window, which they fix for one input size, shrinks to what is there; SlowFast makes its slow pathway itself; and the
-convolutions write small padding out, as ours do (layers.write_padding). Where theirs runs, the logits are equal.
+Their builders are used as they are but for five things: there is no softmax (their R(2+1)D has one); the head's pooling
+window, which they fix for one input size, shrinks to what is there; SlowFast makes its slow pathway itself; the
+convolutions write small padding out, as ours do (layers.write_padding); and norms refuse what is too small to train on.
+Where theirs runs, the logits are equal.
 """
 
 import warnings
@@ -12,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from videores.errors import UserError
-from videores.models.layers import Conv2d, Conv3d, check_clips
+from videores.models import design, layers
+from videores.models.layers import check_clips
 
 # name -> the (frames, size) that the published ones were trained at; any other that a network accepts will do
 BUILDERS = {
@@ -33,6 +35,9 @@ def create(name: str, num_classes: int, dropout: float | None = None) -> nn.Modu
     """The network "pytorchvideo/<builder>"; `dropout` replaces its own rate before the classifier."""
     if name not in NAMES:
         raise UserError(f"unknown model {name!r}; of pytorchvideo's networks there are: {', '.join(NAMES)}")
+    allowed, is_valid = design.RATE
+    if dropout is not None and not is_valid(dropout):
+        raise UserError(f"{name}: dropout must be {allowed}, got {dropout!r}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which they script a function with
         from pytorchvideo.models import hub  # here: a second of imports; none of its readers of video
@@ -53,7 +58,7 @@ class ZooNet(nn.Module):
         self.builder, self.net = builder, net
         for module in list(net.modules()):
             replace_pools(module)
-            use_own_convolutions(module)
+            use_own_layers(module)
 
     def forward(self, clips_BCTHW):
         check_clips(clips_BCTHW)
@@ -90,6 +95,9 @@ def replace_pools(module):
             setattr(module, name, ShrinkingPool([int(size) for size in child.kernel_size]))
 
 
-def use_own_convolutions(module):
-    """The same convolution with our forward, which avoids oneDNN's wrong bf16 gradients."""
-    module.__class__ = {nn.Conv2d: Conv2d, nn.Conv3d: Conv3d}.get(type(module), type(module))
+OWN = {nn.Conv2d: layers.Conv2d, nn.Conv3d: layers.Conv3d, nn.BatchNorm3d: layers.BatchNorm3d}
+
+
+def use_own_layers(module):
+    """The same layer with our checks, and our convolution, which avoids oneDNN's wrong bf16 gradients."""
+    module.__class__ = OWN.get(type(module), type(module))

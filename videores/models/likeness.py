@@ -1,0 +1,61 @@
+"""Whether weights were trained in the network that they are loaded into, where the shapes of tensors do not show it: a
+stem without max-pool, a temporal shift, other strides.
+"""
+
+from dataclasses import asdict
+
+import torch
+
+from videores.errors import UserError
+from videores.models import OVERRIDES, create_model
+from videores.models.resnet import Residual
+
+# Keys that show in shapes, or say nothing about what a trained network answers.
+HARMLESS = ("layers", "base_width", "drop_path", "dropout", "spatial_dropout", "checkpoint", "zero_init", "frames")
+
+
+def notes(network, model):
+    """Notes on where the model is another network than that of the weights; `network` has what is known of the keys of
+    `model` in a configuration, those of a run `name` among them.
+    """
+    if not network:
+        return []
+    if "name" in network:
+        return notes_on_run(network, model)
+    theirs = {key: value for key, value in network.items() if hasattr(model, "design")}
+    return different(theirs, {key: getattr(model.design, key) for key in theirs})
+
+
+def notes_on_run(theirs, model):
+    if "pytorchvideo/" in theirs["name"] or hasattr(model, "builder"):
+        ours = f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else theirs["name"]
+        return different({"name": theirs["name"]}, {"name": ours})
+    options = {key: value for key, value in theirs.items() if key in OVERRIDES and value is not None}
+    try:
+        with torch.device("meta"):
+            trained = create_model(theirs["name"], 2, **options)
+    except UserError as error:
+        return [f"note: the network that it was trained in is not made any more: {error}"]
+    a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS} for m in (trained, model))
+    if a["fold"] == b["fold"] and trained.dim != model.dim:
+        del a["conv"]  # inflated
+    same = different(a, b) or shortcuts(trained) == shortcuts(model)
+    control = f"note: model.control is another than where it was trained, {theirs.get('control') or 'null'}"
+    return different(a, b) + ([] if same else [control])
+
+
+def shortcuts(model):
+    """How the blocks add up, which a control changes."""
+    return [(repr(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
+
+
+def different(theirs, ours):
+    return [
+        f"note: model.{key} is {shown(ours[key])} here, {shown(value)} where it was trained"
+        for key, value in theirs.items()
+        if ours[key] != value
+    ]
+
+
+def shown(value):
+    return "null" if value is None else list(value) if isinstance(value, tuple) else value
