@@ -18,7 +18,7 @@ def pair(name, control, **overrides):
     changed = create_model(name, 5, **TINY, **overrides, control=control).eval()
     own, theirs = changed.state_dict(), model.state_dict()
     renamed = {key.replace("downsample.0.", "downsample.") if key not in theirs else key: key for key in own}
-    changed.load_state_dict({renamed[key]: value for key, value in theirs.items() if key in renamed}, strict=False)
+    changed.load_state_dict({**own, **{renamed[key]: value for key, value in theirs.items() if key in renamed}})
     return model, changed
 
 
