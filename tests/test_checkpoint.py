@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from videores import checkpoint, config
+from videores import checkpoint, configfile
 from videores.errors import UserError
 from videores.task import VideoClassifier
 
@@ -17,7 +17,7 @@ CLASSES = ["a", "b", "c"]
 def make_task(classes=CLASSES, **model):
     model = {"name": "r3d_18", "layers": [1], "width": 4, "stem": "small", **model}
     data = {"name": "tiny", "format": "csv", "root": "."}
-    return VideoClassifier(config.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
+    return VideoClassifier(configfile.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
 
 
 def save(path, task):

@@ -12,7 +12,7 @@ from conftest import numbered_video, read_numbers, write_csv
 from test_task import make_config, make_data, make_task, one_quiet_thread  # noqa: F401 (a fixture for all tests)
 from torchvision.transforms.v2 import functional as F
 
-from videores import config, evaluation, experiment, results
+from videores import config, configfile, evaluation, experiment, results
 from videores.config import ClipConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms, views
 from videores.errors import UserError
@@ -70,9 +70,9 @@ def test_uniform_clips_are_what_they_were():
 @pytest.mark.parametrize("wrong", [["test.clips=all"], ["test.starts=dense"], ["val.clips=all"]])
 def test_segments_take_a_number_of_uniform_clips_only(root, tmp_path, wrong):
     path = tmp_path / "c.yaml"
-    path.write_text(config.to_yaml(make_config(root, data={"clip": {"frames": 8, "sampling": "segments"}})))
+    path.write_text(configfile.to_yaml(make_config(root, data={"clip": {"frames": 8, "sampling": "segments"}})))
     with pytest.raises(UserError, match=r"segments.*whole video"):
-        config.load(path, wrong)
+        configfile.load(path, wrong)
 
 
 # -- crops ------------------------------------------------------------------------------------------------------------

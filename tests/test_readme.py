@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from videores import config
+from videores import configfile
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
@@ -24,7 +24,7 @@ def test_command_names_things_that_exist(words):
     assert (ROOT / words[0]).is_file()
     if "--cfg" in words and "NAME.yaml" not in words:
         overrides = [word for word in words[3:] if re.match(r"[\w.]+=", word) and "..." not in word]
-        config.load(words[words.index("--cfg") + 1], overrides)
+        configfile.load(words[words.index("--cfg") + 1], overrides)
 
 
 def test_pages_link_to_files_that_exist():

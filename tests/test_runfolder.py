@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from videores import config, runfolder
+from videores import configfile, runfolder
 from videores.errors import UserError
 
 
 def make_config(**run):
     data = {"name": "tiny", "format": "csv", "root": "."}
     values = {"run": run, "data": data, "model": {"name": "r3d_18"}, "train": {"epochs": 1}}
-    return config.build(values, "test")
+    return configfile.build(values, "test")
 
 
 def enter(cfg, folder):
@@ -39,7 +39,7 @@ def test_folder_is_named_after_the_configuration_without_a_time():
 def test_a_new_folder_gets_the_resolved_configuration(tmp_path):
     cfg = make_config(seed=3)
     assert enter(cfg, tmp_path / "a" / "b") is None
-    assert config.load(tmp_path / "a" / "b" / "config.yaml") == cfg
+    assert configfile.load(tmp_path / "a" / "b" / "config.yaml") == cfg
     assert (tmp_path / "a" / "b" / "checkpoints").is_dir()
 
 

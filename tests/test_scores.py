@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from videores import config, evaluation, offline, rescoring, results, scores, subset
+from videores import config, configfile, evaluation, offline, rescoring, results, scores, subset
 from videores.data import sampling
 from videores.data.datamodule import Videos
 from videores.data.index import Index, Video
@@ -556,7 +556,7 @@ def test_wrong_commands_are_refused_without_a_traceback(tmp_path, monkeypatch, c
 
 
 def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
-    cfg = config.build(
+    cfg = configfile.build(
         {
             "data": {"name": "zoo", "format": "csv", "root": "."},
             "model": {"name": "r3d_18"},

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import write_csv
 
-from videores import config, optim, precision
+from videores import configfile, optim, precision
 from videores.data import datamodule, transforms
 from videores.task import VideoClassifier, hash_of
 
@@ -53,7 +53,9 @@ def make_config(root, **sections):
         "train": {"epochs": 2, "optimizer": "adamw", "lr": 0.01, "schedule": "constant"},
         "trainer": {"accelerator": "cpu", "precision": "fp32"},
     }
-    return config.build({key: {**values.get(key, {}), **sections.get(key, {})} for key in {*values, *sections}}, "test")
+    return configfile.build(
+        {key: {**values.get(key, {}), **sections.get(key, {})} for key in {*values, *sections}}, "test"
+    )
 
 
 def make_task(cfg, classes=("a", "b")):

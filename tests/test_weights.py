@@ -17,7 +17,7 @@ from pytorchvideo.models.csn import create_csn
 from torch import nn
 from torch.nn import functional as F
 
-from videores import config, experiment
+from videores import configfile, experiment
 from videores.errors import UserError
 from videores.models import create_model, weights
 from videores.task import VideoClassifier
@@ -475,7 +475,7 @@ def test_inflation_is_asked_for(tmp_path):
 def make_task(classes, **model):
     model = {"name": "r3d_18", **TINY, **model}
     data = {"name": "tiny", "format": "csv", "root": "."}
-    return VideoClassifier(config.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
+    return VideoClassifier(configfile.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
 
 
 @pytest.fixture
@@ -655,7 +655,7 @@ def train(root, folder, **model):
         **{"data": data, "run": {"dir": str(folder), "resume": "auto"}, "trainer": {"accelerator": "cpu"}},
         **{"model": {"name": "r3d_18", **TINY, **model}, "train": {"epochs": 1, "lr": 1e-3}, "test": {"clips": 1}},
     }
-    assert experiment.train(config.build(values, "test"), "test.yaml") == 0
+    assert experiment.train(configfile.build(values, "test"), "test.yaml") == 0
 
 
 def test_a_run_starts_from_the_weights_of_another_and_continues_without_them(tmp_path, capsys):

@@ -14,7 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
-from videores import cli, config
+from videores import cli, configfile
 from videores.errors import UserError
 
 
@@ -73,7 +73,7 @@ def what(args, complexity):
         return complexity.every_name(), options, root / "all"
     if args.model:
         return args.model, options, root / "-".join(re.sub(r"\W+", "-", model) for model in args.model[:4])
-    cfg = config.load(args.cfg, args.overrides)
+    cfg = configfile.load(args.cfg, args.overrides)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
     options["views"] = args.views or views_of(cfg.test)

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from videores import cli, config
+from videores import cli, config, configfile
 from videores.errors import UserError
 
 ONLINE = ("checkpoint", "part", "overrides")  # what only --run takes
@@ -41,7 +41,7 @@ def test(args):
     refuse(args, OFFLINE, "--run")
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
-    cfg = config.load(args.run / "config.yaml", args.overrides)
+    cfg = configfile.load(args.run / "config.yaml", args.overrides)
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 
     return experiment.evaluate(cfg, args.run, args.checkpoint, args.part or "test")

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from videores import cli, config, slurm
+from videores import cli, config, configfile, slurm
 from videores.data import index, prepare, probe, reencode, survey
 from videores.errors import UserError
 
@@ -179,7 +179,7 @@ def submit(args):
     count, *options = args.slurm
     values = {"cpus_per_task": args.workers} if args.workers else {}
     for option in options:
-        config.assign(values, option)
+        configfile.assign(values, option)
     commands = [command(args, f"{number}/{count}") for number in range(1, positive_or_refuse(count) + 1)]
     logs = args.out.resolve() / prepare.LEDGERS / "slurm"
     logs.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ The same command runs on one CPU, several processes or GPUs (trainer.devices=N),
 
 import argparse
 
-from videores import cli, config
+from videores import cli, configfile
 from videores.data import index
 
 
@@ -17,7 +17,7 @@ def main():
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
-    cfg = config.load(args.cfg, args.overrides)
+    cfg = configfile.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 

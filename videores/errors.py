@@ -1,5 +1,7 @@
 """What can be wrong with a user's input. The tools print the message alone, without a traceback, and exit with 2."""
 
+import difflib
+
 
 class UserError(ValueError):
     """A wrong input; the message names the file, key or value and says what to do."""
@@ -21,3 +23,8 @@ class UnreadableVideo(UserError):
 
     def __str__(self):
         return f"{self.path}: {self.reason}"
+
+
+def nearest(word, known):
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {match[0]}?)" if match else ""

@@ -8,7 +8,7 @@ from collections import Counter
 import lightning.pytorch as pl
 import torch
 
-from videores import checkpoint, cli, config, optim, precision, reports, results, runfolder
+from videores import checkpoint, cli, configfile, optim, precision, reports, results, runfolder
 from videores import trainer as trainers
 from videores.data import datamodule, views
 from videores.errors import UserError
@@ -67,7 +67,7 @@ def load_weights(cfg, task, folder):
     continues = cfg.run.resume == "auto" and runfolder.last_checkpoint(folder)
     if cfg.model.weights is None or continues:
         return None
-    fed = weights.preprocessing_of(config.dump(cfg)["data"])
+    fed = weights.preprocessing_of(configfile.dump(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
     report = weights.load(task.model, cfg.model.weights, task.classes, **options)
     if runfolder.is_main():

@@ -15,7 +15,7 @@ import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from videores import config
+from videores import configfile
 from videores.data.encode import replacing
 from videores.errors import UserError
 
@@ -71,7 +71,7 @@ def create(cfg, folder):
         if not resume:
             clear(folder)
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write(folder / "config.yaml", config.to_yaml(cfg))
+        write(folder / "config.yaml", configfile.to_yaml(cfg))
     return last_checkpoint(folder) if resume else None
 
 
@@ -95,7 +95,7 @@ def last_checkpoint(folder):
 
 
 def refuse_other_config(folder, cfg):
-    before, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(config.dump(cfg))
+    before, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(configfile.dump(cfg))
     differing = sorted(
         key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and key not in RESUMABLE
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from videores import config, evaluation, optim, precision
+from videores import configfile, evaluation, optim, precision
 from videores.data import transforms, views
 from videores.models import create_model
 
@@ -20,7 +20,7 @@ class VideoClassifier(pl.LightningModule):
 
     def __init__(self, cfg, classes):
         super().__init__()
-        self.save_hyperparameters({"config": config.dump(cfg), "classes": list(classes)})
+        self.save_hyperparameters({"config": configfile.dump(cfg), "classes": list(classes)})
         self.cfg, self.classes = cfg, list(classes)
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
         self.scores = self.views = self.dataset = None  # of the loop that is running, as start_scores says

@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from videores import config
+from videores import configfile
 from videores.benchmark import report
 from videores.benchmark.material import Plan
 from videores.benchmark.measure import held
@@ -39,7 +39,7 @@ def rounds_of(args):
 
 def run(args, name, measure):
     """Measures each row, prints it and writes the results. `measure(video set, plan, scratch folder)` returns a Row."""
-    cfg = config.load(args.cfg) if args.cfg else None
+    cfg = configfile.load(args.cfg) if args.cfg else None
     plan = Plan.of(cfg) if cfg else Plan()
     rows = []
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as scratch, held(args.cores == "one"):

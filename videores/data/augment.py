@@ -8,9 +8,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videores.config import nearest
 from videores.data import index, transforms
-from videores.errors import UserError
+from videores.errors import UserError, nearest
 
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width of an erased box: Zhong et al. 2017, arXiv:1708.04896
 

@@ -1,0 +1,113 @@
+"""A configuration from one YAML file and dotted `key=value` overrides, and back.
+
+Precedence: the defaults of config.py < the file < the command line. A section merges, a list is replaced, an unknown
+key is an error that names the nearest known one. The resolved configuration is written into the run folder; reading
+that file back gives the same configuration.
+"""
+
+import inspect
+import re
+from pathlib import Path
+from typing import get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from videores.config import Config, Section
+from videores.errors import UserError, nearest
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def load(name, overrides=()):
+    """The configuration in a YAML file, a path or a name in configs/, with `key=value` overrides. Raises UserError."""
+    path = find(name)
+    values = parse_yaml(path)
+    for override in overrides:
+        assign(values, override)
+    return build(values, path)
+
+
+def find(name):
+    for path in (Path(name), CONFIGS / name):
+        if path.is_file():
+            return path
+    shipped = sorted(p.name for p in CONFIGS.glob("*.yaml"))
+    raise UserError(
+        f"no configuration file {name}{nearest(Path(name).name, shipped)}; configs/ has {', '.join(shipped)}"
+    )
+
+
+def parse_yaml(path):
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections such as data:, model: and train:, found {type(values).__name__}")
+    return values
+
+
+def assign(values, override):
+    """Sets `a.b=value` in a tree of dicts; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+        raise UserError(f"cannot read the override {override!r}: write section.key=value, e.g. train.epochs=10")
+    if not text.strip():
+        raise UserError(f"{override!r} has no value: write {key}=null for none")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{override}: {section} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{override}: the value is not valid YAML: {error}") from None
+
+
+def build(values, where):
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join([f"{where}:", *(f"  {explain(e)}" for e in error.errors())])) from None
+
+
+def explain(error):
+    """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
+    key = ".".join(keys_in(error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = known_keys(error["loc"][:-1])
+        section = ".".join(str(part) for part in error["loc"][:-1]) or "the top level"
+        return f"{key}: unknown key{nearest(str(error['loc'][-1]), known)}; {section} has {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}{got}"
+
+
+def keys_in(location):
+    """The keys in pydantic's location of an error, without the names of the types that it tried."""
+    model = Config
+    for part in location:
+        yield str(part)
+        field = model.model_fields.get(part)
+        model = field.annotation if field else None
+        if not inspect.isclass(model) or get_origin(model) or not issubclass(model, Section):
+            return
+
+
+def known_keys(location):
+    model = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def dump(config):
+    """The configuration as primitives, for YAML, JSON and checkpoints."""
+    return config.model_dump(mode="json")
+
+
+def to_yaml(config):
+    return yaml.safe_dump(dump(config), sort_keys=False)
