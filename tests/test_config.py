@@ -185,7 +185,7 @@ def test_unknown_key_lists_what_there_is(tiny):
         ("train.lr", "fast"),
         ("train.lr", "-1"),
         ("train.lr", "null"),
-        ("train.optimizer", "adam"),
+        ("train.optimizer", "rmsprop"),
         ("data.batch_size", "0"),
         ("data.workers", "-1"),
         ("data.val", "half"),
@@ -280,6 +280,10 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
         (["train.schedule=step", "train.milestones=[1]", "train.warmup=1"], ["train", "milestones", "warm-up"]),
         (["train.warmup=2"], ["train", "warmup 2", "2 epochs"]),
         (["train.warmup=2.5", "train.schedule=onecycle"], ["train", "warmup 2.5", "2 epochs"]),
+        (["train.schedule=plateau", "train.gamma=1"], ["train", "schedule=plateau", "gamma=1"]),
+        (["train.layer_decay=0.7", "train.freeze=all-but-fc"], ["train", "layer_decay", "freeze=all-but-fc"]),
+        (["train.freeze_bn=true", "model.norm=group"], ["train.freeze_bn", "model.norm=group"]),
+        (["data.balanced=true", "train.class_weights=balanced"], ["data.balanced", "train.class_weights", "give one"]),
     ],
 )
 def test_contradictory_values_are_refused(tiny, overrides, words):

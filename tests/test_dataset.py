@@ -1,5 +1,6 @@
 """From a data configuration to batches: items, samplers, the frame cache, loaders, and what stops a run."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -283,6 +284,43 @@ def test_a_resumed_sampler_goes_on_with_the_epoch_it_is_told():
     assert list(TrainSampler(20, 4, epoch=1)) == two[1]
     whole.epoch = 0
     assert list(whole) == two[0]
+
+
+SKEWED = [0] * 30 + [1] * 8 + [3] * 3  # no video of class 2
+
+
+def balanced(batch_size=4, world=1, labels=SKEWED, epoch=0, seed=0):
+    """The numbers of one epoch, over all ranks."""
+    ranks = [TrainSampler(len(labels), batch_size, rank, world, seed, epoch, labels) for rank in range(world)]
+    return [number for sampler in ranks for batch in sampler for _, number in batch]
+
+
+@pytest.mark.parametrize(("batch_size", "world"), [(4, 1), (3, 2), (5, 4), (1, 1)])
+def test_a_balanced_epoch_has_every_class_and_of_a_class_every_video_equally_often(batch_size, world):
+    numbers = balanced(batch_size, world)
+    assert len(numbers) == len(SKEWED) // (batch_size * world) * batch_size * world
+    of_class = Counter(SKEWED[number] for number in numbers)
+    assert set(of_class) == {0, 1, 3}
+    assert max(of_class.values()) - min(of_class.values()) <= 1
+    for label in of_class:
+        times = [numbers.count(number) for number, other in enumerate(SKEWED) if other == label]
+        assert max(times) - min(times) <= 1
+
+
+def test_the_rest_of_a_balanced_epoch_falls_on_other_classes_in_other_epochs():
+    largest = [Counter(SKEWED[n] for n in balanced(1, 1, epoch=epoch)).most_common()[-1][0] for epoch in range(20)]
+    assert set(largest) == {0, 1, 3}
+
+
+def test_a_balanced_order_is_of_its_seed_and_epoch_and_the_same_for_all_ranks():
+    assert balanced() == balanced()
+    assert balanced() != balanced(epoch=1)
+    assert balanced() != balanced(seed=1)
+    assert sorted(balanced(4, 1)) == sorted(balanced(2, 2))
+
+
+def test_equal_classes_are_each_shown_once_when_balanced():
+    assert sorted(balanced(4, 1, [0, 1, 2, 3] * 5)) == list(range(20))
 
 
 def test_the_order_depends_on_the_seed():

@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "config", "cli", "slurm", "html"],
     ["configfile", "checkpoint"],
     ["data", "models"],
-    ["optim", "precision", "evaluation", "scores", "subset", "contact", "cost"],
+    ["optim", "losses", "freezing", "precision", "evaluation", "scores", "subset", "contact", "cost"],
     ["task", "offline"],
     ["callbacks", "reports", "runfolder", "browse"],
     ["trainer", "results", "complexity"],

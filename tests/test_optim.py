@@ -81,7 +81,9 @@ def test_decay_moves_weights_and_leaves_norms_where_they_are():
     torch.testing.assert_close(model.fc.weight, before["fc.weight"] * (1 - 0.1 * 0.5))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
 def test_optimizer_is_torchs_with_the_recipes_values(name, kind):
     optimizer = optim.make_optimizer(nn.Linear(2, 2), recipe(optimizer=name, momentum=0.8, weight_decay=0.3), 0.7)
     assert type(optimizer) is kind
@@ -89,6 +91,63 @@ def test_optimizer_is_torchs_with_the_recipes_values(name, kind):
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
     if name == "sgd":
         assert optimizer.param_groups[0]["momentum"] == 0.8
+
+
+def one_step(optimizer, decay, gradient=1.0):
+    """Where a weight of 2 is after one step with a rate of 0.1."""
+    layer = nn.Linear(1, 1)
+    nn.init.constant_(layer.weight, 2.0)
+    step = optim.make_optimizer(layer, recipe(optimizer=optimizer, weight_decay=decay), 0.1)
+    layer.weight.grad = torch.full_like(layer.weight, gradient)
+    step.step()
+    return layer.weight.item()
+
+
+def test_decay_is_a_part_of_the_gradient_or_apart_from_it():
+    """Adam's first step is the rate times the gradient's sign, so that coupled decay changes nothing there."""
+    assert one_step("sgd", 0.5) == pytest.approx(2 - 0.1 * (1 + 0.5 * 2))
+    assert one_step("adam", 0.5) == pytest.approx(one_step("adam", 0.0))
+    assert one_step("adam", 0.5, gradient=0.0) == pytest.approx(2 - 0.1)
+    assert one_step("adamw", 0.5) == pytest.approx(2 * (1 - 0.1 * 0.5) - 0.1)
+    assert one_step("adamw", 0.5, gradient=0.0) == pytest.approx(2 * (1 - 0.1 * 0.5))
+
+
+# Rates by depth
+
+
+def test_layer_factors_fall_from_the_classifier_to_the_stem():
+    factors = optim.layer_factors({"stem": 0, "layer1": 1, "layer2": 2, "pool": 3, "fc": 3}, 0.5)
+    assert factors == {"stem": 0.125, "layer1": 0.25, "layer2": 0.5, "pool": 1, "fc": 1}
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_18", "f_r2d_18", "f_r2d_50", "ir_csn_50"])
+def test_every_parameter_has_the_rate_of_its_part(name):
+    with torch.device("meta"):
+        model = create_model(name, 5)
+    optimizer = optim.make_optimizer(model, recipe(layer_decay=0.5, weight_decay=0.1), 0.8)
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    plain = {id(p) for p in optim.parameter_groups(model, 0.1)[1]["params"]}
+    for key, p in model.named_parameters():
+        stage = int(key[5]) if key.startswith("layer") else 5 if key.startswith("fc.") else 0
+        assert rate[id(p)] == pytest.approx(0.8 * 0.5 ** (5 - stage)), key
+        assert decay[id(p)] == (0.0 if id(p) in plain else 0.1)
+    assert optimizer.param_groups[0]["lr"] == 0.8  # the one that is logged
+
+
+def test_a_pooling_that_learns_and_the_last_norm_have_the_classifiers_rate():
+    model = create_model("r3d_18", 5, layers=[1, 1], width=8, block="preact", pool="attention")
+    optimizer = optim.make_optimizer(model, recipe(layer_decay=0.5), 0.8)
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rate.keys() == {id(p) for p in model.parameters()}
+    assert {rate[id(p)] for m in (model.pool, model.last, model.fc) for p in m.parameters()} == {0.8}
+
+
+def test_frozen_parts_are_in_no_group_of_layer_decay():
+    model = create_model("r3d_18", 5, layers=[1, 1], width=8)
+    model.stem.requires_grad_(False)
+    found = [g["lr"] for g in optim.make_optimizer(model, recipe(layer_decay=0.5), 0.8).param_groups]
+    assert sorted(set(found)) == pytest.approx([0.2, 0.4, 0.8])
 
 
 # The rate
@@ -162,6 +221,46 @@ def test_onecycle_starts_low_peaks_at_the_end_of_its_rise_and_ends_lower():
 def test_a_run_of_one_step_has_a_rate(schedule, warmup):
     (rate,) = rates(recipe(epochs=1, schedule=schedule, warmup=warmup), 1)
     assert 0 < rate <= 1
+
+
+VALUES = [1, 2, 2, 1.5, 2, 2.5, 2.5, 2.4, 2.3, 2.2, 2.1, 3, 3, 3]
+
+
+def plateau_rates(train, values, steps_per_epoch=2):
+    """The rate at each step, validated after every epoch, as Lightning drives the schedules."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    schedules, found = optim.make_schedules(optimizer, train, steps_per_epoch), []
+    for value in values:
+        for _ in range(steps_per_epoch):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            [s["scheduler"].step() for s in schedules if s["interval"] == "step"]
+        [s["scheduler"].step(value) for s in schedules if s["interval"] == "epoch"]
+    return found
+
+
+def test_plateau_lowers_the_rate_after_so_many_epochs_without_a_better_value():
+    found = plateau_rates(recipe(schedule="plateau", plateau=3, gamma=0.5), VALUES)[::2]
+    assert found == pytest.approx([0.4] * 5 + [0.2] * 4 + [0.1] * 5)
+
+
+def test_plateau_counts_as_torchs_does():
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau
+    make = lambda o: theirs(o, mode="max", factor=0.1, patience=1, threshold=0, threshold_mode="abs")
+    optimizer, expected = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4), []
+    schedule = make(optimizer)
+    for value in VALUES:
+        expected.append(optimizer.param_groups[0]["lr"])
+        schedule.step(value)
+    assert plateau_rates(recipe(schedule="plateau", plateau=2), VALUES)[::2] == pytest.approx(expected)
+
+
+def test_plateau_after_a_warm_up_starts_as_every_schedule_does():
+    train = recipe(schedule="plateau", warmup=2, plateau=2, gamma=0.5)
+    constant = recipe(schedule="constant", warmup=2)
+    found = plateau_rates(train, [1, 2, 3, 4, 4, 4, 4], 3)
+    assert found[:18] == pytest.approx([0.4 * optim.lr_factor(step, 3, constant) for step in range(18)])
+    assert found[18:] == pytest.approx([0.2] * 3)
 
 
 def test_a_resumed_optimizer_has_the_rate_of_its_step():

@@ -149,6 +149,7 @@ class DataConfig(Section):
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
     augment: AugmentConfig = AugmentConfig()
+    balanced: bool = False  # training: an epoch shows as many videos of each class, some of them more than once
     batch_size: Positive = 16  # videos per process
     workers: int = Field(4, ge=0)
 
@@ -213,19 +214,39 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """The recipe."""
+    """The recipe. What is against overfitting is off by default; sources in docs/regularisation.md."""
 
     epochs: Positive
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # decay is coupled in the first two, decoupled in adamw
     lr: float = Field(0.01, gt=0)
     base_batch: Positive | None = None  # the batch over all processes that `lr` is for: another one scales it linearly
     momentum: Fraction = 0.9
     weight_decay: float = Field(1e-4, ge=0)
-    schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None  # lr of a part / lr of the part that follows
+    schedule: Literal["constant", "cosine", "step", "plateau", "onecycle"] = "cosine"
     warmup: float = Field(0, ge=0)  # epochs of linear warm-up (onecycle: of its rise)
     milestones: tuple[float, ...] = ()  # step: epochs after which the rate is multiplied by gamma
+    plateau: Positive = 3  # plateau: epochs without a better validation until the rate is multiplied by gamma
     gamma: float = Field(0.1, gt=0)
+    patience: Positive | None = None  # epochs without a better validation until training ends
     label_smoothing: Rate = 0.0
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
+    freeze: str | tuple[str, ...] = ()  # parts that stay as they are: stem, layer1, ...; all-but-fc is a linear probe
+    freeze_bn: bool = False  # batch norms stay as they are, their statistics too
+
+    @model_validator(mode="after")
+    def learns_at_several_depths(self):
+        if self.layer_decay is not None and self.freeze == "all-but-fc":
+            raise ValueError(
+                "layer_decay gives parts rates of their own, and with freeze=all-but-fc one learns: drop one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def plateau_lowers(self):
+        if self.schedule == "plateau" and self.gamma >= 1:
+            raise ValueError(f"schedule=plateau multiplies the rate by gamma={self.gamma:g}, which does not lower it")
+        return self
 
     @model_validator(mode="after")
     def schedule_fits(self):
@@ -263,6 +284,21 @@ class Config(Section):
         made_for, frames = self.model.frames, self.data.clip.frames
         if made_for not in (None, frames):
             raise ValueError(f"model.frames={made_for}, but clips have data.clip.frames={frames}: make them equal")
+        return self
+
+    @model_validator(mode="after")
+    def batch_norms_are_there(self):
+        if self.train.freeze_bn and self.model.norm in ("group", "none"):
+            raise ValueError(f"train.freeze_bn freezes batch norms, and model.norm={self.model.norm} has none: drop it")
+        return self
+
+    @model_validator(mode="after")
+    def balanced_once(self):
+        if self.data.balanced and self.train.class_weights == "balanced":
+            raise ValueError(
+                "data.balanced and train.class_weights=balanced both make up for rare classes, which would then count "
+                "more than frequent ones: give one"
+            )
         return self
 
     @model_validator(mode="after")

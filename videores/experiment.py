@@ -23,6 +23,7 @@ def train(cfg, config_name):
     trainer_options = trainers.hardware(cfg.trainer)
     videos = datamodule.prepare(cfg.data)
     datamodule.refuse_too_few(videos, cfg.data.batch_size * trainer_options["devices"] * trainer_options["num_nodes"])
+    refuse_unmonitored(cfg.train, videos)
     views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
     views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
     torch.manual_seed(cfg.run.seed)
@@ -83,6 +84,17 @@ def best_checkpoint(folder):
     """The checkpoint to test: the one chosen on validation videos, or the last where there were none."""
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     return best if best.exists() else last
+
+
+def refuse_unmonitored(train, videos):
+    waiting = [
+        key for key, on in (("patience", train.patience), ("schedule=plateau", train.schedule == "plateau")) if on
+    ]
+    if waiting and not videos.index.val:
+        raise UserError(
+            f"train.{waiting[0]} waits for a better validation, and there are no validation videos (no groups, or "
+            "data.val=none): hold some out, or leave it out"
+        )
 
 
 def refuse_none(videos, part):

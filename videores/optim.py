@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from videores.models.parts import depths, parts
+
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -25,11 +27,62 @@ def is_plain(name):
 
 
 def make_optimizer(model, train, lr):
-    """SGD with Nesterov-free momentum and coupled decay, or AdamW with decoupled decay (arXiv:1711.05101)."""
+    """SGD with Nesterov-free momentum or Adam, whose decay is coupled (a part of the gradient), or AdamW, whose decay
+    is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
     groups = parameter_groups(model, train.weight_decay)
+    if train.layer_decay is not None:
+        groups = by_depth(model, groups, lr, train.layer_decay)
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr, momentum=train.momentum)
-    return torch.optim.AdamW(groups, lr)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer](groups, lr)
+
+
+def by_depth(model, groups, lr, decay):
+    """The groups split by part of the network, each with its own rate; the classifier's, which has `lr`, come first."""
+    factors = layer_factors(depths(model), decay)
+    owner = {id(p): name for name, modules in parts(model).items() for m in modules for p in m.parameters()}
+    split = [
+        {**group, "params": [p for p in group["params"] if owner[id(p)] == name], "lr": lr * factor}
+        for name, factor in reversed(factors.items())
+        for group in groups
+    ]
+    return [group for group in split if group["params"]]
+
+
+def layer_factors(depths, decay):
+    """What the rate of each part is multiplied by: 1 at the classifier, `decay` times as much for each stage below it.
+
+    Source: Clark et al. 2020 (ELECTRA), arXiv:2003.10555, appendix A; Bao et al. 2022 (BEiT), arXiv:2106.08254.
+    """
+    deepest = max(depths.values())
+    return {name: decay ** (deepest - depth) for name, depth in depths.items()}
+
+
+def make_schedules(optimizer, train, steps_per_epoch):
+    """What Lightning takes as "lr_scheduler"s: the rate at each step, and for `plateau` at each epoch."""
+    if train.schedule != "plateau":
+        factor = lambda step: lr_factor(step, steps_per_epoch, train)
+        return [{"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}]
+    return [*warm_up(optimizer, round(train.warmup * steps_per_epoch)), plateau(optimizer, train)]
+
+
+def warm_up(optimizer, steps):
+    """The warm-up of lr_factor as a factor of the rate that there is, which `plateau` lowers."""
+    if not steps:
+        return []
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / (steps + 1), total_iters=steps)
+    return [{"scheduler": schedule, "interval": "step"}]
+
+
+def plateau(optimizer, train):
+    """Multiplies the rate by `gamma` when what best.ckpt is chosen by was not better for `plateau` epochs.
+
+    Source: He et al. 2015, arXiv:1512.03385, section 3.4 ("when the error plateaus").
+    """
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, "max", factor=train.gamma, patience=train.plateau - 1, threshold=0, threshold_mode="abs"
+    )
+    return {"scheduler": schedule, "interval": "epoch", "monitor": "best_by"}
 
 
 def scaled_lr(train, global_batch):

@@ -8,9 +8,8 @@ import sys
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from videores import configfile, evaluation, optim, precision
+from videores import configfile, evaluation, freezing, losses, optim, precision
 from videores.data import transforms, views
 from videores.models import create_model
 
@@ -23,12 +22,19 @@ class VideoClassifier(pl.LightningModule):
         self.save_hyperparameters({"config": configfile.dump(cfg), "classes": list(classes)})
         self.cfg, self.classes = cfg, list(classes)
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
+        self.frozen = freezing.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
+        self.register_buffer("weight_N", None, persistent=False)  # of classes in the loss
         self.scores = self.views = self.dataset = None  # of the loop that is running, as start_scores says
         self.logits_VKN = None  # of the last loop, all its videos
         self.channels_last = False  # memory layout in training
 
     def forward(self, clips_XCTHW):
         return self.model(clips_XCTHW)
+
+    def train(self, mode=True):
+        super().train(mode)
+        freezing.hold(self.frozen)
+        return self
 
     # Training
 
@@ -41,16 +47,14 @@ class VideoClassifier(pl.LightningModule):
         clips = batch["clips"] if self.channels_last else batch["clips"].contiguous()
         logits_XN = self.model(clips.flatten(0, 1))
         label = labels_of_clips(batch["label"], clips.shape[1])
-        loss = F.cross_entropy(logits_XN.float(), label, label_smoothing=self.cfg.train.label_smoothing)
+        loss = losses.classification(logits_XN, label, self.cfg.train.label_smoothing, self.weight_N)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         label_X = label if label.ndim == 1 else label.argmax(1)
         return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
 
     def configure_optimizers(self):
-        train, steps = self.cfg.train, self.steps_per_epoch()
-        optimizer = optim.make_optimizer(self.model, train, self.lr())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optim.lr_factor(step, steps, train))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr())
+        return [optimizer], optim.make_schedules(optimizer, self.cfg.train, self.steps_per_epoch())
 
     def global_batch(self):
         return self.cfg.data.batch_size * self.trainer.world_size
@@ -117,6 +121,9 @@ class VideoClassifier(pl.LightningModule):
             _, self.channels_last = precision.choose(device, wanted.precision, wanted.channels_last)
             if self.channels_last:
                 precision.to_channels_last(self.model)
+            if self.cfg.train.class_weights == "balanced":
+                label_V = [video.label for video in self.trainer.datamodule.dataset("train").videos]
+                self.weight_N = losses.balanced_weights(label_V, len(self.classes))
 
 
 def labels_of_clips(label, views):

@@ -137,7 +137,8 @@ class VideoData(pl.LightningDataModule):
         """Called after a resumed run's position is restored, so the sampler starts with the epoch that comes next."""
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
         dataset = self.dataset("train")
-        sampler = TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch)
+        labels = [video.label for video in dataset.videos] if self.data.balanced else None
+        sampler = TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch, labels)
         collate_fn = partial(collate_training, augment=self.data.augment, crop=self.data.transform.crop)
         return self.loader(dataset, sampler, collate_fn, persistent_workers=self.data.workers > 0)
 

@@ -211,12 +211,13 @@ def free_memory():
 class TrainSampler(Sampler):
     """Batches of (epoch, number): a permutation of hash(seed, epoch), dealt to the ranks, without its incomplete rest.
 
-    Each pass is the next epoch; `epoch` sets the first one (a resumed run's).
+    Each pass is the next epoch; `epoch` sets the first one (a resumed run's). With `labels`, the class of each video,
+    an epoch is as long, and has of every class equally many.
     """
 
-    def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0):
+    def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0, labels=None):
         self.length, self.batch_size, self.rank, self.world_size = length, batch_size, rank, world_size
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch, self.labels = seed, epoch, labels
 
     def __len__(self):
         return self.length // (self.batch_size * self.world_size)
@@ -224,10 +225,28 @@ class TrainSampler(Sampler):
     def __iter__(self):
         # A generator, since DataLoader also makes iterators that it does not use: only a pass that begins counts.
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = stream(ORDER, self.seed, epoch).permutation(self.length)
-        order = order[: len(self) * self.batch_size * self.world_size]
+        order = self.order(stream(ORDER, self.seed, epoch), len(self) * self.batch_size * self.world_size)
         batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
         yield from ([(epoch, int(number)) for number in batch] for batch in batches)
+
+    def order(self, rng, count):
+        if self.labels is not None:
+            return balanced_order(self.labels, count, rng)
+        return rng.permutation(self.length)[:count]
+
+
+def balanced_order(labels, count, rng):
+    """`count` numbers of videos in random order, of each class that there is equally many, but for the rest of the
+    division, which falls on classes drawn at random; of a class each video equally often, in the same sense."""
+    members = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
+    quotas = [int((np.arange(count) % len(members) == place).sum()) for place in rng.permutation(len(members))]
+    drawn = [balanced_draw(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def balanced_draw(numbers, count, rng):
+    """`count` of the numbers: whole permutations of them, the last one cut off."""
+    return np.concatenate([rng.permutation(numbers) for _ in range(count // len(numbers) + 1)])[:count]
 
 
 class EvalSampler(Sampler):
