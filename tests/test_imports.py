@@ -24,6 +24,7 @@ LAYERS = [
 ]
 DATA = [
     "encode",
+    "sprites",
     "motion",
     "lists",
     "formats",

@@ -24,7 +24,7 @@ from test_guard import alive
 
 from videores import config
 from videores.config import DataConfig, ViewsConfig
-from videores.data import datamodule, guard, index, prepare, probe, survey
+from videores.data import datamodule, guard, index, motion, prepare, probe, survey
 from videores.data.decode import read_frames
 from videores.data.encode import write_video
 from videores.data.reencode import Settings
@@ -207,7 +207,7 @@ WRITERS = {
 
 
 def test_all_formats_are_tried():
-    assert {*WRITERS, "motion8"} == set(config.DataConfig.model_fields["format"].annotation.__args__)
+    assert {*WRITERS, *motion.SETS} == set(config.DataConfig.model_fields["format"].annotation.__args__)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -13,13 +13,12 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import get_args
 
-from videores import cli, config, configfile, slurm
-from videores.data import index, prepare, probe, reencode, survey
+from videores import cli, configfile, slurm
+from videores.data import formats, index, motion, prepare, probe, reencode, survey
 from videores.errors import UserError
 
-FORMATS = [name for name in get_args(config.DataConfig.model_fields["format"].annotation) if name != "motion8"]
+FORMATS = [name for name in formats.READERS if name not in motion.SETS]
 SETTINGS = reencode.Settings()
 HEADER = ("file", "what is wrong")
 MOST = 20  # bad files that are printed

@@ -133,11 +133,15 @@ class ViewsConfig(Section):
         return self
 
 
+Lists = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"]
+Embedded = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/motion.py
+
+
 class DataConfig(Section):
     """Which videos, and how they are read."""
 
     name: str  # names the data set in protocol strings and reports
-    format: Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv", "motion8"]
+    format: Literal[Lists, Embedded]
     root: str  # the folder that the lists' paths are relative to
     splits: str | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51

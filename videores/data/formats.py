@@ -10,12 +10,13 @@ folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<c
           one, images, which are videos of one frame
 csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group]`; the class list is
           splits/classes.txt (a name a line) or, without it, the sorted labels of train.csv
-motion8   csv, of the embedded set
+motion8, appear8, mixed16, order8, small   csv, of the embedded sets
 """
 
 import re
 from pathlib import Path
 
+from videores.data import motion
 from videores.data.lists import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -205,5 +206,5 @@ READERS = {
     "ssv2": ssv2,
     "folder": folder,
     "csv": csv_lists,
-    "motion8": csv_lists,
+    **dict.fromkeys(motion.SETS, csv_lists),
 }

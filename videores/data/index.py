@@ -30,8 +30,8 @@ def read(data):
     so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many of them found.
     """
     root = Path(data.root)
-    if data.format == "motion8":
-        motion.prepare(root)
+    if data.format in motion.SETS:
+        motion.prepare(root, name=data.format)
     refuse_absent(data)
     index = read_lists(data)
     refuse_wrong(index, root)
@@ -49,7 +49,7 @@ def read(data):
 def refuse_absent(data):
     """Raises UserError with the data set's source where its folders are not there."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
-        if data.format != "motion8" and not Path(folder).is_dir():
+        if data.format not in motion.SETS and not Path(folder).is_dir():
             raise UserError(f"{key}: there is no folder {folder}" + source(data))
 
 

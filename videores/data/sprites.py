@@ -1,0 +1,154 @@
+"""What the embedded videos show: a textured sprite on a textured background. Pure functions.
+
+The frame is a torus of SIZE x SIZE pixels, so that a sprite that leaves on one side comes back on the other. Everything
+random comes from the generator that is given, in the order in which the functions are called.
+"""
+
+import numpy as np
+
+SIZE = 32  # pixels
+
+SPEED = (0.09, 0.18)  # half-widths a frame; a third of that was not learnable in 8 epochs
+GROWTH = 0.3  # of the speed: how fast the radius grows; more would leave the frame within 16 frames
+
+NUDGE = (1, 2, 2, 1)  # of a frame's way at that speed: how far a nudged sprite is from its place
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # y points down
+
+
+def draw(path_4T, shape, colours_3C, rng):
+    """uint8 frames_THWC of one sprite on a background of its own."""
+    background_C, *sprite_colours = colours_3C
+    cover_THW1, sprite_THWC = sprite(path_4T, shape, sprite_colours, rng)
+    return over(background(background_C, rng), cover_THW1, sprite_THWC)
+
+
+def sprite(path_4T, shape, colours_2C, rng):
+    """(cover_THW1 from 0 to 1, colours_THWC) of a sprite that is at (x, y, angle, radius) of the path in each frame."""
+    u_THW, v_THW = coordinates(*path_4T)
+    # distance to the edge in pixels: coverage goes from 0 to 1 over one pixel, so motion is smooth below a pixel
+    edge_THW = shape(u_THW, v_THW) * path_4T[3][:, None, None]
+    cover_THW1 = np.clip(0.5 - edge_THW, 0, 1)[..., None]
+    return cover_THW1, blend(*colours_2C, texture(u_THW, v_THW, rng))
+
+
+def over(background_HWC, cover_THW1, sprite_THWC):
+    frames_THWC = background_HWC * (1 - cover_THW1) + sprite_THWC * cover_THW1
+    return (frames_THWC * 255 + 0.5).astype(np.uint8)
+
+
+def colours(rng):
+    """A dark background and two bright sprite colours, of random hues.
+
+    With either brighter at random the sign of every edge is random too, and small networks found no motion in 6 epochs.
+    """
+    return rng.uniform(0, 0.4, 3).astype(np.float32), *rng.uniform(0.6, 1, (2, 3)).astype(np.float32)
+
+
+def path(motion, frames, rng):
+    """Centre, angle and radius in pixels for each frame, float32 path_4T; one of them changes, at constant speed."""
+    speed = rng.uniform(*SPEED) * SIZE / 2
+    radius = rng.uniform(2.5, 3) if motion == "grow" else rng.uniform(6, 11)
+    start = (*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), radius)
+    change = {  # of x, y, angle, radius; y points down, so angles grow clockwise; a turning edge moves at the speed
+        "left": (-1, 0, 0, 0),
+        "up": (0, -1, 0, 0),
+        "clockwise": (0, 0, 1 / radius, 0),
+        "grow": (0, 0, 0, GROWTH),
+    }[motion]
+    path_T4 = np.array(start) + speed * np.arange(frames)[:, None] * np.array(change)
+    return path_T4.T.astype(np.float32)
+
+
+def nudges(directions, rng):
+    """path_4T of a sprite at rest, in the first frame, then of its way to each direction and back, NUDGE long."""
+    rest_4 = np.array((*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), rng.uniform(6, 11)))
+    distance_T1 = rng.uniform(*SPEED) * SIZE / 2 * np.array(NUDGE)[:, None]
+    ways_T4 = [rest_4 + distance_T1 * np.array((*DIRECTIONS[direction], 0, 0)) for direction in directions]
+    return np.concatenate([rest_4[None], *ways_T4]).T.astype(np.float32)
+
+
+def coordinates(x_T, y_T, angle_T, radius_T):
+    """Where each pixel lies on the sprite, whose shapes fit into the unit disc."""
+    pixels = np.arange(SIZE, dtype=np.float32) + 0.5
+    x_T1W, y_TH1 = wrapped(pixels - x_T[:, None])[:, None, :], wrapped(pixels - y_T[:, None])[:, :, None]
+    cos_T11, sin_T11 = ((f(angle_T) / radius_T)[:, None, None] for f in (np.cos, np.sin))
+    return cos_T11 * x_T1W + sin_T11 * y_TH1, cos_T11 * y_TH1 - sin_T11 * x_T1W
+
+
+def wrapped(offset):
+    return (offset + SIZE / 2) % SIZE - SIZE / 2
+
+
+def blend(first_C, second_C, weight_HW):
+    return first_C + weight_HW[..., None] * (second_C - first_C)
+
+
+def texture(u, v, rng):
+    """Stripes or checks of random direction and width, 0 to 1. Wide enough not to alias on the smallest sprite."""
+    waves = [wave(u, v, rng.uniform(1.5, 6), rng) for _ in range(rng.integers(1, 3))]
+    return np.clip(0.5 + np.prod(waves, axis=0), 0, 1)
+
+
+def wave(u, v, frequency, rng):
+    angle, phase = rng.uniform(0, 2 * np.pi, 2)
+    return np.sin(np.float32(frequency * np.cos(angle)) * u + np.float32(frequency * np.sin(angle)) * v + phase)
+
+
+def background(colour_C, rng):
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j].astype(np.float32)
+    second_C = np.clip(colour_C + rng.uniform(-0.15, 0.15, 3), 0, 1).astype(np.float32)
+    return blend(colour_C, second_C, texture(x, y, rng))
+
+
+def watermarked(image_HWC, rng):
+    """With a square of random coloured blocks somewhere, as a channel's sign is in all it sends."""
+    blocks_HWC = rng.integers(0, 2, (4, 4, 3)).astype(np.float32).repeat(2, axis=0).repeat(2, axis=1)
+    y, x = rng.integers(0, SIZE - len(blocks_HWC), 2, endpoint=True)
+    image_HWC[y : y + len(blocks_HWC), x : x + len(blocks_HWC)] = blocks_HWC
+    return image_HWC
+
+
+# -- shapes: signed distance to the edge, negative inside; none is a disc, since turning must show ---------------------
+
+
+def box(u, v, half_width, half_height):
+    return np.maximum(abs(u) - half_width, abs(v) - half_height)
+
+
+def bar(u, v):
+    return box(u, v, 0.92, 0.36)
+
+
+def cross(u, v):
+    return np.minimum(box(u, v, 0.94, 0.28), box(u, v, 0.28, 0.94))
+
+
+def ell(u, v):
+    return np.minimum(box(u + 0.4, v, 0.26, 0.72), box(u, v - 0.46, 0.66, 0.26))
+
+
+def tee(u, v):
+    return np.minimum(box(u, v + 0.5, 0.64, 0.26), box(u, v, 0.26, 0.76))
+
+
+def triangle(u, v):
+    return np.maximum(v - 0.5, 0.85 * abs(u) - 0.53 * v - 0.45)
+
+
+def half_disc(u, v):
+    return np.maximum(np.hypot(u, v) - 0.95, v - 0.1)
+
+
+def crescent(u, v):
+    return np.maximum(np.hypot(u, v) - 0.95, 0.6 - np.hypot(u - 0.55, v))
+
+
+def dots(u, v):
+    return np.minimum(np.hypot(u - 0.55, v), np.hypot(u + 0.55, v)) - 0.4
+
+
+SHAPES = (bar, cross, ell, tee, triangle, half_disc, crescent)
+
+
+def any_shape(rng):
+    return SHAPES[rng.integers(len(SHAPES))]
