@@ -283,6 +283,13 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
         (["train.schedule=plateau", "train.gamma=1"], ["train", "schedule=plateau", "gamma=1"]),
         (["train.layer_decay=0.7", "train.freeze=all-but-fc"], ["train", "layer_decay", "freeze=all-but-fc"]),
         (["train.freeze_bn=true", "model.norm=group"], ["train.freeze_bn", "model.norm=group"]),
+        (["train.distill.temperature=2"], ["train.distill", "temperature", "teacher"]),
+        (["train.distill.teacher=runs/a", "train.distill.weight=0"], ["train.distill", "weight=0", "attention=0"]),
+        (["train.ema=0.99", "train.swa=1"], ["train", "ema and swa"]),
+        (["train.swa=2"], ["train", "swa=2", "2"]),
+        (["train.precise_bn=3", "model.norm=group"], ["train.precise_bn", "model.norm=group"]),
+        (["train.precise_bn=3", "train.freeze_bn=true"], ["train.precise_bn", "train.freeze_bn"]),
+        (["train.precise_bn=3", "train.freeze=all-but-fc"], ["train.precise_bn", "train.freeze=all-but-fc"]),
         (["data.balanced=true", "train.class_weights=balanced"], ["data.balanced", "train.class_weights", "give one"]),
     ],
 )

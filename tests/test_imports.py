@@ -17,7 +17,7 @@ LAYERS = [
     ["data", "models"],
     ["optim", "losses", "freezing", "precision", "evaluation", "scores", "subset", "contact", "cost"],
     ["task", "offline"],
-    ["callbacks", "reports", "runfolder", "browse"],
+    ["callbacks", "reports", "runfolder", "browse", "distillation"],
     ["trainer", "results", "complexity"],
     ["experiment", "rescoring", "report"],
     ["benchmark"],

@@ -234,8 +234,8 @@ def plateau_rates(train, values, steps_per_epoch=2):
         for _ in range(steps_per_epoch):
             found.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            [s["scheduler"].step() for s in schedules if s["interval"] == "step"]
-        [s["scheduler"].step(value) for s in schedules if s["interval"] == "epoch"]
+            [s["scheduler"].step() for s in schedules if "monitor" not in s]
+        [s["scheduler"].step(value) for s in schedules if "monitor" in s]
     return found
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import write_csv
 
-from videores import configfile, optim, precision
+from videores import configfile, distillation, optim, precision
 from videores.data import datamodule, transforms
 from videores.task import VideoClassifier, hash_of
+from videores.trainer import recipe_callbacks
 
 
 @pytest.fixture(autouse=True)
@@ -80,20 +81,22 @@ class Watch(pl.Callback):
         self.losses.append(float(outputs["loss"]))
 
 
-def fit(cfg, watch=None, precision_name="fp32"):
-    task, watch = make_task(cfg), watch or Watch()
+def fit(cfg, watch=None, precision_name="fp32", *, task=None, more=(), start=None):
+    """Trains as experiment.train does, without a run folder; with the callbacks `more`, from the checkpoint `start`."""
+    task, watch = task or make_task(cfg), watch or Watch()
+    task.teacher, _ = distillation.load(cfg, task.model, task.classes)
     quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=cfg.train.epochs,
         precision=precision.LIGHTNING[precision_name],
-        callbacks=[watch],
+        callbacks=[watch, *recipe_callbacks(cfg.train), *more],
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         **quiet,
     )
-    trainer.fit(task, make_data(cfg))
+    trainer.fit(task, make_data(cfg), ckpt_path=start, weights_only=True)
     return task, watch, trainer
 
 

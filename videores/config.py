@@ -217,6 +217,24 @@ class ModelConfig(Section):
         return self.model_dump(exclude={"name", "weights", "inflate", "head"}, exclude_none=True)
 
 
+class DistillConfig(Section):
+    """What a trained network teaches this one, beside the labels. Sources in docs/regularisation.md."""
+
+    teacher: str | None = None  # a run folder, or a checkpoint of one
+    temperature: Scale = 4.0  # what both networks' logits are divided by
+    weight: Fraction = 0.9  # of the teacher's answers; the labels have the rest
+    attention: Strength = 0.0  # weight of the difference between the stages' attention maps; the authors took 1000
+
+    @model_validator(mode="after")
+    def teacher_teaches(self):
+        others = [key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default]
+        if self.teacher is None and others:
+            raise ValueError(f"{others[0]} says how to learn from a teacher, and there is none: give teacher too")
+        if self.teacher is not None and self.weight == 0 and self.attention == 0:
+            raise ValueError("weight=0 and attention=0 leave the teacher nothing to teach: raise one or drop teacher")
+        return self
+
+
 class TrainConfig(Section):
     """The recipe. What is against overfitting is off by default; sources in docs/regularisation.md."""
 
@@ -237,6 +255,18 @@ class TrainConfig(Section):
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
     freeze: str | tuple[str, ...] = ()  # parts that stay as they are: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms stay as they are, their statistics too
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of a moving average of the weights, which is tested
+    swa: Annotated[int, Field(ge=0)] | None = None  # from this epoch on (0 is the first) the mean of weights is tested
+    precise_bn: Positive | None = None  # training batches a process, of which batch norms have statistics when scored
+    distill: DistillConfig = DistillConfig()
+
+    @model_validator(mode="after")
+    def one_average(self):
+        if self.ema is not None and self.swa is not None:
+            raise ValueError("ema and swa are both averages of the weights, and one is tested: give one")
+        if self.swa is not None and self.swa >= self.epochs:
+            raise ValueError(f"swa={self.swa} is no epoch of {self.epochs}, the first of which is 0: lower it")
+        return self
 
     @model_validator(mode="after")
     def learns_at_several_depths(self):
@@ -292,8 +322,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def batch_norms_are_there(self):
-        if self.train.freeze_bn and self.model.norm in ("group", "none"):
-            raise ValueError(f"train.freeze_bn freezes batch norms, and model.norm={self.model.norm} has none: drop it")
+        train, norm = self.train, self.model.norm
+        if train.freeze_bn and norm in ("group", "none"):
+            raise ValueError(f"train.freeze_bn freezes batch norms, and model.norm={norm} has none: drop it")
+        frozen = "train.freeze_bn" if train.freeze_bn else "train.freeze=all-but-fc"
+        frozen = f"model.norm={norm}" if norm in ("group", "none", "frozen") else frozen
+        if train.precise_bn and (
+            train.freeze_bn or train.freeze == "all-but-fc" or norm in ("group", "none", "frozen")
+        ):
+            raise ValueError(
+                f"train.precise_bn sets statistics of batch norms, and {frozen} leaves none to set: drop one"
+            )
         return self
 
     @model_validator(mode="after")

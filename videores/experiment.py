@@ -8,7 +8,7 @@ from collections import Counter
 import lightning.pytorch as pl
 import torch
 
-from videores import checkpoint, cli, configfile, optim, precision, reports, results, runfolder
+from videores import checkpoint, cli, configfile, distillation, optim, precision, reports, results, runfolder
 from videores import trainer as trainers
 from videores.data import datamodule, views
 from videores.errors import UserError
@@ -29,6 +29,9 @@ def train(cfg, config_name):
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     loaded = load_weights(cfg, task, folder)
+    task.teacher, taught_by = distillation.load(cfg, task.model, task.classes)
+    if taught_by and runfolder.is_main():
+        print(f"teacher {taught_by}")
     start = runfolder.create(cfg, folder)
     record = runfolder.Record(folder, cfg)
     data = make_data(cfg, videos)
@@ -39,7 +42,7 @@ def train(cfg, config_name):
     try:
         record.started(checkpoint.read(start)["global_step"] if start else 0)
         trainer.fit(task, data, ckpt_path=start, weights_only=True)
-        code = test(task, data, trainer, cfg, folder, best_checkpoint(folder), "test")
+        code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
         record.finished(code)
         return code
     except BaseException as error:
@@ -59,7 +62,7 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     views.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=[trainers.progress_bar()])
-    path = checkpoint_path or best_checkpoint(folder)
+    path = checkpoint_path or runfolder.best_checkpoint(folder)
     return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
 
 
@@ -78,12 +81,6 @@ def load_weights(cfg, task, folder):
 
 def make_data(cfg, videos):
     return datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
-
-
-def best_checkpoint(folder):
-    """The checkpoint to test: the one chosen on validation videos, or the last where there were none."""
-    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    return best if best.exists() else last
 
 
 def refuse_unmonitored(train, videos):

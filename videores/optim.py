@@ -63,7 +63,7 @@ def make_schedules(optimizer, train, steps_per_epoch):
     if train.schedule != "plateau":
         factor = lambda step: lr_factor(step, steps_per_epoch, train)
         return [{"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}]
-    return [*warm_up(optimizer, round(train.warmup * steps_per_epoch)), plateau(optimizer, train)]
+    return [*warm_up(optimizer, round(train.warmup * steps_per_epoch)), plateau(optimizer, train, steps_per_epoch)]
 
 
 def warm_up(optimizer, steps):
@@ -74,15 +74,16 @@ def warm_up(optimizer, steps):
     return [{"scheduler": schedule, "interval": "step"}]
 
 
-def plateau(optimizer, train):
+def plateau(optimizer, train, steps_per_epoch):
     """Multiplies the rate by `gamma` when what best.ckpt is chosen by was not better for `plateau` epochs.
 
+    Told after its steps, since Lightning tells of an epoch only after the checkpoint of its end is written.
     Source: He et al. 2015, arXiv:1512.03385, section 3.4 ("when the error plateaus").
     """
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "max", factor=train.gamma, patience=train.plateau - 1, threshold=0, threshold_mode="abs"
     )
-    return {"scheduler": schedule, "interval": "epoch", "monitor": "best_by"}
+    return {"scheduler": schedule, "interval": "step", "frequency": steps_per_epoch, "monitor": "best_by"}
 
 
 def scaled_lr(train, global_batch):

@@ -94,6 +94,12 @@ def last_checkpoint(folder):
     return path if path.exists() else None
 
 
+def best_checkpoint(folder):
+    """The checkpoint to test: the one chosen on validation videos, or the last where there were none."""
+    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    return best if best.exists() else last
+
+
 def refuse_other_config(folder, cfg):
     before, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(configfile.dump(cfg))
     differing = sorted(

@@ -24,6 +24,7 @@ class VideoClassifier(pl.LightningModule):
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
         self.frozen = freezing.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("weight_N", None, persistent=False)  # of classes in the loss
+        self.teacher = None  # a distillation.Teacher
         self.scores = self.views = self.dataset = None  # of the loop that is running, as start_scores says
         self.logits_VKN = None  # of the last loop, all its videos
         self.channels_last = False  # memory layout in training
@@ -38,19 +39,29 @@ class VideoClassifier(pl.LightningModule):
 
     # Training
 
+    def on_fit_start(self):
+        if self.teacher is not None:
+            self.teacher.model.to(self.device)
+
     def on_train_batch_start(self, batch, batch_idx):
         """Dropout at a step depends on seed, rank and step alone: a resumed run draws what a whole one would."""
         torch.manual_seed(hash_of(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
 
     def training_step(self, batch, batch_idx):
         """All clips of the batch at once, for they share its statistics. Of a mixed label the heavier class counts."""
-        clips = batch["clips"] if self.channels_last else batch["clips"].contiguous()
-        logits_XN = self.model(clips.flatten(0, 1))
-        label = labels_of_clips(batch["label"], clips.shape[1])
+        clips_XCTHW = self.clips_of(batch)
+        logits_XN = self.model(clips_XCTHW)
+        label = labels_of_clips(batch["label"], batch["clips"].shape[1])
         loss = losses.classification(logits_XN, label, self.cfg.train.label_smoothing, self.weight_N)
+        if self.teacher is not None:
+            loss = self.teacher.loss(loss, clips_XCTHW, logits_XN)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         label_X = label if label.ndim == 1 else label.argmax(1)
         return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
+
+    def clips_of(self, batch):
+        """clips_XCTHW in the memory layout of training."""
+        return (batch["clips"] if self.channels_last else batch["clips"].contiguous()).flatten(0, 1)
 
     def configure_optimizers(self):
         optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr())
@@ -121,6 +132,8 @@ class VideoClassifier(pl.LightningModule):
             _, self.channels_last = precision.choose(device, wanted.precision, wanted.channels_last)
             if self.channels_last:
                 precision.to_channels_last(self.model)
+                if self.teacher is not None:
+                    precision.to_channels_last(self.teacher.model)
             if self.cfg.train.class_weights == "balanced":
                 label_V = [video.label for video in self.trainer.datamodule.dataset("train").videos]
                 self.weight_N = losses.balanced_weights(label_V, len(self.classes))

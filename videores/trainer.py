@@ -8,8 +8,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
 from videores import precision
+from videores.callbacks.averaging import ema, swa
 from videores.callbacks.history import History
 from videores.callbacks.nan_guard import NanGuard
+from videores.callbacks.patience import Patience
+from videores.callbacks.precise_bn import PreciseBN
 from videores.errors import UserError
 
 DDP_TIMEOUT = timedelta(minutes=10)
@@ -77,6 +80,7 @@ def training_options(cfg, folder, videos):
         dirpath=folder / "checkpoints", enable_version_counter=False, save_top_k=1, auto_insert_metric_name=False
     )
     callbacks = [NanGuard(), History(folder / "metrics.jsonl", cfg.trainer.log_every), progress_bar()]
+    callbacks += recipe_callbacks(cfg.train)
     if videos.index.val:
         callbacks.append(ModelCheckpoint(filename="best", monitor="best_by", mode="max", **saving))
     # After "best", whose state it stores: a resumed run must know the best score up to its own epoch.
@@ -87,6 +91,17 @@ def training_options(cfg, folder, videos):
         precision=precision.LIGHTNING[number_format],
         callbacks=callbacks,
     )
+
+
+def recipe_callbacks(train):
+    """What a recipe asks for beside the optimizer. An average is updated before its statistics are computed."""
+    averaging = ema(train.ema) if train.ema is not None else swa(train.swa) if train.swa is not None else None
+    callbacks = [averaging] if averaging else []
+    if train.precise_bn:
+        callbacks.append(PreciseBN(train.precise_bn, averaging))
+    elif train.swa is not None:  # its weights are none that training had, and have no statistics
+        callbacks.append(PreciseBN(None, averaging, train.swa))
+    return callbacks + ([Patience(train.patience)] if train.patience else [])
 
 
 def progress_bar():

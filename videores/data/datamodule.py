@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -136,11 +137,22 @@ class VideoData(pl.LightningDataModule):
     def train_dataloader(self):
         """Called after a resumed run's position is restored, so the sampler starts with the epoch that comes next."""
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        return self.training_loader(self.train_sampler(epoch), persistent_workers=self.data.workers > 0)
+
+    def train_sampler(self, epoch):
         dataset = self.dataset("train")
         labels = [video.label for video in dataset.videos] if self.data.balanced else None
-        sampler = TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch, labels)
+        return TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch, labels)
+
+    def training_loader(self, sampler, **options):
         collate_fn = partial(collate_training, augment=self.data.augment, crop=self.data.transform.crop)
-        return self.loader(dataset, sampler, collate_fn, persistent_workers=self.data.workers > 0)
+        return self.loader(self.dataset("train"), sampler, collate_fn, **options)
+
+    def training_batches(self, epoch, count, device):
+        """The first `count` batches of an epoch (None: all) once more, on the device, as training has them."""
+        sampler = list(islice(self.train_sampler(epoch), count))
+        for batch in self.training_loader(sampler):
+            yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
 
     def val_dataloader(self):
         return self.eval_loader("val") if self.videos.index.val else []

@@ -1,0 +1,85 @@
+"""Knowledge distillation: a trained network whose answers and attention another one learns beside the labels."""
+
+from pathlib import Path
+
+import torch
+
+from videores import checkpoint, configfile, losses, runfolder
+from videores.config import ModelConfig
+from videores.errors import UserError
+from videores.models import create_model, weights
+
+
+class Teacher:
+    """The teacher in eval mode. It is no part of the student: neither checkpoints nor optimizers know of it."""
+
+    def __init__(self, model, student, distill):
+        self.model, self.distill = model.eval().requires_grad_(False), distill
+        self.attention = {}
+        if distill.attention:
+            stages = common_stages(model, student)
+            self.attention = {network: Attention(network, stages) for network in (model, student)}
+
+    def loss(self, loss, clips_XCTHW, logits_XN):
+        """The student's loss with the teacher's added; the student has just answered `logits_XN` to the clips."""
+        with torch.no_grad():
+            theirs_XN = self.model(clips_XCTHW)
+        weight = self.distill.weight
+        loss = (1 - weight) * loss + weight * losses.distillation(logits_XN, theirs_XN, self.distill.temperature)
+        if not self.attention:
+            return loss
+        theirs, ours = (attention.maps for attention in self.attention.values())
+        return loss + self.distill.attention * sum(losses.attention_transfer(ours[name], theirs[name]) for name in ours)
+
+
+class Attention:
+    """The attention maps of a network's stages when it last ran; of a student, when it last trained."""
+
+    def __init__(self, model, stages):
+        self.maps = {}
+        for name in stages:
+            keep = lambda stage, inputs, x, name=name: self.keep(name, x, clips=inputs[1], needed=stage.training)
+            getattr(model, name).register_forward_hook(keep)
+        self.always = not any(p.requires_grad for p in model.parameters())
+
+    def keep(self, name, x, clips, needed):
+        if needed or self.always:
+            x_XCTHW = x if x.ndim == 5 else x.unflatten(0, (clips, -1)).transpose(1, 2)
+            self.maps[name] = losses.attention_map(x_XCTHW)
+
+
+def common_stages(teacher, student):
+    found = [name for name in getattr(student, "stages", ()) if name in getattr(teacher, "stages", ())]
+    if not found:
+        raise UserError(
+            "train.distill.attention compares stages layer1, ..., which one of the networks has not: leave it out"
+        )
+    return found
+
+
+def load(cfg, student, classes):
+    """The Teacher of a configuration, and a report of what was loaded; (None, None) if there is none.
+
+    Raises UserError for a teacher of other classes, or one that was trained with other colours.
+    """
+    if cfg.train.distill.teacher is None:
+        return None, None
+    path = checkpoint_of(cfg.train.distill.teacher)
+    stored = checkpoint.read(path)
+    if not weights.is_run(stored):
+        raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
+    known = stored["hyper_parameters"]
+    checkpoint.refuse_other_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
+    network = ModelConfig(**known["config"]["model"])
+    with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
+        model = create_model(network.name, len(classes), **network.overrides())
+    report = weights.load(
+        model, path, list(classes), preprocessing=weights.preprocessing_of(configfile.dump(cfg)["data"])
+    )
+    return Teacher(model, student, cfg.train.distill), report
+
+
+def checkpoint_of(source):
+    """A checkpoint, or the one of a run folder that is tested."""
+    path = Path(source)
+    return runfolder.best_checkpoint(path) if (path / "checkpoints").is_dir() else path
