@@ -19,7 +19,7 @@ LAYERS = [
     ["task", "offline"],
     ["callbacks", "reports", "runfolder", "browse", "distillation"],
     ["trainer", "results", "complexity"],
-    ["experiment", "rescoring", "report"],
+    ["experiment", "rescoring", "report", "lr_finder"],
     ["benchmark"],
 ]
 DATA = [

@@ -1,0 +1,37 @@
+"""Finds a learning rate: trains for some steps while the rate rises, and shows where the loss falls fastest.
+
+    python tools/find_lr.py --cfg r2plus1d_motion.yaml
+    python tools/find_lr.py --cfg r3d_ucf101.yaml --steps 300 --highest 1 data.root=/data/UCF-101
+
+Uses the configuration's videos, network, optimizer and seed; writes results/find_lr/<name>/lr.png and lr.csv, and no
+run folder. The rate is for the batch size of the configuration.
+"""
+
+import argparse
+from pathlib import Path
+
+from videores import cli, configfile
+from videores.data import index
+from videores.errors import UserError
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
+    parser.add_argument("--lowest", type=float, default=1e-6, help="the first rate (default: 1e-6)")
+    parser.add_argument("--highest", type=float, default=10.0, help="the last one (default: 10)")
+    parser.add_argument("--steps", type=int, default=100, help="from one to the other, at least 20 (default: 100)")
+    cli.add_overrides(parser)
+    args = parser.parse_intermixed_args()
+    if not 0 < args.lowest < args.highest or args.steps < 20:
+        raise UserError("give 0 < --lowest < --highest, and --steps of at least 20")
+    cfg = configfile.load(args.cfg, args.overrides)
+    index.refuse_absent(cfg.data)
+    from videores import lr_finder  # it imports Lightning, which takes seconds
+
+    folder = Path("results", "find_lr", Path(args.cfg).stem)
+    return lr_finder.find(cfg, folder, args.lowest, args.highest, args.steps)
+
+
+if __name__ == "__main__":
+    cli.run(main)

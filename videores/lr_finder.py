@@ -1,0 +1,135 @@
+"""Which learning rate? The loss while the rate rises, step by step, from too small to too large.
+
+Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3; exponential
+rise, smoothing and stop as Howard and Gugger's fastai has them.
+"""
+
+import csv
+import math
+
+import lightning.pytorch as pl
+import matplotlib
+import numpy as np
+import torch
+
+from videores import distillation, precision
+from videores import trainer as trainers
+from videores.data import datamodule
+from videores.errors import UserError
+from videores.models import weights
+from videores.task import VideoClassifier
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SMOOTHING = 0.95  # of the running mean of losses
+DIVERGED = 4  # times the lowest smoothed loss
+LEAST = 10  # steps before a loss may be called diverged, and of which a suggestion can be made
+
+
+class Ramp(pl.Callback):
+    """Sets the rate of each step in place of the schedule, records losses, and stops where they diverge."""
+
+    def __init__(self, rates):
+        self.rates, self.losses = rates, []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.rates[len(self.losses)] * group["initial_lr"] / module.lr()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses.append(float(outputs["loss"]))
+        if len(self.losses) == len(self.rates) or diverged(self.losses):
+            trainer.should_stop = True
+
+
+def find(cfg, folder, lowest, highest, steps):
+    """Trains for at most so many steps, writes lr.csv and lr.png, and prints the rate to try."""
+    ramp = Ramp(rising(lowest, highest, steps))
+    constant = cfg.train.model_copy(update={"schedule": "constant", "warmup": 0, "milestones": ()})
+    train(cfg.model_copy(update={"train": constant}), ramp)
+    losses = ramp.losses
+    rates, smooth = ramp.rates[: len(losses)], smoothed(losses)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "lr.csv", rates, losses, smooth)
+    best = suggestion(rates, smooth)
+    draw(folder / "lr.png", rates, losses, smooth, best)
+    ended = "diverged" if diverged(losses) else "did not diverge"
+    print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
+    print(f"rate    {best:.2g} (train.lr; the loss falls fastest there)")
+    print(f"wrote   {folder}/lr.csv, lr.png")
+    return 0
+
+
+def train(cfg, ramp):
+    options = trainers.hardware(cfg.trainer)
+    if options["devices"] * options["num_nodes"] > 1:
+        raise UserError("the rate is found in one process: give trainer.devices=1, and scale it by train.base_batch")
+    videos = datamodule.prepare(cfg.data, parts=("train",))
+    datamodule.refuse_too_few(videos, cfg.data.batch_size)
+    torch.manual_seed(cfg.run.seed)
+    task = VideoClassifier(cfg, videos.index.classes)
+    if cfg.model.weights is not None:
+        weights.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
+    task.teacher, _ = distillation.load(cfg, task.model, task.classes)
+    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    loops = dict(max_epochs=-1, limit_val_batches=0, enable_checkpointing=False)
+    callbacks = [ramp, trainers.progress_bar()]
+    device = "cuda" if options["accelerator"] == "gpu" else "cpu"
+    number_format, _ = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
+    loops["precision"] = precision.LIGHTNING[number_format]
+    pl.Trainer(**options, **trainers.common_options(None), **loops, callbacks=callbacks).fit(task, data)
+
+
+# What the losses say
+
+
+def rising(lowest, highest, steps):
+    """Rates in equal ratios, the first and last of which are given."""
+    return [float(rate) for rate in np.geomspace(lowest, highest, steps)]
+
+
+def smoothed(losses):
+    """A running mean, corrected for its start at 0 (Kingma and Ba 2015, arXiv:1412.6980, section 3)."""
+    mean, found = 0.0, []
+    for step, loss in enumerate(losses, 1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        found.append(mean / (1 - SMOOTHING**step))
+    return found
+
+
+def diverged(losses):
+    if not math.isfinite(losses[-1]):
+        return True
+    smooth = smoothed(losses)
+    return len(smooth) > LEAST and smooth[-1] > DIVERGED * min(smooth)
+
+
+def suggestion(rates, smooth):
+    """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before it is lowest."""
+    end = int(np.nanargmin(smooth)) + 1
+    if end < LEAST:
+        raise UserError(
+            f"the loss falls for {end} steps only, so no rate can be told: begin with a smaller --lowest, or take more "
+            "--steps"
+        )
+    slopes = np.gradient(smooth[:end], np.log(rates[:end]))
+    return rates[int(np.argmin(slopes))]
+
+
+def write(path, rates, losses, smooth):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("lr", "loss", "smoothed"), *zip(rates, losses, smooth, strict=True)])
+
+
+def draw(path, rates, losses, smooth, best):
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(rates, losses, color="0.8", label="loss of a batch")
+    axes.plot(rates, smooth, label="smoothed")
+    axes.axvline(best, color="tab:red", linestyle="--", label=f"falls fastest: {best:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    finite = [value for value in smooth if math.isfinite(value)]
+    axes.set_ylim(min(0, *finite), 1.1 * min(max(finite), 2 * finite[0]))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
