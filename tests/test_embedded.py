@@ -4,6 +4,7 @@
 pass it, however large it is and however long it trains.
 """
 
+import colorsys
 import csv
 from collections import Counter, defaultdict
 
@@ -244,10 +245,22 @@ def test_shapes_are_those_of_their_names_and_motions_too():
     for number in range(32):
         path, label = next(motion.scene_files(motion.SETS["appear8"], "test", number))
         rng = np.random.default_rng((0, 1, number, 1))
-        colours_3C = sprites.colours(rng)
+        colours_3C = sprites.colours_of_hue(motion.SHAPES.index(getattr(sprites, label)) / 8, rng)
         path_4T = sprites.path(path.removesuffix(".mp4").rpartition("_")[2], 16, rng)
         wanted = sprites.draw(path_4T, getattr(sprites, label), colours_3C, rng)
         np.testing.assert_array_equal(motion.render(motion.SETS["appear8"], 0, "test", number)[0], wanted)
+
+
+def test_sprites_have_their_hue():
+    rng = np.random.default_rng(0)
+    for hue in np.arange(8) / 8:
+        background_C, *two = sprites.colours_of_hue(hue, rng)
+        assert max(background_C) < 0.4
+        for red, green, blue in two:
+            found, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
+            assert abs((found - hue + 0.5) % 1 - 0.5) < 0.031
+            assert 0.39 < saturation < 0.81
+            assert 0.79 < value <= 1
 
 
 # -- order8 -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ shrinks (sprites.py). Shape, texture, colours, start and speed are random, but f
 scene, two videos of one group that are drawn together, so that what must not give the class away is exactly alike.
 
 motion8   The class is the motion. The two videos are one clip and its reversal: the same frames, the opposite class.
-appear8   The class is the shape. Such pairs again, of one class, and every shape has every motion equally often:
-          whoever knows the motion alone is right in 1 of 8 videos.
-mixed16   The class is one of 4 shapes and of 4 motions, in such pairs: 4 of 16 are right by the shape alone, or the
+appear8   The class is the shape, each with its hue. Such pairs again, of one class, and every shape has every motion
+          equally often: whoever knows the motion alone is right in 1 of 8 videos.
+mixed16   The class is one of 4 shapes and of 4 motions, in such pairs: 1 of 4 is right by the shape alone, or the
           motion alone.
 order8    A sprite at rest is nudged in two directions, the class is their order. The two videos are the two orders:
           the same frames, and with them the same windows of up to 16 frames, which see one nudge at most.
@@ -87,24 +87,36 @@ def scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[s
 # -- pairs of a clip and its reversal ---------------------------------------------------------------------------------
 
 
-def reversal_pair(motion, shape, rng):
-    """The motion, and the same frames backwards; `shape` None is any."""
+def motion_pair(motion, rng):
+    """A motion of any sprite, and the same frames backwards."""
     colours_3C, path_4T = sprites.colours(rng), sprites.path(motion, FRAMES, rng)
-    frames_THWC = sprites.draw(path_4T, shape or sprites.any_shape(rng), colours_3C, rng)
+    return both_ways(sprites.draw(path_4T, sprites.any_shape(rng), colours_3C, rng))
+
+
+def shape_pair(shape, motion, rng):
+    """A motion of a sprite of that shape and its hue, and the same frames backwards."""
+    colours_3C = sprites.colours_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
+    return both_ways(sprites.draw(sprites.path(motion, FRAMES, rng), shape, colours_3C, rng))
+
+
+def both_ways(frames_THWC):
     return frames_THWC, frames_THWC[::-1]
 
 
-def pairs_of(shape, pairs, label):
-    """Scenes that show a shape in some pairs of motions; `label` has the fields {shape} and {motion}."""
-    for pair in pairs:
-        names = [(f"{shape.__name__}_{motion}", label.format(shape=shape.__name__, motion=motion)) for motion in pair]
-        yield Scene(partial(reversal_pair, pair[0], shape), dict(names))
+def shape_scenes(shapes, pairs, label):
+    """Scenes of each shape in each pair of motions; `label` has the fields {shape} and {motion}."""
+    for shape in shapes:
+        for pair in pairs:
+            labels = {
+                f"{shape.__name__}_{motion}": label.format(shape=shape.__name__, motion=motion) for motion in pair
+            }
+            yield Scene(partial(shape_pair, shape, pair[0]), labels)
 
 
 MOTION8 = Embedded(
     name="motion8",
     classes=MOTIONS,
-    scenes=tuple(Scene(partial(reversal_pair, pair[0], None), dict(zip(pair, pair, strict=True))) for pair in PAIRS),
+    scenes=tuple(Scene(partial(motion_pair, pair[0]), dict(zip(pair, pair, strict=True))) for pair in PAIRS),
     videos={"train": 2048, "test": 1024},
 )
 
@@ -112,7 +124,7 @@ SHAPES = (*sprites.SHAPES, sprites.dots)
 APPEAR8 = Embedded(
     name="appear8",
     classes=tuple(shape.__name__ for shape in SHAPES),
-    scenes=tuple(scene for shape in SHAPES for scene in pairs_of(shape, PAIRS, "{shape}")),
+    scenes=tuple(shape_scenes(SHAPES, PAIRS, "{shape}")),
     videos={"train": 1024, "test": 512},
     stream=(1,),
 )
@@ -121,7 +133,7 @@ MIXED = (sprites.bar, sprites.cross, sprites.triangle, sprites.dots)
 MIXED16 = Embedded(
     name="mixed16",
     classes=tuple(f"{shape.__name__}_{motion}" for shape in MIXED for pair in PAIRS[0::2] for motion in pair),
-    scenes=tuple(scene for shape in MIXED for scene in pairs_of(shape, PAIRS[0::2], "{shape}_{motion}")),
+    scenes=tuple(shape_scenes(MIXED, PAIRS[0::2], "{shape}_{motion}")),
     videos={"train": 1024, "test": 512},
     stream=(2,),
 )

@@ -44,6 +44,14 @@ def colours(rng):
     return rng.uniform(0, 0.4, 3).astype(np.float32), *rng.uniform(0.6, 1, (2, 3)).astype(np.float32)
 
 
+def colours_of_hue(hue, rng):
+    """As `colours`, but with both sprite colours near a hue, 0 to 1 around the circle."""
+    background_C = rng.uniform(0, 0.4, 3).astype(np.float32)
+    near, saturation, value = rng.uniform((hue - 0.03, 0.4, 0.8), (hue + 0.03, 0.8, 1), (2, 3)).T[:, :, None]
+    hue_2C = np.clip(abs((6 * near + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
+    return background_C, *(value * (1 - saturation * (1 - hue_2C))).astype(np.float32)
+
+
 def path(motion, frames, rng):
     """Centre, angle and radius in pixels for each frame, float32 path_4T; one of them changes, at constant speed."""
     speed = rng.uniform(*SPEED) * SIZE / 2
