@@ -6,11 +6,13 @@ pass it, however large it is and however long it trains.
 
 import colorsys
 import csv
+import json
 from collections import Counter, defaultdict
 
 import av
 import numpy as np
 import pytest
+from test_tools import result, succeeded, tool
 
 from videores.config import DataConfig
 from videores.data import index, motion, sprites
@@ -355,3 +357,30 @@ def test_mirrored_classes_of_small_and_order8():
     flipped = dict(zip(classes, (classes[label] for label in index.flip_labels(classes)), strict=True))
     assert (flipped["left_up"], flipped["up_right"], flipped["right_down"]) == ("right_up", "up_left", "left_down")
     assert sorted(flipped.values()) == sorted(classes)
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+def trained(folder, name, *overrides):
+    """(metrics of the test, accuracy on the last 10 training batches that were logged) of a run of r3d_small.yaml."""
+    overrides = (f"data.name={name}", f"data.format={name}", "trainer.accelerator=cpu", "run.dir=run", *overrides)
+    succeeded(tool("train.py", "--cfg", "r3d_small.yaml", *overrides, cwd=folder, timeout=2400))
+    logged = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return result(folder / "run")[0], np.mean([row["train/top1"] for row in logged if "train/top1" in row][-10:])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2500)
+def test_small_is_learnt_by_heart(tmp_path):
+    found, training = trained(tmp_path, "small")
+    assert training >= 98
+    assert found["video_top1"] < 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2500)
+def test_a_network_without_time_learns_appear8(tmp_path):
+    overrides = ("model.name=f_r2d_18", "train.epochs=4", "train.warmup=1", "data.batch_size=32")
+    found, _ = trained(tmp_path, "appear8", *overrides)
+    assert found["video_top1"] > 90
