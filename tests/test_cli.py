@@ -12,7 +12,7 @@ import pytest
 from conftest import write_csv
 
 from videores import cli
-from videores.errors import UnreadableVideo, UserError
+from videores.errors import LostProcess, UnreadableVideo, UserError
 
 
 def ended(error, env=(), code="raise error"):
@@ -31,6 +31,7 @@ def ended(error, env=(), code="raise error"):
         (PermissionError(errno.EACCES, "Permission denied", "runs"), 2),
         (OSError(errno.ENOSPC, "No space left on device"), 2),
         (KeyError("x"), 70),
+        (LostProcess("x"), 71),
         (KeyboardInterrupt(), 130),
         (SystemExit(1), 130),  # Lightning's, on Ctrl-C
         (SystemExit(), 143),  # Lightning's, on SIGTERM
@@ -49,9 +50,13 @@ def test_wrong_input_is_one_line_and_a_bug_is_a_traceback():
     assert "Traceback" in text
 
 
-def test_only_the_first_process_speaks_and_gives_the_code():
-    assert ended("errors.UserError('x')", {"LOCAL_RANK": "1"}) == (0, "")
-    assert ended("errors.UnreadableVideo('a.mp4', 'torn')", {"LOCAL_RANK": "1"}) == (0, "error: a.mp4: torn\n")
+def test_only_the_first_process_speaks_of_what_all_meet():
+    assert ended("errors.UserError('x')", {"LOCAL_RANK": "1"}) == (2, "")
+    assert ended("errors.UnreadableVideo('a.mp4', 'torn')", {"LOCAL_RANK": "1"}) == (2, "error: a.mp4: torn\n")
+
+
+def test_a_process_that_lost_another_says_so_whichever_it_is():
+    assert ended("errors.LostProcess('gone')", {"LOCAL_RANK": "1"}) == (71, "error: gone\n")
 
 
 def test_an_unreadable_video_survives_the_way_out_of_a_worker():

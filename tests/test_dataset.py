@@ -341,6 +341,19 @@ def test_a_global_batch_does_not_depend_on_how_many_ranks_share_it(world):
         assert sorted(key for rank in shared for key in rank[step]) == sorted(batch)
 
 
+@pytest.mark.parametrize(("accumulate", "world"), [(4, 1), (2, 2), (8, 1)])
+def test_a_step_does_not_depend_on_how_many_batches_make_it(accumulate, world):
+    """53 = 6 * 8 + 5: the rest of an epoch makes no step, however it would fill batches."""
+    alone = batches(53, 8, 1)[0]
+    size = 8 // accumulate // world
+    samplers = [TrainSampler(53, size, rank, world, accumulate=accumulate) for rank in range(world)]
+    ranks = [list(sampler) for sampler in samplers]
+    assert {len(one) for one in (*samplers, *ranks)} == {6 * accumulate}
+    for step, batch in enumerate(alone):
+        share = slice(step * accumulate, (step + 1) * accumulate)
+        assert sorted(key for rank in ranks for part in rank[share] for key in part) == sorted(batch)
+
+
 @pytest.mark.parametrize(("length", "batch_size", "world"), [*LAYOUTS, (3, 4, 5), (1, 1, 2), (0, 2, 1)])
 def test_evaluation_ranks_see_each_video_once(length, batch_size, world):
     samplers = [EvalSampler(length, batch_size, rank, world) for rank in range(world)]

@@ -12,11 +12,11 @@ PACKAGE = ROOT / "videores"
 
 # Each layer may import those above it, and within itself what is listed for data.
 LAYERS = [
-    ["errors", "config", "cli", "slurm", "html"],
-    ["configfile", "checkpoint"],
+    ["errors", "config", "launch", "slurm", "html"],
+    ["cli", "configfile", "checkpoint"],
     ["data", "models"],
     ["optim", "losses", "freezing", "precision", "evaluation", "scores", "subset", "contact", "cost"],
-    ["task", "offline"],
+    ["task", "offline", "failures"],
     ["callbacks", "reports", "runfolder", "browse", "distillation"],
     ["trainer", "results", "complexity"],
     ["experiment", "rescoring", "report", "lr_finder"],
@@ -42,6 +42,7 @@ DATA = [
     "mixing",
     "corruptions",
     "views",
+    "shm",
     "dataset",
     "datamodule",
 ]

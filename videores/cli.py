@@ -1,17 +1,18 @@
 """What all tools share: exit codes, and one clear message instead of a traceback for what the user can mend.
 
-0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 130 and 143 stopped by Ctrl-C and SIGTERM.
+0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 71 another process of the run was lost; 130 and 143
+stopped by Ctrl-C and SIGTERM.
 This module imports nothing heavy: helper processes import the tool that started them.
 """
 
 import errno
 import logging
-import os
 import sys
 import traceback
 import warnings
 
-from videores.errors import UnreadableVideo, UserError
+from videores.errors import LostProcess, UnreadableVideo, UserError
+from videores.launch import LOST, is_first_process
 
 WRONG_INPUT, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 
@@ -24,7 +25,7 @@ def run(main):
     except BaseException as error:
         code = exit_code(error)
         tell(error, code)
-    sys.exit(code if is_first_process() or "TORCHELASTIC_RUN_ID" in os.environ else 0)
+    sys.exit(code)
 
 
 def exit_code(error):
@@ -33,6 +34,8 @@ def exit_code(error):
         return {None: TERMINATED, 1: INTERRUPTED}.get(error.code, error.code)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if isinstance(error, LostProcess):
+        return LOST
     return WRONG_INPUT if isinstance(error, UserError) or is_of_the_disk(error) else BUG
 
 
@@ -43,17 +46,13 @@ def is_of_the_disk(error):
 
 
 def tell(error, code):
-    """The first process speaks for all; but a video that only another one reads must be named by that one."""
+    """The first process speaks for all; but a video that only another one reads must be named by that one, and the
+    first one may be the one that is lost."""
     speaks = is_first_process() or isinstance(error, UnreadableVideo)
     if code == BUG:
         traceback.print_exception(error)
-    elif code == WRONG_INPUT and speaks and not isinstance(error, SystemExit):
+    elif (code == WRONG_INPUT and speaks and not isinstance(error, SystemExit)) or code == LOST:
         print(f"error: {error}", file=sys.stderr)
-
-
-def is_first_process():
-    """Lightning kills a first process whose helpers end with a code, so only the first one's code counts."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 # Advice on settings that were chosen on purpose, and warnings that concern the libraries alone.

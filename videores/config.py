@@ -241,7 +241,8 @@ class TrainConfig(Section):
     epochs: Positive
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # decay is coupled in the first two, decoupled in adamw
     lr: float = Field(0.01, gt=0)
-    base_batch: Positive | None = None  # the batch over all processes that `lr` is for: another one scales it linearly
+    base_batch: Positive | None = None  # the videos of a step, over all processes, that `lr` is for; else scaled
+    accumulate: Positive = 1  # batches whose mean gradient makes a step; an epoch has whole steps only
     momentum: Fraction = 0.9
     weight_decay: float = Field(1e-4, ge=0)
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None  # lr of a part / lr of the part that follows
@@ -301,6 +302,9 @@ class TrainerConfig(Section):
     num_nodes: Positive = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of training; scores are always computed in fp32
     channels_last: bool | Literal["auto"] = "auto"
+    sync_batchnorm: bool = False  # several GPUs: batch norms take their statistics from the clips of all
+    timeout: Scale = 10.0  # minutes that processes wait for one that does not answer
+    compression: Literal["none", "fp16", "bf16"] = "none"  # several GPUs: of the gradients that they exchange
     log_every: Positive = 20  # steps
 
 

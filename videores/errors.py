@@ -25,6 +25,10 @@ class UnreadableVideo(UserError):
         return f"{self.path}: {self.reason}"
 
 
+class LostProcess(Exception):
+    """Another process of the run has ended or hangs, so that this one can't go on."""
+
+
 def nearest(word, known):
     match = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {match[0]}?)" if match else ""

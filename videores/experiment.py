@@ -4,15 +4,29 @@ import hashlib
 import json
 import os
 from collections import Counter
+from contextlib import contextmanager
 
 import lightning.pytorch as pl
 import torch
 
-from videores import checkpoint, cli, configfile, distillation, optim, precision, reports, results, runfolder
+from videores import (
+    checkpoint,
+    cli,
+    configfile,
+    distillation,
+    failures,
+    launch,
+    optim,
+    precision,
+    reports,
+    results,
+    runfolder,
+)
 from videores import trainer as trainers
-from videores.data import datamodule, views
+from videores.callbacks.agreement import Agreement
+from videores.data import datamodule, shm, views
 from videores.errors import UserError
-from videores.models import weights
+from videores.models import sync, weights
 from videores.task import VideoClassifier
 
 
@@ -20,10 +34,13 @@ def train(cfg, config_name):
     """Trains, then tests the best checkpoint (without validation: the last). Returns the exit code."""
     folder = runfolder.path_of(cfg, config_name)
     runfolder.refuse_taken(cfg, folder)
-    trainer_options = trainers.hardware(cfg.trainer)
+    trainers.refuse_without_gpu(cfg.trainer)
+    trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
     videos = datamodule.prepare(cfg.data)
-    datamodule.refuse_too_few(videos, cfg.data.batch_size * trainer_options["devices"] * trainer_options["num_nodes"])
+    world_size = trainer_options["devices"] * trainer_options["num_nodes"]
+    datamodule.refuse_too_few(videos, optim.global_batch(cfg, world_size))
     refuse_unmonitored(cfg.train, videos)
+    shm.refuse_small_shm(cfg.data, trainer_options["devices"])
     views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
     views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
     torch.manual_seed(cfg.run.seed)
@@ -35,14 +52,17 @@ def train(cfg, config_name):
     start = runfolder.create(cfg, folder)
     record = runfolder.Record(folder, cfg)
     data = make_data(cfg, videos)
+    step = checkpoint.read(start)["global_step"] if start else 0
     trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, videos))
+    trainer.callbacks.insert(0, Agreement({**fingerprint(videos), "the step that they start from": step}))
     describe(record, cfg, trainer, videos, task, folder)
     if loaded:
         record.update(weights=loaded.as_dict())
     try:
-        record.started(checkpoint.read(start)["global_step"] if start else 0)
-        trainer.fit(task, data, ckpt_path=start, weights_only=True)
-        code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
+        record.started(step)
+        with processes(trainer_options):
+            trainer.fit(task, data, ckpt_path=start, weights_only=True)
+            code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
         record.finished(code)
         return code
     except BaseException as error:
@@ -61,9 +81,18 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     refuse_none(videos, part)
     views.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
-    trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=[trainers.progress_bar()])
+    callbacks = [Agreement(fingerprint(videos)), trainers.progress_bar()]
+    trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
     path = checkpoint_path or runfolder.best_checkpoint(folder)
-    return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
+    with processes(options):
+        return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
+
+
+@contextmanager
+def processes(options):
+    """All processes of the run, for as long as this block works; what one of them loses is said clearly."""
+    with launch.others(options["devices"], options["num_nodes"]), failures.explained():
+        yield
 
 
 def load_weights(cfg, task, folder):
@@ -80,7 +109,9 @@ def load_weights(cfg, task, folder):
 
 
 def make_data(cfg, videos):
-    return datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    return datamodule.VideoData(
+        cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate
+    )
 
 
 def refuse_unmonitored(train, videos):
@@ -100,7 +131,7 @@ def refuse_none(videos, part):
 
 
 def test(task, data, trainer, cfg, folder, path, part):
-    tested = {"file": os.path.relpath(path, folder), **checkpoint.load_weights(task, path)}
+    tested = {"file": os.path.relpath(path, folder), **loaded_weights(task, path)}
     task.model.to(memory_format=torch.contiguous_format)  # scores are fp32, for which channels last is slower on CPUs
     (trainer.test if part == "test" else trainer.validate)(task, data, verbose=False)
     scored = data.dataset(part).videos
@@ -109,6 +140,11 @@ def test(task, data, trainer, cfg, folder, path, part):
     if runfolder.is_main():
         results.write_test(folder, cfg, data.videos, task.logits_VKN, scored, tested, part)
     return 1 if any(data.videos.unreadable.values()) else 0
+
+
+def loaded_weights(task, path):
+    """Lightning sends the first process' weights to the others before a test: a node need not see the run folder."""
+    return checkpoint.load_weights(task, path) if runfolder.is_main() or path.exists() else {}
 
 
 def describe(record, cfg, trainer, videos, task, folder):
@@ -127,9 +163,11 @@ def describe(record, cfg, trainer, videos, task, folder):
         if not videos.index.val:
             print("        nothing is held out (no groups, or data.val=none): the last checkpoint is tested")
         print(f"model   {cfg.model.name}: {sum(p.numel() for p in task.parameters()):,} parameters")
-        batch = cfg.data.batch_size * trainer.world_size
-        rate = f"learning rate {optim.scaled_lr(cfg.train, batch):g} for {batch} videos a step"
-        print(f"recipe  {cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}, {rate}")
+        print(f"recipe  {cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}")
+        print(f"        {optim.explained(cfg, trainer.world_size)}")
+        parts = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else trainer.world_size)
+        if parts > 1 and sync.batch_norms(task.model):
+            print(f"        batch norm sees {parts} parts of a step, one by one: not equal to one large batch")
         layout = f"{number_format}, channels {'last' if channels_last else 'first'}"
         print(f"run     {trainer.world_size} process(es) on {device}, {layout}; writes {folder}")
 

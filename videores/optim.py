@@ -86,12 +86,28 @@ def plateau(optimizer, train, steps_per_epoch):
     return {"scheduler": schedule, "interval": "step", "frequency": steps_per_epoch, "monitor": "best_by"}
 
 
+def global_batch(cfg, world_size):
+    """The videos of a step: those of all processes, and of all batches whose gradients are accumulated."""
+    return cfg.data.batch_size * cfg.train.accumulate * world_size
+
+
 def scaled_lr(train, global_batch):
-    """The rate for a batch of this many videos over all processes: linear in it where `base_batch` is given.
+    """The rate for a step of this many videos: linear in it where `base_batch` is given.
 
     Source: Goyal et al. 2017, arXiv:1706.02677, section 2.1.
     """
     return train.lr * global_batch / train.base_batch if train.base_batch else train.lr
+
+
+def explained(cfg, world_size):
+    """The videos of a step and its learning rate, as sums with their numbers."""
+    train, batch = cfg.train, global_batch(cfg, world_size)
+    factors = [f"{cfg.data.batch_size} a batch"]
+    factors += [f"{train.accumulate} batches accumulated"] if train.accumulate > 1 else []
+    factors += [f"{world_size} processes"] if world_size > 1 else []
+    videos = f"{batch} videos a step" + (f" ({' x '.join(factors)})" if len(factors) > 1 else "")
+    scaled = f" ({train.lr:g} x {batch} / {train.base_batch})" if train.base_batch else ""
+    return f"{videos}, learning rate {scaled_lr(train, batch):g}{scaled}"
 
 
 def lr_factor(step, steps_per_epoch, train):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 
 from videores import configfile
 from videores.data.encode import replacing
 from videores.errors import UserError
+from videores.launch import is_first_process as is_main
 
 PACKAGES = (
     "videores",
@@ -34,13 +34,9 @@ PACKAGES = (
 # what run.overwrite deletes
 OURS = ("config.yaml", "env.json", "metrics.jsonl", "curves.png", "checkpoints", "test", "val", "report.html")
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
-    *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every"),
+    *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every", "trainer.timeout"),
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
 }
-
-
-def is_main():
-    return rank_zero_only.rank == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def path_of(cfg, config_name):

@@ -11,7 +11,7 @@ import torch
 
 from videores import configfile, evaluation, freezing, losses, optim, precision
 from videores.data import transforms, views
-from videores.models import create_model
+from videores.models import create_model, sync
 
 
 class VideoClassifier(pl.LightningModule):
@@ -68,7 +68,12 @@ class VideoClassifier(pl.LightningModule):
         return [optimizer], optim.make_schedules(optimizer, self.cfg.train, self.steps_per_epoch())
 
     def global_batch(self):
-        return self.cfg.data.batch_size * self.trainer.world_size
+        """The videos of a step, over all processes."""
+        return optim.global_batch(self.cfg, self.trainer.world_size)
+
+    def ends_step(self, batch_idx):
+        """Whether the optimizer steps after this batch of the epoch, or its gradient waits for others."""
+        return (batch_idx + 1) % self.cfg.train.accumulate == 0
 
     def steps_per_epoch(self):
         return len(self.trainer.datamodule.dataset("train")) // self.global_batch()
@@ -128,6 +133,8 @@ class VideoClassifier(pl.LightningModule):
 
     def setup(self, stage):
         if stage == "fit":
+            if self.cfg.trainer.sync_batchnorm and self.trainer.world_size > 1:
+                sync.synchronise(self.model)
             device, wanted = self.trainer.strategy.root_device.type, self.cfg.trainer
             _, self.channels_last = precision.choose(device, wanted.precision, wanted.channels_last)
             if self.channels_last:

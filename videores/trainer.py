@@ -6,8 +6,9 @@ from datetime import timedelta
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from videores import precision
+from videores import launch, precision
 from videores.callbacks.averaging import ema, swa
 from videores.callbacks.history import History
 from videores.callbacks.nan_guard import NanGuard
@@ -15,21 +16,37 @@ from videores.callbacks.patience import Patience
 from videores.callbacks.precise_bn import PreciseBN
 from videores.errors import UserError
 
-DDP_TIMEOUT = timedelta(minutes=10)
+COMPRESSION = {"none": None, "fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
 
 
-def hardware(trainer):
+def hardware(trainer, accumulate=1):
     """Lightning's accelerator, devices, num_nodes and strategy. Raises UserError for what is not there."""
     accelerator = available(trainer.accelerator)
-    if trainer.precision == "fp16" and accelerator == "cpu":
-        raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
-    devices, nodes = processes(trainer, torch.cuda.device_count() if accelerator == "gpu" else None)
+    devices, nodes = launch.processes(trainer, torch.cuda.device_count() if accelerator == "gpu" else None)
     several = devices * nodes > 1
     if accelerator == "cpu" and several:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
     torch.backends.cudnn.allow_tf32 = False  # scores are float32, and training has bf16 where float32 is too slow
-    strategy = ddp(accelerator) if several else "auto"
+    strategy = DDPStrategy(**ddp_options(accelerator, trainer, accumulate)) if several else "auto"
     return dict(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+
+
+def refuse_without_gpu(trainer):
+    """What training on a CPU can't do. (The run of a GPU can still be tested there.)"""
+    if available(trainer.accelerator) != "cpu":
+        return
+    if trainer.precision == "fp16":
+        raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
+    if trainer.sync_batchnorm:
+        raise UserError(
+            "trainer.sync_batchnorm is for GPUs, torch has none for CPUs: leave it out, or use model.norm=group, which "
+            "does not depend on the batch"
+        )
+    if trainer.compression != "none":
+        raise UserError(
+            f"trainer.compression={trainer.compression} is for GPUs: on a CPU, gradients cost more to convert than to "
+            "exchange; leave it out"
+        )
 
 
 def available(accelerator):
@@ -40,25 +57,17 @@ def available(accelerator):
     return accelerator
 
 
-def processes(trainer, gpus):
-    """(devices a node, nodes): under torchrun what torchrun says; `gpus` are those there are, None on CPUs."""
-    devices, nodes = trainer.devices, trainer.num_nodes
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        if devices not in (1, "auto", local):
-            raise UserError(f"trainer.devices={devices}, but torchrun started {local} processes: leave it out")
-        devices, nodes = local, world // local
-    if devices == "auto":
-        devices = gpus or 1
-    if gpus is not None and devices > gpus:
-        raise UserError(f"trainer.devices={devices}, but torch finds {gpus} CUDA devices")
-    return devices, nodes
-
-
-def ddp(accelerator):
-    backend = "nccl" if accelerator == "gpu" else "gloo"
-    return DDPStrategy(
-        process_group_backend=backend, timeout=DDP_TIMEOUT, gradient_as_bucket_view=True, static_graph=True
+def ddp_options(accelerator, trainer, accumulate):
+    """DDP's options; docs/distributed.md says why. Batch norms' buffers are the first process' by DDP's default; where
+    all have the same, they need not be sent."""
+    buffers = {"broadcast_buffers": False} if trainer.sync_batchnorm else {}
+    return dict(
+        process_group_backend="nccl" if accelerator == "gpu" else "gloo",
+        timeout=timedelta(minutes=trainer.timeout),
+        gradient_as_bucket_view=True,  # gradients lie in the buffers that are exchanged: no copy
+        static_graph=accumulate == 1,  # torch 2.14 fails where the first batch exchanges no gradients
+        ddp_comm_hook=COMPRESSION[trainer.compression],
+        **buffers,
     )
 
 
@@ -88,6 +97,7 @@ def training_options(cfg, folder, videos):
     return dict(
         **common_options(folder),
         max_epochs=cfg.train.epochs,
+        accumulate_grad_batches=cfg.train.accumulate,
         precision=precision.LIGHTNING[number_format],
         callbacks=callbacks,
     )

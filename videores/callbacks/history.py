@@ -19,6 +19,7 @@ class History(pl.Callback):
     def __init__(self, path, every):
         self.path, self.every = path, every
         self.started = self.step = None
+        self.batches = []  # what the batches of this step gave
 
     def on_train_start(self, trainer, module):
         if trainer.is_global_zero and self.path.exists():
@@ -26,8 +27,12 @@ class History(pl.Callback):
         self.restart_clock(trainer)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.batches.append(outputs)
+        if not module.ends_step(batch_idx):
+            return
+        batches, self.batches = self.batches, []
         if trainer.global_step % self.every == 0 and trainer.is_global_zero:
-            self.write(trainer, self.training(trainer, module, outputs))
+            self.write(trainer, self.training(trainer, module, batches))
             self.restart_clock(trainer)
 
     def on_validation_end(self, trainer, module):
@@ -36,12 +41,12 @@ class History(pl.Callback):
             self.write(trainer, {name: float(metrics[name]) for name in sorted(metrics) if name.startswith("val/")})
             self.restart_clock(trainer)
 
-    def training(self, trainer, module, outputs):
+    def training(self, trainer, module, batches):
         seconds = time.perf_counter() - self.started
         clips = (trainer.global_step - self.step) * module.global_batch() * module.cfg.data.clip.repeat
         return {
-            "train/loss": float(outputs["loss"]),
-            "train/top1": 100 * float(outputs["hits"]),
+            "train/loss": sum(float(one["loss"]) for one in batches),  # Lightning has divided each by their number
+            "train/top1": 100 * sum(float(one["hits"]) for one in batches) / len(batches),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "clips_per_s": round(clips / seconds, 2),
         }

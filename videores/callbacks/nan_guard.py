@@ -1,4 +1,6 @@
-"""Stops a run whose loss is not finite, naming the step and the videos of the batch."""
+"""Stops a run whose loss is not finite, naming the step and the videos of its batches."""
+
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -7,22 +9,38 @@ import torch.distributed as dist
 from videores.errors import UserError
 
 
-class NanGuard(pl.Callback):
-    """Looks at each loss one step late, so that no GPU is waited for, but before anything is validated or saved.
+class Watched(NamedTuple):
+    """The losses of a step's batches, and how many processes have a bad one: a number on its way to the host."""
 
-    All processes learn of a bad loss at the same step, so that all stop there and none waits for another.
+    step: int
+    bad: torch.Tensor
+    arrived: torch.cuda.Event | None
+    losses: list[torch.Tensor]
+    videos: list[torch.Tensor]
+
+
+class NanGuard(pl.Callback):
+    """Looks at each step's loss one step late, so that no GPU is waited for, but before anything is validated or saved.
+
+    All processes learn of a bad loss at the same step, so that all stop there and none waits for another. Batches whose
+    gradients are accumulated are looked at together.
     """
 
     def __init__(self):
-        self.pending = None  # (step, whether any process has a bad loss, loss, videos) of the last batch
+        self.losses, self.videos = [], []  # of the batches of this step
+        self.pending = None  # of the last step
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].detach())
+        self.videos.append(batch["video"])
+        if not module.ends_step(batch_idx):
+            return
         self.check(trainer)
-        loss = outputs["loss"].detach()
-        bad = (~torch.isfinite(loss)).float()
+        bad = (~torch.isfinite(sum(self.losses))).float()
         if trainer.world_size > 1:
             dist.all_reduce(bad)
-        self.pending = (trainer.global_step, bad, loss, batch["video"])
+        self.pending = Watched(trainer.global_step, *on_host(bad), self.losses, self.videos)
+        self.losses, self.videos = [], []
 
     def on_validation_start(self, trainer, module):
         self.check(trainer)
@@ -32,10 +50,16 @@ class NanGuard(pl.Callback):
 
     def check(self, trainer):
         pending, self.pending = self.pending, None
-        if pending is None or not pending[1]:
+        if pending is None:
             return
-        step, _, loss, video_B = pending
-        numbers = video_B.tolist() if not torch.isfinite(loss) else []
+        if pending.arrived:
+            pending.arrived.synchronize()
+        if pending.bad:
+            self.stop(trainer, pending)
+
+    def stop(self, trainer, pending):
+        pairs = zip(pending.losses, pending.videos, strict=True)
+        numbers = [number for loss, video_B in pairs if not torch.isfinite(loss) for number in video_B.tolist()]
         if trainer.world_size > 1:
             gathered = [None] * trainer.world_size
             dist.all_gather_object(gathered, numbers)
@@ -43,6 +67,17 @@ class NanGuard(pl.Callback):
         videos = trainer.datamodule.dataset("train").videos
         names = "\n  ".join(videos[number].path for number in numbers)
         raise UserError(
-            f"the training loss is not finite at step {step}; try a smaller train.lr, a longer train.warmup or "
+            f"the training loss is not finite at step {pending.step}; try a smaller train.lr, a longer train.warmup or "
             f"trainer.precision=fp32. The videos of that batch:\n  {names}"
         )
+
+
+def on_host(value):
+    """The value in host memory, and the event after which it is there. Asking a GPU for it later would wait for all
+    work queued until then, not only for what makes the value."""
+    if value.device.type != "cuda":
+        return value, None
+    copy = torch.empty(value.shape, dtype=value.dtype, pin_memory=True).copy_(value, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return copy, arrived

@@ -15,7 +15,6 @@ from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDa
 from videores.data.decode import refuse_unknown
 from videores.errors import UserError
 
-WORKER_TIMEOUT = 300  # seconds without a batch before a hanging decoder becomes an error
 PARTS = ("train", "val", "test")
 
 
@@ -79,10 +78,10 @@ def refuse_inexact(infos, reader):
 
 
 def refuse_too_few(videos, batch):
-    """Before a run folder is made, which would refuse the corrected command."""
+    """`batch` is the videos of a step. Before a run folder is made, which would refuse the corrected command."""
     count = len(videos.readable("train"))
     if count < batch:
-        raise UserError(f"{count} training videos do not fill one batch of {batch}: lower data.batch_size")
+        raise UserError(f"{count} training videos do not fill one step of {batch}: lower data.batch_size")
 
 
 def refuse_no_rate(infos, target_fps):
@@ -95,9 +94,9 @@ class VideoData(pl.LightningDataModule):
     """Loaders over `Videos`. Training batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW.
     Those of validation and test carry what views are cut from (data.views)."""
 
-    def __init__(self, data, videos, *, val, test, seed=0):
+    def __init__(self, data, videos, *, val, test, seed=0, accumulate=1):
         super().__init__()
-        self.data, self.videos, self.seed = data, videos, seed
+        self.data, self.videos, self.seed, self.accumulate = data, videos, seed, accumulate
         self.views = {"train": None, "val": val, "test": test}
         self.datasets = {}
 
@@ -142,7 +141,8 @@ class VideoData(pl.LightningDataModule):
     def train_sampler(self, epoch):
         dataset = self.dataset("train")
         labels = [video.label for video in dataset.videos] if self.data.balanced else None
-        return TrainSampler(len(dataset), self.data.batch_size, *self.ranks(), self.seed, epoch, labels)
+        size, ranks = self.data.batch_size, self.ranks()
+        return TrainSampler(len(dataset), size, *ranks, self.seed, epoch, labels, self.accumulate)
 
     def training_loader(self, sampler, **options):
         collate_fn = partial(collate_training, augment=self.data.augment, crop=self.data.transform.crop)
@@ -173,7 +173,6 @@ class VideoData(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
             multiprocessing_context=probe.helper_processes() if workers else None,
-            timeout=WORKER_TIMEOUT if workers else 0,
             pin_memory=torch.cuda.is_available(),
         )
 

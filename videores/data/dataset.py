@@ -2,16 +2,17 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
 from videores.config import AugmentConfig
 from videores.data import augment as augmenting
-from videores.data import corruptions, mixing, sampling, transforms
+from videores.data import corruptions, guard, mixing, sampling, transforms
 from videores.data import views as viewing
 from videores.data.decode import read_frames
 from videores.errors import UnreadableVideo, UserError
@@ -22,6 +23,8 @@ ORDER, SAMPLE, LOOK, MIX = (
     3,
     4,
 )  # streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
+
+ITEM_TIMEOUT = 300  # seconds for one item
 
 
 class Draw(NamedTuple):
@@ -70,7 +73,10 @@ class VideoDataset(Dataset):
         return len(self.videos)
 
     def __getitem__(self, key):
-        epoch, number = key
+        with limited():
+            return self.item(*key)
+
+    def item(self, epoch, number):
         make = self.random_views if self.views is None else self.fixed_views
         try:
             made = make(epoch, number)
@@ -166,6 +172,20 @@ class VideoDataset(Dataset):
         return read_frames(self.root / path, indices, reader=self.reader, info=self.infos[path], **how)
 
 
+@contextmanager
+def limited(seconds=ITEM_TIMEOUT):
+    """Ends a loading process that hangs, be it in native code, so that its parent, which looks whether it lives, stops
+    the run. (A time-out of the parent's own would make it look only then.)"""
+    guarded = get_worker_info() is not None
+    if guarded:
+        guard.alarm(seconds)
+    try:
+        yield
+    finally:
+        if guarded:
+            guard.alarm(0)
+
+
 def stream(*numbers):
     return np.random.default_rng(numbers)
 
@@ -211,16 +231,17 @@ def free_memory():
 class TrainSampler(Sampler):
     """Batches of (epoch, number): a permutation of hash(seed, epoch), dealt to the ranks, without its incomplete rest.
 
-    Each pass is the next epoch; `epoch` sets the first one (a resumed run's). With `labels`, the class of each video,
-    an epoch is as long, and has of every class equally many.
+    A step takes `accumulate` batches of each rank, the same videos as one batch of that many times the size; what is
+    left over of an epoch makes no step. Each pass is the next epoch; `epoch` sets the first one (a resumed run's). With
+    `labels`, the class of each video, an epoch is as long, and has of every class equally many.
     """
 
-    def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0, labels=None):
+    def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0, labels=None, accumulate=1):
         self.length, self.batch_size, self.rank, self.world_size = length, batch_size, rank, world_size
-        self.seed, self.epoch, self.labels = seed, epoch, labels
+        self.seed, self.epoch, self.labels, self.accumulate = seed, epoch, labels, accumulate
 
     def __len__(self):
-        return self.length // (self.batch_size * self.world_size)
+        return self.length // (self.batch_size * self.world_size * self.accumulate) * self.accumulate
 
     def __iter__(self):
         # A generator, since DataLoader also makes iterators that it does not use: only a pass that begins counts.

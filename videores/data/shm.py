@@ -1,0 +1,30 @@
+"""Whether /dev/shm, through which loading processes pass their batches, is large enough for them."""
+
+import shutil
+from pathlib import Path
+
+from videores.errors import UserError
+
+SHM = Path("/dev/shm")
+WAITING = 2  # batches that each loading process prepares ahead: DataLoader's prefetch_factor
+
+
+def refuse_small_shm(data, processes):
+    """Before a process is killed by a bus error as it writes. `processes` are those of the run on this machine."""
+    if SHM.is_dir() and data.workers:
+        refuse_less(training_bytes(data, processes), shutil.disk_usage(SHM).free, data.workers)
+
+
+def training_bytes(data, processes):
+    """What the batches that wait take at most. (Those of validation and test differ from video to video.)"""
+    clip = 3 * data.clip.frames * data.transform.crop**2
+    return processes * data.workers * WAITING * data.batch_size * data.clip.repeat * clip
+
+
+def refuse_less(needed, free, workers):
+    if needed > free:
+        raise UserError(
+            f"the batches of data.workers={workers} loading processes take up to {needed / 1e6:.0f} MB of {SHM}, where "
+            f"{free / 1e6:.0f} MB are free: enlarge it (docker run --shm-size=8g), lower data.workers or "
+            "data.batch_size, or use data.workers=0"
+        )
