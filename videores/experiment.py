@@ -54,7 +54,7 @@ def train(cfg, config_name):
     data = make_data(cfg, videos)
     step = checkpoint.read(start)["global_step"] if start else 0
     trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, videos))
-    trainer.callbacks.insert(0, Agreement({**fingerprint(videos), "the step that they start from": step}))
+    trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
     describe(record, cfg, trainer, videos, task, folder)
     if loaded:
         record.update(weights=loaded.as_dict())
@@ -81,7 +81,7 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     refuse_none(videos, part)
     views.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
-    callbacks = [Agreement(fingerprint(videos)), trainers.progress_bar()]
+    callbacks = [Agreement(lists(videos)), trainers.progress_bar()]
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
     path = checkpoint_path or runfolder.best_checkpoint(folder)
     with processes(options):
@@ -175,6 +175,11 @@ def describe(record, cfg, trainer, videos, task, folder):
 def fingerprint(videos):
     """A hash for each list: which videos, labels and frame counts the numbers are about."""
     return {part: hash_of_list(getattr(videos.index, part), videos.infos) for part in datamodule.PARTS}
+
+
+def lists(videos):
+    """The same, as what all processes must agree on."""
+    return {f"the list of {part} videos": value for part, value in fingerprint(videos).items()}
 
 
 def hash_of_list(listed, infos):
