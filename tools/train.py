@@ -3,7 +3,8 @@
     python tools/train.py --cfg r2plus1d_motion.yaml
     python tools/train.py --cfg r3d_ucf101.yaml data.root=/data/UCF-101 trainer.devices=8
 
-The same command runs on one CPU, several processes or GPUs (trainer.devices=N), and under torchrun.
+The same command runs on one CPU, several processes or GPUs (trainer.devices=N), and under torchrun and SLURM's srun:
+docs/distributed.md.
 """
 
 import argparse
