@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from videores.data import transforms
+
 
 def finish(batch, classes):
     """The batch with its hue and mixture applied; mixed labels are probabilities label_BKN."""
@@ -64,7 +66,7 @@ def shift_hue(clips_BKTHWC, hue_BK):
     value, lowest = clips.amax(-1), clips.amin(-1)
     chroma = value - lowest
     hue = sixths(clips, value, chroma) + 6 * hue_BK[..., None, None, None].to(clips)
-    k = (hue[..., None] + torch.tensor([5.0, 3.0, 1.0], device=clips.device)) % 6
+    k = (hue[..., None] + transforms.constant([5.0, 3.0, 1.0], clips.device)) % 6
     return value[..., None] - chroma[..., None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 

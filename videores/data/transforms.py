@@ -168,5 +168,10 @@ def view_size(height, width, crop, crops):
 
 def normalise(clips_BKTHWC, mean, std):
     """Clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std; in memory channels stay innermost."""
-    mean, std = (255 * torch.tensor(v, device=clips_BKTHWC.device) for v in (mean, std))
+    mean, std = (255 * constant(v, clips_BKTHWC.device) for v in (mean, std))
     return ((clips_BKTHWC - mean) / std).movedim(-1, 2)
+
+
+def constant(values, device):
+    """Numbers on a device, for which it need not be waited: torch.tensor(values, device=...) would do so each step."""
+    return torch.tensor(values).to(device, non_blocking=True)
