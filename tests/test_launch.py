@@ -238,10 +238,10 @@ def test_the_others_end_when_the_first_process_is_killed(place):
 
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_the_run_when_the_time_is_out(place):
-    process = begin(place, "hangs", "trainer.devices=2", "trainer.timeout=0.5")
+    process = begin(place, "hangs", "trainer.devices=2", "trainer.timeout=1.5")
     everyone, other = descendants(process.pid), other_process(process)
     os.kill(other, signal.SIGSTOP)
-    assert process.wait(200) == launch.LOST
+    assert process.wait(300) == launch.LOST
     assert "did not answer within trainer.timeout" in errors(place, "hangs")[0]
     assert gone(everyone) == []
 
