@@ -4,6 +4,8 @@ what waits for a better validation."""
 import lightning.pytorch as pl
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from test_task import Watch, differing, fit, make_config, make_task, one_quiet_thread, root, state  # noqa: F401 (fixtures)
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
@@ -173,6 +175,23 @@ def test_recomputing_leaves_modes_counters_parameters_and_what_is_frozen(root): 
     again = state(task)
     precise_bn.recompute(task.model, clips(2))
     assert differing(again, state(task)) == []  # they hang on the clips alone, not on what was there
+
+
+def recompute_share(rank, folder):
+    """One of two processes: statistics over every other batch."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    norm = nn.Sequential(nn.BatchNorm3d(3))
+    precise_bn.recompute(norm, clips(4, 6)[rank::2])
+    torch.save(norm.state_dict(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_moments_of_all_their_clips(tmp_path):
+    mp.start_processes(recompute_share, (tmp_path,), nprocs=2, start_method="fork")
+    whole = nn.Sequential(nn.BatchNorm3d(3))
+    precise_bn.recompute(whole, clips(4, 6))
+    for rank in (0, 1):
+        assert_close(whole.state_dict(), torch.load(tmp_path / f"{rank}.pt", weights_only=True))
 
 
 def test_training_is_the_same_with_precise_statistics_and_validation_has_them(root, tmp_path):  # noqa: F811

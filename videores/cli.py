@@ -62,6 +62,7 @@ EXPECTED = (
     ".*does not have many workers.*",
     ".*sync_dist=True.*",  # every rank logs the same number already
     ".*treespec, LeafSpec.*",
+    ".*in eval mode at the start of training.*",  # what is frozen
     ".*Grad strides do not match bucket view strides.*",  # 1x1x1 kernels, whose strides say nothing
     ".*Checkpoint directory .* exists and is not empty.*",
 )

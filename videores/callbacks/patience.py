@@ -24,8 +24,11 @@ class Patience(pl.Callback):
         self.stop(trainer)
 
     def stop(self, trainer):
-        if self.waited >= self.epochs:
-            trainer.should_stop = True
+        if self.waited < self.epochs:
+            return
+        trainer.should_stop = True
+        if trainer.is_global_zero:
+            print(f"\nstopped {self.waited} epochs without a better validation (train.patience)")
 
     def state_dict(self):
         return {"best": self.best, "waited": self.waited}
