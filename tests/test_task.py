@@ -65,7 +65,8 @@ def make_task(cfg, classes=("a", "b")):
 
 
 def make_data(cfg):
-    return datamodule.VideoData(cfg.data, datamodule.prepare(cfg.data), val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    options = dict(val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate)
+    return datamodule.VideoData(cfg.data, datamodule.prepare(cfg.data), **options)
 
 
 class Watch(pl.Callback):
@@ -93,6 +94,7 @@ def fit(cfg, watch=None, precision_name="fp32", *, task=None, more=(), start=Non
         precision=precision.LIGHTNING[precision_name],
         callbacks=[watch, *recipe_callbacks(cfg.train), *more],
         use_distributed_sampler=False,
+        accumulate_grad_batches=cfg.train.accumulate,
         num_sanity_val_steps=0,
         **quiet,
     )

@@ -43,6 +43,7 @@ TOOLS = {
     "cosine": ["train.schedule=cosine"],
     "onecycle": ["train.schedule=onecycle"],
     "warm-up": ["train.warmup=0.5"],
+    "accumulation": ["train.accumulate=2"],
 }
 REFUSED = {
     ("balanced sampling", "class weights"),

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from videores import distillation, precision
+from videores import distillation, optim, precision
 from videores import trainer as trainers
 from videores.data import datamodule
 from videores.errors import UserError
@@ -38,6 +38,8 @@ class Ramp(pl.Callback):
             group["lr"] = self.rates[len(self.losses)] * group["initial_lr"] / module.lr()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if not module.ends_step(batch_idx):
+            return
         self.losses.append(float(outputs["loss"]))
         if len(self.losses) == len(self.rates) or diverged(self.losses):
             trainer.should_stop = True
@@ -62,18 +64,18 @@ def find(cfg, folder, lowest, highest, steps):
 
 
 def train(cfg, ramp):
-    options = trainers.hardware(cfg.trainer)
+    options, accumulate = trainers.hardware(cfg.trainer), cfg.train.accumulate
     if options["devices"] * options["num_nodes"] > 1:
         raise UserError("the rate is found in one process: give trainer.devices=1, and scale it by train.base_batch")
     videos = datamodule.prepare(cfg.data, parts=("train",))
-    datamodule.refuse_too_few(videos, cfg.data.batch_size)
+    datamodule.refuse_too_few(videos, optim.global_batch(cfg, 1))
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     if cfg.model.weights is not None:
         weights.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
     task.teacher, _ = distillation.load(cfg, task.model, task.classes)
-    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
-    loops = dict(max_epochs=-1, limit_val_batches=0, enable_checkpointing=False)
+    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=accumulate)
+    loops = dict(max_epochs=-1, limit_val_batches=0, enable_checkpointing=False, accumulate_grad_batches=accumulate)
     callbacks = [ramp, trainers.progress_bar()]
     device = "cuda" if options["accelerator"] == "gpu" else "cpu"
     number_format, _ = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)

@@ -77,13 +77,14 @@ def warm_up(optimizer, steps):
 def plateau(optimizer, train, steps_per_epoch):
     """Multiplies the rate by `gamma` when what best.ckpt is chosen by was not better for `plateau` epochs.
 
-    Told after its steps, since Lightning tells of an epoch only after the checkpoint of its end is written.
+    Told after its batches, since Lightning tells of an epoch only after the checkpoint of its end is written.
     Source: He et al. 2015, arXiv:1512.03385, section 3.4 ("when the error plateaus").
     """
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, "max", factor=train.gamma, patience=train.plateau - 1, threshold=0, threshold_mode="abs"
     )
-    return {"scheduler": schedule, "interval": "step", "frequency": steps_per_epoch, "monitor": "best_by"}
+    batches = steps_per_epoch * train.accumulate
+    return {"scheduler": schedule, "interval": "step", "frequency": batches, "monitor": "best_by"}
 
 
 def global_batch(cfg, world_size):
