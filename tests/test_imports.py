@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "config", "launch", "slurm", "html"],
     ["cli", "configfile", "checkpoint"],
     ["data", "models"],
-    ["optim", "losses", "freezing", "precision", "evaluation", "scores", "subset", "contact", "cost"],
+    ["optim", "losses", "freezing", "precision", "evaluation", "scores", "subset", "contact", "cost", "summary"],
     ["task", "offline", "failures"],
     ["callbacks", "reports", "runfolder", "browse", "distillation"],
     ["trainer", "results", "complexity"],

@@ -179,6 +179,19 @@ def test_training_says_where_it_writes_and_what_it_read(training):
     assert re.search(r"wrote +runs.tiny.test.8x1@32", training.stdout)
 
 
+def test_training_begins_and_ends_with_a_summary(training):
+    assert (
+        "2 epochs of sgd, cosine, learning rate 0.02 for 4 videos a step; 2 steps an epoch, 4 in all" in training.stdout
+    )
+    assert re.search(r"r3d_18: [\d,]+ parameters, all trained; 0\.\d+ GMAC a clip of 8x32x32", training.stdout)
+    assert re.search(r"^trained 4 steps in \d+ .*2 epochs in all$", training.stdout, re.MULTILINE)
+
+
+def test_long_runs_say_after_their_first_steps_how_long_they_take(resumed):
+    whole = resumed[3][0].stdout
+    assert re.search(r"^time +[\d.e-]+ s a batch \(20 measured\): \d+ .*of training to go", whole, re.MULTILINE)
+
+
 def test_run_folder_has_the_files_of_the_design_and_no_others(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     (test,) = {path.name for path in (run / "test").iterdir()}

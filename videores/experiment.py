@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from videores import (
     checkpoint,
     cli,
     configfile,
+    cost,
     distillation,
     failures,
     launch,
@@ -21,6 +23,7 @@ from videores import (
     reports,
     results,
     runfolder,
+    summary,
 )
 from videores import trainer as trainers
 from videores.callbacks.agreement import Agreement
@@ -45,6 +48,7 @@ def train(cfg, config_name):
     views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
+    gmacs = clip_cost(cfg, task)
     loaded = load_weights(cfg, task, folder)
     task.teacher, taught_by = distillation.load(cfg, task.model, task.classes)
     if taught_by and runfolder.is_main():
@@ -55,13 +59,16 @@ def train(cfg, config_name):
     step = checkpoint.read(start)["global_step"] if start else 0
     trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, videos))
     trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
-    describe(record, cfg, trainer, videos, task, folder)
+    describe(record, cfg, trainer, videos, task, folder, gmacs)
     if loaded:
         record.update(weights=loaded.as_dict())
     try:
         record.started(step)
         with processes(trainer_options):
+            began = time.monotonic()
             trainer.fit(task, data, ckpt_path=start, weights_only=True)
+            if runfolder.is_main():
+                print(summary.end(trainer.global_step - step, time.monotonic() - began, trainer.current_epoch))
             code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
         record.finished(code)
         return code
@@ -147,7 +154,7 @@ def loaded_weights(task, path):
     return checkpoint.load_weights(task, path) if runfolder.is_main() or path.exists() else {}
 
 
-def describe(record, cfg, trainer, videos, task, folder):
+def describe(record, cfg, trainer, videos, task, folder, gmacs):
     """The start-up summary, in env.json and on the screen."""
     device = trainer.strategy.root_device.type
     number_format, channels_last = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
@@ -155,21 +162,30 @@ def describe(record, cfg, trainer, videos, task, folder):
     chosen = dict(precision=number_format, channels_last=channels_last, readers=readers)
     record.update(world_size=trainer.world_size, manifest=fingerprint(videos), videos=videos.index.counts, **chosen)
     if runfolder.is_main():
-        chosen_readers = ", ".join(f"{name} ({count})" for name, count in readers.items())
-        counts = ", ".join(f"{len(getattr(videos.index, part))} {part}" for part in datamodule.PARTS)
-        print(
-            f"data    {cfg.data.name}: {counts} videos, {len(videos.index.classes)} classes; read by {chosen_readers}"
+        batch = optim.global_batch(cfg, trainer.world_size)
+        norms = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else trainer.world_size)
+        facts = summary.Facts(
+            videos={part: len(getattr(videos.index, part)) for part in datamodule.PARTS},
+            held_out=len({v.group for v in videos.index.val} - {None}),
+            classes=len(videos.index.classes),
+            parameters=cost.parameters(task),
+            trainable=sum(p.numel() for p in task.parameters() if p.requires_grad),
+            gmacs=gmacs,
+            step=optim.explained(cfg, trainer.world_size),
+            steps=len(videos.index.train) // batch,
+            norm_parts=norms if sync.batch_norms(task.model) else 1,
+            processes=trainer.world_size,
+            device=device,
+            folder=folder,
+            **chosen,
         )
-        if not videos.index.val:
-            print("        nothing is held out (no groups, or data.val=none): the last checkpoint is tested")
-        print(f"model   {cfg.model.name}: {sum(p.numel() for p in task.parameters()):,} parameters")
-        print(f"recipe  {cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}")
-        print(f"        {optim.explained(cfg, trainer.world_size)}")
-        parts = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else trainer.world_size)
-        if parts > 1 and sync.batch_norms(task.model):
-            print(f"        batch norm sees {parts} parts of a step, one by one: not equal to one large batch")
-        layout = f"{number_format}, channels {'last' if channels_last else 'first'}"
-        print(f"run     {trainer.world_size} process(es) on {device}, {layout}; writes {folder}")
+        print(summary.start(cfg, facts))
+
+
+def clip_cost(cfg, task):
+    """GMACs of a clip. Raises UserError, before a run folder is made, for clips that the network cannot take."""
+    size = cfg.data.transform.crop
+    return cost.gmacs(task.model, (1, 3, cfg.data.clip.frames, size, size))
 
 
 def fingerprint(videos):

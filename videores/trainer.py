@@ -10,6 +10,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from videores import launch, precision
 from videores.callbacks.averaging import ema, swa
+from videores.callbacks.first_steps import FirstSteps
 from videores.callbacks.history import History
 from videores.callbacks.nan_guard import NanGuard
 from videores.callbacks.patience import Patience
@@ -88,7 +89,8 @@ def training_options(cfg, folder, videos):
     saving = dict(
         dirpath=folder / "checkpoints", enable_version_counter=False, save_top_k=1, auto_insert_metric_name=False
     )
-    callbacks = [NanGuard(), History(folder / "metrics.jsonl", cfg.trainer.log_every), progress_bar()]
+    history = History(folder / "metrics.jsonl", cfg.trainer.log_every)
+    callbacks = [NanGuard(), history, FirstSteps(), progress_bar()]
     callbacks += recipe_callbacks(cfg.train)
     if videos.index.val:
         callbacks.append(ModelCheckpoint(filename="best", monitor="best_by", mode="max", **saving))

@@ -1,0 +1,141 @@
+"""What a run is, when it starts, and what became of it, each on one screen: text from facts that others gather."""
+
+from typing import NamedTuple
+
+from videores.config import AugmentConfig, TrainConfig
+
+IN_WORDS = ("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay")  # of train
+
+
+class Facts(NamedTuple):
+    """What the configuration alone does not say."""
+
+    videos: dict[str, int]  # of train, val, test
+    held_out: int  # groups of the training list
+    classes: int
+    readers: dict[str, int]  # reader -> files
+    parameters: int
+    trainable: int  # of them
+    gmacs: float  # of one clip
+    step: str  # its videos and learning rate
+    steps: int  # an epoch
+    norm_parts: int  # of a step, which batch norm sees one by one
+    processes: int
+    device: str
+    precision: str
+    channels_last: bool
+    folder: str
+
+
+def start(cfg, facts):
+    return text(
+        [
+            ("data", data(cfg, facts)),
+            ("", held_out(facts)),
+            ("model", model(cfg, facts)),
+            ("recipe", recipe(cfg, facts)),
+            ("", facts.step),
+            *([("", norms(facts))] if facts.norm_parts > 1 else []),
+            ("", tools(cfg)),
+            ("cost", cost_of_test(cfg, facts)),
+            ("run", run(facts)),
+        ]
+    )
+
+
+def text(lines):
+    return "\n".join(f"{label:<8}{said}" for label, said in lines)
+
+
+def data(cfg, facts):
+    counts = ", ".join(f"{count:,} {part}" for part, count in facts.videos.items())
+    readers = ", ".join(f"{name} ({count})" for name, count in facts.readers.items())
+    return f"{cfg.data.name}: {counts} videos, {facts.classes} classes; read by {readers}"
+
+
+def held_out(facts):
+    if not facts.videos["val"]:
+        return "nothing is held out (no groups, or data.val=none): the last checkpoint is tested"
+    return f"validation videos are of {facts.held_out} groups" if facts.held_out else "validation videos have no groups"
+
+
+def model(cfg, facts):
+    clip, t = cfg.data.clip, cfg.data.transform
+    share = 100 * facts.trainable / facts.parameters
+    trained = "all" if facts.trainable == facts.parameters else f"{share:.1f} %"
+    cost = f"{digits(facts.gmacs)} GMAC a clip of {clip.frames}x{t.crop}x{t.crop}"
+    return f"{cfg.model.name}: {facts.parameters:,} parameters, {trained} trained; {cost}"
+
+
+def recipe(cfg, facts):
+    steps = f"{facts.steps:,} steps an epoch, {cfg.train.epochs * facts.steps:,} in all"
+    return f"{cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}; {steps}"
+
+
+def norms(facts):
+    return f"batch norm sees {facts.norm_parts} parts of a step, one by one: not equal to one large batch"
+
+
+def tools(cfg):
+    """What else is on: weight decay, and every key that differs from its default."""
+    t, model = cfg.data.transform, cfg.model
+    on = {"weight_decay": cfg.train.weight_decay, **changed(cfg.train, TrainConfig, IN_WORDS)}
+    on |= {name: getattr(model, name) for name in ("dropout", "spatial_dropout", "drop_path") if getattr(model, name)}
+    on |= {
+        name: value
+        for name, value in (("balanced", cfg.data.balanced), ("jitter", t.jitter), ("flip", t.flip))
+        if value
+    }
+    on |= changed(cfg.data.augment, AugmentConfig)
+    return ", ".join(f"{name}={said(value)}" for name, value in on.items())
+
+
+def changed(section, kind, but=()):
+    fields = {name: field for name, field in kind.model_fields.items() if name not in but}
+    return {name: getattr(section, name) for name, field in fields.items() if getattr(section, name) != field.default}
+
+
+def said(value):
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"[{', '.join(map(said, value))}]" if isinstance(value, tuple) else str(value)
+
+
+def cost_of_test(cfg, facts):
+    """A whole picture costs more than the square that is counted, and `all` clips of a video are as many as it has."""
+    clips, crops = cfg.test.clips, cfg.test.crops
+    if "all" in (clips, crops) or crops == "full":
+        return f"test: {clips} clips x {crops} crops a video"
+    views = clips * crops
+    return f"test: {clips} clips x {crops} crops = {views} views, {digits(views * facts.gmacs)} GMAC a video"
+
+
+def run(facts):
+    layout = f"{facts.precision}, channels {'last' if facts.channels_last else 'first'}"
+    return f"{facts.processes} process(es) on {facts.device}, {layout}; writes {facts.folder}"
+
+
+def remaining(batches, seconds, left):
+    """`batches` were measured, `left` are to go."""
+    each = seconds / batches
+    to_go = f"{duration(left * each)} of training to go, without validation"
+    return text([("time", f"{each:.3g} s a batch ({batches} measured): {to_go}")])
+
+
+def end(steps, seconds, epochs):
+    """Of this start; the lines of the test follow."""
+    return text([("trained", f"{steps:,} steps in {duration(seconds)}, {epochs} epochs in all")])
+
+
+def digits(number):
+    return f"{number:,.2f}" if number >= 1 else f"{number:.3g}"
+
+
+def duration(seconds):
+    """The two largest units that matter: 48 s, 12 min 5 s, 3 h 20 min, 2 d 4 h."""
+    seconds = round(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds} s"
