@@ -12,7 +12,7 @@ from conftest import numbered_video, read_numbers, write_csv
 from test_task import make_config, make_data, make_task, one_quiet_thread  # noqa: F401 (a fixture for all tests)
 from torchvision.transforms.v2 import functional as F
 
-from videores import config, configfile, evaluation, experiment, results
+from videores import config, configfile, evaluation, experiment, protocol, results
 from videores.config import ClipConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms, views
 from videores.errors import UserError
@@ -411,8 +411,8 @@ def test_protocol_strings(root, views_, clip, expected):
 
 
 def test_held_out_videos_are_not_called_the_test():
-    assert results.split_of(config.DataConfig(name="u", format="ucf101", root="x", split=2), "val") == "2-heldout"
-    assert results.split_of(config.DataConfig(name="k", format="kinetics", root="x"), "val") == "heldout"
+    assert protocol.split_of(config.DataConfig(name="u", format="ucf101", root="x", split=2), "val") == "2-heldout"
+    assert protocol.split_of(config.DataConfig(name="k", format="kinetics", root="x"), "val") == "heldout"
 
 
 # -- probes -----------------------------------------------------------------------------------------------------------

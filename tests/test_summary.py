@@ -12,6 +12,7 @@ VALUES = {
 FACTS = summary.Facts(
     videos={"train": 1900, "val": 200, "test": 50},
     held_out=7,
+    gap_videos=200,
     classes=10,
     readers={"decord": 2000, "pyav": 150},
     parameters=1000,
@@ -38,7 +39,7 @@ def test_the_start_fits_on_a_screen_and_says_every_fact():
     assert len(said.splitlines()) <= 12
     for fact in (
         "tiny: 1,900 train, 200 val, 50 test videos, 10 classes; read by decord (2000), pyav (150)",
-        "validation videos are of 7 groups",
+        "validation videos are of 7 groups; with 200 training videos beside them, for the gap",
         "r3d_18: 1,000 parameters, 25.0 % trained; 40.70 GMAC a clip of 16x112x112",
         "3 epochs of sgd, cosine; 59 steps an epoch, 177 in all",
         "32 videos a step, learning rate 0.02",
@@ -60,7 +61,9 @@ def test_tools_that_are_on_are_named_and_others_are_not():
 
 
 def test_without_validation_the_summary_says_what_is_tested():
-    assert "nothing is held out" in start(FACTS._replace(videos={"train": 9, "val": 0, "test": 2}))
+    said = start(FACTS._replace(videos={"train": 9, "val": 0, "test": 2}, gap_videos=0))
+    assert "nothing is held out" in said
+    assert "no gap is measured" in said
 
 
 @pytest.mark.parametrize("views", [{"clips": "all"}, {"crops": "full"}])

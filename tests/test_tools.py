@@ -218,7 +218,7 @@ def test_metrics_json_has_the_keys_of_the_design(run):
     found, _ = result(run)
     accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
     more = ["ci95_over", "uar", "macro_f1", "nll", "ece", "per_class_top1", "confusion", "worst"]
-    assert set(found) == {"protocol", "ci95_video_top1", "videos", "checkpoint", *accuracies, *more}
+    assert set(found) == {"protocol", "ci95_video_top1", "videos", "checkpoint", "gap", *accuracies, *more}
     assert found["checkpoint"]["file"] == "checkpoints/best.ckpt"
     assert all(0 <= found[key] <= 100 for key in accuracies)
     low, high = found["ci95_video_top1"]

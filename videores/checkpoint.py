@@ -28,7 +28,7 @@ def reason(error):
 def load_weights(task, path):
     """Copies a checkpoint's weights into a task of the same architecture and classes, else raises UserError.
 
-    Returns {"epoch": ..., "step": ...}, at which it was written.
+    Returns {"epoch", "step"}, at which it was written, and "gap", as it was measured of these weights, or None.
     """
     stored = read(path)
     known = stored.get("hyper_parameters") if isinstance(stored, dict) else None
@@ -37,7 +37,13 @@ def load_weights(task, path):
     refuse_other_classes(path, known["classes"], task.classes)
     refuse_other_network(path, stored, task)
     task.load_state_dict(stored["state_dict"])
-    return {"epoch": stored["epoch"], "step": stored["global_step"]}
+    return {"epoch": stored["epoch"], "step": stored["global_step"], "gap": gap_of(stored)}
+
+
+def gap_of(stored):
+    """None too where the checkpoint was written after other steps than the last validation."""
+    measured = stored.get("measured") or {"step": None}
+    return measured["gap"] if measured["step"] == stored["global_step"] else None
 
 
 def refuse_other_classes(path, theirs, ours):

@@ -260,6 +260,8 @@ class TrainConfig(Section):
     swa: Annotated[int, Field(ge=0)] | None = None  # from this epoch on (0 is the first) the mean of weights is tested
     precise_bn: Positive | None = None  # training batches a process, of which batch norms have statistics when scored
     distill: DistillConfig = DistillConfig()
+    # training videos that are scored at each validation as the validation videos are (docs/watching.md); auto: as many
+    gap_videos: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
 
     @model_validator(mode="after")
     def one_average(self):

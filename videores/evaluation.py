@@ -202,6 +202,13 @@ def accuracies(logits_VKN, scores_VN, label_V, views_V=None):
     }
 
 
+def validation(logits_VKN, label_V, fusion, views_V=None):
+    """The numbers of a validation: {"loss", "clip_top1", "video_top1"}."""
+    found = accuracies(logits_VKN, fuse(logits_VKN, fusion, views_V), label_V, views_V)
+    loss = cross_entropy(logits_VKN, label_V, views_V)
+    return {"loss": loss, "clip_top1": found["clip_top1"], "video_top1": found["video_top1"]}
+
+
 def metrics(logits_VKN, label_V, fusion, group_V=None, views_V=None):
     """The numbers of metrics.json (docs/evaluation.md says what each is): the accuracies, and what follows from
     the videos' fused scores."""

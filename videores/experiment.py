@@ -27,7 +27,7 @@ from videores import (
 )
 from videores import trainer as trainers
 from videores.callbacks.agreement import Agreement
-from videores.data import datamodule, shm, views
+from videores.data import datamodule, shm, stratified, views
 from videores.errors import UserError
 from videores.models import sync, weights
 from videores.task import VideoClassifier
@@ -44,6 +44,7 @@ def train(cfg, config_name):
     datamodule.refuse_too_few(videos, optim.global_batch(cfg, world_size))
     refuse_unmonitored(cfg.train, videos)
     shm.refuse_small_shm(cfg.data, trainer_options["devices"])
+    gap = stratified.gap_numbers(cfg.train.gap_videos, videos.index)
     views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
     views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
     torch.manual_seed(cfg.run.seed)
@@ -55,11 +56,11 @@ def train(cfg, config_name):
         print(f"teacher {taught_by}")
     start = runfolder.create(cfg, folder)
     record = runfolder.Record(folder, cfg)
-    data = make_data(cfg, videos)
+    data = make_data(cfg, videos, gap)
     step = checkpoint.read(start)["global_step"] if start else 0
     trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, videos))
     trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
-    describe(record, cfg, trainer, videos, task, folder, gmacs)
+    describe(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
     if loaded:
         record.update(weights=loaded.as_dict())
     try:
@@ -115,9 +116,9 @@ def load_weights(cfg, task, folder):
     return report
 
 
-def make_data(cfg, videos):
+def make_data(cfg, videos, gap=()):
     return datamodule.VideoData(
-        cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate
+        cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap
     )
 
 
@@ -139,13 +140,14 @@ def refuse_none(videos, part):
 
 def test(task, data, trainer, cfg, folder, path, part):
     tested = {"file": os.path.relpath(path, folder), **loaded_weights(task, path)}
+    gap = tested.pop("gap", None)
     task.model.to(memory_format=torch.contiguous_format)  # scores are fp32, for which channels last is slower on CPUs
     (trainer.test if part == "test" else trainer.validate)(task, data, verbose=False)
     scored = data.dataset(part).videos
-    failed = [scored[number].path for number in task.scores.failed_V.nonzero()]
+    failed = [scored[number].path for number in task.scoring[part].scores.failed_V.nonzero()]
     data.videos.unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
     if runfolder.is_main():
-        results.write_test(folder, cfg, data.videos, task.logits_VKN, scored, tested, part)
+        results.write_test(folder, cfg, data.videos, task.logits_VKN, scored, tested, gap, part)
     return 1 if any(data.videos.unreadable.values()) else 0
 
 
@@ -154,7 +156,7 @@ def loaded_weights(task, path):
     return checkpoint.load_weights(task, path) if runfolder.is_main() or path.exists() else {}
 
 
-def describe(record, cfg, trainer, videos, task, folder, gmacs):
+def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
     """The start-up summary, in env.json and on the screen."""
     device = trainer.strategy.root_device.type
     number_format, channels_last = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
@@ -167,6 +169,7 @@ def describe(record, cfg, trainer, videos, task, folder, gmacs):
         facts = summary.Facts(
             videos={part: len(getattr(videos.index, part)) for part in datamodule.PARTS},
             held_out=len({v.group for v in videos.index.val} - {None}),
+            gap_videos=gap_videos,
             classes=len(videos.index.classes),
             parameters=cost.parameters(task),
             trainable=sum(p.numel() for p in task.parameters() if p.requires_grad),

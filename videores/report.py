@@ -96,12 +96,20 @@ def accuracies(tests, run):
         "unreadable video counts as wrong.",
         css="soft",
     )
+    yield from gaps(tests)
     for test in tests:
         lost = test.found.get("videos", {}).get("unreadable")
         if lost:
             yield h.note(f"{test.found['protocol']}: videos that do not decode ({len(lost)}): {scores.head(lost, 20)}")
         if test.why:
             yield h.note(f"Of {test.folder.name} there is only what metrics.json says: {test.why}")
+
+
+def gaps(tests):
+    """A sentence for each checkpoint that was tested; old results do not say."""
+    known = [test.found["gap"] for test in tests if test.found.get("gap")]
+    for gap in {json.dumps(gap): gap for gap in known}.values():
+        yield h.element("p", f"Gap of the tested weights: {results.said_of_gap(gap)}.")
 
 
 def row_of(found):

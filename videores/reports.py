@@ -8,23 +8,39 @@ import numpy as np
 
 from videores.callbacks.history import read_history
 
-
-def draw_curves(folder, path=None):
-    """curves.png, or `path`: loss and accuracy of training batches and of validation against the step."""
-    rows = read_history(folder / "metrics.jsonl")
-    if not rows:
-        return
-    figure, (left, right, rate) = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    plot(left, rows, {"train/loss": "training batches", "val/loss": "validation clips"}, "loss")
-    accuracies = {
+CURVES = {  # title -> what is logged -> its label
+    "loss": {
+        "train/loss": "training batches",
+        "train_eval/loss": "training clips as in validation",
+        "val/loss": "validation clips",
+    },
+    "top-1 (%)": {
         "train/top1": "training batches",
         "val/clip_top1": "validation clips",
+        "train_eval/video_top1": "training videos as in validation",
         "val/video_top1": "validation videos",
-    }
-    plot(right, rows, accuracies, "top-1 (%)")
-    plot(rate, rows, {"lr": "learning rate"}, "learning rate")
-    figure.savefig(path or folder / "curves.png", dpi=110)
-    plt.close(figure)
+    },
+    "gap in video top-1 (points)": {"gap/video_top1": "training minus validation videos"},
+    "learning rate": {"lr": "learning rate"},
+}
+
+
+def draw_curves(folder, path=None):
+    """curves.png, or `path`: what was logged against the step."""
+    rows = read_history(folder / "metrics.jsonl")
+    if rows:
+        figure = curves(rows)
+        figure.savefig(path or folder / "curves.png", dpi=110)
+        plt.close(figure)
+
+
+def curves(rows):
+    logged = {name for row in rows for name in row}
+    panels = {title: names for title, names in CURVES.items() if logged & set(names)} or {"loss": CURVES["loss"]}
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.2), layout="constrained", squeeze=False)
+    for axis, (title, names) in zip(axes.flat, panels.items(), strict=True):
+        plot(axis, rows, names, title)
+    return figure
 
 
 def plot(axes, rows, names, title):

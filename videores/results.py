@@ -1,7 +1,6 @@
 """The result of a test, as files of the run folder and as the last lines on the screen."""
 
 import json
-import re
 import shutil
 
 import numpy as np
@@ -10,13 +9,14 @@ from videores import evaluation, reports
 from videores.config import ViewsConfig
 from videores.data import views as viewing
 from videores.data.encode import replacing
+from videores.protocol import protocol_of, slug
 
 
-def write_test(folder, cfg, videos, logits_VKN, scored, tested, part="test"):
+def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="test"):
     """metrics.json, predictions.npz and confusion.png of one protocol in <folder>/<part>/, replacing what was there.
 
     `logits_VKN` are those of the videos `scored`, in that order, NaN for one that no longer decoded; `tested` says
-    which weights.
+    which weights, `gap` what training measured of them, or None.
     """
     target = folder / part / slug(protocol_of(cfg, part))
     listed, views = getattr(videos.index, part), getattr(cfg, part)
@@ -36,6 +36,7 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, part="test"):
         "worst": describe(evaluation.worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
         "videos": counts,
         "checkpoint": tested,
+        "gap": gap,
     }
     found |= against_clean(folder / part, cfg, part, found)
     clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), viewing.crops_of(views))
@@ -84,33 +85,6 @@ def as_json(found):
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()) + "\n}\n"
 
 
-# Protocols
-
-
-def protocol_of(cfg, part="test"):
-    """`<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`"""
-    clip, t, views = cfg.data.clip, cfg.data.transform, getattr(cfg, part)
-    rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
-    rate = "segments" if clip.sampling == "segments" else rate
-    clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    shown = f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {clips}x{views.crops} {views.fusion}"
-    order = "" if views.order == "normal" else f" {views.order}"
-    damage = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
-    return f"{shown} {cfg.data.name}-{split_of(cfg.data, part)}{order}{damage}"
-
-
-def split_of(data, part):
-    """Held-out training videos are not what others call the validation split."""
-    split = {"ucf101": data.split, "hmdb51": data.split, "kinetics": "val", "ssv2": "val"}.get(data.format, "test")
-    if part == "test":
-        return split
-    return f"{split}-heldout" if data.format in ("ucf101", "hmdb51") else "heldout"
-
-
-def slug(protocol):
-    return re.sub(r"[^A-Za-z0-9.@-]+", "_", protocol)
-
-
 def against_clean(tests, cfg, part, found):
     """{"clean": ...} of a test with other frames than the normal ones: the normal result of the same weights and what
     is lost against it, in points; {} where there is none."""
@@ -138,6 +112,8 @@ def print_result(found, target):
     print(f"wrote   {target}")
     print(f"weights {found['checkpoint']['file']}, after epoch {found['checkpoint']['epoch'] + 1}")
     print(f"tested  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
+    if found["gap"]:
+        print(f"gap     {said_of_gap(found['gap'])}")
     if "clean" in found:
         print(f"probe   {said_of_clean(found['clean'])}")
     print_accuracies(found)
@@ -151,6 +127,11 @@ def print_accuracies(found):
     interval = f"95 % interval{over} {low:.2f} to {high:.2f}"
     mean_class = f"mean class {found['mean_class_top1']:.2f}"
     print(f"video   top-1 {found['video_top1']:.2f} ({interval}){top5(found['video_top5'])}  {mean_class}")
+
+
+def said_of_gap(gap):
+    train, val = (f"{gap[f'{part}_video_top1']:.2f} on {gap[f'{part}_videos']} {part}" for part in ("train", "val"))
+    return f"{gap['video_top1']:.2f} points of video top-1: {train}, {val} videos ({gap['protocol']})"
 
 
 def said_of_clean(clean):

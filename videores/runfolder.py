@@ -35,6 +35,7 @@ PACKAGES = (
 OURS = ("config.yaml", "env.json", "metrics.jsonl", "curves.png", "checkpoints", "test", "val", "report.html")
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
     *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every", "trainer.timeout"),
+    "train.gap_videos",
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
 }
 

@@ -2,9 +2,18 @@
 
 from typing import NamedTuple
 
-from videores.config import AugmentConfig, TrainConfig
+from videores.config import AugmentConfig, Section, TrainConfig
 
-IN_WORDS = ("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay")  # of train
+IN_WORDS = (
+    "epochs",
+    "optimizer",
+    "lr",
+    "base_batch",
+    "accumulate",
+    "schedule",
+    "weight_decay",
+    "gap_videos",
+)  # of train
 
 
 class Facts(NamedTuple):
@@ -12,6 +21,7 @@ class Facts(NamedTuple):
 
     videos: dict[str, int]  # of train, val, test
     held_out: int  # groups of the training list
+    gap_videos: int
     classes: int
     readers: dict[str, int]  # reader -> files
     parameters: int
@@ -55,8 +65,10 @@ def data(cfg, facts):
 
 def held_out(facts):
     if not facts.videos["val"]:
-        return "nothing is held out (no groups, or data.val=none): the last checkpoint is tested"
-    return f"validation videos are of {facts.held_out} groups" if facts.held_out else "validation videos have no groups"
+        return "nothing is held out (no groups, or data.val=none): the last checkpoint is tested, no gap is measured"
+    groups = f"of {facts.held_out} groups" if facts.held_out else "without groups"
+    gap = f"with {facts.gap_videos:,} training videos beside them, for the gap" if facts.gap_videos else "no gap"
+    return f"validation videos are {groups}; {gap}"
 
 
 def model(cfg, facts):
@@ -96,6 +108,8 @@ def changed(section, kind, but=()):
 
 
 def said(value):
+    if isinstance(value, Section):
+        return f"({', '.join(f'{name}={said(one)}' for name, one in changed(value, type(value)).items())})"
     if isinstance(value, float):
         return f"{value:g}"
     return f"[{', '.join(map(said, value))}]" if isinstance(value, tuple) else str(value)

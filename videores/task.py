@@ -4,14 +4,23 @@ B videos, K views of a video, X clips of any, C channels, T frames, H x W pixels
 """
 
 import sys
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from videores import configfile, evaluation, freezing, losses, optim, precision
+from videores import configfile, evaluation, freezing, losses, optim, precision, protocol
 from videores.data import transforms, views
+from videores.data.dataset import VideoDataset
 from videores.models import create_model, sync
+
+
+class Scoring(NamedTuple):
+    """What a loop collects of the videos of one list."""
+
+    dataset: VideoDataset
+    scores: evaluation.Scores
 
 
 class VideoClassifier(pl.LightningModule):
@@ -25,8 +34,9 @@ class VideoClassifier(pl.LightningModule):
         self.frozen = freezing.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("weight_N", None, persistent=False)  # of classes in the loss
         self.teacher = None  # a distillation.Teacher
-        self.scores = self.views = self.dataset = None  # of the loop that is running, as start_scores says
-        self.logits_VKN = None  # of the last loop, all its videos
+        self.scoring = {}  # part -> Scoring, of the loop that is running or was the last
+        self.logits_VKN = None  # of the last validation or test, all its videos
+        self.measured = None  # the last validation's numbers and gap, which go into checkpoints
         self.channels_last = False  # memory layout in training
 
     def forward(self, clips_XCTHW):
@@ -84,52 +94,74 @@ class VideoClassifier(pl.LightningModule):
     # Scoring: validation and test are the same code, in float32
 
     def on_validation_epoch_start(self):
-        self.start_scores("val")
+        self.start_scores(["val", "gap"] if self.trainer.datamodule.gap else ["val"])
 
     def on_test_epoch_start(self):
-        self.start_scores("test")
+        self.start_scores(["test"])
 
-    def validation_step(self, batch, batch_idx):
-        self.score(batch)
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.score(batch, list(self.scoring.values())[dataloader_idx])
 
     def test_step(self, batch, batch_idx):
-        self.score(batch)
+        self.score(batch, self.scoring["test"])
 
     def on_validation_epoch_end(self):
         if self.trainer.sanity_checking:
             return  # a part of the videos: no result
-        logits_VKN = self.logits_VKN = self.scores.compute(self.device)
-        views_V = self.scores.views_V.numpy()
-        label_V = np.array([v.label for v in self.dataset.videos])
-        scores_VN = evaluation.fuse(logits_VKN, self.views.fusion, views_V)
-        found = evaluation.accuracies(logits_VKN, scores_VN, label_V, views_V)
-        loss = evaluation.cross_entropy(logits_VKN, label_V, views_V)
+        found = {part: self.numbers(part) for part in self.scoring}
+        val, gap = found["val"], self.gap(found)
         # Every rank has the same numbers already: averaging them once more (sync_dist) would only round them.
-        self.log_dict({"val/loss": loss, "val/clip_top1": found["clip_top1"]}, sync_dist=False)
-        self.log("val/video_top1", found["video_top1"], prog_bar=True, sync_dist=False)
+        self.log_dict({"val/loss": val["loss"], "val/clip_top1": val["clip_top1"]}, sync_dist=False)
+        self.log("val/video_top1", val["video_top1"], prog_bar=True, sync_dist=False)
+        if gap:
+            self.log_dict({f"train_eval/{name}": value for name, value in found["gap"].items()}, sync_dist=False)
+            self.log("gap/video_top1", gap["video_top1"], prog_bar=True, sync_dist=False)
         # What best.ckpt is chosen by: few videos often tie in accuracy, and then the lower loss decides. Its share
         # stays below the accuracy of one video in 20,000.
-        self.log("best_by", found["video_top1"] - 1e-3 * min(loss, 4), sync_dist=False)
+        self.log("best_by", val["video_top1"] - 1e-3 * min(val["loss"], 4), sync_dist=False)
+        self.measured = {"step": self.trainer.global_step, "gap": gap}
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["measured"] = self.measured
 
     def on_test_epoch_end(self):
-        self.logits_VKN = self.scores.compute(self.device)
+        self.logits_VKN = self.scoring["test"].scores.compute(self.device)
 
-    def start_scores(self, part):
-        self.views, self.dataset = getattr(self.cfg, part), self.trainer.datamodule.dataset(part)
-        self.scores = evaluation.Scores(self.dataset.view_counts(), len(self.classes))
+    def start_scores(self, parts):
+        for_part = lambda dataset: Scoring(dataset, evaluation.Scores(dataset.view_counts(), len(self.classes)))
+        self.scoring = {part: for_part(self.trainer.datamodule.dataset(part)) for part in parts}
 
-    def score(self, batch):
+    def numbers(self, part):
+        """evaluation.validation of a part, whose logits are added up over all processes."""
+        dataset, scores = self.scoring[part]
+        logits_VKN = scores.compute(self.device)
+        if part == "val":
+            self.logits_VKN = logits_VKN
+        label_V = np.array([v.label for v in dataset.videos])
+        return evaluation.validation(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
+
+    def gap(self, found):
+        """What metrics.json says of the gap (docs/watching.md); None where no training videos were scored."""
+        if "gap" not in found:
+            return None
+        train, val = (found[part]["video_top1"] for part in ("gap", "val"))
+        counts = {"train_videos": len(self.scoring["gap"].dataset), "val_videos": len(self.scoring["val"].dataset)}
+        top1 = {"train_video_top1": train, "val_video_top1": val, "video_top1": train - val}
+        return {"protocol": protocol.protocol_of(self.cfg, "val"), **top1, **counts}
+
+    def score(self, batch, scoring):
         """Scores all views of a batch, at most data.batch_size clips at a time; it may be empty, with fewer videos than
         processes."""
-        data, t = self.cfg.data, self.cfg.data.transform
+        data, t, (dataset, scores) = self.cfg.data, self.cfg.data.transform, scoring
         for video, reason in batch["unreadable"]:
-            path = self.dataset.videos[video].path
-            print(f"warning: {path}: {reason} (no longer decodes: counts as wrong)", file=sys.stderr)
-            self.scores.fail(video)
-        for video_X, view_X, clips_XTHWC in views.micro_batches(batch, t.crop, self.views, data.batch_size):
+            print(
+                f"warning: {dataset.videos[video].path}: {reason} (no longer decodes: counts as wrong)", file=sys.stderr
+            )
+            scores.fail(video)
+        for video_X, view_X, clips_XTHWC in views.micro_batches(batch, t.crop, dataset.views, data.batch_size):
             clips_XCTHW = transforms.normalise(clips_XTHWC[None], t.mean, t.std)[0]
             with torch.autocast(self.device.type, enabled=False):
-                self.scores.update(video_X, view_X, self(clips_XCTHW.contiguous()))
+                scores.update(video_X, view_X, self(clips_XCTHW.contiguous()))
 
     def setup(self, stage):
         if stage == "fit":

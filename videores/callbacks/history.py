@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 
 from videores.data.encode import replacing
 
+VALIDATION = ("val/", "train_eval/", "gap/")
+
 
 def read_history(path):
     """The rows of metrics.jsonl; a killed run may have left half of a last line, which is left out."""
@@ -38,7 +40,7 @@ class History(pl.Callback):
     def on_validation_end(self, trainer, module):
         if trainer.is_global_zero and not trainer.sanity_checking:
             metrics = trainer.callback_metrics
-            self.write(trainer, {name: float(metrics[name]) for name in sorted(metrics) if name.startswith("val/")})
+            self.write(trainer, {name: float(metrics[name]) for name in sorted(metrics) if name.startswith(VALIDATION)})
             self.restart_clock(trainer)
 
     def training(self, trainer, module, batches):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from videores.data import augment, index, mixing, probe, transforms, views
-from videores.data.dataset import EvalSampler, FrameCache, TrainSampler, VideoDataset, collate_training
+from videores.data.dataset import EvalSampler, FrameCache, PartOfCache, TrainSampler, VideoDataset, collate_training
 from videores.data.decode import refuse_unknown
 from videores.errors import UserError
 
@@ -92,12 +92,13 @@ def refuse_no_rate(infos, target_fps):
 
 class VideoData(pl.LightningDataModule):
     """Loaders over `Videos`. Training batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW.
-    Those of validation and test carry what views are cut from (data.views)."""
+    Those of validation and test carry what views are cut from (data.views). `gap` numbers the training videos that are
+    scored beside the validation videos, under the same protocol."""
 
-    def __init__(self, data, videos, *, val, test, seed=0, accumulate=1):
+    def __init__(self, data, videos, *, val, test, seed=0, accumulate=1, gap=()):
         super().__init__()
-        self.data, self.videos, self.seed, self.accumulate = data, videos, seed, accumulate
-        self.views = {"train": None, "val": val, "test": test}
+        self.data, self.videos, self.seed, self.accumulate, self.gap = data, videos, seed, accumulate, gap
+        self.views = {"train": None, "val": val, "test": test, "gap": val}
         self.datasets = {}
 
     def dataset(self, part):
@@ -107,10 +108,7 @@ class VideoData(pl.LightningDataModule):
 
     def make_dataset(self, part):
         data, infos = self.data, self.videos.infos
-        listed = self.videos.readable(part)
-        cache = None
-        if data.cache == "ram" and listed:
-            cache = FrameCache([infos[v.path] for v in listed], shared=data.workers > 0)
+        listed = self.listed(part)
         return VideoDataset(
             Path(data.root),
             listed,
@@ -122,9 +120,21 @@ class VideoData(pl.LightningDataModule):
             flips=self.flips(),
             reader=data.reader,
             seed=self.seed,
-            cache=cache,
+            cache=self.cache(part, listed),
             tolerant=part == "test",
         )
+
+    def listed(self, part):
+        if part == "gap":
+            return tuple(self.listed("train")[number] for number in self.gap)
+        return self.videos.readable(part)
+
+    def cache(self, part, listed):
+        if self.data.cache != "ram" or not listed:
+            return None
+        if part == "gap":
+            return PartOfCache(self.dataset("train").cache, self.gap)
+        return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)
 
     def flips(self):
         rule = self.data.augment.flip_labels
@@ -155,7 +165,9 @@ class VideoData(pl.LightningDataModule):
             yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)
 
     def val_dataloader(self):
-        return self.eval_loader("val") if self.videos.index.val else []
+        if not self.videos.index.val:
+            return []
+        return [self.eval_loader("val"), self.eval_loader("gap")] if self.gap else self.eval_loader("val")
 
     def test_dataloader(self):
         return self.eval_loader("test")

@@ -211,6 +211,16 @@ class FrameCache:
         return frames_THWC
 
 
+class PartOfCache:
+    """The cache of a longer list, for some of its videos: number k here is numbers[k] there."""
+
+    def __init__(self, cache, numbers):
+        self.cache, self.numbers = cache, numbers
+
+    def read(self, number, decode):
+        return self.cache.read(self.numbers[number], lambda _: decode(number))
+
+
 def refuse_too_large(size, shared):
     free, where = free_memory(), "memory"
     if shared and Path("/dev/shm").is_dir():
