@@ -2,6 +2,7 @@
 
 python tools/report.py --run runs/r2plus1d_motion
 python tools/report.py --run runs/r2plus1d_ucf101 --out page.html data.root=/data/UCF-101     # videos that moved
+python tools/report.py --run runs/r2plus1d_motion --csv                # metrics.jsonl as a table too: metrics.csv
 """
 
 import argparse
@@ -14,11 +15,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the run folder")
+    parser.add_argument("--csv", action="store_true", help="write metrics.csv beside metrics.jsonl too")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
-    from videores import report
+    from videores import report, reports
 
     print(f"wrote   {report.write(args.run, args.out, args.overrides)}")
+    if args.csv:
+        print(f"wrote   {reports.write_csv(args.run)}")
 
 
 if __name__ == "__main__":

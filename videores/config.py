@@ -310,6 +310,15 @@ class TrainerConfig(Section):
     log_every: Positive = 20  # steps
 
 
+class WatchConfig(Section):
+    """What else is looked at while it trains, off by default: docs/watching.md."""
+
+    gradients: bool = False  # the norm of each part's gradient, at the steps that are logged
+    activations: bool = False  # mean, standard deviation and share of zeros of what each part puts out
+    tensorboard: bool = False  # the rows of metrics.jsonl too in <run folder>/tensorboard/
+    wandb: str | None = None  # and in this project of Weights & Biases
+
+
 class Config(Section):
     run: RunConfig = RunConfig()
     data: DataConfig
@@ -318,6 +327,7 @@ class Config(Section):
     val: ViewsConfig = ViewsConfig()
     test: ViewsConfig = ViewsConfig(clips=10)
     trainer: TrainerConfig = TrainerConfig()
+    watch: WatchConfig = WatchConfig()
 
     @model_validator(mode="after")
     def network_fits_clips(self):

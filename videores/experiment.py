@@ -26,6 +26,7 @@ from videores import (
     summary,
 )
 from videores import trainer as trainers
+from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
 from videores.data import datamodule, shm, stratified, views
 from videores.errors import UserError
@@ -37,6 +38,7 @@ def train(cfg, config_name):
     """Trains, then tests the best checkpoint (without validation: the last). Returns the exit code."""
     folder = runfolder.path_of(cfg, config_name)
     runfolder.refuse_taken(cfg, folder)
+    sinks.refuse_absent(cfg.watch)
     trainers.refuse_without_gpu(cfg.trainer)
     trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
     videos = datamodule.prepare(cfg.data)

@@ -1,5 +1,7 @@
 """Pictures of a run, from the files in its folder alone."""
 
+import csv
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -7,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from videores.callbacks.history import read_history
+from videores.data.encode import replacing
 
 CURVES = {  # title -> what is logged -> its label
     "loss": {
@@ -23,6 +26,12 @@ CURVES = {  # title -> what is logged -> its label
     "gap in video top-1 (points)": {"gap/video_top1": "training minus validation videos"},
     "learning rate": {"lr": "learning rate"},
 }
+WATCHED = {  # where what is logged begins -> title; a line for each part of the network
+    "grad_norm/": "norm of the gradient",
+    "activation_mean/": "mean of activations",
+    "activation_std/": "standard deviation of activations",
+    "activation_zeros/": "share of activations that are 0",
+}
 
 
 def draw_curves(folder, path=None):
@@ -35,12 +44,39 @@ def draw_curves(folder, path=None):
 
 
 def curves(rows):
-    logged = {name for row in rows for name in row}
-    panels = {title: names for title, names in CURVES.items() if logged & set(names)} or {"loss": CURVES["loss"]}
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.2), layout="constrained", squeeze=False)
-    for axis, (title, names) in zip(axes.flat, panels.items(), strict=True):
+    """A figure with a panel for everything that was logged, at most four side by side."""
+    panels = panels_of(list(dict.fromkeys(name for row in rows for name in row)))
+    wide = min(4, len(panels))
+    high = -(-len(panels) // wide)
+    figure, axes = plt.subplots(high, wide, figsize=(5 * wide, 4.2 * high), layout="constrained", squeeze=False)
+    for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
         plot(axis, rows, names, title)
+        if title == WATCHED["grad_norm/"]:
+            axis.set_yscale("log")
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
     return figure
+
+
+def panels_of(logged):
+    """{title: {what is logged: its label}} of what there is."""
+    panels = {title: names for title, names in CURVES.items() if set(logged) & set(names)}
+    for start, title in WATCHED.items():
+        names = {name: name.removeprefix(start) for name in logged if name.startswith(start)}
+        panels |= {title: names} if names else {}
+    return panels or {"loss": CURVES["loss"]}
+
+
+def write_csv(folder):
+    """metrics.csv: the rows of metrics.jsonl, with a column for everything that some row has. Returns its path."""
+    rows = read_history(folder / "metrics.jsonl")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    path = folder / "metrics.csv"
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def plot(axes, rows, names, title):

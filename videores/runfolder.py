@@ -32,10 +32,13 @@ PACKAGES = (
     "pydantic",
 )
 # what run.overwrite deletes
-OURS = ("config.yaml", "env.json", "metrics.jsonl", "curves.png", "checkpoints", "test", "val", "report.html")
+OURS = (
+    *("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "checkpoints", "test", "val"),
+    *("report.html", "tensorboard", "wandb"),
+)
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
     *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every", "trainer.timeout"),
-    "train.gap_videos",
+    *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
 }
 

@@ -4,16 +4,8 @@ from typing import NamedTuple
 
 from videores.config import AugmentConfig, Section, TrainConfig
 
-IN_WORDS = (
-    "epochs",
-    "optimizer",
-    "lr",
-    "base_batch",
-    "accumulate",
-    "schedule",
-    "weight_decay",
-    "gap_videos",
-)  # of train
+# keys of train that the summary says elsewhere
+SAID = ("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay", "gap_videos")
 
 
 class Facts(NamedTuple):
@@ -91,7 +83,7 @@ def norms(facts):
 def tools(cfg):
     """What else is on: weight decay, and every key that differs from its default."""
     t, model = cfg.data.transform, cfg.model
-    on = {"weight_decay": cfg.train.weight_decay, **changed(cfg.train, TrainConfig, IN_WORDS)}
+    on = {"weight_decay": cfg.train.weight_decay, **changed(cfg.train, TrainConfig, SAID)}
     on |= {name: getattr(model, name) for name in ("dropout", "spatial_dropout", "drop_path") if getattr(model, name)}
     on |= {
         name: value

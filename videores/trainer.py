@@ -15,6 +15,7 @@ from videores.callbacks.history import History
 from videores.callbacks.nan_guard import NanGuard
 from videores.callbacks.patience import Patience
 from videores.callbacks.precise_bn import PreciseBN
+from videores.callbacks.watch import Watch
 from videores.errors import UserError
 
 COMPRESSION = {"none": None, "fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
@@ -89,8 +90,9 @@ def training_options(cfg, folder, videos):
     saving = dict(
         dirpath=folder / "checkpoints", enable_version_counter=False, save_top_k=1, auto_insert_metric_name=False
     )
-    history = History(folder / "metrics.jsonl", cfg.trainer.log_every)
-    callbacks = [NanGuard(), history, FirstSteps(), progress_bar()]
+    watch = Watch(cfg.watch, cfg.trainer.log_every)
+    history = History(folder / "metrics.jsonl", cfg.trainer.log_every, watch)
+    callbacks = [NanGuard(), watch, history, FirstSteps(), progress_bar()]
     callbacks += recipe_callbacks(cfg.train)
     if videos.index.val:
         callbacks.append(ModelCheckpoint(filename="best", monitor="best_by", mode="max", **saving))

@@ -6,6 +6,7 @@ import time
 
 import lightning.pytorch as pl
 
+from videores.callbacks import sinks
 from videores.data.encode import replacing
 
 VALIDATION = ("val/", "train_eval/", "gap/")
@@ -18,14 +19,20 @@ def read_history(path):
 
 
 class History(pl.Callback):
-    def __init__(self, path, every):
-        self.path, self.every = path, every
+    """Writes a row every so many steps, with what `watch` saw of that step, and one for each validation; both go to
+    `sinks` too (callbacks/sinks.py)."""
+
+    def __init__(self, path, every, watch):
+        self.path, self.every, self.watch = path, every, watch
         self.started = self.step = None
         self.batches = []  # what the batches of this step gave
+        self.sinks = []
 
     def on_train_start(self, trainer, module):
         if trainer.is_global_zero and self.path.exists():
             self.forget_after(trainer.global_step)
+        if trainer.is_global_zero:
+            self.sinks = sinks.open_all(module.cfg, self.path.parent, trainer.global_step)
         self.restart_clock(trainer)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -43,6 +50,17 @@ class History(pl.Callback):
             self.write(trainer, {name: float(metrics[name]) for name in sorted(metrics) if name.startswith(VALIDATION)})
             self.restart_clock(trainer)
 
+    def on_train_end(self, trainer, module):
+        self.close()
+
+    def on_exception(self, trainer, module, exception):
+        self.close()
+
+    def close(self):
+        opened, self.sinks = self.sinks, []
+        for sink in opened:
+            sink.close()
+
     def training(self, trainer, module, batches):
         seconds = time.perf_counter() - self.started
         clips = (trainer.global_step - self.step) * module.global_batch() * module.cfg.data.clip.repeat
@@ -51,6 +69,7 @@ class History(pl.Callback):
             "train/top1": 100 * sum(float(one["hits"]) for one in batches) / len(batches),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "clips_per_s": round(clips / seconds, 2),
+            **self.watch.values,
         }
 
     def restart_clock(self, trainer):
@@ -64,5 +83,8 @@ class History(pl.Callback):
 
     def write(self, trainer, values):
         values = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
         with self.path.open("a") as file:
-            file.write(json.dumps({"epoch": trainer.current_epoch, "step": trainer.global_step, **values}) + "\n")
+            file.write(json.dumps(row) + "\n")
+        for sink in self.sinks:
+            sink.write(row)
