@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -141,6 +142,18 @@ def test_page_has_all_its_parts_inside(run):
     assert "seed 7" in page.text
     assert "channels last yes" in page.text
     assert "frames: 8" in page.text
+
+
+def test_page_says_the_gap_of_the_tested_weights_once(run):
+    assert "Gap of" not in page_of(run).text  # results of before do not say
+    gap = {"protocol": "8x1@32/32 1x1 softmax-mean tiny-heldout", "train_video_top1": 90.0, "val_video_top1": 60.0}
+    gap |= {"video_top1": 30.0, "train_videos": 20, "val_videos": 10}
+    for folder in (run / "test").iterdir():
+        found = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**found, "gap": gap}))
+    shutil.copytree(folder, folder.with_name("another"))
+    said = f"30.00 points of video top-1: 90.00 on 20 train, 60.00 on 10 val videos ({gap['protocol']})"
+    assert page_of(run).text.count(said) == 1
 
 
 def test_names_are_text_and_never_tags(run):
