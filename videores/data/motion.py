@@ -2,24 +2,25 @@
 
 A textured sprite on a textured background moves left, right, up or down on a torus, turns either way, grows or
 shrinks (sprites.py). Shape, texture, colours, start and speed are random, but for what the class says. The unit is a
-scene, two videos of one group that are drawn together, so that what must not give the class away is exactly alike.
+scene, videos of one group that are drawn together, so that what must not give the class away is exactly alike.
 
 motion8   The class is the motion. The two videos are one clip and its reversal: the same frames, the opposite class.
 appear8   The class is the shape, each with its hue. Such pairs again, of one class, and every shape has every motion
           equally often: whoever knows the motion alone is right in 1 of 8 videos.
 mixed16   The class is one of 4 shapes and of 4 motions, in such pairs: 1 of 4 is right by the shape alone, or the
           motion alone.
-order8    A sprite at rest is nudged in two directions, the class is their order. The two videos are the two orders:
-          the same frames, and with them the same windows of up to 16 frames, which see one nudge at most.
+order8    A sprite at rest flashes in two of four hues, far apart, the class is their order. What happens is plain to
+          see in every frame, so only the order is hard. A scene has a video of each class, two for each pair of hues:
+          with the same frames, and the same windows of up to 16 frames, which see one flash at most.
 small     The class is the motion. 64 training videos; the two of a scene share background and watermark, and the
           class, as clips of one recording do: what is seen in one frame tells training videos apart, and no others.
 
 Why a model that ignores the order of frames gets at most 50 % of the test split of motion8, mixed16 and order8: such a
-model is a function of the set of frames. Both videos of a scene have the same set, so they get the same scores and the
-same answer, but their labels differ: at most one of the two is right. Every test video belongs to exactly one scene,
-hence at most half of them. This holds for whole videos, and for every choice of frames that is symmetric under
-reversal (order8: that has the same frames in both orders); a window anchored at the first frame shows the two videos
-of a pair different frames. Coding keeps all of it exact (see CODING).
+model is a function of the set of frames. Two videos have the same set (a clip and its reversal; two hues in both
+orders), so they get the same scores and the same answer, but their labels differ: at most one of the two is right.
+Every test video belongs to exactly one such pair, hence at most half of them. This holds for whole videos, and for
+every choice of frames that is symmetric under reversal (of order8's: that has every frame equally often in the two); a
+window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING).
 """
 
 import csv
@@ -95,7 +96,7 @@ def motion_pair(motion, rng):
 
 def shape_pair(shape, motion, rng):
     """A motion of a sprite of that shape and its hue, and the same frames backwards."""
-    colours_3C = sprites.colours_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
+    colours_3C = sprites.dark(rng), *sprites.of_hue(SHAPES.index(shape) / len(SHAPES), rng)
     return both_ways(sprites.draw(sprites.path(motion, FRAMES, rng), shape, colours_3C, rng))
 
 
@@ -141,42 +142,49 @@ MIXED16 = Embedded(
 
 # -- two events far apart ---------------------------------------------------------------------------------------------
 
-# A window of up to 16 frames sees one nudge at most, and sees it as often as the first as it does as the second, since
+# A window of up to 16 frames sees one flash at most, and sees it as often as the first as it does as the second, since
 # the rest before, between and after them is as long as the window. Longer rests would need longer clips to be solved.
-REST, NUDGE, LENGTH = 16, len(sprites.NUDGE), 64
+REST, FLASH, LENGTH = 16, 4, 64
+HUES = ("red", "lime", "cyan", "violet")  # evenly around the circle
+
+# Each hue is in two of the pairs, first in one class and last in the other: it leaves four classes open.
+NEIGHBOURS = tuple(zip(HUES, HUES[1:] + HUES[:1], strict=True))
+ORDERS = tuple(order for pair in NEIGHBOURS for order in (pair, pair[::-1]))
 
 
-def order_pair(first, second, rng):
-    """A sprite that is nudged in two directions, and the same frames with the nudges exchanged."""
-    colours_3C, path_4T = sprites.colours(rng), sprites.nudges((first, second), rng)
-    frames_THWC = sprites.draw(path_4T, sprites.any_shape(rng), colours_3C, rng)
-    slack = LENGTH - 3 * REST - 2 * NUDGE
+def all_orders(rng):
+    """One sprite at rest in all the orders, which flash in the same frames: it is known for no class."""
+    looks_THWC = flashes(rng)
+    slack = LENGTH - 3 * REST - 2 * FLASH
     start = REST + int(rng.integers(slack, endpoint=True))
-    return frames_THWC[timeline(start, 1, 1 + NUDGE)], frames_THWC[timeline(start, 1 + NUDGE, 1)]
+    return tuple(looks_THWC[timeline(start, *order)] for order in ORDERS)
 
 
-def timeline(start, *first_frames):
-    """index_T: at rest (frame 0), but for two nudges, whose frames follow the given ones."""
+def flashes(rng):
+    """uint8 frames_THWC: a sprite at rest, and as it looks in each of the hues."""
+    background_C, *usual_2C = sprites.colours(rng)
+    colours_T2C = np.stack([usual_2C, *(sprites.of_hue(i / len(HUES), rng) for i in range(len(HUES)))])
+    first_T11C, second_T11C = colours_T2C.transpose(1, 0, 2)[:, :, None, None]
+    path_4T = sprites.rest(len(colours_T2C), rng)
+    return sprites.draw(path_4T, sprites.any_shape(rng), (background_C, first_T11C, second_T11C), rng)
+
+
+def timeline(start, *order):
+    """index_T into `flashes`: at rest, but for two hues."""
     index_T = np.zeros(LENGTH, int)
-    for number, first in enumerate(first_frames):
-        begin = start + number * (NUDGE + REST)
-        index_T[begin : begin + NUDGE] = first + np.arange(NUDGE)
+    for begin, hue in zip((start, start + FLASH + REST), order, strict=True):
+        index_T[begin : begin + FLASH] = 1 + HUES.index(hue)
     return index_T
 
 
-# Each direction is in two of the pairs, first in one class and last in the other: it leaves four classes open.
-EVENTS = (("left", "up"), ("up", "right"), ("right", "down"), ("down", "left"))
-ORDERS = tuple((f"{a}_{b}", f"{b}_{a}") for a, b in EVENTS)
 ORDER8 = Embedded(
     name="order8",
-    classes=tuple(name for names in ORDERS for name in names),
-    scenes=tuple(
-        Scene(partial(order_pair, *events), dict(zip(names, names, strict=True)))
-        for events, names in zip(EVENTS, ORDERS, strict=True)
-    ),
+    classes=tuple("_".join(order) for order in ORDERS),
+    scenes=(Scene(all_orders, {"_".join(order): "_".join(order) for order in ORDERS}),),
     videos={"train": 512, "test": 256},
     frames=LENGTH,
     stream=(3,),
+    version=2,
 )
 
 

@@ -11,9 +11,6 @@ SIZE = 32  # pixels
 SPEED = (0.09, 0.18)  # half-widths a frame; a third of that was not learnable in 8 epochs
 GROWTH = 0.3  # of the speed: how fast the radius grows; more would leave the frame within 16 frames
 
-NUDGE = (1, 2, 2, 1)  # of a frame's way at that speed: how far a nudged sprite is from its place
-DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # y points down
-
 
 def draw(path_4T, shape, colours_3C, rng):
     """uint8 frames_THWC of one sprite on a background of its own."""
@@ -41,15 +38,18 @@ def colours(rng):
 
     With either brighter at random the sign of every edge is random too, and small networks found no motion in 6 epochs.
     """
-    return rng.uniform(0, 0.4, 3).astype(np.float32), *rng.uniform(0.6, 1, (2, 3)).astype(np.float32)
+    return dark(rng), *rng.uniform(0.6, 1, (2, 3)).astype(np.float32)
 
 
-def colours_of_hue(hue, rng):
-    """As `colours`, but with both sprite colours near a hue, 0 to 1 around the circle."""
-    background_C = rng.uniform(0, 0.4, 3).astype(np.float32)
+def dark(rng):
+    return rng.uniform(0, 0.4, 3).astype(np.float32)
+
+
+def of_hue(hue, rng):
+    """Two bright sprite colours near a hue, 0 to 1 around the circle."""
     near, saturation, value = rng.uniform((hue - 0.03, 0.4, 0.8), (hue + 0.03, 0.8, 1), (2, 3)).T[:, :, None]
-    hue_2C = np.clip(abs((6 * near + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
-    return background_C, *(value * (1 - saturation * (1 - hue_2C))).astype(np.float32)
+    pure_2C = np.clip(abs((6 * near + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
+    return (value * (1 - saturation * (1 - pure_2C))).astype(np.float32)
 
 
 def path(motion, frames, rng):
@@ -67,12 +67,10 @@ def path(motion, frames, rng):
     return path_T4.T.astype(np.float32)
 
 
-def nudges(directions, rng):
-    """path_4T of a sprite at rest, in the first frame, then of its way to each direction and back, NUDGE long."""
-    rest_4 = np.array((*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), rng.uniform(6, 11)))
-    distance_T1 = rng.uniform(*SPEED) * SIZE / 2 * np.array(NUDGE)[:, None]
-    ways_T4 = [rest_4 + distance_T1 * np.array((*DIRECTIONS[direction], 0, 0)) for direction in directions]
-    return np.concatenate([rest_4[None], *ways_T4]).T.astype(np.float32)
+def rest(frames, rng):
+    """path_4T of a sprite that stays as it is."""
+    start_4 = (*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), rng.uniform(6, 11))
+    return np.repeat(np.float32(start_4)[:, None], frames, axis=1)
 
 
 def coordinates(x_T, y_T, angle_T, radius_T):
