@@ -52,8 +52,8 @@ class Recorder(pl.Callback):
 def main():
     options = trainers.training_options
 
-    def recorded(cfg, folder, videos):
-        found = options(cfg, folder, videos)
+    def recorded(cfg, folder, *more):
+        found = options(cfg, folder, *more)
         return {**found, "callbacks": [*found["callbacks"], Recorder(folder)]}
 
     trainers.training_options = recorded

@@ -131,6 +131,11 @@ def test_a_tensor_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path, conten
     assert "was not written by tools/train.py" in refusal(path, make_task())
 
 
+@pytest.mark.parametrize("address", ["https://example.org/a.ckpt", "http:/example.org/a.ckpt", "s3://bucket/a.ckpt"])
+def test_an_address_is_refused(address):
+    assert "is an address: download it" in refusal(address, make_task())
+
+
 def test_a_folder_is_called_one(tmp_path):
     assert f"{tmp_path} is a folder" in refusal(tmp_path, make_task())
 

@@ -5,14 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-from conftest import write_csv
 
 from videores import cli
-from videores.errors import LostProcess, UnreadableVideo, UserError
+from videores.errors import LostProcess, Stopped, UnreadableVideo, UserError
 
 
 def ended(error, env=(), code="raise error"):
@@ -37,6 +34,10 @@ def ended(error, env=(), code="raise error"):
         (SystemExit(), 143),  # Lightning's, on SIGTERM
         (SystemExit(2), 2),  # argparse's
         (SystemExit(0), 0),
+        (Stopped(signal.SIGTERM, "after step 3"), 75),
+        (Stopped(signal.SIGUSR1, "after step 3"), 75),
+        (Stopped(signal.SIGINT, "after step 3"), 130),
+        (OSError(errno.EFBIG, "File too large"), 2),
     ],
 )
 def test_every_ending_has_its_code(error, code):
@@ -66,29 +67,8 @@ def test_an_unreadable_video_survives_the_way_out_of_a_worker():
     assert (error.path, error.reason) == ("a/b.mp4", "pyav failed: torn")
 
 
-@pytest.fixture(scope="module")
-def training(tmp_path_factory):
-    """The command of a training that takes long."""
-    place = tmp_path_factory.mktemp("signals")
-    values = write_csv(place / "set", {p: [(f"{p}{i}.mp4", "ab"[i % 2]) for i in range(4)] for p in ("train", "test")})
-    (place / "long.yaml").write_text(
-        f"data: {{name: set, format: csv, root: {values['root']}, workers: 0, batch_size: 2, cache: ram,"
-        " clip: {frames: 4}, transform: {short_side: 32, crop: 32}}\n"
-        "model: {name: r3d_18, layers: [1], width: 4, stem: small}\ntrain: {epochs: 100000}\n"
-    )
-    return place
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_training_says_so_by_its_code(training, sent, code):
-    folder = training / f"run{code}"
-    tool = Path(__file__).parent.parent / "tools" / "train.py"
-    command = [sys.executable, tool, "--cfg", training / "long.yaml", f"run.dir={folder}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 100
-    while not (folder / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.1)
-    process.send_signal(sent)
-    assert process.wait(60) == code
+@pytest.mark.parametrize("value", ["1", "true", "anything"])
+def test_an_environment_in_which_checkpoints_could_run_code_is_refused(value):
+    code, text = ended("None", {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": value}, code="return 0")
+    assert (code, text.count("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set")) == (2, 1)
+    assert ended("None", {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}, code="return 0") == (0, "")

@@ -42,8 +42,10 @@ def train_set(values, **more):
     return module(values, **more).dataset("train")
 
 
-def epoch(loader):
-    """Everything of one pass, batch by batch."""
+def epoch(loader, number=0):
+    """Everything of one pass, batch by batch; in training of that epoch."""
+    if isinstance(loader.batch_sampler, TrainSampler):
+        loader.batch_sampler.position = lambda: (number, 0)
     return [(batch["video"].tolist(), batch["label"].tolist(), clips_of(batch)) for batch in loader]
 
 
@@ -262,28 +264,22 @@ def test_training_ranks_are_disjoint_and_drop_only_the_rest(length, batch_size, 
     assert set(seen) <= set(range(length))
 
 
-def test_each_pass_is_the_next_epoch_in_another_order():
-    sampler = TrainSampler(20, 4, epoch=3)
-    passes = [[key for batch in sampler for key in batch] for _ in range(3)]
+def test_each_epoch_has_another_order():
+    passes = [[key for batch in TrainSampler(20, 4, epoch=epoch) for key in batch] for epoch in (3, 4, 5)]
     assert [{e for e, _ in keys} for keys in passes] == [{3}, {4}, {5}]
     orders = [[number for _, number in keys] for keys in passes]
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert len(set(map(tuple, orders))) == 3
 
 
-def test_only_a_pass_that_begins_counts_as_an_epoch():
-    """A loader with workers makes an iterator that it never uses; without workers it does not."""
-    sampler = TrainSampler(20, 4)
-    iter(sampler)
-    assert {e for batch in sampler for e, _ in batch} == {0}
-
-
-def test_a_resumed_sampler_goes_on_with_the_epoch_it_is_told():
-    whole = TrainSampler(20, 4)
-    two = [list(whole), list(whole)]
-    assert list(TrainSampler(20, 4, epoch=1)) == two[1]
-    whole.epoch = 0
-    assert list(whole) == two[0]
+def test_a_pass_begins_at_the_position_it_is_told_and_the_sampler_is_as_long_as_an_epoch():
+    sampler = TrainSampler(20, 4, epoch=1)
+    whole = list(sampler)
+    sampler.position = lambda: (1, 3)
+    assert list(sampler) == whole[3:]
+    assert len(sampler) == 5
+    sampler.position = lambda: (2, 0)
+    assert {epoch for batch in sampler for epoch, _ in batch} == {2}
 
 
 SKEWED = [0] * 30 + [1] * 8 + [3] * 3  # no video of class 2
@@ -372,7 +368,7 @@ def test_evaluation_ranks_see_each_video_once(length, batch_size, world):
 @pytest.fixture(scope="module")
 def two_epochs(tiny):
     loader = module(tiny, transform=dict(short_side=40, crop=32, jitter=(34, 44))).train_dataloader()
-    return epoch(loader), epoch(loader)
+    return epoch(loader), epoch(loader, 1)
 
 
 def test_epochs_differ(two_epochs):
@@ -387,7 +383,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(tiny, two_epochs, worker
     dm = module(tiny, transform=dict(short_side=40, crop=32, jitter=(34, 44)), workers=workers)
     loader = dm.train_dataloader()
     assert loader.num_workers == workers
-    assert all(same(epoch(loader), expected) for expected in two_epochs)
+    assert all(same(epoch(loader, number), expected) for number, expected in enumerate(two_epochs))
 
 
 def test_test_batches_do_not_depend_on_workers(tiny):
@@ -462,7 +458,7 @@ def test_workers_fill_one_cache_together(tiny, two_epochs):
     for number, video in enumerate(dataset.videos):
         frames = dataset.cache.read(number, pytest.fail)
         assert (frames == read_frames(Path(tiny["root"], video.path), range(12))).all()
-    assert same(epoch(loader), two_epochs[1])
+    assert same(epoch(loader, 1), two_epochs[1])
 
 
 @pytest.mark.parametrize("shared", [False, True])

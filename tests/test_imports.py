@@ -12,7 +12,7 @@ PACKAGE = ROOT / "videores"
 
 # Each layer may import those above it, and within itself what is listed for data.
 LAYERS = [
-    ["errors", "config", "launch", "slurm", "html"],
+    ["errors", "config", "launch", "slurm", "html", "stopping"],
     ["cli", "configfile", "checkpoint"],
     ["data", "models"],
     [
@@ -20,6 +20,7 @@ LAYERS = [
         "losses",
         "freezing",
         "precision",
+        "checkpoint_io",
         "evaluation",
         "scores",
         "subset",
@@ -28,7 +29,7 @@ LAYERS = [
         "summary",
         "protocol",
     ],
-    ["task", "offline", "failures"],
+    ["task", "offline", "failures", "resuming"],
     ["callbacks", "reports", "runfolder", "browse", "distillation"],
     ["trainer", "results", "complexity"],
     ["experiment", "rescoring", "report", "lr_finder"],
@@ -57,6 +58,7 @@ DATA = [
     "views",
     "shm",
     "dataset",
+    "workers",
     "datamodule",
 ]
 DECODERS = {"av", "decord", "torchcodec"}

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import torch
 
-from videores import configfile, runfolder
+from videores import checkpoint_io, configfile, resuming, runfolder
 from videores.errors import UserError
 
 
@@ -14,10 +15,22 @@ def make_config(**run):
     return configfile.build(values, "test")
 
 
-def enter(cfg, folder):
-    """What a training does with the folder before it trains."""
+MADE_WITH = {"processes": 1, "device": "cpu", "precision": "fp32"}
+
+
+def enter(cfg, folder, made_with=MADE_WITH):
+    """What a training does with the folder before it trains. Returns what it continues from."""
     runfolder.refuse_taken(cfg, folder)
-    return runfolder.create(cfg, folder)
+    with runfolder.Claim(cfg, folder) as claim:
+        start = resuming.find(cfg, folder, made_with)
+        claim.make()
+        runfolder.create(cfg, folder)
+        return start
+
+
+def save(cfg, folder, step=7, name="last.ckpt"):
+    content = {"epoch": 1, "global_step": step, "hyper_parameters": {"config": configfile.dump(cfg)}}
+    checkpoint_io.write({**content, "made_with": MADE_WITH}, folder / "checkpoints" / name)
 
 
 @pytest.fixture
@@ -26,7 +39,7 @@ def taken(tmp_path):
     folder = tmp_path / "run"
     enter(make_config(), folder)
     runfolder.Record(folder, make_config()).started(0)
-    (folder / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    save(make_config(), folder)
     return folder
 
 
@@ -101,11 +114,11 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, run):
 
 
 def test_resume_continues_from_the_last_checkpoint(taken):
-    assert enter(make_config(resume="auto"), taken) == taken / "checkpoints" / "last.ckpt"
+    assert enter(make_config(resume="auto"), taken) == resuming.Start(taken / "checkpoints" / "last.ckpt", 7, [])
 
 
 def test_resume_wins_over_overwrite(taken):
-    assert enter(make_config(resume="auto", overwrite=True), taken) == taken / "checkpoints" / "last.ckpt"
+    assert enter(make_config(resume="auto", overwrite=True), taken).step == 7
 
 
 def test_resume_without_a_run_or_a_checkpoint_starts_afresh(tmp_path, taken):
@@ -124,6 +137,88 @@ def test_resume_may_move_the_data_and_change_the_workers(taken):
     cfg = make_config(resume="auto")
     data = cfg.data.model_copy(update={"root": "elsewhere", "splits": "lists", "workers": 7})
     assert enter(cfg.model_copy(update={"data": data}), taken)
+
+
+def changed(cfg, **sections):
+    return cfg.model_copy(update={name: getattr(cfg, name).model_copy(update=keys) for name, keys in sections.items()})
+
+
+INEXACT = [
+    (dict(data={"batch_size": 3}), MADE_WITH, "data.batch_size: 16 there, 3 now"),
+    (dict(), MADE_WITH | {"processes": 2}, "processes: 1 there, 2 now"),
+    (dict(trainer={"precision": "bf16"}), MADE_WITH | {"precision": "bf16"}, "precision: fp32 there, bf16 now"),
+]
+
+
+@pytest.mark.parametrize(("sections", "made_with", "line"), INEXACT)
+def test_what_would_not_go_on_exactly_is_refused_and_continues_on_request(taken, sections, made_with, line):
+    cfg = changed(make_config(resume="auto"), **sections)
+    with pytest.raises(UserError, match=rf"{line}(.|\n)*run\.resume=inexact"):
+        enter(cfg, taken, made_with)
+    start = enter(changed(cfg, run={"resume": "inexact"}), taken, made_with)
+    assert line in start.inexact
+    with pytest.raises(UserError, match=line):  # until there is a new checkpoint, whatever config.yaml says
+        enter(cfg, taken, made_with)
+
+
+def test_inexact_does_not_take_a_checkpoint_of_another_recipe(taken):
+    with pytest.raises(UserError, match=r"another configuration:\n  run\.seed: 0 there, 5 now"):
+        enter(make_config(resume="inexact", seed=5), taken)
+
+
+def test_without_a_difference_inexact_is_exact(taken):
+    assert enter(make_config(resume="inexact"), taken).inexact == []
+
+
+def test_devices_may_be_asked_for_otherwise_as_long_as_there_are_equally_many_processes(taken):
+    assert enter(changed(make_config(resume="auto"), trainer={"devices": "auto"}), taken).inexact == []
+
+
+def test_a_run_from_before_a_key_existed_goes_on(taken):
+    """A key that the checkpoint does not know had its default then."""
+    path = taken / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    del content["hyper_parameters"]["config"]["train"]["label_smoothing"]
+    del content["made_with"]
+    checkpoint_io.write(content, path)
+    assert enter(make_config(resume="auto"), taken).inexact == []
+    with pytest.raises(UserError, match=r"train\.label_smoothing: 0\.0 there, 0\.5 now"):
+        enter(changed(make_config(resume="auto"), train={"label_smoothing": 0.5}), taken)
+
+
+def test_a_second_process_is_refused_at_once_until_the_first_has_ended(taken):
+    cfg = make_config(resume="auto")
+    with runfolder.Claim(cfg, taken):
+        for other in (cfg, make_config(overwrite=True)):
+            with pytest.raises(UserError, match="another process writes to"):
+                enter(other, taken)
+    assert enter(cfg, taken)
+
+
+def test_a_new_folder_is_locked_when_it_is_made(tmp_path):
+    folder = tmp_path / "run"
+    with runfolder.Claim(make_config(), folder) as first, runfolder.Claim(make_config(), folder) as second:
+        assert not folder.exists()
+        first.make()
+        with pytest.raises(UserError, match="another process writes to"):
+            second.make()
+
+
+def test_a_folder_that_became_a_run_meanwhile_is_refused(tmp_path):
+    folder = tmp_path / "run"
+    with runfolder.Claim(make_config(), folder) as claim:
+        enter(make_config(), folder)
+        with pytest.raises(UserError, match="holds a run"):
+            claim.make()
+
+
+def test_an_inexact_start_is_in_the_record_for_good(tmp_path):
+    for step, inexact in ((0, []), (4, ["processes: 1 there, 2 now"]), (8, [])):
+        runfolder.Record(tmp_path, make_config()).started(step, inexact)
+        exact = json.loads((tmp_path / "env.json").read_text())["exact"]
+        assert exact == (step == 0)
+    starts = json.loads((tmp_path / "env.json").read_text())["starts"]
+    assert [entry.get("inexact") for entry in starts] == [None, ["processes: 1 there, 2 now"], None]
 
 
 def test_record_keeps_the_starts_of_earlier_processes(tmp_path):

@@ -198,10 +198,12 @@ def test_run_folder_has_the_files_of_the_design_and_no_others(run):
     trained = {
         "config.yaml",
         "env.json",
+        "run.lock",
         "metrics.jsonl",
         "curves.png",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "checkpoints/last-previous.ckpt",
     }
     assert names == trained | tested
 
@@ -851,7 +853,7 @@ def test_without_validation_the_last_checkpoint_is_tested(place, others):
     process, folder = others["without validation"]
     succeeded(process)
     assert "12 train, 0 val" in process.stdout
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "last-previous.ckpt"}
     assert result(folder)[0]["videos"]["scored"] == 7
     assert not any("val/" in line for line in (folder / "metrics.jsonl").read_text().splitlines())
 

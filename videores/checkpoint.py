@@ -1,6 +1,7 @@
 """Reading checkpoints: never code, only tensors and primitives; weights fit exactly or the difference is listed."""
 
 import pickle
+import re
 
 import torch
 
@@ -8,6 +9,7 @@ from videores.errors import UserError
 
 
 def read(path):
+    refuse_address(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -16,6 +18,11 @@ def read(path):
         raise UserError(f"{path} is a folder: give a file in it, such as checkpoints/best.ckpt of a run") from None
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise UserError(f"{path} is not a checkpoint that loads safely: {reason(error)}") from None
+
+
+def refuse_address(path):
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(path)):  # a Path has lost one of the two slashes
+        raise UserError(f"{path} is an address: download it, check its hash, and give the file")
 
 
 def reason(error):

@@ -1,26 +1,31 @@
 """What all tools share: exit codes, and one clear message instead of a traceback for what the user can mend.
 
-0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 71 another process of the run was lost; 130 and 143
-stopped by Ctrl-C and SIGTERM.
+0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 71 another process of the run was lost; 75 a training was
+stopped by SIGTERM or SIGUSR1 and can go on; 130 stopped by Ctrl-C; 143 another tool was stopped by SIGTERM.
 This module imports nothing heavy: helper processes import the tool that started them.
 """
 
 import errno
 import logging
+import os
+import signal
 import sys
 import traceback
 import warnings
 
-from videores.errors import LostProcess, UnreadableVideo, UserError
+from videores.errors import LostProcess, Stopped, UnreadableVideo, UserError
 from videores.launch import LOST, is_first_process
 
-WRONG_INPUT, BUG, INTERRUPTED, TERMINATED = 2, 70, 130, 143
+WRONG_INPUT, BUG, PREEMPTED, INTERRUPTED, TERMINATED = 2, 70, 75, 130, 143
+
+NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 
 
 def run(main):
     """Runs a tool's `main()` and exits with its code."""
     quiet()
     try:
+        refuse_unsafe()
         code = main()
     except BaseException as error:
         code = exit_code(error)
@@ -28,8 +33,16 @@ def run(main):
     sys.exit(code)
 
 
+def refuse_unsafe():
+    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    if os.environ.get(name, "0").lower() not in ("", "0", "n", "no", "false"):
+        raise UserError(f"{name} is set: with it a checkpoint could run any code. Unset it")
+
+
 def exit_code(error):
     """Lightning ends with SystemExit: without a code on SIGTERM, with 1 on Ctrl-C."""
+    if isinstance(error, Stopped):
+        return INTERRUPTED if error.signal == signal.SIGINT else PREEMPTED
     if isinstance(error, SystemExit):
         return {None: TERMINATED, 1: INTERRUPTED}.get(error.code, error.code)
     if isinstance(error, KeyboardInterrupt):
@@ -42,7 +55,7 @@ def exit_code(error):
 def is_of_the_disk(error):
     """A folder that may not be written to, or is full: the message names it."""
     refused = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
-    return isinstance(error, refused) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+    return isinstance(error, refused) or getattr(error, "errno", None) in NO_ROOM
 
 
 def tell(error, code):
@@ -53,6 +66,8 @@ def tell(error, code):
         traceback.print_exception(error)
     elif (code == WRONG_INPUT and speaks and not isinstance(error, SystemExit)) or code == LOST:
         print(f"error: {error}", file=sys.stderr)
+    elif isinstance(error, Stopped) and speaks:
+        print(error, file=sys.stderr)
 
 
 # Advice on settings that were chosen on purpose, and warnings that concern the libraries alone.

@@ -31,8 +31,12 @@ class RunConfig(Section):
     name: str | None = None  # appended to the config's name: runs/<config>-<name>
     dir: str | None = None  # replaces runs/<config>[-<name>]
     seed: int = Field(0, ge=0)
-    resume: Literal["none", "auto"] = "none"  # auto: continue, start, or test again, whichever the folder asks for
+    # auto: continue, start, or test again, whichever the folder asks for; inexact: also with other numbers of processes
+    # or videos in a batch
+    resume: Literal["none", "auto", "inexact"] = "none"
     overwrite: bool = False
+    checkpoint_steps: Positive | None = None  # a checkpoint also after so many steps, beside the end of each epoch
+    checkpoint_minutes: Scale | Literal["auto"] | None = "auto"  # and after these; auto: such that it costs under 1 %
 
 
 class ClipConfig(Section):

@@ -1,6 +1,7 @@
 """What can be wrong with a user's input. The tools print the message alone, without a traceback, and exit with 2."""
 
 import difflib
+import signal as signals
 
 
 class UserError(ValueError):
@@ -27,6 +28,14 @@ class UnreadableVideo(UserError):
 
 class LostProcess(Exception):
     """Another process of the run has ended or hangs, so that this one can't go on."""
+
+
+class Stopped(BaseException):
+    """A signal ended the run; `where` says at which point. No Exception, so that nothing takes it for an error."""
+
+    def __init__(self, signal, where):
+        super().__init__(f"stopped by {signals.Signals(signal).name} {where}: run.resume=auto continues")
+        self.signal = signal
 
 
 def nearest(word, known):

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import lightning.pytorch as pl
 import torch
@@ -22,12 +22,15 @@ from videores import (
     precision,
     reports,
     results,
+    resuming,
     runfolder,
+    stopping,
     summary,
 )
 from videores import trainer as trainers
 from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
+from videores.callbacks.saving import Saving
 from videores.data import datamodule, shm, stratified, views
 from videores.errors import UserError
 from videores.models import sync, weights
@@ -35,52 +38,68 @@ from videores.task import VideoClassifier
 
 
 def train(cfg, config_name):
-    """Trains, then tests the best checkpoint (without validation: the last). Returns the exit code."""
+    """Trains, then tests the best checkpoint (without validation: the last). Returns the exit code.
+
+    Raises Stopped where a signal ended it, which run.resume=auto continues.
+    """
     folder = runfolder.path_of(cfg, config_name)
     runfolder.refuse_taken(cfg, folder)
-    sinks.refuse_absent(cfg.watch)
-    trainers.refuse_without_gpu(cfg.trainer)
-    trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
-    videos = datamodule.prepare(cfg.data)
-    world_size = trainer_options["devices"] * trainer_options["num_nodes"]
-    datamodule.refuse_too_few(videos, optim.global_batch(cfg, world_size))
-    refuse_unmonitored(cfg.train, videos)
-    shm.refuse_small_shm(cfg.data, trainer_options["devices"])
-    gap = stratified.gap_numbers(cfg.train.gap_videos, videos.index)
-    views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
-    views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
-    torch.manual_seed(cfg.run.seed)
-    task = VideoClassifier(cfg, videos.index.classes)
-    gmacs = clip_cost(cfg, task)
-    loaded = load_weights(cfg, task, folder)
-    task.teacher, taught_by = distillation.load(cfg, task.model, task.classes)
-    if taught_by and runfolder.is_main():
-        print(f"teacher {taught_by}")
-    start = runfolder.create(cfg, folder)
-    record = runfolder.Record(folder, cfg)
-    data = make_data(cfg, videos, gap)
-    step = checkpoint.read(start)["global_step"] if start else 0
-    trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, videos))
-    trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
-    describe(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
-    if loaded:
-        record.update(weights=loaded.as_dict())
+    with runfolder.Claim(cfg, folder) as claim, stopping.Signals() as signals:
+        sinks.refuse_absent(cfg.watch)
+        trainers.refuse_without_gpu(cfg.trainer)
+        trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
+        signals.act_at_once = trainer_options["strategy"] == "auto"  # several processes stop together, at a step's end
+        made_with = trainers.made_with(cfg.trainer, trainer_options)
+        start = resuming.find(cfg, folder, made_with)
+        videos = datamodule.prepare(cfg.data)
+        datamodule.refuse_too_few(videos, optim.global_batch(cfg, made_with["processes"]))
+        refuse_unmonitored(cfg.train, videos)
+        shm.refuse_small_shm(cfg.data, trainer_options["devices"])
+        gap = stratified.gap_numbers(cfg.train.gap_videos, videos.index)
+        views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
+        views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
+        torch.manual_seed(cfg.run.seed)
+        task = VideoClassifier(cfg, videos.index.classes)
+        gmacs = clip_cost(cfg, task)
+        loaded = None if start else load_weights(cfg, task)
+        task.teacher, taught_by = distillation.load(cfg, task.model, task.classes)
+        if taught_by and runfolder.is_main():
+            print(f"teacher {taught_by}")
+        claim.make()
+        runfolder.create(cfg, folder)
+        record = runfolder.Record(folder, cfg)
+        data = make_data(cfg, videos, gap)
+        saving = Saving(folder, cfg.run, made_with, signals)
+        trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, saving, start))
+        step = start.step if start else 0
+        trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
+        describe(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
+        if loaded:
+            record.update(weights=loaded.as_dict())
+        signals.act_at_once = False
+        return fit_and_test(task, data, trainer, cfg, folder, record, start, trainer_options)
+
+
+def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
+    step = start.step if start else 0
     try:
-        record.started(step)
-        with processes(trainer_options):
+        record.started(step, start.inexact if start else [])
+        with processes(options):
             began = time.monotonic()
-            trainer.fit(task, data, ckpt_path=start, weights_only=True)
+            trainer.fit(task, data, ckpt_path=start.path if start else None, weights_only=True)
             if runfolder.is_main():
                 print(summary.end(trainer.global_step - step, time.monotonic() - began, trainer.current_epoch))
             code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
         record.finished(code)
         return code
     except BaseException as error:
-        record.finished(cli.exit_code(error), error=str(error) or type(error).__name__)
+        with suppress(OSError):  # a full disk takes no record either, and is the error already
+            record.finished(cli.exit_code(error), error=str(error) or type(error).__name__)
         raise
     finally:
         if runfolder.is_main():
-            reports.draw_curves(folder)
+            with suppress(OSError):
+                reports.draw_curves(folder)
 
 
 def evaluate(cfg, folder, checkpoint_path=None, part="test"):
@@ -105,10 +124,9 @@ def processes(options):
         yield
 
 
-def load_weights(cfg, task, folder):
-    """Starts the network from model.weights, unless the run continues. Returns the report, or None."""
-    continues = cfg.run.resume == "auto" and runfolder.last_checkpoint(folder)
-    if cfg.model.weights is None or continues:
+def load_weights(cfg, task):
+    """Starts the network from model.weights. Returns the report, or None."""
+    if cfg.model.weights is None:
         return None
     fed = weights.preprocessing_of(configfile.dump(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}

@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-import yaml
+from filelock import FileLock, Timeout
 
-from videores import configfile
+from videores import checkpoint_io, configfile, resuming
+from videores.checkpoint_io import BEST, LAST, PREVIOUS
 from videores.data.encode import replacing
 from videores.errors import UserError
 from videores.launch import is_first_process as is_main
@@ -31,16 +32,12 @@ PACKAGES = (
     "numpy",
     "pydantic",
 )
+LOCK = "run.lock"
 # what run.overwrite deletes
 OURS = (
     *("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "checkpoints", "test", "val"),
-    *("report.html", "tensorboard", "wandb"),
+    *("report.html", "tensorboard", "wandb", "weights.safetensors"),
 )
-RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
-    *("run.dir", "run.name", "run.resume", "run.overwrite", "trainer.log_every", "trainer.timeout"),
-    *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
-    *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
-}
 
 
 def path_of(cfg, config_name):
@@ -52,27 +49,64 @@ def refuse_taken(cfg, folder):
     """Raises UserError where this run may not write into the folder."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give another run.dir")
-    if not is_main() or not folder.exists() or not any(folder.iterdir()):
+    if not is_main() or not folder.exists() or not holds_something(folder):
         return
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} is not a run folder (it has no config.yaml) and not empty: give another run.dir")
-    if cfg.run.resume == "auto":
-        refuse_other_config(folder, cfg)
+    if cfg.run.resume != "none":
+        if not any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
+            resuming.refuse_other_config(folder, cfg)
     elif not cfg.run.overwrite:
         raise UserError(f"{folder} holds a run: give another run.name, run.resume=auto, or run.overwrite=true")
     elif not (folder / "env.json").exists():
         raise UserError(f"{folder} has no env.json, so it may be something else than a run: remove it yourself")
 
 
+def holds_something(folder):
+    return any(path.name != LOCK for path in folder.iterdir())
+
+
+class Claim:
+    """The lock of a run folder, for only one run may write: held within `with`, and gone with the process however it
+    ends. A folder that is not there is claimed when it is made. Only the first process of a run has the lock.
+
+    Raises UserError where another run has it.
+    """
+
+    def __init__(self, cfg, folder):
+        self.cfg, self.folder, self.lock = cfg, folder, FileLock(folder / LOCK)
+
+    def __enter__(self):
+        if self.folder.exists():
+            self.make()
+        return self
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+    def make(self):
+        if not is_main() or self.lock.is_locked:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process writes to {self.folder}: wait for its end, or give another run.name"
+            ) from None
+        except NotImplementedError:
+            print(f"warning: {self.folder}: this file system has no locks: start one run at a time", file=sys.stderr)
+        refuse_taken(self.cfg, self.folder)  # again: it may have become a run a moment ago
+
+
 def create(cfg, folder):
-    """Makes the folder and writes config.yaml. Returns the checkpoint to continue from, if any."""
-    resume = cfg.run.resume == "auto"
+    """Fills the folder, which was claimed: config.yaml."""
     if is_main():
-        if not resume:
+        if cfg.run.resume == "none":
             clear(folder)
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        checkpoint_io.clean(folder / "checkpoints")
         write(folder / "config.yaml", configfile.to_yaml(cfg))
-    return last_checkpoint(folder) if resume else None
 
 
 def clear(folder):
@@ -89,34 +123,10 @@ def write(path, text):
         temporary.write_text(text)
 
 
-def last_checkpoint(folder):
-    path = folder / "checkpoints" / "last.ckpt"
-    return path if path.exists() else None
-
-
 def best_checkpoint(folder):
     """The checkpoint to test: the one chosen on validation videos, or the last where there were none."""
-    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    best, last = (folder / "checkpoints" / name for name in (BEST, LAST))
     return best if best.exists() else last
-
-
-def refuse_other_config(folder, cfg):
-    before, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(configfile.dump(cfg))
-    differing = sorted(
-        key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and key not in RESUMABLE
-    )
-    if differing:
-        lines = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
-        raise UserError(f"{folder} holds a run of another configuration:\n  " + "\n  ".join(lines))
-
-
-def flat(tree, prefix=""):
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    leaves = {f"{prefix}{key}": value for key, value in tree.items() if not isinstance(value, dict)}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= flat(value, f"{prefix}{key}.")
-    return leaves
 
 
 class Record:
@@ -138,8 +148,9 @@ class Record:
         if is_main():
             write(self.path, json.dumps(self.values, indent=1) + "\n")
 
-    def started(self, step):
-        self.update(starts=[*self.values["starts"], {"step": step, "time": now()}])
+    def started(self, step, inexact=()):
+        starts = [*self.values["starts"], {"step": step, "time": now()} | ({"inexact": inexact} if inexact else {})]
+        self.update(starts=starts, exact=not any("inexact" in start for start in starts))
 
     def finished(self, exit_status, **why):
         self.update(end=now(), exit_status=exit_status, **why)

@@ -4,7 +4,8 @@ import os
 from datetime import timedelta
 
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
@@ -12,6 +13,7 @@ from videores import launch, precision
 from videores.callbacks.averaging import ema, swa
 from videores.callbacks.first_steps import FirstSteps
 from videores.callbacks.history import History
+from videores.callbacks.inexact import Inexact
 from videores.callbacks.nan_guard import NanGuard
 from videores.callbacks.patience import Patience
 from videores.callbacks.precise_bn import PreciseBN
@@ -80,30 +82,35 @@ def common_options(folder):
         use_distributed_sampler=False,  # Lightning's pads; ours does not
         num_sanity_val_steps=0,  # every file was probed; a partial validation would look like a result
         enable_model_summary=False,
+        plugins=slurm(),
     )
 
 
-def training_options(cfg, folder, videos):
-    accelerator = "cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu"
-    number_format, _ = precision.choose(accelerator, cfg.trainer.precision, cfg.trainer.channels_last)
-    # Two callbacks: with save_last=True Lightning writes last.ckpt only when the best one changes.
-    saving = dict(
-        dirpath=folder / "checkpoints", enable_version_counter=False, save_top_k=1, auto_insert_metric_name=False
-    )
+def slurm():
+    """Lightning's own requeueing saves within the signal's handler, wherever the step happens to be."""
+    return [SLURMEnvironment(auto_requeue=False)] if launch.launcher() == "srun" else []
+
+
+def made_with(trainer, options):
+    """What a run must be continued with, beside its configuration, to end as if it had not been stopped."""
+    device = "cuda" if options["accelerator"] == "gpu" else "cpu"
+    number_format, _ = precision.choose(device, trainer.precision, trainer.channels_last)
+    return {"processes": options["devices"] * options["num_nodes"], "device": device, "precision": number_format}
+
+
+def training_options(cfg, folder, saving, start):
+    """`saving` is the callback that writes checkpoints, `start` the resuming.Start that it continues from, if any."""
     watch = Watch(cfg.watch, cfg.trainer.log_every)
     history = History(folder / "metrics.jsonl", cfg.trainer.log_every, watch)
     callbacks = [NanGuard(), watch, history, FirstSteps(), progress_bar()]
-    callbacks += recipe_callbacks(cfg.train)
-    if videos.index.val:
-        callbacks.append(ModelCheckpoint(filename="best", monitor="best_by", mode="max", **saving))
-    # After "best", whose state it stores: a resumed run must know the best score up to its own epoch.
-    callbacks.append(ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **saving))
+    callbacks += [*recipe_callbacks(cfg.train), saving]
+    common = common_options(folder)
     return dict(
-        **common_options(folder),
+        **common | {"plugins": [*common["plugins"], saving.io]},
         max_epochs=cfg.train.epochs,
         accumulate_grad_batches=cfg.train.accumulate,
-        precision=precision.LIGHTNING[number_format],
-        callbacks=callbacks,
+        precision=precision.LIGHTNING[saving.made_with["precision"]],
+        callbacks=[*callbacks, Inexact()] if start and start.inexact else callbacks,
     )
 
 

@@ -27,10 +27,11 @@ class History(pl.Callback):
         self.started = self.step = None
         self.batches = []  # what the batches of this step gave
         self.sinks = []
+        self.rows = 0  # written up to the checkpoint that is continued, and since
 
     def on_train_start(self, trainer, module):
         if trainer.is_global_zero and self.path.exists():
-            self.forget_after(trainer.global_step)
+            self.forget_after(self.rows)
         if trainer.is_global_zero:
             self.sinks = sinks.open_all(module.cfg, self.path.parent, trainer.global_step)
         self.restart_clock(trainer)
@@ -75,9 +76,15 @@ class History(pl.Callback):
     def restart_clock(self, trainer):
         self.started, self.step = time.perf_counter(), trainer.global_step
 
-    def forget_after(self, step):
+    def state_dict(self):
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict):
+        self.rows = state_dict["rows"]
+
+    def forget_after(self, rows):
         """A resumed run repeats what came after its checkpoint."""
-        kept = [row for row in read_history(self.path) if row["step"] <= step]
+        kept = read_history(self.path)[:rows]
         with replacing(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
@@ -86,5 +93,6 @@ class History(pl.Callback):
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        self.rows += 1
         for sink in self.sinks:
             sink.write(row)

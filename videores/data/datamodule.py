@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from videores.data import augment, index, mixing, probe, transforms, views
+from videores.data import workers as workers_of
 from videores.data.dataset import EvalSampler, FrameCache, PartOfCache, TrainSampler, VideoDataset, collate_training
 from videores.data.decode import refuse_unknown
 from videores.errors import UserError
@@ -144,11 +145,12 @@ class VideoData(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self):
-        """Called after a resumed run's position is restored, so the sampler starts with the epoch that comes next."""
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
-        return self.training_loader(self.train_sampler(epoch), persistent_workers=self.data.workers > 0)
+        sampler = self.train_sampler()
+        if self.trainer:
+            sampler.position = partial(next_batch, self.trainer.fit_loop, len(sampler))
+        return self.training_loader(sampler, persistent_workers=self.data.workers > 0)
 
-    def train_sampler(self, epoch):
+    def train_sampler(self, epoch=0):
         dataset = self.dataset("train")
         labels = [video.label for video in dataset.videos] if self.data.balanced else None
         size, ranks = self.data.batch_size, self.ranks()
@@ -178,13 +180,14 @@ class VideoData(pl.LightningDataModule):
 
     def loader(self, dataset, sampler, collate_fn, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
-        return DataLoader(
+        return Loader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate_fn,
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
-            multiprocessing_context=probe.helper_processes() if workers else None,
+            multiprocessing_context=workers_of.server() if workers else None,
+            worker_init_fn=workers_of.ignore_signals if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -194,3 +197,24 @@ class VideoData(pl.LightningDataModule):
         t = self.data.transform
         batch = mixing.finish(batch, len(self.videos.index.classes))
         return {**batch, "clips": transforms.normalise(batch["clips"], t.mean, t.std)}
+
+
+class Loader(DataLoader):
+    """A loader of which Lightning knows that it goes on within an epoch: its sampler asks for the position."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state_dict):
+        pass
+
+
+def next_batch(fit_loop, batches):
+    """(epoch, number of the batch in it) that come next in Lightning's training loop of so many batches an epoch; also
+    where it restarts."""
+    epochs = fit_loop.epoch_progress.current
+    done = fit_loop.epoch_loop.batch_progress.current.processed if fit_loop.restarting else 0
+    if done < batches:
+        return epochs.processed, done
+    # An epoch whose validation is still to come has not been counted.
+    return epochs.processed + int(epochs.ready > epochs.processed), 0

@@ -242,23 +242,24 @@ class TrainSampler(Sampler):
     """Batches of (epoch, number): a permutation of hash(seed, epoch), dealt to the ranks, without its incomplete rest.
 
     A step takes `accumulate` batches of each rank, the same videos as one batch of that many times the size; what is
-    left over of an epoch makes no step. Each pass is the next epoch; `epoch` sets the first one (a resumed run's). With
-    `labels`, the class of each video, an epoch is as long, and has of every class equally many.
+    left over of an epoch makes no step. With `labels`, the class of each video, an epoch is as long, and has of every
+    class equally many. `position` is asked for (epoch, batches that are done) as a pass begins; else each is the whole
+    of `epoch`.
     """
 
     def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0, labels=None, accumulate=1):
         self.length, self.batch_size, self.rank, self.world_size = length, batch_size, rank, world_size
-        self.seed, self.epoch, self.labels, self.accumulate = seed, epoch, labels, accumulate
+        self.seed, self.labels, self.accumulate = seed, labels, accumulate
+        self.position = lambda: (epoch, 0)
 
     def __len__(self):
         return self.length // (self.batch_size * self.world_size * self.accumulate) * self.accumulate
 
     def __iter__(self):
-        # A generator, since DataLoader also makes iterators that it does not use: only a pass that begins counts.
-        epoch, self.epoch = self.epoch, self.epoch + 1
+        epoch, done = self.position()
         order = self.order(stream(ORDER, self.seed, epoch), len(self) * self.batch_size * self.world_size)
         batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
-        yield from ([(epoch, int(number)) for number in batch] for batch in batches)
+        return iter([[(epoch, int(number)) for number in batch] for batch in batches[done:]])
 
     def order(self, rng, count):
         if self.labels is not None:

@@ -7,7 +7,6 @@ processes under a watchdog: a reader that crashes or hangs is not used for that 
 
 import hashlib
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -244,13 +243,6 @@ def results(root, paths, workers):
 
 def processors():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def helper_processes():
-    """Helpers fork from a clean server that has the imports done; a fork of this process would copy decoders' locks."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
-    return context
 
 
 def probe_one(root, helper, path):

@@ -1,0 +1,32 @@
+"""The processes that make batches.
+
+Signals that end a run are not for them, though a scheduler sends them to all processes: without its workers a run could
+not reach the step's end at which it stops.
+"""
+
+import atexit
+import multiprocessing
+from functools import lru_cache
+from multiprocessing import forkserver
+
+from videores import stopping
+
+
+def server():
+    """Workers fork from a clean server that has the imports done; a fork of this process would copy decoders' locks."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
+    with stopping.ignored():
+        forkserver.ensure_running()
+    end_workers_at_exit()
+    return context
+
+
+def ignore_signals(_):
+    stopping.ignored().__enter__()  # for good
+
+
+@lru_cache(maxsize=1)
+def end_workers_at_exit():
+    """Python waits for them, and one that hangs in a decoder would never end."""
+    atexit.register(lambda: [process.kill() for process in multiprocessing.active_children()])

@@ -1,0 +1,92 @@
+"""What a run continues from, and whether it then ends as if it had never been stopped."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from videores import checkpoint_io, configfile
+from videores.errors import UserError
+
+RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
+    *("run.dir", "run.name", "run.resume", "run.overwrite", "run.checkpoint_steps", "run.checkpoint_minutes"),
+    *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
+    *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
+    *("trainer.log_every", "trainer.timeout"),
+    *("trainer.devices", "trainer.num_nodes"),  # what counts is how many processes there are: made_with
+}
+INEXACT = ("trainer.", "data.batch_size", "train.accumulate")  # keys that begin so change what it computes a little
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint to continue from; `inexact` lists what is different now."""
+
+    path: Path
+    step: int
+    inexact: list
+
+
+def find(cfg, folder, made_with):
+    """The Start of a run that continues, or None. Raises UserError where it cannot, or where it would not be exact and
+    run.resume is not inexact.
+
+    made_with: {"processes", "device", "precision"} of now (trainer.made_with).
+    """
+    found = checkpoint_io.newest_good(folder / "checkpoints") if cfg.run.resume != "none" else None
+    if found is None:
+        return None
+    path, stored, bad = found
+    where, step = f"the checkpoint {path}", stored["global_step"]
+    tell_lost(path, stored, bad)
+    different = differences(stored["hyper_parameters"]["config"], cfg, where)
+    refuse_other(where, [line for key, line in different.items() if not key.startswith(INEXACT)])
+    then = stored.get("made_with", made_with)
+    inexact = [line for key, line in different.items() if key.startswith(INEXACT)]
+    inexact += [f"{key}: {then[key]} there, {now} now" for key, now in made_with.items() if then[key] != now]
+    if inexact and cfg.run.resume != "inexact":
+        raise UserError(
+            f"{where} would not go on exactly:\n  " + "\n  ".join(inexact) + "\nMake it as it was, or continue "
+            "all the same with run.resume=inexact: the interrupted epoch begins again, and env.json says so"
+        )
+    return Start(path, step, inexact)
+
+
+def tell_lost(path, stored, bad):
+    if bad:
+        print(
+            f"warning: {bad[0]}\n         continuing from {path}, of step {stored['global_step']} in epoch "
+            f"{stored['epoch']}: the steps between the two are trained again",
+            file=sys.stderr,
+        )
+
+
+def refuse_other_config(folder, cfg):
+    """Before there is a checkpoint; afterwards it knows better."""
+    different = differences(yaml.safe_load((folder / "config.yaml").read_text()), cfg, folder / "config.yaml")
+    refuse_other(folder, [line for key, line in different.items() if not key.startswith(INEXACT)])
+
+
+def refuse_other(where, lines):
+    if lines:
+        raise UserError(f"{where} is of a run of another configuration:\n  " + "\n  ".join(lines))
+
+
+def differences(stored, cfg, where):
+    """{key: "key: value there, value now"} of what counts; a key that was not there yet had its default."""
+    before, now = flat(configfile.dump(configfile.build(stored, where))), flat(configfile.dump(cfg))
+    return {
+        key: f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in RESUMABLE
+    }
+
+
+def flat(tree, prefix=""):
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    leaves = {f"{prefix}{key}": value for key, value in tree.items() if not isinstance(value, dict)}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{prefix}{key}.")
+    return leaves
