@@ -111,8 +111,14 @@ def test_the_sets_hold_every_pair():
 
 
 class Keep(pl.Callback):
+    """Checkpoints at the end of each epoch, as 0.ckpt, ..., and after each step within one, as 0-1.ckpt, ..."""
+
     def __init__(self, folder):
         self.folder = folder
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if module.ends_step(batch_idx) and batch_idx + 1 < trainer.num_training_batches:
+            trainer.save_checkpoint(self.folder / f"{trainer.current_epoch}-{batch_idx + 1}.ckpt")
 
     def on_train_epoch_end(self, trainer, module):
         trainer.save_checkpoint(self.folder / f"{trainer.current_epoch}.ckpt")
@@ -139,5 +145,6 @@ def test_tools_train_together_and_resume_exactly(root, teacher, tmp_path, tools)
     assert len(watch.losses) == 4
     assert all(torch.isfinite(torch.tensor(watch.losses)))
     assert differing(whole.weights(0), whole.weights(1)) != []
-    fit(cfg, more=[resumed], start=tmp_path / "0.ckpt")
-    assert differing(whole.weights(1), resumed.weights(1)) == []
+    for name in ("0", "1-1") if cfg.train.accumulate == 1 else ("0",):
+        fit(cfg, more=[resumed], start=tmp_path / f"{name}.ckpt")
+        assert differing(whole.weights(1), resumed.weights(1)) == []
