@@ -30,7 +30,7 @@ LAYERS = [
         "protocol",
     ],
     ["task", "offline", "failures", "resuming"],
-    ["callbacks", "reports", "runfolder", "browse", "distillation"],
+    ["callbacks", "reports", "runfolder", "export", "browse", "distillation"],
     ["trainer", "results", "complexity"],
     ["experiment", "rescoring", "report", "lr_finder"],
     ["benchmark"],

@@ -3,6 +3,7 @@
 A source is one of
     torchvision/<model>/<weights>   torchvision's by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1 (downloaded once)
     runs/x/checkpoints/best.ckpt    a run of tools/train.py
+    runs/x/weights.safetensors      what tools/export.py wrote of one
     <layout>:<file>                 a local file of torchvision, vmz (also IG-65M), mmaction2 or pytorchvideo
 
 Files are read without running code. docs/weights.md has the details.
@@ -19,7 +20,7 @@ from torch import nn
 
 from videores import checkpoint
 from videores.errors import UserError
-from videores.models import keymaps, likeness
+from videores.models import exported, keymaps, likeness
 from videores.models.resnet import ResNet
 
 LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
@@ -91,6 +92,9 @@ def read(source, model):
         return read_torchvision(source)
     if colon and name in LAYOUTS:
         return read_library(name, path, model)
+    checkpoint.refuse_address(source)
+    if source.endswith(".safetensors"):
+        return read_exported(source)
     stored = checkpoint.read(source)
     if is_run(stored):
         return read_run(stored)
@@ -157,6 +161,12 @@ def read_run(stored):
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     data, model = known["config"]["data"], known["config"]["model"]
     return Stored(state, known.get("classes"), preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
+
+
+def read_exported(source):
+    state, about = exported.read(source)
+    eps = about["model"].get("norm_eps") or 1e-5
+    return Stored(state, about["classes"], about["preprocessing"], eps, about["model"])
 
 
 def refuse_unnamed(source, stored):

@@ -1,0 +1,27 @@
+"""Writes the tested weights of a run as weights.safetensors, with the names of the classes and the preprocessing.
+
+python tools/export.py --run runs/r2plus1d_motion
+python tools/train.py --cfg r2plus1d_ucf101.yaml model.weights=runs/r2plus1d_motion/weights.safetensors   # from there
+"""
+
+import argparse
+from pathlib import Path
+
+from videores import cli
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, type=Path, help="the run folder")
+    parser.add_argument("--checkpoint", type=Path, help="this checkpoint instead of the run's best")
+    parser.add_argument("--out", type=Path, help="the file; default: weights.safetensors in the run folder")
+    args = parser.parse_args()
+    from videores import export, runfolder
+
+    path = args.out or args.run / "weights.safetensors"
+    count = export.export(args.checkpoint or runfolder.best_checkpoint(args.run), path)
+    print(f"wrote   {path}: {count} tensors")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,30 @@
+"""A run's weights as safetensors, a format that holds nothing but tensors and text: for sharing."""
+
+import json
+
+from safetensors.torch import save_file
+
+from videores import checkpoint
+from videores.data.encode import replacing
+from videores.errors import UserError
+from videores.models import weights
+
+
+def export(source, path):
+    """Writes the network of a checkpoint to `path`, with what models.exported reads. Returns how many tensors."""
+    stored = checkpoint.read(source)
+    if not weights.is_run(stored):
+        raise UserError(f"{source} was not written by tools/train.py: it has no weights, configuration and classes")
+    known, config = stored["hyper_parameters"], stored["hyper_parameters"]["config"]
+    about = {
+        "classes": known["classes"],
+        "model": config["model"],
+        "preprocessing": weights.preprocessing_of(config["data"]),
+        "epoch": stored["epoch"],
+        "step": stored["global_step"],
+    }
+    network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
+    own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
+    with replacing(path) as temporary:
+        save_file(own, temporary, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}})
+    return len(own)
