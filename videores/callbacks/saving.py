@@ -27,7 +27,7 @@ class Saving(Checkpoint):
     def __init__(self, folder, run, made_with, signals):
         self.folder, self.run, self.made_with, self.signals = folder / "checkpoints", run, made_with, signals
         self.io = checkpoint_io.WholeFiles()
-        self.best, self.score, self.saved_at, self.cost = None, None, 0.0, 0.0
+        self.best, self.saved_at, self.cost = None, 0.0, 0.0
         self.trainer = self.agreement = self.step = self.rounds = None
         self.validating = False
 
@@ -51,11 +51,6 @@ class Saving(Checkpoint):
 
     def on_train_start(self, trainer, module):
         self.saved_at, self.step = time.monotonic(), trainer.global_step
-        if self.score is not None:  # Lightning takes this step only after an epoch's checkpoint
-            for config in trainer.lr_scheduler_configs:
-                if config.reduce_on_plateau:
-                    config.scheduler.step(self.score)
-            self.score = None
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         """At the end of a step; that of an epoch's last step is the epoch's end, after validation."""
@@ -70,17 +65,15 @@ class Saving(Checkpoint):
         self.agreement.send()
 
     def on_train_epoch_end(self, trainer, module):
-        score = trainer.callback_metrics.get("best_by")  # None where nothing is held out
-        self.score = None if score is None else float(score)
         self.save(checkpoint_io.BEST if self.is_best() else checkpoint_io.LAST)
-        self.score = None
         self.stop_at(self.agreement.collect()[0])
         self.agreement.send()
 
     def is_best(self):
-        if self.score is None:
-            return False
-        score = -math.inf if math.isnan(self.score) else self.score
+        score = self.trainer.callback_metrics.get("best_by")
+        if score is None:
+            return False  # nothing is held out
+        score = -math.inf if math.isnan(score) else float(score)
         better = self.best is None or score > self.best
         self.best = score if better else self.best
         return better
@@ -142,10 +135,10 @@ class Saving(Checkpoint):
             positions.before_validation(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self):
-        return {"best": self.best, "score": self.score}
+        return {"best": self.best}
 
     def load_state_dict(self, state_dict):
-        self.best, self.score = state_dict["best"], state_dict["score"]
+        self.best = state_dict["best"]
 
 
 def replace_lightnings(trainer):
