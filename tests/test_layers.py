@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from videores.models import create_model
+from videores.models import create_model, layers
 from videores.models.layers import Subsample, drop_branch, group_norm, shift_frames
 
 FRAMES = 8
@@ -84,6 +84,42 @@ def test_group_norm_has_up_to_32_groups_of_two_channels_or_more(channels):
     assert channels % groups == 0
     assert groups == 1 or channels // groups >= 2
     assert groups == 32 or channels < 64 or channels % 32
+
+
+# ------------------------------------------------------------------------------------------ convolution in time
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("frames", [1, 2, 3, 8])
+def test_a_convolution_in_time_and_its_gradients_are_torchs(frames, stride, bias, layout, monkeypatch):
+    torch.manual_seed(0)
+    taken, original = [], layers.conv_in_time
+    monkeypatch.setattr(layers, "conv_in_time", lambda *args: taken.append(args) or original(*args))
+    ours = layers.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).to(memory_format=layout)
+    theirs = nn.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, frames, 7, 5).contiguous(memory_format=layout).requires_grad_()
+    x_exact = x.detach().double().requires_grad_()
+    y, exact = ours(x), theirs(x_exact)
+    assert taken
+    assert y.is_contiguous(memory_format=layout)
+    upstream = torch.randn_like(y)
+    y.backward(upstream)
+    exact.backward(upstream.double())
+    compared = [(y, exact), (x.grad, x_exact.grad)]
+    compared += [(p.grad, q.grad) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)]
+    assert all(relative(got.double(), expected) < 1e-5 for got, expected in compared)
+
+
+@pytest.mark.parametrize("change", [{"kernel_size": 3, "padding": 1}, {"groups": 2}, {"stride": (1, 2, 2)}])
+def test_other_convolutions_and_other_formats_stay_3d(change, monkeypatch):
+    monkeypatch.setattr(layers, "conv_in_time", None)
+    options = {"kernel_size": (3, 1, 1), "padding": (1, 0, 0), "stride": 1} | change
+    layers.Conv3d(6, 6, **options)(torch.randn(1, 6, 4, 4, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        layers.Conv3d(6, 6, (3, 1, 1), padding=(1, 0, 0))(torch.randn(1, 6, 4, 4, 4))
 
 
 # ------------------------------------------------------------------------------------------ branches

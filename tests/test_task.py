@@ -11,7 +11,10 @@ import torch
 from conftest import write_csv
 
 from videores import configfile, distillation, optim, precision
+from videores import trainer as trainers
+from videores.config import TrainerConfig
 from videores.data import datamodule, transforms
+from videores.errors import UserError
 from videores.task import VideoClassifier, hash_of
 from videores.trainer import recipe_callbacks
 
@@ -206,6 +209,11 @@ def test_channels_last_goes_with_low_precision():
     assert precision.choose("cpu", "fp32") == ("fp32", False)
     assert precision.choose("cpu", "bf16") == ("bf16", True)
     assert precision.choose("cpu", "fp32", True) == ("fp32", True)
+
+
+def test_scores_in_fp16_are_refused_on_a_cpu():
+    with pytest.raises(UserError, match=r"score_precision=fp16.*bf16 or fp32"):
+        trainers.hardware(TrainerConfig(accelerator="cpu", score_precision="fp16"))
 
 
 def test_a_cpu_without_bf16_instructions_trains_in_fp32(monkeypatch):

@@ -219,7 +219,7 @@ def test_metrics_json_has_the_keys_of_the_design(run):
     found, _ = result(run)
     accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
     more = ["ci95_over", "uar", "macro_f1", "nll", "ece", "per_class_top1", "confusion", "worst"]
-    assert set(found) == {"protocol", "ci95_video_top1", "videos", "checkpoint", "gap", *accuracies, *more}
+    assert set(found) == {"protocol", "precision", "ci95_video_top1", "videos", "checkpoint", "gap", *accuracies, *more}
     assert found["checkpoint"]["file"] == "checkpoints/best.ckpt"
     assert all(0 <= found[key] <= 100 for key in accuracies)
     low, high = found["ci95_video_top1"]
@@ -333,6 +333,7 @@ def evaluated(place, run, tmp_path_factory):
         ("evaluate.py", "--run", copy, "test.clips=1", "data.batch_size=1"),
         ("evaluate.py", "--run", copy, "test.clips=1", "data.batch_size=5", "data.name=again", "data.cache=ram"),
         ("evaluate.py", "--run", copy, "--checkpoint", copy / "checkpoints/last.ckpt", "data.name=last"),
+        ("evaluate.py", "--run", copy, "trainer.score_precision=bf16", "data.name=half"),
         ("evaluate.py", "--run", copy, "test.order=shuffled"),
         ("evaluate.py", "--run", copy, "test.corruption=noise", "test.severity=5", "test.clips=4"),
         ("evaluate.py", "--run", copy, "test.clips=all", "test.crops=full", "test.fusion=vote"),
@@ -366,6 +367,14 @@ def test_scores_depend_neither_on_the_batch_size_nor_on_the_cache(evaluated):
         {**read_result(evaluated / "test" / f"8x1@32_32_1x1_softmax-mean_{name}-test")[1]} for name in ("tiny", "again")
     )
     np.testing.assert_allclose(one["logits"], five["logits"], atol=1e-5)
+
+
+def test_scores_are_in_fp32_if_not_asked_for_otherwise_and_say_so(evaluated):
+    results = [read_result(evaluated / "test" / f"8x1@32_32_2x1_softmax-mean_{name}-test") for name in ("tiny", "half")]
+    (exact, logits), (rounded, rounded_logits) = results
+    assert (exact["precision"], rounded["precision"]) == ("fp32", "bf16")
+    assert not np.allclose(logits["logits"], rounded_logits["logits"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits["logits"], rounded_logits["logits"], rtol=0, atol=0.1)
 
 
 def test_a_probe_says_what_is_lost_against_the_normal_frames(evaluated):

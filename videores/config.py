@@ -306,7 +306,8 @@ class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Positive | Literal["auto"] = 1
     num_nodes: Positive = 1
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of training; scores are always computed in fp32
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of training
+    score_precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of validation and test: docs/evaluation.md
     channels_last: bool | Literal["auto"] = "auto"
     sync_batchnorm: bool = False  # several GPUs: batch norms take their statistics from the clips of all
     timeout: Scale = 10.0  # minutes that processes wait for one that does not answer

@@ -161,7 +161,9 @@ def refuse_none(videos, part):
 def test(task, data, trainer, cfg, folder, path, part):
     tested = {"file": os.path.relpath(path, folder), **loaded_weights(task, path)}
     gap = tested.pop("gap", None)
-    task.model.to(memory_format=torch.contiguous_format)  # scores are fp32, for which channels last is slower on CPUs
+    task.model.to(memory_format=torch.contiguous_format)  # whatever training had
+    if precision.scores_channels_last(trainer.strategy.root_device.type, cfg.trainer.score_precision):
+        precision.to_channels_last(task.model)
     (trainer.test if part == "test" else trainer.validate)(task, data, verbose=False)
     scored = data.dataset(part).videos
     failed = [scored[number].path for number in task.scoring[part].scores.failed_V.nonzero()]

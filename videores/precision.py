@@ -1,7 +1,7 @@
 """In which number format and memory layout a device trains: a rule per device, so a machine always does the same.
 
 Scores (validation and test) are computed in float32 whatever was used for training, so that they depend neither on the
-batch size nor on the number of processes.
+batch size nor on the number of processes by more than rounding; `trainer.score_precision` asks for another format.
 """
 
 import torch
@@ -20,6 +20,17 @@ def choose(accelerator, precision="auto", channels_last="auto"):
     if channels_last == "auto":
         channels_last = precision != "fp32"
     return precision, channels_last
+
+
+def scores_channels_last(device, number_format):
+    """The layout for scores. On CPUs channels last is faster in fp32 too, where there is no backward pass."""
+    return device == "cpu" or number_format != "fp32"
+
+
+def autocast_scores(device, number_format):
+    """A context in which scores are computed in the number format, inside a training in any other as well."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(number_format)
+    return torch.autocast(device, dtype, enabled=dtype is not None)
 
 
 def has_bf16(accelerator):

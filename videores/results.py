@@ -31,6 +31,7 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="
     scores_VN = evaluation.fuse(logits_VKN, views.fusion, views_V)
     found = {
         "protocol": protocol_of(cfg, part),
+        "precision": cfg.trainer.score_precision,
         **measured,
         "per_class_top1": dict(zip(classes, measured["per_class_top1"], strict=True)),
         "worst": describe(evaluation.worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
@@ -94,8 +95,8 @@ def against_clean(tests, cfg, part, found):
     normal = views.model_copy(update=dict(order=usual.order, corruption=usual.corruption))
     protocol = protocol_of(cfg.model_copy(update={part: normal}), part)
     path = tests / slug(protocol) / "metrics.json"
-    clean = json.loads(path.read_text()) if path.exists() else None
-    if clean is None or clean["checkpoint"] != found["checkpoint"] or clean["videos"] != found["videos"]:
+    clean = {"precision": "fp32", **json.loads(path.read_text())} if path.exists() else None
+    if clean is None or any(clean.get(key) != found[key] for key in ("checkpoint", "videos", "precision")):
         return {"clean": None}
     drop = {f"drop_{name}": clean[name] - found[name] for name in ("clip_top1", "video_top1")}
     return {"clean": {"protocol": protocol, "video_top1": clean["video_top1"], **drop}}
@@ -111,7 +112,8 @@ def print_result(found, target):
     bad += f" ({missing} of them are not there)" if missing else ""
     print(f"wrote   {target}")
     print(f"weights {found['checkpoint']['file']}, after epoch {found['checkpoint']['epoch'] + 1}")
-    print(f"tested  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
+    number_format = "" if found["precision"] == "fp32" else f", in {found['precision']}"
+    print(f"tested  {found['protocol']}{number_format}: {videos['scored']} of {videos['expected']} videos{bad}")
     if found["gap"]:
         print(f"gap     {said_of_gap(found['gap'])}")
     if "clean" in found:

@@ -91,7 +91,7 @@ class VideoClassifier(pl.LightningModule):
     def lr(self):
         return optim.scaled_lr(self.cfg.train, self.global_batch())
 
-    # Scoring: validation and test are the same code, in float32
+    # Scoring: validation and test are the same code, in float32 if nothing else is asked for
 
     def on_validation_epoch_start(self):
         self.start_scores(["val", "gap"] if self.trainer.datamodule.gap else ["val"])
@@ -160,8 +160,13 @@ class VideoClassifier(pl.LightningModule):
             scores.fail(video)
         for video_X, view_X, clips_XTHWC in views.micro_batches(batch, t.crop, dataset.views, data.batch_size):
             clips_XCTHW = transforms.normalise(clips_XTHWC[None], t.mean, t.std)[0]
-            with torch.autocast(self.device.type, enabled=False):
-                scores.update(video_X, view_X, self(clips_XCTHW.contiguous()))
+            clips_XCTHW = clips_XCTHW.contiguous(memory_format=self.score_layout())
+            with precision.autocast_scores(self.device.type, self.cfg.trainer.score_precision):
+                scores.update(video_X, view_X, self(clips_XCTHW))
+
+    def score_layout(self):
+        last = precision.scores_channels_last(self.device.type, self.cfg.trainer.score_precision)
+        return torch.channels_last_3d if last else torch.contiguous_format
 
     def setup(self, stage):
         if stage == "fit":

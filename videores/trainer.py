@@ -26,6 +26,8 @@ COMPRESSION = {"none": None, "fp16": default_hooks.fp16_compress_hook, "bf16": d
 def hardware(trainer, accumulate=1):
     """Lightning's accelerator, devices, num_nodes and strategy. Raises UserError for what is not there."""
     accelerator = available(trainer.accelerator)
+    if trainer.score_precision == "fp16" and accelerator == "cpu":
+        raise UserError("trainer.score_precision=fp16 is for GPUs: on a CPU use bf16 or fp32")
     devices, nodes = launch.processes(trainer, torch.cuda.device_count() if accelerator == "gpu" else None)
     several = devices * nodes > 1
     if accelerator == "cpu" and several:
