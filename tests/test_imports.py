@@ -12,7 +12,7 @@ PACKAGE = ROOT / "videores"
 
 # Each layer may import those above it, and within itself what is listed for data.
 LAYERS = [
-    ["errors", "config", "launch", "slurm", "html", "stopping"],
+    ["errors", "config", "launch", "slurm", "html", "stopping", "machine"],
     ["cli", "configfile", "checkpoint"],
     ["data", "models"],
     [
@@ -29,11 +29,12 @@ LAYERS = [
         "summary",
         "protocol",
     ],
+    ["gradients", "autotune"],
     ["task", "offline", "failures", "resuming"],
     ["callbacks", "reports", "runfolder", "export", "browse", "distillation"],
     ["trainer", "results", "complexity"],
     ["experiment", "rescoring", "report", "lr_finder"],
-    ["benchmark"],
+    ["benchmark", "doctor"],
 ]
 DATA = [
     "encode",

@@ -37,6 +37,7 @@ class RunConfig(Section):
     overwrite: bool = False
     checkpoint_steps: Positive | None = None  # a checkpoint also after so many steps, beside the end of each epoch
     checkpoint_minutes: Scale | Literal["auto"] | None = "auto"  # and after these; auto: such that it costs under 1 %
+    autotune: bool = False  # measure which precision and memory layout train fastest: docs/precision.md
 
 
 class ClipConfig(Section):
@@ -306,12 +307,13 @@ class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Positive | Literal["auto"] = 1
     num_nodes: Positive = 1
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of training
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"  # of training
     score_precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of validation and test: docs/evaluation.md
     channels_last: bool | Literal["auto"] = "auto"
     sync_batchnorm: bool = False  # several GPUs: batch norms take their statistics from the clips of all
     timeout: Scale = 10.0  # minutes that processes wait for one that does not answer
     compression: Literal["none", "fp16", "bf16"] = "none"  # several GPUs: of the gradients that they exchange
+    compile: bool | Literal["auto"] = "auto"  # training steps by torch.compile; auto: no, but for what autotune finds
     log_every: Positive = 20  # steps
 
 

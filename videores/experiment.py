@@ -30,6 +30,7 @@ from videores import (
 from videores import trainer as trainers
 from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
+from videores.callbacks.progress import ProgressBar
 from videores.callbacks.saving import Saving
 from videores.data import datamodule, shm, stratified, views
 from videores.errors import UserError
@@ -70,7 +71,7 @@ def train(cfg, config_name):
         record = runfolder.Record(folder, cfg)
         data = make_data(cfg, videos, gap)
         saving = Saving(folder, cfg.run, made_with, signals)
-        trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, saving, start))
+        trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, saving, start, record))
         step = start.step if start else 0
         trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
         describe(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
@@ -110,7 +111,7 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     refuse_none(videos, part)
     views.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
-    callbacks = [Agreement(lists(videos)), trainers.progress_bar()]
+    callbacks = [Agreement(lists(videos)), ProgressBar()]
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
     path = checkpoint_path or runfolder.best_checkpoint(folder)
     with processes(options):
@@ -181,9 +182,9 @@ def loaded_weights(task, path):
 def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
     """The start-up summary, in env.json and on the screen."""
     device = trainer.strategy.root_device.type
-    number_format, channels_last = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
+    setting = precision.of(cfg.trainer, device)
     readers = dict(Counter(i.reader if cfg.data.reader == "auto" else cfg.data.reader for i in videos.infos.values()))
-    chosen = dict(precision=number_format, channels_last=channels_last, readers=readers)
+    chosen = dict(setting._asdict(), readers=readers)
     record.update(world_size=trainer.world_size, manifest=fingerprint(videos), videos=videos.index.counts, **chosen)
     if runfolder.is_main():
         batch = optim.global_batch(cfg, trainer.world_size)

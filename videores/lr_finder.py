@@ -14,6 +14,7 @@ import torch
 
 from videores import distillation, optim, precision
 from videores import trainer as trainers
+from videores.callbacks.progress import ProgressBar
 from videores.data import datamodule
 from videores.errors import UserError
 from videores.models import weights
@@ -76,7 +77,7 @@ def train(cfg, ramp):
     task.teacher, _ = distillation.load(cfg, task.model, task.classes)
     data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=accumulate)
     loops = dict(max_epochs=-1, limit_val_batches=0, enable_checkpointing=False, accumulate_grad_batches=accumulate)
-    callbacks = [ramp, trainers.progress_bar()]
+    callbacks = [ramp, ProgressBar()]
     device = "cuda" if options["accelerator"] == "gpu" else "cpu"
     number_format, _ = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
     loops["precision"] = precision.LIGHTNING[number_format]

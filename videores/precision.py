@@ -1,12 +1,35 @@
 """In which number format and memory layout a device trains: a rule per device, so a machine always does the same.
 
-Scores (validation and test) are computed in float32 whatever was used for training, so that they depend neither on the
-batch size nor on the number of processes by more than rounding; `trainer.score_precision` asks for another format.
+Scores (validation and test) are computed in float32 by the network as it stands, whatever was used for training, so
+that they depend neither on the batch size nor on the number of processes by more than rounding;
+`trainer.score_precision` asks for another format.
 """
+
+import os
+import shutil
+from typing import NamedTuple
 
 import torch
 
-LIGHTNING = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+from videores.errors import UserError
+
+LIGHTNING = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class Setting(NamedTuple):
+    """How training steps are computed."""
+
+    precision: str  # one of LIGHTNING
+    channels_last: bool
+    compiled: bool = False
+
+    def __str__(self):
+        return f"{self.precision}, channels {'last' if self.channels_last else 'first'}{', compiled' * self.compiled}"
+
+
+def of(trainer, device):
+    """The Setting of a configuration's section `trainer` on "cpu" or "cuda", the automatic ones by the rule."""
+    return Setting(*choose(device, trainer.precision, trainer.channels_last), trainer.compile is True)
 
 
 def choose(accelerator, precision="auto", channels_last="auto"):
@@ -18,7 +41,7 @@ def choose(accelerator, precision="auto", channels_last="auto"):
     if precision == "auto":
         precision = "bf16" if has_bf16(accelerator) else "fp32"
     if channels_last == "auto":
-        channels_last = precision != "fp32"
+        channels_last = precision in ("bf16", "fp16")
     return precision, channels_last
 
 
@@ -35,8 +58,36 @@ def autocast_scores(device, number_format):
 
 def has_bf16(accelerator):
     if accelerator == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
+        return is_ampere()
     return accelerator == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def is_ampere():
+    """Or newer: the first GPUs with bf16 and TF32."""
+    return torch.cuda.get_device_capability()[0] >= 8
+
+
+def refuse(trainer, device):
+    """Raises UserError for what a device can't do."""
+    if trainer.precision == "fp16" and device == "cpu":
+        raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
+    if trainer.precision == "tf32" and device != "cuda":
+        raise UserError("trainer.precision=tf32 is a number format of CUDA GPUs: on a CPU use bf16, fp32 or auto")
+    if trainer.precision == "tf32" and not is_ampere():
+        raise UserError("trainer.precision=tf32 needs an Ampere GPU or a newer one: use fp16, fp32 or auto")
+    if trainer.compile is True and device == "cpu" and not compiler():
+        raise UserError("trainer.compile=true needs a C++ compiler and finds none: install g++, or leave it out")
+
+
+def compiler():
+    """Path of the C++ compiler that torch.compile would call on a CPU, or None."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
+
+
+def allow_tf32(allowed):
+    """Whether CUDA rounds the factors of float32 products to 10 bits, process-wide."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def to_channels_last(module):

@@ -134,8 +134,10 @@ class Record:
 
     def __init__(self, folder, cfg):
         self.path = folder / "env.json"
-        starts = self.before().get("starts", []) if is_main() else []
-        self.values = {"starts": starts, **environment(), "seed": cfg.run.seed, "start": now()}
+        before = self.before() if is_main() else {}
+        kept = {name: before[name] for name in ("autotune",) if name in before}  # a resumed run measures nothing again
+        starts = before.get("starts", [])
+        self.values = {"starts": starts, **kept, **environment(), "seed": cfg.run.seed, "start": now()}
 
     def before(self):
         try:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from videores import precision
 from videores.config import AugmentConfig, Section, TrainConfig
 
 # keys of train that the summary says elsewhere
@@ -27,6 +28,7 @@ class Facts(NamedTuple):
     precision: str
     channels_last: bool
     folder: str
+    compiled: bool = False
 
 
 def start(cfg, facts):
@@ -40,7 +42,7 @@ def start(cfg, facts):
             *([("", norms(facts))] if facts.norm_parts > 1 else []),
             ("", tools(cfg)),
             ("cost", cost_of_test(cfg, facts)),
-            ("run", run(facts)),
+            ("run", run(cfg, facts)),
         ]
     )
 
@@ -116,9 +118,10 @@ def cost_of_test(cfg, facts):
     return f"test: {clips} clips x {crops} crops = {views} views, {digits(views * facts.gmacs)} GMAC a video"
 
 
-def run(facts):
-    layout = f"{facts.precision}, channels {'last' if facts.channels_last else 'first'}"
-    return f"{facts.processes} process(es) on {facts.device}, {layout}; writes {facts.folder}"
+def run(cfg, facts):
+    setting = precision.Setting(facts.precision, facts.channels_last, facts.compiled)
+    how = "as run.autotune finds" if cfg.run.autotune else setting
+    return f"{facts.processes} process(es) on {facts.device}, {how}; writes {facts.folder}"
 
 
 def remaining(batches, seconds, left):

@@ -37,7 +37,9 @@ class VideoClassifier(pl.LightningModule):
         self.scoring = {}  # part -> Scoring, of the loop that is running or was the last
         self.logits_VKN = None  # of the last validation or test, all its videos
         self.measured = None  # the last validation's numbers and gap, which go into checkpoints
-        self.channels_last = False  # memory layout in training
+        self.setting = precision.Setting("fp32", False)  # how training steps are computed, as `setup` finds
+        self.tuned = None  # the Setting that run.autotune chose
+        self.compiled = None  # the network's forward as training calls it, where that is compiled
 
     def forward(self, clips_XCTHW):
         return self.model(clips_XCTHW)
@@ -60,7 +62,7 @@ class VideoClassifier(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         """All clips of the batch at once, for they share its statistics. Of a mixed label the heavier class counts."""
         clips_XCTHW = self.clips_of(batch)
-        logits_XN = self.model(clips_XCTHW)
+        logits_XN = (self.compiled or self.model)(clips_XCTHW)
         label = labels_of_clips(batch["label"], batch["clips"].shape[1])
         loss = losses.classification(logits_XN, label, self.cfg.train.label_smoothing, self.weight_N)
         if self.teacher is not None:
@@ -71,7 +73,7 @@ class VideoClassifier(pl.LightningModule):
 
     def clips_of(self, batch):
         """clips_XCTHW in the memory layout of training."""
-        return (batch["clips"] if self.channels_last else batch["clips"].contiguous()).flatten(0, 1)
+        return (batch["clips"] if self.setting.channels_last else batch["clips"].contiguous()).flatten(0, 1)
 
     def configure_optimizers(self):
         optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr())
@@ -172,12 +174,14 @@ class VideoClassifier(pl.LightningModule):
         if stage == "fit":
             if self.cfg.trainer.sync_batchnorm and self.trainer.world_size > 1:
                 sync.synchronise(self.model)
-            device, wanted = self.trainer.strategy.root_device.type, self.cfg.trainer
-            _, self.channels_last = precision.choose(device, wanted.precision, wanted.channels_last)
-            if self.channels_last:
+            device = self.trainer.strategy.root_device.type
+            self.setting = self.tuned or precision.of(self.cfg.trainer, device)
+            if self.setting.channels_last:
                 precision.to_channels_last(self.model)
                 if self.teacher is not None:
                     precision.to_channels_last(self.teacher.model)
+            if self.setting.compiled:  # not the module: its keys stay, and scores come from the network as it stands
+                self.compiled = torch.compile(self.model.forward)
             if self.cfg.train.class_weights == "balanced":
                 label_V = [video.label for video in self.trainer.datamodule.dataset("train").videos]
                 self.weight_N = losses.balanced_weights(label_V, len(self.classes))

@@ -4,12 +4,12 @@ import os
 from datetime import timedelta
 
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from videores import launch, precision
+from videores.callbacks.autotune import Autotune
 from videores.callbacks.averaging import ema, swa
 from videores.callbacks.first_steps import FirstSteps
 from videores.callbacks.history import History
@@ -17,6 +17,9 @@ from videores.callbacks.inexact import Inexact
 from videores.callbacks.nan_guard import NanGuard
 from videores.callbacks.patience import Patience
 from videores.callbacks.precise_bn import PreciseBN
+from videores.callbacks.progress import ProgressBar
+from videores.callbacks.tf32 import Tf32
+from videores.callbacks.throughput import Throughput
 from videores.callbacks.watch import Watch
 from videores.errors import UserError
 
@@ -32,17 +35,16 @@ def hardware(trainer, accumulate=1):
     several = devices * nodes > 1
     if accelerator == "cpu" and several:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
-    torch.backends.cudnn.allow_tf32 = False  # scores are float32, and training has bf16 where float32 is too slow
+    precision.allow_tf32(False)  # scores are float32; training may ask for it (callbacks/tf32.py)
     strategy = DDPStrategy(**ddp_options(accelerator, trainer, accumulate)) if several else "auto"
     return dict(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
 
 
 def refuse_without_gpu(trainer):
-    """What training on a CPU can't do. (The run of a GPU can still be tested there.)"""
+    """What training on a CPU can't do, or on an old GPU. (The run of a GPU can still be tested on a CPU.)"""
+    precision.refuse(trainer, device_of(available(trainer.accelerator)))
     if available(trainer.accelerator) != "cpu":
         return
-    if trainer.precision == "fp16":
-        raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
     if trainer.sync_batchnorm:
         raise UserError(
             "trainer.sync_batchnorm is for GPUs, torch has none for CPUs: leave it out, or use model.norm=group, which "
@@ -61,6 +63,11 @@ def available(accelerator):
     if accelerator == "auto":
         return "gpu" if torch.cuda.is_available() else "cpu"
     return accelerator
+
+
+def device_of(accelerator):
+    """torch's word for Lightning's."""
+    return {"gpu": "cuda"}.get(accelerator, accelerator)
 
 
 def ddp_options(accelerator, trainer, accumulate):
@@ -95,16 +102,18 @@ def slurm():
 
 def made_with(trainer, options):
     """What a run must be continued with, beside its configuration, to end as if it had not been stopped."""
-    device = "cuda" if options["accelerator"] == "gpu" else "cpu"
+    device = device_of(options["accelerator"])
     number_format, _ = precision.choose(device, trainer.precision, trainer.channels_last)
     return {"processes": options["devices"] * options["num_nodes"], "device": device, "precision": number_format}
 
 
-def training_options(cfg, folder, saving, start):
-    """`saving` is the callback that writes checkpoints, `start` the resuming.Start that it continues from, if any."""
-    watch = Watch(cfg.watch, cfg.trainer.log_every)
-    history = History(folder / "metrics.jsonl", cfg.trainer.log_every, watch)
-    callbacks = [NanGuard(), watch, history, FirstSteps(), progress_bar()]
+def training_options(cfg, folder, saving, start, record):
+    """`saving` is the callback that writes checkpoints, `start` the resuming.Start that it continues from, if any,
+    `record` the run's env.json."""
+    throughput, watch = Throughput(), Watch(cfg.watch, cfg.trainer.log_every)
+    history = History(folder / "metrics.jsonl", cfg.trainer.log_every, throughput, watch)
+    callbacks = [NanGuard(), throughput, watch, history, FirstSteps(), Tf32(), ProgressBar(throughput)]
+    callbacks += [Autotune(record)] if cfg.run.autotune else []
     callbacks += [*recipe_callbacks(cfg.train), saving]
     common = common_options(folder)
     return dict(
@@ -113,6 +122,7 @@ def training_options(cfg, folder, saving, start):
         accumulate_grad_batches=cfg.train.accumulate,
         precision=precision.LIGHTNING[saving.made_with["precision"]],
         callbacks=[*callbacks, Inexact()] if start and start.inexact else callbacks,
+        profiler=throughput.wait,
     )
 
 
@@ -125,7 +135,3 @@ def recipe_callbacks(train):
     elif train.swa is not None:  # its weights are none that training had, and have no statistics
         callbacks.append(PreciseBN(None, averaging, train.swa))
     return callbacks + ([Patience(train.patience)] if train.patience else [])
-
-
-def progress_bar():
-    return TQDMProgressBar(refresh_rate=10)

@@ -1,12 +1,11 @@
 """Resident memory over many reads in one process: it must not grow."""
 
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from videores import runfolder
+from videores import machine, runfolder
 from videores.benchmark import report, session
 from videores.benchmark.material import Material, Plan
 from videores.benchmark.videos import find_sets
@@ -46,11 +45,10 @@ def watch(clips, reads):
 
 
 def resident_bytes():
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        raise UserError("benchmark memory reads /proc/self/statm, which this system does not have") from None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    found = machine.resident_bytes()
+    if found is None:
+        raise UserError("benchmark memory reads /proc/self/statm, which this system does not have")
+    return found
 
 
 def summary(at, resident):

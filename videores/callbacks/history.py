@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import lightning.pytorch as pl
 
@@ -22,9 +21,8 @@ class History(pl.Callback):
     """Writes a row every so many steps, with what `watch` saw of that step, and one for each validation; both go to
     `sinks` too (callbacks/sinks.py)."""
 
-    def __init__(self, path, every, watch):
-        self.path, self.every, self.watch = path, every, watch
-        self.started = self.step = None
+    def __init__(self, path, every, throughput, watch):
+        self.path, self.every, self.throughput, self.watch = path, every, throughput, watch
         self.batches = []  # what the batches of this step gave
         self.sinks = []
         self.rows = 0  # written up to the checkpoint that is continued, and since
@@ -34,7 +32,6 @@ class History(pl.Callback):
             self.forget_after(self.rows)
         if trainer.is_global_zero:
             self.sinks = sinks.open_all(module.cfg, self.path.parent, trainer.global_step)
-        self.restart_clock(trainer)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.batches.append(outputs)
@@ -42,14 +39,12 @@ class History(pl.Callback):
             return
         batches, self.batches = self.batches, []
         if trainer.global_step % self.every == 0 and trainer.is_global_zero:
-            self.write(trainer, self.training(trainer, module, batches))
-            self.restart_clock(trainer)
+            self.write(trainer, self.training(trainer, batches))
 
     def on_validation_end(self, trainer, module):
         if trainer.is_global_zero and not trainer.sanity_checking:
             metrics = trainer.callback_metrics
             self.write(trainer, {name: float(metrics[name]) for name in sorted(metrics) if name.startswith(VALIDATION)})
-            self.restart_clock(trainer)
 
     def on_train_end(self, trainer, module):
         self.close()
@@ -62,19 +57,14 @@ class History(pl.Callback):
         for sink in opened:
             sink.close()
 
-    def training(self, trainer, module, batches):
-        seconds = time.perf_counter() - self.started
-        clips = (trainer.global_step - self.step) * module.global_batch() * module.cfg.data.clip.repeat
+    def training(self, trainer, batches):
         return {
             "train/loss": sum(float(one["loss"]) for one in batches),  # Lightning has divided each by their number
             "train/top1": 100 * sum(float(one["hits"]) for one in batches) / len(batches),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "clips_per_s": round(clips / seconds, 2),
+            **self.throughput.since_last(trainer),
             **self.watch.values,
         }
-
-    def restart_clock(self, trainer):
-        self.started, self.step = time.perf_counter(), trainer.global_step
 
     def state_dict(self):
         return {"rows": self.rows}

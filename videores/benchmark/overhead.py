@@ -1,0 +1,134 @@
+"""What Lightning and our callbacks add to a training step, against a bare PyTorch loop.
+
+Both train the same network, from the same weights, on the same batches in the same order, in turns in one process. A
+step is from one batch's arrival to the next one's, so loading, logging, the progress bar and every callback count. The
+loops are compared round by round, and the median difference is given with the range of its middle half.
+"""
+
+import json
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
+
+import lightning.pytorch as pl
+import torch
+from torch.nn import functional as F
+
+from videores import configfile, cost, optim, precision, runfolder, stopping
+from videores import trainer as trainers
+from videores.benchmark import report, session
+from videores.callbacks.saving import Saving
+from videores.data import datamodule
+from videores.data.encode import replacing
+from videores.task import VideoClassifier
+
+LIMIT = 3.0  # ms a step
+WARM_UP = 2  # steps of a round that are not measured
+CASES = {  # name -> (changes to the configuration, steps of a round)
+    "default network": ([], 40),
+    "r3d_18 16x112x112": (
+        [
+            *("model.name=r3d_18", "model.layers=null", "model.width=null", "model.stem=null", "data.clip.frames=16"),
+            *("data.transform.short_side=112", "data.transform.crop=112", "data.batch_size=1"),
+        ],
+        8,
+    ),
+}
+
+
+def add_arguments(parser):
+    parser.add_argument("--cfg", default="r2plus1d_motion.yaml", help="default: r2plus1d_motion.yaml")
+    parser.add_argument("--rounds", type=session.positive, default=8, help="of each loop in turn (default: 8)")
+    parser.add_argument("--steps", type=session.positive, help="of a round (default: 40, of the larger network 8)")
+    parser.add_argument("--out", type=Path, default=Path("results", "benchmark", "overhead.json"))
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration, e.g. data.root=...")
+
+
+def main(args):
+    rows = []
+    print(f"{'':20} {'bare ms':>9} {'ours ms':>9} {'added ms':>9}   middle half")
+    for name, (changes, steps) in CASES.items():
+        cfg = configfile.load(
+            args.cfg, [*changes, "data.val=none", "data.workers=0", "data.cache=ram", *args.overrides]
+        )
+        rows.append({"case": name, **compare(cfg, args.rounds, args.steps or steps)})
+        print(said(rows[-1]), flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(args.out) as temporary:
+        about = {"measurement": "overhead", "date": runfolder.now(), **report.environment()}
+        temporary.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    print(f"wrote {args.out}")
+    return 0
+
+
+def said(row):
+    verdict = "reached" if row["added_ms"] <= LIMIT else "NOT reached"
+    times = f"{row['bare_ms']:9.2f} {row['ours_ms']:9.2f} {row['added_ms']:9.2f}"
+    low, high = row["middle_half_ms"]
+    return f"{row['case']:20} {times}   {low:.2f} to {high:.2f}; at most {LIMIT:g}: {verdict}"
+
+
+def compare(cfg, rounds, steps):
+    """{"bare_ms", "ours_ms": medians over the rounds' medians; "added_ms": the median of the rounds' differences}."""
+    videos = datamodule.prepare(cfg.data)
+    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    loops = {"bare": bare_loop, "ours": lightning_loop}
+    ms = {name: [] for name in loops}
+    for turn in range(rounds + 1):  # the first fills the cache of frames
+        for name in (list(loops), list(loops)[::-1])[turn % 2]:
+            torch.manual_seed(cfg.run.seed)
+            arrivals = loops[name](cfg, data, steps + WARM_UP + 1)
+            if turn:
+                ms[name].append(1000 * median(b - a for a, b in pairwise(arrivals[WARM_UP:])))
+    added = [ours - bare for ours, bare in zip(ms["ours"], ms["bare"], strict=True)]
+    low, _, high = quantiles(added) if len(added) > 1 else added * 3
+    values = {"bare_ms": median(ms["bare"]), "ours_ms": median(ms["ours"]), "added_ms": median(added)}
+    rounded = {name: round(value, 3) for name, value in values.items()}
+    return {**rounded, "middle_half_ms": [round(low, 3), round(high, 3)], "rounds": rounds, "steps": steps}
+
+
+def bare_loop(cfg, data, steps):
+    """When each batch arrived."""
+    device, setting = torch.device("cpu"), precision.of(cfg.trainer, "cpu")
+    network = VideoClassifier(cfg, data.videos.index.classes).model.train()
+    if setting.channels_last:
+        precision.to_channels_last(network)
+    optimizer = optim.make_optimizer(network, cfg.train, cfg.train.lr)
+    arrivals = []
+    data.trainer = None  # of the last Lightning loop
+    for batch in data.training_batches(0, steps, device):
+        arrivals.append(time.perf_counter())
+        clips_XCTHW = (batch["clips"] if setting.channels_last else batch["clips"].contiguous()).flatten(0, 1)
+        optimizer.zero_grad()
+        with cost.autocast("cpu", setting.precision):
+            logits_XN = network(clips_XCTHW)
+        loss = F.cross_entropy(logits_XN.float(), batch["label"], label_smoothing=cfg.train.label_smoothing)
+        loss.backward()
+        optimizer.step()
+    return arrivals
+
+
+class Arrivals(pl.Callback):
+    def __init__(self):
+        self.times = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.times.append(time.perf_counter())
+
+
+def lightning_loop(cfg, data, steps):
+    """When each batch arrived in what tools/train.py runs, callbacks and all, without validation."""
+    arrivals = Arrivals()
+    with tempfile.TemporaryDirectory(prefix="videores-overhead-") as folder:
+        (Path(folder) / "checkpoints").mkdir()
+        record = runfolder.Record(Path(folder), cfg)
+        hardware = trainers.hardware(cfg.trainer)
+        saving = Saving(Path(folder), cfg.run, trainers.made_with(cfg.trainer, hardware), stopping.Signals())
+        options = trainers.training_options(cfg, Path(folder), saving, None, record)
+        options |= {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0}
+        options["callbacks"] = [*options["callbacks"], arrivals]
+        trainer = pl.Trainer(**hardware, **options)
+        trainer.fit(VideoClassifier(cfg, data.videos.index.classes), data)
+    return arrivals.times

@@ -1,0 +1,310 @@
+"""Whether this machine and its packages are fit for training: a table of findings with what to do about each.
+
+Every check looks at the real thing: decoders read clips that are written here, gradients are computed. A check returns
+findings; one that fails itself is a finding too.
+"""
+
+import importlib
+import os
+import shutil
+import subprocess
+import tempfile
+import textwrap
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from videores import machine
+
+OK, WARNING, BAD = "ok", "warning", "bad"
+GIB = 2**30
+NEEDED = ("torch", "torchvision", "lightning", "av", "numpy", "pydantic", "pytorchvideo")
+MALICIOUS = ("2.6.2", "2.6.3")  # of lightning on PyPI, 2026-04-30
+CODINGS = {  # clip -> what FFmpeg writes it with
+    "clip_h264.mp4": ("libx264", {"g": "12", "bf": "2"}),
+    "clip_mpeg4.avi": ("mpeg4", {"g": "300", "bf": "2", "qscale": "2"}),
+    "clip_mpeg4.mp4": ("mpeg4", {"g": "12", "bf": "2", "qscale": "2"}),
+    "clip_vp9.webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+}
+FRAMES = 40
+
+
+class Finding(NamedTuple):
+    what: str
+    status: str  # OK, WARNING or BAD
+    found: str
+    advice: str = ""
+
+
+def main():
+    """Prints the table. Returns the exit code: 1 if something is bad."""
+    findings = []
+    for check in CHECKS:
+        found = examined(check)
+        findings += found
+        for finding in found:
+            print(row(finding), flush=True)
+    counts = {status: sum(f.status == status for f in findings) for status in (BAD, WARNING, OK)}
+    print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    return 1 if counts[BAD] else 0
+
+
+def examined(check):
+    try:
+        return list(check())
+    except Exception as error:  # a broken package may raise anything, and the other checks still say something
+        what = check.__name__.replace("_", " ")
+        return [Finding(what, BAD, f"{type(error).__name__}: {error}".splitlines()[0], "this check could not be made")]
+
+
+def row(finding):
+    mark = {OK: "ok     ", WARNING: "WARNING", BAD: "BAD    "}[finding.status]
+    advice = f"\n{textwrap.indent(textwrap.fill(finding.advice, 100), ' ' * 30 + '-> ')}" if finding.advice else ""
+    return f"{mark} {finding.what:21} {finding.found}{advice}"
+
+
+# Packages
+
+
+def packages():
+    for name in NEEDED:
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Finding(name, BAD, "not installed", "pip install -e . in the clone of videores")
+            continue
+        problem, advice = known_bad(name, found)
+        yield Finding(name, BAD if problem else OK, f"{found}{': ' * bool(problem)}{problem}", advice)
+
+
+def known_bad(name, found):
+    """(what is wrong with this version, what to do), empty where nothing is known."""
+    release = Version(found).release
+    if name == "lightning" and found in MALICIOUS:
+        return "a malicious release", "remove it, consider this machine's secrets stolen, and install lightning>=2.6.6"
+    if name == "lightning" and release < (2, 6, 6):
+        return "runs code from checkpoints", "pip install 'lightning>=2.6.6,<2.8'"
+    if name == "torch" and release < (2, 10):
+        return "slow and wrong bf16 conv3d with cuDNN 9.8 to 9.10 (2.9), untested (older)", "pip install 'torch>=2.10'"
+    return "", ""
+
+
+def torch_and_torchvision():
+    wanted = [Requirement(line) for line in metadata.requires("torchvision") or ()]
+    pinned = next((r.specifier for r in wanted if r.name == "torch"), None)
+    found = metadata.version("torch")
+    fits = not pinned or pinned.contains(Version(found).public, prereleases=True)
+    what = f"torchvision wants torch{pinned}, {found} is installed" if pinned else "torchvision names no torch"
+    yield Finding("torch for torchvision", OK if fits else BAD, what, "" if fits else "install the two together")
+
+
+def decord_s_owner():
+    """decord, decord2 and eva-decord all install the folder decord/: the last one wins, an uninstall breaks all."""
+    owners = sorted(set(metadata.packages_distributions().get("decord", ())))
+    if len(owners) == 1:
+        yield Finding("decord", OK, f"{owners[0]} {metadata.version(owners[0])}")
+    else:
+        what = f"{', '.join(owners)} overwrite each other's folder" if owners else "not installed"
+        yield Finding("decord", BAD, what, "pip uninstall -y decord decord2 eva-decord; pip install decord")
+
+
+def optional_packages():
+    try:
+        importlib.import_module("torchcodec.decoders")
+        yield Finding("torchcodec", OK, metadata.version("torchcodec"))
+    except ModuleNotFoundError:
+        yield Finding("torchcodec", OK, "not installed (an extra, not needed)")
+    except Exception:  # it lists every FFmpeg library that it tried
+        advice = "install FFmpeg 4 to 8 of the system, or pip uninstall torchcodec"
+        yield Finding("torchcodec", WARNING, "installed, but it finds no FFmpeg", advice)
+    try:
+        importlib.import_module("pytorchvideo.transforms")
+        yield Finding("pytorchvideo", OK, "with its transforms")
+    except ImportError:
+        yield Finding("pytorchvideo", OK, "without its transforms, which this torchvision breaks (not used here)")
+
+
+# Machine
+
+
+def processors():
+    usable, limit = machine.processors(), machine.processor_limit()
+    if limit and limit < usable:
+        advice = f"OMP_NUM_THREADS={max(1, int(limit))}, or libraries start {usable} threads and wait for each other"
+        yield Finding("processors", WARNING, f"{usable}, but the container grants the time of {limit:g}", advice)
+    else:
+        yield Finding("processors", OK, f"{usable} of {os.cpu_count()}{'' if limit is None else ', not limited below'}")
+    import torch
+
+    threads, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    what = f"torch uses {threads}" + (f" (OMP_NUM_THREADS={given})" if given else "")
+    if usable > 1 and (threads == 1 or threads > usable):
+        advice = f"unset OMP_NUM_THREADS, or set it to at most {usable} divided by the processes on this machine"
+        yield Finding("threads", WARNING, what, advice)
+    else:
+        yield Finding("threads", OK, what)
+
+
+def memory():
+    found, limit = machine.memory(), machine.memory_limit()
+    if found is None:
+        yield Finding("memory", OK, "the system does not tell")
+        return
+    total, free = (value if limit is None else min(value, limit) for value in found)
+    advice = "lower data.workers and data.batch_size; leave out data.cache=ram" if free < 4 * GIB else ""
+    yield Finding("memory", WARNING if advice else OK, f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", advice)
+    shared = machine.shared_memory()
+    if shared is None:
+        yield Finding("/dev/shm", OK, "not there on this system")
+    else:
+        status = BAD if shared < GIB / 8 else WARNING if shared < GIB else OK
+        advice = "docker run --shm-size=8g (or --ipc=host); until then data.workers=0" if status != OK else ""
+        yield Finding("/dev/shm", status, f"{shared / GIB:.2f} GiB, through which workers hand over batches", advice)
+
+
+def graphics_processors():
+    import torch
+
+    if not torch.cuda.is_available():
+        idle = shutil.which("nvidia-smi") is not None
+        advice = "install a CUDA build of torch that fits the driver" if idle else ""
+        found = "a driver is installed, but torch finds no GPU" if idle else "none: training runs on the CPU"
+        yield Finding("GPU", WARNING if idle else OK, found, advice)
+        return
+    built = torch.cuda.get_arch_list()
+    for i in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(i)
+        name = f"{torch.cuda.get_device_name(i)}, capability {major}.{minor}"
+        fits = major in {int(arch.split("_")[1].rstrip("af")) // 10 for arch in built}
+        advice = "" if fits else f"this torch has no kernels for it (it has {', '.join(built)}): install another build"
+        yield Finding(f"GPU {i}", OK if fits else BAD, name, advice)
+    cudnn = torch.backends.cudnn.version() or 0
+    yield Finding("CUDA", OK, f"{torch.version.cuda}, cuDNN {cudnn}, driver {driver()}")
+
+
+def driver():
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.splitlines()[0]
+    except (OSError, IndexError, subprocess.TimeoutExpired):
+        return "unknown"
+
+
+def folders():
+    from videores.data import probe
+
+    cache = Path(os.environ.get("VIDEORES_CACHE") or Path(probe.home_cache(), "videores"))
+    problem = unwritable(cache)
+    advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
+    yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)
+    for what, folder in (("disk of this folder", Path.cwd()), ("disk of the cache", cache)):
+        folder = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
+        free = shutil.disk_usage(folder).free
+        status = BAD if free < GIB / 2 else WARNING if free < 5 * GIB else OK
+        advice = "checkpoints take three times the network's size, twice: make room" if status != OK else ""
+        yield Finding(what, status, f"{free / GIB:.1f} GiB free", advice)
+
+
+def unwritable(folder):
+    """Why a folder can't be written, or nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror
+
+
+def protection():
+    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    if os.environ.get(name, "0") in ("0", ""):
+        yield Finding("checkpoint loading", OK, "tensors and primitives only")
+    else:
+        yield Finding("checkpoint loading", BAD, f"{name} is set: checkpoints may run code", f"unset {name}")
+
+
+# What is computed
+
+
+def decoders():
+    """Every frame of a numbered clip is read in an awkward order, and the reader named that `auto` takes."""
+    from videores.data import decode, encode, probe
+    from videores.errors import UserError
+
+    with tempfile.TemporaryDirectory(prefix="videores-doctor-") as folder:
+        for name, (codec, options) in CODINGS.items():
+            path = Path(folder, name)
+            try:
+                encode.write_video(path, numbered(FRAMES), 25, codec=codec, options=options)
+            except UserError:
+                yield Finding(name, OK, f"not tried: this FFmpeg writes no {codec}")
+                continue
+            info = probe.probe(path)
+            order = [*range(FRAMES - 1, -1, -3), *range(0, FRAMES, 7)]
+            wrong = [
+                reader
+                for reader in info.readers
+                if numbers_shown(decode.read_frames(path, order, reader=reader, info=info)) != order
+            ]
+            exact = [reader for reader in info.readers if reader not in wrong]
+            what = f"exact: {', '.join(exact) or 'none'}; auto takes {info.reader}"
+            advice = f"{', '.join(wrong)} returned wrong frames after the probe passed it" if wrong else ""
+            yield Finding(name, BAD if wrong else OK, what, advice)
+
+
+def numbered(frames):
+    """uint8 frames_THWC, each with its number as eight vertical bars, dark or light."""
+    import numpy as np
+
+    bits_TB = (np.arange(frames)[:, None] >> np.arange(8)) & 1
+    grey_TW = (40 + 175 * bits_TB).repeat(8, 1).astype(np.uint8)
+    return np.broadcast_to(grey_TW[:, None, :, None], (frames, 48, 64, 3))
+
+
+def numbers_shown(frames_THWC):
+    grey_TB = frames_THWC[:, 24, 4::8].mean(-1)
+    return [sum((1 << k) * bool(g > 127) for k, g in enumerate(row)) for row in grey_TB]
+
+
+def gradients_of_convolutions():
+    import torch
+
+    from videores import gradients, precision
+    from videores.models.layers import Conv3d
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    setting = precision.Setting(*precision.choose(device))
+    own = worst_gradient(gradients, Conv3d, setting, device)
+    advice = "train with trainer.precision=fp32, and report this machine" if not own <= gradients.LIMIT else ""
+    found = f"{setting} (the rule's here): off by {own:.1e} at most, from float64"
+    yield Finding("gradients", BAD if advice else OK, found, advice)
+    bf16 = precision.Setting("bf16", True)
+    plain = worst_gradient(gradients, torch.nn.Conv3d, bf16, device)
+    known = "has the known defect, which videores goes around" if not plain <= gradients.LIMIT else "is right"
+    yield Finding("torch's bf16 conv3d", OK, f"{known} (off by {plain:.1e})")
+
+
+def worst_gradient(gradients, make, setting, device):
+    """The largest relative error of convolutions as R3D and R(2+1)D have them, where 1, 2, 4 and 8 frames are left."""
+    import torch
+
+    torch.manual_seed(0)
+    errors = []
+    for kernel, padding in (((3, 3, 3), 1), ((3, 1, 1), (1, 0, 0)), ((1, 3, 3), (0, 1, 1))):
+        for frames in (1, 2, 4, 8):
+            layer = make(16, 24, kernel, 1, padding, bias=False).to(device)
+            x = torch.randn(2, 16, frames, 7, 7, device=device)
+            if setting.channels_last:
+                x = x.contiguous(memory_format=torch.channels_last_3d)
+            upstream = torch.randn(2, 24, frames, 7, 7, device=device)
+            errors.append(gradients.layer_error(layer, x, upstream, setting, torch.float64))
+    return max(errors)
+
+
+CHECKS = (
+    *(packages, torch_and_torchvision, decord_s_owner, optional_packages, protection),
+    *(processors, memory, graphics_processors, folders, decoders, gradients_of_convolutions),
+)

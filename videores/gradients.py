@@ -1,0 +1,82 @@
+"""Whether layers compute right gradients in a fast setting: each alone, against an exact format, from equal inputs.
+
+A whole network's gradient says less: through batch norms, rounding alone moves it by a third (measured in bf16 at the
+first weights of r2plus1d_18), as much as a wrong layer might. A layer alone is exact to about 1 %, or wrong.
+"""
+
+import copy
+
+import torch
+from torch.nn import functional as F
+
+from videores import cost, precision
+
+LIMIT = 0.05  # relative error; bf16 rounds by 0.004
+
+
+def layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.float32):
+    """{name: relative error} of the gradients of each convolution and linear layer in one training step.
+
+    What goes into a layer, and the gradient that comes back to it, are those of the step. The network stays as it is.
+    """
+    network, seen = copy.deepcopy(network).train(), {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, cost.LAYERS):
+            layer.register_forward_hook(keeper(seen, name, layer))
+    step(network, clips_BCTHW, label_B, setting)
+    return {name: layer_error(*arguments, setting, exact) for name, arguments in seen.items()}
+
+
+def keeper(seen, name, layer):
+    def keep(_, inputs, output):
+        if output.requires_grad:
+            x = inputs[0].detach()
+            output.register_hook(lambda gradient: seen.update({name: (layer, x, unit(gradient.detach()))}))
+
+    return keep
+
+
+def unit(gradient):
+    """Scaled to 1 at most, as the loss scaling of fp16 would, so that nothing small is lost."""
+    return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
+
+
+def step(network, clips_BCTHW, label_B, setting):
+    """Forward and backward, as a training step does it; the memory formats are changed in place. Returns the loss."""
+    if setting.channels_last:
+        precision.to_channels_last(network)
+        clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+    with cost.autocast(clips_BCTHW.device.type, setting.precision):
+        logits_BN = network(clips_BCTHW)
+    loss = F.cross_entropy(logits_BN.float(), label_B)
+    loss.backward()
+    return loss.detach()
+
+
+def layer_error(layer, x, upstream, setting, exact):
+    """The largest relative error of a layer's dx and weight gradients; inf where one is not finite."""
+    got = of_layer(layer, x, upstream, setting.precision)
+    plain = without_hooks(layer).to(exact, memory_format=torch.contiguous_format)
+    expected = of_layer(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")
+    return max(relative_error(g, e) for g, e in zip(got, expected, strict=True))
+
+
+def of_layer(layer, x, upstream, number_format):
+    """Gradients by x and by each weight that wants one. A bias's is a sum that cancels, and leaves what was rounded."""
+    layer, x = without_hooks(layer), x.detach().requires_grad_()
+    with cost.autocast(x.device.type, number_format):
+        y = layer(x)
+    y.backward(upstream.to(y.dtype))
+    return [x.grad, *(p.grad for p in layer.parameters() if p.ndim > 1 and p.grad is not None)]
+
+
+def without_hooks(layer):
+    layer = copy.deepcopy(layer)
+    layer._forward_hooks.clear()
+    layer.zero_grad()
+    return layer
+
+
+def relative_error(got, expected):
+    error = (got.to(expected.dtype) - expected).norm() / expected.norm().clamp(min=torch.finfo(expected.dtype).tiny)
+    return float(error.nan_to_num(torch.inf, torch.inf))

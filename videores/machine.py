@@ -1,0 +1,56 @@
+"""What this machine has, and what of it this process may use: processors, memory, shared memory.
+
+Containers limit processes by control groups (version 2, on older systems 1), which Python's functions don't see.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def processors():
+    """That the scheduler lets this process run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor_limit(cgroup=CGROUP):
+    """How many processors' time the control group grants, a float; None without a limit."""
+    quota, period = (read(cgroup / "cpu.max") or "").split() or (
+        read(cgroup / "cpu" / "cpu.cfs_quota_us") or "max",
+        read(cgroup / "cpu" / "cpu.cfs_period_us") or "1",
+    )
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def memory_limit(cgroup=CGROUP):
+    """Bytes that the control group grants; None without a limit."""
+    text = read(cgroup / "memory.max") or read(cgroup / "memory" / "memory.limit_in_bytes") or "max"
+    return None if text == "max" or int(text) >= 2**60 else int(text)
+
+
+def memory():
+    """(bytes in all, bytes free for programs); None where the system does not tell."""
+    rows = dict(line.split(":") for line in (read(Path("/proc/meminfo")) or "").splitlines())
+    if not {"MemTotal", "MemAvailable"} <= rows.keys():
+        return None
+    return tuple(1024 * int(rows[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+
+
+def shared_memory():
+    """Bytes of /dev/shm, through which loading processes hand over batches; None where there is none."""
+    return shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None
+
+
+def resident_bytes():
+    """Memory that this process holds; None where the system does not tell."""
+    text = read(Path("/proc/self/statm"))
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") if text else None
+
+
+def read(path):
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
