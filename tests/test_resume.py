@@ -109,7 +109,7 @@ MOMENTS = {
     "within an epoch": ("training_step", 10, 11),
     "last step of an epoch": ("training_step", STEPS - 1, STEPS),
     "first batch of a validation": ("validation_step", 0, STEPS),
-    "last batch of a later validation": ("validation_step", 3, 2 * STEPS),
+    "last batch of a later validation": ("validation_step", 15, 2 * STEPS),
     "last step": ("training_step", 3 * STEPS - 1, 3 * STEPS),
     "test": ("test_step", 0, 3 * STEPS),
 }

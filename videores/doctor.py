@@ -218,14 +218,6 @@ def unwritable(folder):
         return error.strerror
 
 
-def protection():
-    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    if os.environ.get(name, "0") in ("0", ""):
-        yield Finding("checkpoint loading", OK, "tensors and primitives only")
-    else:
-        yield Finding("checkpoint loading", BAD, f"{name} is set: checkpoints may run code", f"unset {name}")
-
-
 # What is computed
 
 
@@ -305,6 +297,6 @@ def worst_gradient(gradients, make, setting, device):
 
 
 CHECKS = (
-    *(packages, torch_and_torchvision, decord_s_owner, optional_packages, protection),
+    *(packages, torch_and_torchvision, decord_s_owner, optional_packages),
     *(processors, memory, graphics_processors, folders, decoders, gradients_of_convolutions),
 )
