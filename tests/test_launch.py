@@ -246,6 +246,16 @@ def test_a_process_that_hangs_ends_the_run_when_the_time_is_out(place):
     assert gone(everyone) == []
 
 
+def test_a_loading_process_that_ends_as_it_hands_a_batch_over_is_told_from_other_lost_connections():
+    def rebuild_storage_fd():
+        raise EOFError
+
+    with pytest.raises(UserError, match="a process that loads videos was killed"), failures.explained():
+        rebuild_storage_fd()
+    with pytest.raises(EOFError), failures.explained():
+        raise EOFError
+
+
 def test_a_loading_process_that_is_killed_ends_the_run_with_advice(place):
     process = begin(place, "loading", "data.workers=1")
     everyone = descendants(process.pid)

@@ -300,7 +300,7 @@ def test_data_sets_of_the_same_name_have_manifests_of_their_own(tmp_path):
 
 
 def test_an_interrupted_probe_goes_on_where_it_stopped(tmp_path):
-    paths = numbered_set(tmp_path, 60, frames=80)
+    paths = numbered_set(tmp_path, 60, frames=300)
     code = f"from videores.data.probe import probe_all; probe_all({str(tmp_path)!r}, {paths!r})"
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     seen = b""

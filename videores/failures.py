@@ -5,6 +5,7 @@ torch has no types for these: they are told by their texts, of torch 2.10 to 2.1
 
 import re
 import shutil
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,12 +30,21 @@ def explained():
         if clear is None:
             raise
         raise clear from error
+    except (EOFError, OSError) as error:
+        if not hands_over(error):
+            raise
+        raise UserError(lost_worker(shared_memory(), free_memory())) from error
+
+
+def hands_over(error):
+    """Whether it was raised as a loading process handed a batch's memory over, which then ended amid that."""
+    return any(frame.name == "rebuild_storage_fd" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def explanation(text):
     """The error that says it clearly, or None for any other."""
     if found := WORKER.search(text):
-        return UserError(lost_worker(found[1], shared_memory(), free_memory()))
+        return UserError(lost_worker(shared_memory(), free_memory(), f" (PID {found[1]})"))
     if found := PORT.search(text):
         return UserError(
             f"port {found[1]} is taken, perhaps by another run: set MASTER_PORT to a free one, or unset it on a single "
@@ -55,11 +65,11 @@ def explanation(text):
     return None
 
 
-def lost_worker(pid, shared, memory):
+def lost_worker(shared, memory, which=""):
     """`shared` and `memory` are free bytes, None where the system does not say."""
     free = [f"{name} {size / 1e9:.1f} GB" for name, size in (("/dev/shm", shared), ("memory", memory)) if size]
     return (
-        f"a process that loads videos (PID {pid}) was killed, most often by the system for want of memory: lower "
+        f"a process that loads videos{which} was killed, most often by the system for want of memory: lower "
         "data.workers or data.batch_size, or use data.workers=0; where /dev/shm is small, as in containers, enlarge it "
         f"(docker run --shm-size). Now free: {', '.join(free) or 'unknown'}. It also ends where a video takes minutes"
     )
