@@ -1,7 +1,9 @@
 """Which videos exist: every list format, and every way in which lists can be wrong."""
 
 import random
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from conftest import write_csv, write_folder, write_lines, write_ucf101
@@ -359,3 +361,29 @@ def test_list_that_is_no_text_is_refused_and_named(tmp_path):
     values = write_csv(tmp_path, ROWS)
     (tmp_path / "train.csv").write_bytes("path,label\na.mp4,gehör\n".encode("latin-1"))
     assert "train.csv" in refused(values)
+
+
+# -- fewer training videos --------------------------------------------------------------------------------------------
+
+
+def listed(groups, classes=4):
+    """Two videos of each group, all groups of a class alike."""
+    return tuple(Video(f"{g}/{n}", g % classes, f"g{g}") for g in range(groups) for n in range(2))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.99, 1.0])
+def test_a_share_of_the_training_videos_is_whole_groups_of_every_class(share):
+    videos = listed(80)
+    kept = index.thin(videos, share)
+    assert set(Counter(video.label for video in kept).values()) == {2 * round(share * 20)}
+    assert all(count == 2 for count in Counter(video.group for video in kept).values())
+    assert kept == tuple(video for video in videos if video in kept)  # in order
+
+
+def test_a_smaller_share_is_part_of_a_larger_one_and_no_class_is_lost():
+    videos = listed(40)
+    shares = [set(index.thin(videos, share)) for share in (0.01, 0.2, 0.5, 1.0)]
+    assert all(small < large for small, large in pairwise(shares))
+    assert {video.label for video in shares[0]} == set(range(4))
+    without_groups = tuple(replace(video, group=None) for video in videos)
+    assert len(index.thin(without_groups, 0.25)) == 20

@@ -152,6 +152,7 @@ class DataConfig(Section):
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the other training groups that are used, of each class alike
     on_unreadable: Literal["stop", "skip"] = "stop"
     reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"
     cache: Literal["none", "ram"] = "none"

@@ -37,6 +37,7 @@ def read(data):
     refuse_wrong(index, root)
     if not index.val and data.val != "none":
         index = carve(index, data.val)
+    index = replace(index, train=thin(index.train, data.share))
     there = {video.path for part in PARTS for video in getattr(index, part) if (root / video.path).is_file()}
     index = replace(index, counts=count(index, there))
     if data.format in INCOMPLETE:
@@ -134,6 +135,21 @@ def carve(index, share):
             held.add(group)
     kept = tuple(video for video in index.train if video.group not in held)
     return replace(index, train=kept, val=tuple(video for video in index.train if video.group in held))
+
+
+def thin(videos, share):
+    """The videos of `share` of the groups, at least one, of each class, or of each set of classes that a group has.
+
+    The choice depends on names alone, and a smaller share is part of a larger one.
+    """
+    labels = defaultdict(set)
+    for video in videos:
+        labels[video.group or video.path].add(video.label)
+    alike = defaultdict(list)
+    for group in sorted(labels, key=lambda g: hashlib.sha256(g.encode()).digest()):
+        alike[frozenset(labels[group])].append(group)
+    kept = {group for groups in alike.values() for group in groups[: max(1, round(share * len(groups)))]}
+    return tuple(video for video in videos if (video.group or video.path) in kept)
 
 
 def flip_labels(classes):
