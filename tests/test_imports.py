@@ -34,7 +34,7 @@ LAYERS = [
     ["callbacks", "reports", "runfolder", "export", "browse", "distillation"],
     ["trainer", "results", "complexity"],
     ["experiment", "rescoring", "report", "lr_finder"],
-    ["benchmark", "doctor"],
+    ["benchmark", "doctor", "ablation"],
 ]
 DATA = [
     "encode",

@@ -1,0 +1,80 @@
+"""An ablation table in one command: trains, tests and measures its rows, and judges what should come out.
+
+    python tools/ablate.py --table c01_conv_type --scale cpu
+    python tools/ablate.py --table c01_conv_type --scale cpu --rows R3D,f-R2D --seeds 0
+    python tools/ablate.py --table c01_conv_type --scale full --dry-run          # needs no data
+    python tools/ablate.py --table c01_conv_type --scale full --launcher slurm --slurm timeout_min=600
+    python tools/ablate.py --table all --scale smoke                              # is everything wired up?
+    python tools/ablate.py --docs                                                 # docs/ablations from results
+
+A table is a file of configs/ablations/. Rows that have a result are not computed again, an interrupted sweep continues.
+Writes results/<table>/<scale>/; docs/ablations/README.md says how to read it.
+"""
+
+import argparse
+from pathlib import Path
+
+from videores import cli, configfile
+from videores.ablation import table as tables
+from videores.errors import UserError
+
+
+def main():
+    args = parse()
+    if args.docs:
+        from videores.ablation import pages
+
+        return pages.write()
+    names = tables.names() if args.table == "all" else [args.table]
+    read = {Path(name).stem: tables.read(name) for name in names}
+    from videores.ablation import commands  # torch takes seconds to import
+
+    options = dict(rows=args.rows, seeds=args.seeds)
+    if args.dry_run:
+        for name, table in read.items():
+            commands.dry_run(name, table, args.scale, **options)
+        return 0
+    options |= dict(fresh=args.fresh, reuse=args.reuse, slurm=slurm_options(args))
+    return max(commands.run(name, table, args.scale, judge=args.judge, **options) for name, table in read.items())
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
+    which.add_argument("--docs", action="store_true", help="write docs/ablations/ from the results at scale cpu")
+    parser.add_argument("--scale", choices=tables.SCALES, default="cpu", help="(default: cpu)")
+    parser.add_argument("--seeds", type=numbers, help="0,1,2 instead of the table's")
+    parser.add_argument("--rows", type=words, help="only these, separated by commas, and what they need")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    parser.add_argument("--slurm", nargs="+", metavar="key=value", help="of submitit; cluster=local runs jobs here")
+    parser.add_argument("--dry-run", action="store_true", help="check and list the rows, compute nothing")
+    parser.add_argument("--assert", dest="judge", action="store_true", help="exit with 1 if an assertion fails")
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument("--fresh", action="store_true", help="compute everything again")
+    before.add_argument("--reuse", action="store_true", help="take results of other commits as they are")
+    return parser.parse_args()
+
+
+def numbers(text):
+    return tuple(int(word) for word in words(text))
+
+
+def words(text):
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def slurm_options(args):
+    """None for the local launcher."""
+    if args.launcher == "local":
+        if args.slurm:
+            raise UserError("--slurm goes with --launcher slurm")
+        return None
+    values = {}
+    for option in args.slurm or ():
+        configfile.assign(values, option)
+    return values
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,102 @@
+"""One cell on disk: its folder, the command that fills it, and whether that is done. Every training is an ordinary run.
+
+results/runs/<key>/ is a run folder, <key>.json beside it the record of who computed it, <key>.log its output.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from videores import configfile, runfolder
+from videores.ablation.plan import RUNS
+from videores.results import protocol_of, slug
+
+TOOLS = Path(__file__).parents[2] / "tools"
+PACKAGE = Path(__file__).parents[1]
+
+
+def folder(cell):
+    return RUNS / cell.key
+
+
+def log(cell):
+    return RUNS / f"{cell.key}.log"
+
+
+def command(cell):
+    """What computes the cell, as a user would type it."""
+    if cell.kind == "train":
+        options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={folder(cell)}", "run.resume=auto"]
+        return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
+    return [
+        str(TOOLS / "evaluate.py"),
+        "--run",
+        str(folder(cell)),
+        "--checkpoint",
+        str(runfolder.best_checkpoint(folder(cell.needs))),
+    ]
+
+
+def prepare(cell):
+    """What must be there before the command runs: the record, and for a test the configuration under which it tests."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": code(), **commit()})
+    if cell.kind == "test":
+        folder(cell).mkdir(exist_ok=True)
+        runfolder.write(folder(cell) / "config.yaml", configfile.to_yaml(cell.config))
+
+
+def tested(cell):
+    """The test folder of a cell."""
+    return folder(cell) / "test" / slug(protocol_of(cell.config))
+
+
+def is_done(cell):
+    """Whether there is a result; a cell that is only counted or rescored has nothing to run."""
+    if cell.kind == "measure" or cell.rescored:
+        return True
+    if not (tested(cell) / "metrics.json").exists():
+        return False
+    return cell.kind == "test" or environment(cell).get("exit_status") in (0, 1)
+
+
+def environment(cell):
+    path = folder(cell) / "env.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def record(cell):
+    path = RUNS / f"{cell.key}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def error(cell):
+    """Why a cell has no result, in a line; None where it has one, or was never begun."""
+    if is_done(cell) or record(cell) is None:
+        return None
+    if said := environment(cell).get("error"):
+        return said.splitlines()[0]
+    lines = log(cell).read_text(errors="replace").strip().splitlines() if log(cell).exists() else []
+    named = [line for line in lines if "error" in line.lower()]
+    return (named or lines or ["it left no message"])[-1]
+
+
+def write_json(path, values):
+    runfolder.write(path, json.dumps(values, indent=1) + "\n")
+
+
+# The code
+
+
+def code():
+    """A hash of the package's sources, but for this part, which computes no cell."""
+    found = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "ablation" not in path.relative_to(PACKAGE).parts:
+            found.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def commit():
+    git = runfolder.git_state() or {"commit": None, "dirty": None}
+    return {"commit": git["commit"], "dirty": git["dirty"]}

@@ -1,0 +1,140 @@
+"""What a cell's files say, as one JSON object: enough to rebuild every table, picture and interval without the runs.
+
+V videos, G groups of videos that are right or wrong together, N classes.
+"""
+
+import hashlib
+import statistics
+
+import numpy as np
+
+from videores import evaluation, offline, scores, subset
+from videores.ablation import cells
+from videores.callbacks.history import read_history
+from videores.data import index
+from videores.errors import UserError
+from videores.results import as_json, protocol_of
+
+CURVE_POINTS = 40
+SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number
+
+
+def collect(cell, costs):
+    """The cell as JSON. `costs`: its counted and measured costs; a cell without a result has `error`, or is pending."""
+    about = {"row": cell.row, "kind": cell.kind, "seed": cell.seed, "key": cell.key, "base": cell.base}
+    about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
+    origin = cell.needs if cell.rescored else cell
+    about |= {name: (cells.record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
+    if cell.kind == "measure":
+        return {**about, "status": "done", "protocol": None, "values": costs}
+    if not cells.is_done(origin):
+        failed = cells.error(origin)
+        return {
+            **about,
+            "status": "failed" if failed else "pending",
+            "error": failed,
+            "protocol": None,
+            "values": costs,
+        }
+    found, predictions = result(cell)
+    values = {**costs, **accuracies(found), **training(cell)}
+    more = {"answers": answers(predictions), "scores": sample(predictions)}
+    return {**about, "status": "done", "protocol": found["protocol"], "values": values, **more, **history(cell)}
+
+
+def result(cell):
+    """metrics.json and predictions of a cell, those of a test of saved scores chosen from the other's."""
+    p = scores.read(cells.tested(cell.needs if cell.rescored else cell))
+    if not cell.rescored:
+        return p.metrics, p
+    views = cell.config.test
+    p = subset.choose(p, views.clips, views.crops)
+    found = offline.rescore(p, views.fusion)
+    if found["protocol"] != protocol_of(cell.config):
+        raise UserError(
+            f"the row {cell.row}: {protocol_of(cell.config)} is not among the views of {p.path.parent.name}: "
+            "let it need the training"
+        )
+    return found, p
+
+
+def accuracies(found):
+    """The columns that a test gives. The gap is of the tested weights, on training and held-out videos."""
+    gap = found.get("gap") or {}
+    return {
+        "clip": found["clip_top1"],
+        "video": found["video_top1"],
+        "video5": found["video_top5"],
+        "nll": found["nll"],
+        "ece": found["ece"],
+        "videos": found["videos"]["scored"],
+        "mirrored": mirrored(found["per_class_top1"]),
+        "train": gap.get("train_video_top1"),
+        "gap": gap.get("video_top1"),
+    }
+
+
+def mirrored(per_class):
+    """The mean accuracy of the classes that a horizontal flip changes, or None."""
+    changed = [name for number, name in enumerate(per_class) if index.flip_labels(tuple(per_class))[number] != number]
+    return statistics.fmean(per_class[name] for name in changed) if changed else None
+
+
+def training(cell):
+    """The columns that a training's log gives; the loss is the mean over the last epoch's logged steps."""
+    if cell.kind != "train":
+        return {}
+    rows = [row for row in read_history(cells.folder(cell) / "metrics.jsonl") if "train/loss" in row]
+    last = [row["train/loss"] for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
+    speeds = [row["clips_per_s"] for row in rows[1:] or rows]
+    gradients = [row["grad_norm/stem"] for row in rows if row.get("grad_norm/stem") is not None]
+    return {
+        "train_loss": statistics.fmean(last) if last else None,
+        "clips_per_s": statistics.median(speeds) if speeds else None,
+        "grad_stem": statistics.median(gradients) if gradients else None,
+    }
+
+
+def history(cell):
+    """{"curves": {name: [[step, value], ...]}} of a training, at most CURVE_POINTS of each; the day and the machine."""
+    if cell.kind != "train":
+        return {}
+    rows, environment = read_history(cells.folder(cell) / "metrics.jsonl"), cells.environment(cell)
+    curves = {}
+    for name in ("train/loss", "val/loss", "val/video_top1"):
+        points = [[row["step"], round(row[name], 4)] for row in rows if row.get(name) is not None]
+        curves[name] = points[:: max(1, -(-len(points) // CURVE_POINTS))]
+    about = {name: environment.get(name) for name in ("start", "end", "hardware", "versions", "precision")}
+    return {"curves": curves, **about}
+
+
+# Single videos
+
+
+def answers(p):
+    """Which videos are right, in the order of their names: {"list": hash of names, "right": "0110...", "groups"}.
+
+    `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
+    """
+    order = np.argsort(p.video)
+    right_V = evaluation.hits(fused(p), p.label)[order]
+    group_V = evaluation.clusters(p.group[order], len(order))
+    named = hashlib.sha256("\n".join(p.video[order].tolist()).encode()).hexdigest()[:16]
+    alone = group_V.max() + 1 == len(group_V)
+    groups = None if alone else (group_V + 1).tolist()
+    return {"list": named, "right": "".join(map(str, right_V.astype(int))), "groups": groups}
+
+
+def sample(p):
+    """Fused scores of the first videos by name, rounded to what float32 holds."""
+    order = np.argsort(p.video)[:SAMPLE]
+    return np.round(np.nan_to_num(fused(p)[order], nan=-1), 7).tolist()
+
+
+def fused(p):
+    return evaluation.fuse(p.logits, p.words["fusion"], p.views_V)
+
+
+def save(path, found):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_json(found))

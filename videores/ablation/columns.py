@@ -1,0 +1,42 @@
+"""The columns that a table can have, and how a number of each is written."""
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    heading: str
+    digits: int
+    unit: float = 1  # what the value is divided by
+    points: bool = False  # an accuracy, whose differences are percentage points
+    cost: bool = False
+    spread: bool = True  # whether seeds differ in it
+
+
+COLUMNS = {
+    "params": Column("parameters (M)", 3, 1e6, cost=True, spread=False),
+    "gmacs": Column("GMAC a clip", 4, cost=True, spread=False),
+    "gmacs_video": Column("GMAC a video", 3, cost=True, spread=False),
+    "memory": Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
+    "latency": Column("ms a clip", 2, cost=True, spread=False),
+    "train": Column("train video top-1", 1, points=True),
+    "clip": Column("clip top-1", 1, points=True),
+    "video": Column("video top-1", 1, points=True),
+    "video5": Column("video top-5", 1, points=True),
+    "gap": Column("gap", 1, points=True),
+    "nll": Column("NLL", 3),
+    "ece": Column("ECE", 3),
+    "mirrored": Column("top-1 of mirrored classes", 1, points=True),
+    "train_loss": Column("training loss", 3),
+    "grad_stem": Column("gradient of the stem", 4),
+    "clips_per_s": Column("clips/s", 1),
+    "videos": Column("videos scored", 0, spread=False),
+}
+
+
+def written(name, mean, sd=None):
+    """A mean as text, with its standard deviation where seeds differ."""
+    column = COLUMNS[name]
+    if mean is None:
+        return "-"
+    text = f"{mean / column.unit:,.{column.digits}f}"
+    return text if sd is None or not column.spread else f"{text} ± {sd / column.unit:.{column.digits}f}"

@@ -1,0 +1,79 @@
+"""`tools/ablate.py`: from a table to its results, or to what they would be."""
+
+from videores.ablation import collect, costs, output, processes, render, runner, targets
+
+ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
+
+
+def run(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
+    """Computes what is missing, writes and prints the table. Returns the exit code: 1 where a cell has no result or,
+    with `judge`, an assertion fails."""
+    todo = runner.planned(table, scale, rows, seeds)
+    targets.read(name)  # a wrong one is told now, not after the sweep
+    if fresh:
+        runner.clear(todo)
+    if not reuse:
+        runner.refuse_other_code(todo)
+    print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(is_pending, todo))} to compute", flush=True)
+    answer = (lambda function, *arguments: function(*arguments)) if scale == "smoke" else processes.answer
+    table_costs = runner.counted(todo, answer)
+    if scale != "smoke" and slurm is None:
+        runner.tell_forecast(todo, table_costs, answer)
+    runner.sweep(todo, table_costs, launcher(scale, slurm))
+    if "latency" in table.columns:
+        table_costs = runner.measured(todo, table_costs, ROUNDS[scale], answer)
+    return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in todo], judge)
+
+
+def is_pending(cell):
+    return not runner.cells.is_done(cell)
+
+
+def launcher(scale, slurm):
+    if slurm is not None:
+        return runner.on_slurm(slurm)
+    return runner.one_by_one(processes.here if scale == "smoke" else processes.forked)
+
+
+def finish(name, table, scale, found, judge):
+    folder = output.folder_of(name, scale)
+    output.save_cells(folder, found)
+    files = output.write(folder, name, table, scale, found)
+    outcomes = render.judged(table, scale, found)
+    for line in render.numbers(table, render.summaries(table, found), targets.read(name)):
+        print(line)
+    for one in outcomes:
+        print(f"{one['outcome']:13s}{one['claim']}: {'; '.join(one['numbers'])}")
+    print(f"wrote {folder}/{', '.join(files)}")
+    failed = judge and any(one["outcome"] == "fails" for one in outcomes)
+    return 1 if failed or any(cell["status"] != "done" for cell in found) else 0
+
+
+def dry_run(name, table, scale, *, rows, seeds):
+    """Prints the cells and what they cost by counting. All configurations are checked; no data is needed."""
+    todo = runner.planned(table, scale, rows, seeds)
+    targets.read(name)
+    table_costs = costs.counted(todo)
+    print(f"{name} at scale {scale}: {len(todo)} cells")
+    for cell in todo:
+        print(
+            f"  {cell.row}, seed {cell.seed} ({cell.kind}{f' of {cell.needs.row}' if cell.needs else ''}): "
+            + " ".join([cell.base, *cell.overrides])
+        )
+        print(f"    {work(cell, table_costs[cell.key])}")
+
+
+def work(cell, cost):
+    """Steps and multiply-adds of a cell in a line; not measured."""
+    listed, clips = costs.listed(cell.config.data), costs.clips_of_step(cell.config)
+    about = f"{cost['params'] / 1e6:.3g} M parameters, {cost['gmacs']:.3g} GMAC a clip"
+    if cell.kind == "measure":
+        return about
+    if listed is None:
+        return f"{about}; the data is not here, so the number of steps is not known"
+    train, test = listed
+    tested = test * costs.views(cell.config.test)
+    steps = train // clips * cell.config.train.epochs if cell.kind == "train" else 0
+    gmacs = (steps * clips * (1 + costs.BACKWARD) + tested) * cost["gmacs"]
+    amount = f"about {steps:,} steps of {clips} clips and {tested:,} test clips"
+    return f"{about}; {amount}, {gmacs / 1e6:.3g} PMAC (time not measured)"

@@ -1,0 +1,126 @@
+"""What the cells of a table cost: counted, measured in turns, and forecast from 20 measured steps."""
+
+import statistics
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from videores import cost
+from videores import trainer as trainers
+from videores.data import datamodule, index, motion
+from videores.errors import UserError
+from videores.experiment import make_data
+from videores.models import create_model
+from videores.task import VideoClassifier
+
+CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
+CLASSES |= {name: len(embedded.classes) for name, embedded in motion.SETS.items()}
+OFFICIAL = {"ucf101": (9537, 3783), "hmdb51": (3570, 1530), "kinetics": (246534, 19906), "ssv2": (168913, 24777)}
+STEPS = 20  # that are measured for the forecast
+FIRST = 3  # of them are left out where there are more: they allocate
+BACKWARD = 2  # a training step costs so many forward passes more than a test
+
+
+def counted(cells):
+    """{key: {params, gmacs, gmacs_video, memory}} of the cells' networks on one clip of theirs, in bytes and GMACs."""
+    return {cell.key: count(cell.config) for cell in cells}
+
+
+def count(cfg):
+    views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
+    found = cost.count(network(cfg, "meta"), cfg.data.clip.frames, cfg.data.transform.crop, views or 1)
+    return {
+        "params": found["params"],
+        "gmacs": found["gmacs"],
+        "gmacs_video": found["gmacs_video"] if views else None,
+        "memory": found["training_bytes"],
+    }
+
+
+def network(cfg, device):
+    with torch.device(device):
+        return create_model(cfg.model.name, classes(cfg.data), **cfg.model.overrides())
+
+
+def classes(data):
+    return CLASSES.get(data.format) or len(index.read_lists(data).classes)
+
+
+def latencies(cells, rounds=20):
+    """{key: ms} of one clip, inference in float32, the median of `rounds` turns over all networks."""
+    shape = lambda cfg: (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
+    runs = {c.key: cost.runner(network(c.config, "cpu"), shape(c.config), "cpu", "fp32", False, False) for c in cells}
+    return {key: 1e3 * seconds for key, seconds in cost.interleaved(runs, rounds).items()}
+
+
+# The forecast
+
+
+def forecast(cells, measured, costs):
+    """{key: seconds} of training and testing, from STEPS measured steps of one cell and everybody's GMACs."""
+    data = {cell.config.data.model_dump_json(): cell.config.data for cell in cells}
+    sizes = {name: videos(part) for name, part in data.items()}
+    step = seconds_of_step(measured.config)
+    rate = clips_of_step(measured.config) * costs[measured.key]["gmacs"] * (1 + BACKWARD) / step  # GMAC a second
+    size = lambda cell: sizes[cell.config.data.model_dump_json()]
+    return {cell.key: work(cell, size(cell), costs[cell.key]["gmacs"]) / rate for cell in cells}
+
+
+def work(cell, sizes, gmacs):
+    """GMACs of a cell: its training steps, validations and test."""
+    cfg, (train, val, test) = cell.config, sizes
+    clips = test * views(cfg.test)
+    if cell.kind == "train":
+        steps = train // clips_of_step(cfg) * cfg.train.epochs
+        clips += steps * clips_of_step(cfg) * (1 + BACKWARD) + val * views(cfg.val) * cfg.train.epochs
+    return clips * gmacs
+
+
+def views(part):
+    return (part.clips if isinstance(part.clips, int) else 10) * (1 if part.crops == "full" else part.crops)
+
+
+def clips_of_step(cfg):
+    return cfg.data.batch_size * cfg.data.clip.repeat * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
+
+
+def videos(data):
+    found = index.read(data)
+    return len(found.train), len(found.val), len(found.test)
+
+
+def listed(data):
+    """(training, test) videos: of the lists, or where these are not here of those that were published; else None.
+    Embedded data is not written for it."""
+    if data.format in motion.SETS:
+        sizes = motion.SETS[data.format].videos
+        return sizes["train"], sizes["test"]
+    try:
+        train, val, test = videos(data)
+        return train + val, test
+    except UserError:
+        return OFFICIAL.get(data.format)
+
+
+def seconds_of_step(cfg):
+    """The median of the measured steps, without the first few."""
+    videos, clock = datamodule.prepare(cfg.data), Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        options = {**trainers.training_options(cfg, Path(folder), videos), "callbacks": [clock]}
+        options |= {"max_epochs": -1, "max_steps": STEPS, "limit_val_batches": 0, "enable_progress_bar": False}
+        options |= {"enable_checkpointing": False, **trainers.hardware(cfg.trainer)}
+        torch.manual_seed(cfg.run.seed)
+        pl.Trainer(**options).fit(VideoClassifier(cfg, videos.index.classes), make_data(cfg, videos))
+    return statistics.median(b - a for a, b in pairwise(clock.times[FIRST:] or clock.times))
+
+
+class Clock(pl.Callback):
+    def __init__(self):
+        self.times = []
+
+    def on_train_batch_end(self, *_):
+        self.times.append(time.perf_counter())

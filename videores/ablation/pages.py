@@ -1,0 +1,151 @@
+"""docs/ablations/: a page a table, made of its committed cells alone, and the index.
+
+`write` first takes over what results/ has at scale cpu. Without results it rebuilds the pages from what is committed.
+"""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from videores.ablation import output, render, table, targets
+from videores.ablation.outcomes import OUTCOMES
+
+DOCS = Path("docs", "ablations")
+SCALE = "cpu"
+
+
+def write(docs=DOCS):
+    read = {name: table.read(name) for name in table.names()}
+    for name in read:
+        take_over(output.folder_of(name, SCALE), docs / name)
+    there = {name: cells for name in read if (cells := output.load_cells(docs / name))}
+    for name, cells in there.items():
+        (docs / name / "README.md").write_text(page(name, read[name], cells))
+        output.draw(docs / name, read[name], cells)
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "README.md").write_text(index(read, there))
+    print(f"wrote {docs}/README.md and {len(there)} pages")
+    return 0
+
+
+def take_over(results, folder):
+    """Replaces the committed cells by the results there are."""
+    if any((results / "cells").glob("*.json")):
+        shutil.rmtree(folder / "cells", ignore_errors=True)
+        shutil.copytree(results / "cells", folder / "cells")
+
+
+def page(name, about, cells):
+    body = render.markdown(name, about, SCALE, cells, targets.read(name)).split("\n")
+    pictures = [
+        f"![{title}]({file})"
+        for file, title in (
+            ("curves.png", "training loss and validation accuracy"),
+            ("pareto.png", "accuracy and cost"),
+        )
+        if has_picture(file, about, cells)
+    ]
+    lines = [body[0], "", about.question, "", about.shows.strip(), "", "## Result", "", *body[4:], ""]
+    lines += [line for picture in pictures for line in (picture, "")]
+    return "\n".join([*lines, *how(name, about, cells)]) + "\n"
+
+
+def has_picture(file, about, cells):
+    if file == "curves.png":
+        return any(cell.get("curves") for cell in cells)
+    costs = [column for column in about.columns if render.COLUMNS[column].cost]
+    return bool(costs) and any(cell["values"].get("video") is not None for cell in cells)
+
+
+def how(name, about, cells):
+    """The commands, the day and the machine."""
+    return [
+        "## How it was run",
+        "",
+        "```sh",
+        f"python tools/ablate.py --table {name} --scale {SCALE}",
+        "```",
+        "",
+        f"{', '.join(days(cells)) or 'No training'}; {'; '.join(machines(cells)) or 'counted only'}.",
+        f"[The table](../../../configs/ablations/{name}.yaml) has every row's configuration, `cells/` what each seed",
+        "gave.",
+        "",
+        "## At full scale",
+        "",
+        "```sh",
+        f"python tools/ablate.py --table {name} --scale full --dry-run",
+        f"python tools/ablate.py --table {name} --scale full --launcher slurm --slurm timeout_min=2880 gpus_per_node=8",
+        "```",
+        "",
+        f"Based on `configs/{about.scales['full'].base}`. Checked by the dry run alone: there was no GPU, and the",
+        "data was not here.",
+    ]
+
+
+def days(cells):
+    return sorted({cell["start"][:10] for cell in cells if cell.get("start")})
+
+
+def machines(cells):
+    return sorted({machine(cell) for cell in cells if cell.get("hardware")})
+
+
+def machine(cell):
+    hardware, versions = cell["hardware"], cell["versions"]
+    gpus = f", {', '.join(hardware['gpus'])}" if hardware["gpus"] else ", no GPU"
+    what = f"{hardware['cores']} cores of {hardware['machine']} ({hardware['cpu']}){gpus}"
+    return f"{what}; torch {versions['torch']}, lightning {versions['lightning']}, {cell['precision']}"
+
+
+# The index
+
+HEAD = """# Ablation tables
+
+Each table asks one question of rows that differ in one thing. `configs/ablations/<table>.yaml` has its rows, what
+should come out, and three scales: `smoke` (is it wired up?), `cpu` (minutes on two cores, on the embedded data sets),
+`full` (UCF101, HMDB51, Kinetics on GPUs). These pages are written by `python tools/ablate.py --docs` from the cells
+that are committed beside them.
+
+```sh
+python tools/ablate.py --table c01_conv_type --scale cpu          # results/c01_conv_type/cpu/
+python tools/ablate.py --table c01_conv_type --scale cpu --rows "R3D motion8" --seeds 0,1,2
+python tools/ablate.py --table c01_conv_type --scale full --dry-run
+```
+
+* A cell is a row with a seed: an ordinary run (`train`), another test of one (`test`), or a network's cost (`measure`).
+  It is computed once, whichever tables ask for it, into `results/runs/<key>/`; `<key>.log` beside it is its output. An
+  interrupted sweep continues; a failed cell is shown as failed, stops no other, and is tried again the next time.
+* Cells of another state of the code are refused: `--fresh` computes them again, `--reuse` takes them as they are.
+* `--launcher slurm` makes every cell a job of one array (`pip install 'videores[slurm]'`), `--slurm key=value` are
+  submitit's parameters, `--slurm cluster=local` runs the jobs here. It ran with the local executor, never on a cluster.
+* Exit codes: 0 done; 1 a cell has no result or, with `--assert`, an assertion fails; 2 wrong input; the rest as for
+  all tools.
+* The forecast is of 20 measured training steps of one cell; the rest follows from counted multiply-adds.
+
+## How an assertion is judged
+
+What the `cpu` scale can show is an order, not a number. A difference counts when it is 3 points, or 2 standard errors
+over seeds, and when the paired bootstrap interval over test videos (95 %, groups of videos together, each video's
+answers averaged over seeds) does not hold 0. An assertion **holds** when the difference reaches what is claimed and
+counts; it **fails** when what is missing counts; all else is **inconclusive**, as is everything with one seed. What can
+be proved must hold for every seed. An assertion that fails stays as it is: tables are not tuned until they agree.
+
+## Tables
+
+"""
+
+
+def index(read, there):
+    lines = ["| table | question | assertions | run |", "| --- | --- | --- | --- |"]
+    for name, about in read.items():
+        if name in there:
+            link, ran = f"[{name}]({name}/README.md)", ", ".join(days(there[name]))
+            lines.append(f"| {link} | {about.question} | {outcomes(about, there[name])} | {ran} |")
+        else:
+            lines.append(f"| {name} | {about.question} | | not run |")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def outcomes(about, cells):
+    counts = Counter(one["outcome"] for one in render.judged(about, SCALE, cells))
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in reversed(OUTCOMES) if counts[outcome])

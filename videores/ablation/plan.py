@@ -1,0 +1,180 @@
+"""From a table and a scale to the cells to compute: pure functions of what the files say.
+
+A cell is one row with one seed. Its key is a hash of everything that its result depends on but for the code, so that
+two tables which ask for the same cell share it.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from videores import configfile
+from videores.ablation.table import Cell
+from videores.config import Config
+from videores.data import motion
+from videores.errors import UserError, nearest
+from videores.runfolder import RESUMABLE, flat
+
+RUNS = Path("results", "runs")  # where cells are computed, each in the folder of its key
+
+
+@dataclass(frozen=True)
+class Planned:
+    row: str
+    kind: str
+    seed: int
+    base: str
+    overrides: tuple[str, ...]  # as on a command line
+    config: Config
+    needs: "Planned | None"
+    key: str
+
+    @property
+    def rescored(self):
+        """Whether it is computed from the saved scores of another test."""
+        return self.kind == "test" and self.needs.kind == "test"
+
+    @property
+    def depth(self):
+        return 0 if self.needs is None else 1 + self.needs.depth
+
+
+def plan(table, scale_name, rows=None, seeds=None, small_data=None):
+    """Cells in the order of the table, rows first, each after what it needs. Raises UserError for wrong input.
+
+    `small_data` is a folder that has small copies of the embedded data sets, to be read in their place.
+    """
+    scale = table.scales[scale_name]
+    cells = [cell for cell in expand(table, scale) if scale_name in cell.scales]
+    refuse_repeats([cell.name for cell in cells])
+    wanted = with_needed(cells, chosen(cells, rows or scale.rows))
+    seeds = seeds or scale.seeds or table.seeds
+    refuse_idle(scale.base, scale.set, f"the scale {scale_name}")
+    planned = []
+    for seed in dict.fromkeys(seeds):
+        done = {}
+        for cell in wanted:
+            done[cell.name] = resolve(cell, scale, seed, done, small_data)
+        planned += done.values()
+    planned.sort(key=lambda p: [cell.name for cell in wanted].index(p.row))
+    refuse_equal(planned)
+    return planned
+
+
+# Rows
+
+
+def expand(table, scale):
+    """One cell for each combination of levels, and those that are listed."""
+    factors = {**table.factors, **scale.factors}
+    product = itertools.product(*(levels.items() for levels in factors.values())) if factors else ()
+    return [*map(combined, product), *table.cells]
+
+
+def combined(levels):
+    values = {key: value for _, overrides in levels for key, value in overrides.items()}
+    return Cell(name=" ".join(name for name, _ in levels), base=values.pop("base", None), set=values)
+
+
+def chosen(cells, rows):
+    names = [cell.name for cell in cells]
+    for row in rows or ():
+        if row not in names:
+            raise UserError(f"there is no row {row}{nearest(row, names)}; the table has {', '.join(names)}")
+    return set(rows or names)
+
+
+def with_needed(cells, wanted):
+    """The wanted cells and those that they need, each after what it needs."""
+    by_name, order = {cell.name: cell for cell in cells}, []
+
+    def add(name, chain):
+        if name not in by_name:
+            raise UserError(f"{chain[-1]} needs {name}{nearest(name, by_name)}, which is no row at this scale")
+        if name in chain:
+            raise UserError(f"rows need each other in a circle: {' needs '.join((*chain, name))}")
+        if by_name[name].needs:
+            add(by_name[name].needs, (*chain, name))
+        if by_name[name] not in order:
+            order.append(by_name[name])
+
+    for cell in cells:
+        if cell.name in wanted:
+            add(cell.name, ())
+    return order
+
+
+def refuse_repeats(names):
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UserError(f"the table has the row {repeated[0]} twice")
+
+
+# Configurations
+
+
+@functools.cache  # reading YAML takes milliseconds, and there are hundreds of combinations
+def load(base, overrides):
+    return configfile.load(base, overrides)
+
+
+def resolve(cell, scale, seed, done, small_data):
+    needs = done[cell.needs] if cell.needs else None
+    if cell.kind == "test":
+        base, before = needs.base, needs.overrides
+    elif cell.kind == "measure" and cell.base:
+        base, before = cell.base, ()
+    else:
+        base, before = cell.base or scale.base, (*spelled(scale.set), *weights_of(needs))
+    refuse_idle(base, cell.set, f"the row {cell.name}", before)
+    overrides = (*before, *spelled(cell.set))
+    embedded = load(base, overrides).data.format
+    if small_data and embedded in motion.SETS:
+        overrides += spelled({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
+    config = load(base, (*overrides, f"run.seed={seed}"))
+    key = key_of(config, cell.kind, needs)
+    return Planned(cell.name, cell.kind, seed, base, overrides, config, needs, key)
+
+
+def weights_of(needs):
+    """What a training that needs another starts from; a table's rows are chosen on validation videos."""
+    return spelled({"model.weights": str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
+
+
+def spelled(overrides):
+    return tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
+
+
+def refuse_idle(base, overrides, who, before=()):
+    """Refuses an override that changes nothing: it looks like a difference between rows, and is none."""
+    with_all = load(base, (*before, *spelled(overrides)))
+    for key in overrides:
+        others = {other: value for other, value in overrides.items() if other != key}
+        if without(base, before, others) == with_all:
+            raise UserError(f"{who} sets {key}={json.dumps(overrides[key])}, which changes nothing: leave it out")
+
+
+def without(base, before, others):
+    """The configuration without one override; None where the rest makes no sense without it, so that it is needed."""
+    try:
+        return load(base, (*before, *spelled(others)))
+    except UserError:
+        return None
+
+
+def refuse_equal(planned):
+    seen = {}
+    for cell in planned:
+        if (other := seen.setdefault(cell.key, cell)) is not cell:
+            raise UserError(f"the rows {other.row} and {cell.row} have equal configurations: one of them says nothing")
+
+
+def key_of(config, kind, needs):
+    """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
+    values = flat(config.model_dump(mode="json", exclude_defaults=True))
+    values = {key: value for key, value in values.items() if key not in RESUMABLE}
+    what = [kind, needs.key if needs else None, sorted(values.items())]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]

@@ -1,0 +1,105 @@
+"""Where a command runs: in this process, in a child that need not import torch again, in a new process, or as a job.
+
+A child is forked from a process that has imported torch and Lightning and computed nothing, which saves the seconds
+that importing takes; a crash costs the cell alone.
+"""
+
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from videores import slurm
+
+STOPPED = (75, 130, 143)  # the user or the machine wants an end: no further cell is begun
+
+
+def here(command, log):
+    """Runs a tool in this process, one after the other. Returns its exit code."""
+    argv = sys.argv
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        try:
+            sys.argv = command
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as end:
+            return end.code or 0
+        finally:
+            sys.argv = argv
+    return 0
+
+
+def forked(command, log):
+    """Runs a tool in a forked child. Returns its exit code."""
+    return in_child(lambda: runpy.run_path(command[0], run_name="__main__"), command, log)
+
+
+def in_child(function, argv, log):
+    sys.stdout.flush(), sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        end_with(function, argv, log)
+    return wait(child)
+
+
+def end_with(function, argv, log):
+    """The child's life; it never returns."""
+    code = 70
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+        sys.argv = argv
+        function()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(child):
+    """Waits for a child, and passes on a wish to end: it saves what it has first."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except KeyboardInterrupt:  # of the terminal, which the child got too
+        os.waitpid(child, 0)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def started(command, log):
+    """Runs a tool in a new process, which may start more of its kind. Returns its exit code."""
+    with log.open("a") as file:
+        process = subprocess.Popen([sys.executable, *command], stdout=file, stderr=file)
+        return wait(process.pid)
+
+
+def answer(function, *arguments):
+    """What a function that computes with torch returns, as JSON has it, without computing in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, log = Path(folder, "answer.json"), Path(folder, "log")
+        code = in_child(lambda: path.write_text(json.dumps(function(*arguments))), sys.argv, log)
+        if code in STOPPED:
+            raise SystemExit(code)
+        if code:
+            raise RuntimeError(log.read_text())
+        return json.loads(path.read_text())
+
+
+def jobs(commands, folder, options):
+    """Runs tools as one SLURM array and waits for all. Their logs are in `folder`."""
+    submitted = slurm.submit([[sys.executable, *command] for command in commands], folder, options)
+    print(f"submitted {len(submitted)} jobs: {', '.join(job.job_id for job in submitted[:8])}", flush=True)
+    for job in submitted:
+        job.wait()

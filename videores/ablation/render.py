@@ -1,0 +1,175 @@
+"""A table as Markdown, CSV and LaTeX: functions of the collected cells alone."""
+
+import csv
+import io
+import statistics
+
+from videores.ablation import outcomes, targets
+from videores.ablation.columns import COLUMNS, written
+
+
+def rows_of(found):
+    """{row: [cell of each seed, ...]} in the order of the table."""
+    rows = {}
+    for cell in found:
+        rows.setdefault(cell["row"], []).append(cell)
+    return rows
+
+
+def judged(table, scale, found):
+    """Every assertion of this scale with its outcome."""
+    rows = {row: done(cells) for row, cells in rows_of(found).items()}
+    rows = {row: cells for row, cells in rows.items() if cells}
+    return [outcomes.judge(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
+
+
+def done(cells):
+    return [cell for cell in cells if cell["status"] == "done"]
+
+
+def summaries(table, found):
+    """One dict a row: name, {column: (mean, sd)}, seeds, protocol, commit, trouble."""
+    return [summary(table, name, cells) for name, cells in rows_of(found).items()]
+
+
+def summary(table, name, cells):
+    finished = done(cells) or cells
+    numbers = {column: spread([cell["values"].get(column) for cell in finished]) for column in table.columns}
+    troubles = [
+        f"seed {c['seed']} {c['status']}: {c['error']}" if c["error"] else f"seed {c['seed']} {c['status']}"
+        for c in cells
+        if c["status"] != "done"
+    ]
+    return {
+        "row": name,
+        "numbers": numbers,
+        "seeds": [cell["seed"] for cell in finished],
+        "protocol": finished[0]["protocol"],
+        "commit": ", ".join(sorted({short(cell) for cell in finished})),
+        "trouble": "; ".join(troubles),
+    }
+
+
+def spread(values):
+    """(mean, standard deviation or None) over seeds; (None, None) where a seed has no value."""
+    if None in values:
+        return None, None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def short(cell):
+    return f"{(cell['commit'] or 'unknown')[:9]}{' (changed)' if cell['dirty'] else ''}"
+
+
+# Markdown
+
+
+def markdown(name, table, scale, found, published):
+    """table.md: the rows, the assertions with their outcomes, and what is published."""
+    rows = summaries(table, found)
+    return "\n".join(
+        [
+            f"# {name}: {table.title}",
+            "",
+            f"{table.question} Scale: {scale}.",
+            "",
+            *numbers(table, rows, published),
+            "",
+            *troubles(rows),
+            *protocols(rows),
+            "",
+            *assertions(judged(table, scale, found)),
+            *elsewhere(rows, published),
+        ]
+    )
+
+
+def numbers(table, rows, published):
+    headings = ["row", *(COLUMNS[column].heading for column in table.columns), "seeds"]
+    lines = [headings, ["---"] * len(headings)]
+    for row in rows:
+        values = [value(row, column, published) for column in table.columns]
+        lines.append([row["row"], *values, ", ".join(map(str, row["seeds"]))])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def value(row, column, published):
+    text = written(column, *row["numbers"][column])
+    target = targets.beside(published, row["row"], column, row["protocol"])
+    return text if target is None else f"{text} (published {written(column, target * COLUMNS[column].unit)})"
+
+
+def troubles(rows):
+    lines = [f"* {row['row']}: {row['trouble']}" for row in rows if row["trouble"]]
+    return ["Without result:", "", *lines, ""] if lines else []
+
+
+def protocols(rows):
+    """Accuracies are mean ± standard deviation over seeds; the protocols that they are of, each with its rows."""
+    by_protocol = {}
+    for row in rows:
+        if row["protocol"]:
+            by_protocol.setdefault(row["protocol"], []).append(row["row"])
+    alone = len(by_protocol) == 1
+    lines = [f"* `{protocol}`" + ("" if alone else f": {', '.join(names)}") for protocol, names in by_protocol.items()]
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    return ["Mean ± standard deviation over seeds. Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
+
+
+def assertions(found):
+    if not found:
+        return []
+    lines = [["claim", "outcome", "numbers"], ["---"] * 3]
+    for one in found:
+        claim = one["claim"] + (" (must hold: it can be proved)" if one["hard"] else "")
+        lines.append([claim, f"**{one['outcome']}**", "; ".join(one["numbers"])])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def elsewhere(rows, published):
+    """What is published under other protocols, which is not comparable with ours number by number."""
+    ours = [row["protocol"] for row in rows]
+    others = [p for p in published if not any(targets.same_protocol(p, protocol) for protocol in ours)]
+    lines = []
+    for p in others:
+        lines += ["", f"{p.paper}, {p.table} ({p.protocol}; {p.source}; status {p.status}):", "", *listing(p)]
+    return ["", "Published under other protocols, not to be compared number by number.", *lines] if lines else []
+
+
+def listing(p):
+    names = [name for name in COLUMNS if any(name in row for row in p.values.values())]
+    lines = [["row", *(COLUMNS[name].heading for name in names)], ["---"] * (1 + len(names))]
+    for row, values in p.values.items():
+        lines.append([row, *(f"{values[name]:g}" if name in values else "-" for name in names)])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+# CSV and LaTeX
+
+
+def comma_separated(table, found):
+    """One line a cell, with everything that identifies it."""
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["row", "seed", "kind", "status", *table.columns, "protocol", "commit", "key", "error"])
+    for cell in found:
+        values = [cell["values"].get(column) for column in table.columns]
+        about = [cell["protocol"], short(cell), cell["key"], cell.get("error")]
+        rows.writerow([cell["row"], cell["seed"], cell["kind"], cell["status"], *values, *about])
+    return file.getvalue()
+
+
+def latex(table, found):
+    rows = summaries(table, found)
+    lines = [["row", *(COLUMNS[column].heading for column in table.columns)]]
+    lines += [[row["row"], *(written(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
+    body = [" & ".join(map(escaped, line)) + r" \\" for line in lines]
+    columns = "l" + "r" * len(table.columns)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
+    )
+
+
+def escaped(text):
+    special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
+    return "".join(special.get(letter, letter) for letter in text)

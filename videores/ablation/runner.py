@@ -1,0 +1,134 @@
+"""A sweep: what is not computed yet is computed, row by row; a failed cell is shown as failed and stops nothing."""
+
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from videores.ablation import cells, collect, costs, processes
+from videores.ablation.plan import plan
+from videores.data import motion
+from videores.errors import UserError
+
+SMALL_DATA = Path("results", "small")  # copies of the embedded sets with few videos, which the smoke scale reads
+
+
+def planned(table, scale, rows, seeds):
+    """The cells; at the smoke scale the small copies that they read are written first."""
+    todo = plan(table, scale, rows, seeds, SMALL_DATA if scale == "smoke" else None)
+    for root in {Path(cell.config.data.root) for cell in todo}:
+        if root.parent == SMALL_DATA:
+            motion.prepare(root, progress=False, videos=few_videos(motion.SETS[root.name]), name=root.name)
+    return todo
+
+
+def few_videos(embedded):
+    """As few as balance, but enough training videos for a few steps."""
+    return {
+        split: embedded.turn * max(1, (64 if split == "train" else 16) // embedded.turn) for split in embedded.videos
+    }
+
+
+def clear(todo):
+    """Deletes what these cells have computed, so that they are computed from scratch."""
+    for cell in todo:
+        shutil.rmtree(cells.folder(cell), ignore_errors=True)
+        for path in (cells.RUNS / f"{cell.key}.json", cells.log(cell)):
+            path.unlink(missing_ok=True)
+
+
+def refuse_other_code(todo):
+    """Raises UserError where a cell was computed, or begun, by other code."""
+    now = cells.code()
+    others = [(cell, record) for cell in todo if (record := cells.record(cell)) and record["code"] != now]
+    if others:
+        cell, record = others[0]
+        raise UserError(
+            f"{len(others)} cells were computed by other code, e.g. {cell.row} with seed {cell.seed} at commit "
+            f"{str(record['commit'])[:12]}: compute them again with --fresh, or take them as they are with --reuse"
+        )
+
+
+def sweep(todo, table_costs, launch):
+    """Computes what has no result yet, first what others need."""
+    pending = [cell for cell in todo if not cells.is_done(cell)]
+    for depth in sorted({cell.depth for cell in pending}):
+        launch([cell for cell in pending if cell.depth == depth and needs_are_done(cell)], table_costs)
+
+
+def needs_are_done(cell):
+    return cell.needs is None or cells.is_done(cell.needs)
+
+
+def one_by_one(run):
+    """A launcher that runs cells here, one after the other, and says how each ended."""
+
+    def launch(todo, table_costs):
+        for number, cell in enumerate(todo, 1):
+            cells.prepare(cell)
+            began = time.monotonic()
+            several = cell.config.trainer.devices not in (1, "auto")
+            code = (processes.started if several else run)(cells.command(cell), cells.log(cell))
+            took = timedelta(seconds=round(time.monotonic() - began))
+            print(
+                f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: {said(cell, code, table_costs)} ({took})",
+                flush=True,
+            )
+            if code in processes.STOPPED:
+                raise SystemExit(code)
+
+    return launch
+
+
+def said(cell, code, table_costs):
+    if not cells.is_done(cell):
+        return f"failed with exit code {code}: {cells.error(cell)}"
+    values = collect.collect(cell, table_costs.get(cell.key, {}))["values"]
+    return f"clip {values['clip']:.1f}, video {values['video']:.1f}"
+
+
+def on_slurm(options):
+    """A launcher that runs cells as jobs of one array, and waits."""
+
+    def launch(todo, table_costs):
+        if todo:
+            for cell in todo:
+                cells.prepare(cell)
+            logs = (cells.RUNS / "slurm").resolve()
+            logs.mkdir(exist_ok=True)
+            processes.jobs([cells.command(cell) for cell in todo], logs, options)
+        for cell in todo:
+            print(f"{cell.row}, seed {cell.seed}: {said(cell, None, table_costs)}", flush=True)
+
+    return launch
+
+
+def tell_forecast(todo, table_costs, answer):
+    """Prints how long the cells that have no result will take."""
+    pending = [cell for cell in todo if not cells.is_done(cell)]
+    trained = [cell for cell in pending if cell.kind == "train"]
+    if not trained:
+        return
+    try:
+        seconds = answer(costs.forecast, pending, trained[0], table_costs)
+    except RuntimeError as error:  # the cell will fail too, and be shown as failed
+        print(f"no forecast: {str(error).strip().splitlines()[-1]}", flush=True)
+        return
+    total = timedelta(seconds=round(sum(seconds.values())))
+    print(
+        f"forecast {total} for {len(pending)} cells one after the other, from {costs.STEPS} measured steps", flush=True
+    )
+
+
+def counted(todo, answer):
+    """{key: costs} of the cells' networks, by counting; seeds share them."""
+    return answer(costs.counted, todo)
+
+
+def measured(todo, table_costs, rounds, answer):
+    """The same with the milliseconds of a clip, all networks measured in turns."""
+    first = {}
+    for cell in todo:
+        first.setdefault(cell.row, cell)
+    ms = answer(costs.latencies, list(first.values()), rounds)
+    return {cell.key: {**table_costs[cell.key], "latency": ms[first[cell.row].key]} for cell in todo}

@@ -1,0 +1,145 @@
+"""What an ablation table is: one YAML of configs/ablations/, read into typed models.
+
+A table asks a question of rows. A row is a cell of `cells`, or one of each combination of the levels of `factors`. Each
+scale (smoke, cpu, full) gives the configuration that the rows change, and how: base < `set` of the scale < `set` of the
+row.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from videores import configfile
+from videores.ablation import columns
+from videores.config import Section
+from videores.errors import UserError, nearest
+
+TABLES = configfile.CONFIGS / "ablations"
+SCALES = ("smoke", "cpu", "full")
+Overrides = dict[str, Any]  # "section.key": value
+
+
+class Cell(Section):
+    """A row. `train`: an ordinary run; one that needs another starts from its weights. `test`: another test of the row
+    it needs, or of that one's saved scores where it is a test itself. `measure`: the network's cost alone; with a base
+    of its own it takes nothing from the scale."""
+
+    name: str
+    kind: Literal["train", "test", "measure"] = "train"
+    needs: str | None = None
+    base: str | None = None  # in place of the scale's
+    set: Overrides = Field({})
+    scales: tuple[Literal[SCALES], ...] = SCALES
+
+    @model_validator(mode="after")
+    def needs_what_it_can_use(self):
+        if (self.kind == "test") and self.needs is None:
+            raise ValueError(f"{self.name}: a test needs the row whose weights it tests")
+        if self.kind == "measure" and self.needs is not None:
+            raise ValueError(f"{self.name}: a measurement needs no other row")
+        return self
+
+
+class Scale(Section):
+    base: str  # a file of configs/
+    set: Overrides = Field({})
+    seeds: tuple[int, ...] | None = None
+    rows: tuple[str, ...] | None = None  # only these
+    factors: dict[str, dict[str, Overrides]] = Field({})  # in place of these of the table, and further ones
+
+
+class Assertion(Section):
+    """What should come out. One of: every row of `above` is better than every row of `below`, by `margin`; all rows of
+    `rows` are `at_least`, `at_most`, `within` so much of each other, or `equal` to a value."""
+
+    claim: str  # in a sentence
+    metric: str = "video"
+    above: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    margin: float = Field(0, ge=0)
+    rows: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    within: float | None = None
+    equal: float | None = None
+    hard: bool = False  # can be proved: every seed must obey, and nothing is inconclusive
+    scales: tuple[Literal[SCALES], ...] = ("cpu", "full")
+
+    @model_validator(mode="after")
+    def one_form(self):
+        bounds = [name for name in ("at_least", "at_most", "within", "equal") if getattr(self, name) is not None]
+        order = bool(self.above and self.below)
+        if order == bool(bounds) or len(bounds) > 1 or bool(self.rows) != bool(bounds):
+            raise ValueError(
+                f"{self.claim!r}: give above and below, or rows and one of at_least, at_most, within, equal"
+            )
+        if self.metric not in columns.COLUMNS and self.metric != "scores":
+            raise ValueError(f"metric {self.metric}{nearest(self.metric, columns.COLUMNS)}: it is none of the columns")
+        return self
+
+    def names(self):
+        return (*self.above, *self.below, *self.rows)
+
+
+class Table(Section):
+    title: str
+    question: str
+    shows: str  # what to look at in the result, and what it cannot say
+    columns: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1)
+    factors: dict[str, dict[str, Overrides]] = Field(
+        {}
+    )  # factor -> level -> overrides; `base` among them is another file
+    cells: tuple[Cell, ...] = ()
+    scales: dict[Literal[SCALES], Scale]
+    assertions: tuple[Assertion, ...] = ()
+
+    @model_validator(mode="after")
+    def whole(self):
+        if not self.cells and not self.factors:
+            raise ValueError("a table needs cells or factors")
+        if set(self.scales) != set(SCALES):
+            raise ValueError(f"scales must be {', '.join(SCALES)}")
+        for name in self.columns:
+            if name not in columns.COLUMNS:
+                raise ValueError(f"unknown column {name}{nearest(name, columns.COLUMNS)}")
+        return self
+
+
+def names(folder=TABLES):
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def read(name):
+    """The table of a name in configs/ablations/, or of a path. Raises UserError."""
+    path = next((p for p in (Path(name), TABLES / f"{name}.yaml") if p.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"there is no table {name}{nearest(name, names())}; configs/ablations/ has {', '.join(names())}"
+        )
+    values = parse(path)
+    try:
+        return Table.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join([f"{path}:", *(f"  {explain(e)}" for e in error.errors())])) from None
+
+
+def parse(path):
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected keys such as question: and cells:, found {type(values).__name__}")
+    return values
+
+
+def explain(error):
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        inner = {"cells": Cell, "scales": Scale, "assertions": Assertion}
+        model = Table if len(error["loc"]) == 1 else inner[error["loc"][0]]
+        return f"{key}: unknown key{nearest(str(error['loc'][-1]), model.model_fields)}"
+    return f"{key}: missing" if error["type"] == "missing" else f"{key}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,91 @@
+"""Published results beside which ours are shown: data files, each number with its protocol, source and status.
+
+Status V: read in the paper, or in the authors' or the library's release. V2: read in a transcription of the paper and
+checked against a second source. Numbers of anything else are no targets, and none is filled in where none is known.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from videores.ablation import columns
+from videores.config import Section
+from videores.errors import UserError, nearest
+
+FOLDER = Path(__file__).parent / "targets"
+OURS = re.compile(
+    r"(?P<frames>\d+)x(?P<stride>\S+)@(?P<size>\d+)/(?P<short_side>\d+) (?P<clips>\w+)x(?P<crops>\w+) \S+ (?P<data>\S+)"
+)
+Text = Field(min_length=1)
+
+
+class Protocol(Section):
+    """How a number was measured, as far as it is said; `said` for what no key says."""
+
+    data: str = Text  # data set and split, as in our protocol strings: kinetics400-val, ucf101-1
+    frames: int | None = None
+    size: int | None = None  # pixels of the crop
+    clips: int | None = None
+    crops: int | None = None
+    said: str = ""
+
+    def __str__(self):
+        frames, size, clips, crops = (self.frames or "?", self.size or "?", self.clips or "?", self.crops or "?")
+        return f"{self.data}, {frames} frames of {size} pixels, {clips} x {crops} views" + (
+            f", {self.said}" * bool(self.said)
+        )
+
+
+class Published(Section):
+    """Numbers of one paper's table, all under one protocol: {row: {column: value}}."""
+
+    paper: str = Text
+    table: str = Text
+    source: str = Text  # where it was read
+    status: Literal["V", "V2"]
+    protocol: Protocol
+    values: dict[str, dict[str, float]]
+
+
+def read(name, folder=FOLDER):
+    """[Published, ...] for a table; [] where nothing is published. Raises UserError."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        return []
+    groups = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [check(group, f"{path.name}, entry {number}") for number, group in enumerate(groups, 1)]
+
+
+def check(group, where):
+    try:
+        published = Published.model_validate(group)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {explain(e)}" for e in error.errors()]
+        raise UserError("\n".join([f"{where}:", *lines])) from None
+    for name in {name for row in published.values.values() for name in row}:
+        if name not in columns.COLUMNS:
+            raise UserError(f"{where}: unknown column {name}{nearest(name, columns.COLUMNS)}")
+    return published
+
+
+def explain(error):
+    if error["type"] == "missing":
+        return "missing: every published number names its paper, table, source, status and protocol"
+    return error["msg"]
+
+
+def same_protocol(published, ours):
+    """Whether one of our protocol strings says the same as a published protocol, which must say all of it."""
+    match = OURS.fullmatch(ours or "")
+    theirs = published.protocol
+    stated = {name: getattr(theirs, name) for name in ("data", "frames", "size", "clips", "crops")}
+    return bool(match) and None not in stated.values() and all(match[k] == str(v) for k, v in stated.items())
+
+
+def beside(published, row, column, ours):
+    """The published number of a row and column under our protocol, or None."""
+    found = [p.values[row][column] for p in published if column in p.values.get(row, {}) and same_protocol(p, ours)]
+    return found[0] if found else None
