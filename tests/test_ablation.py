@@ -354,9 +354,12 @@ def test_csv_has_a_line_a_cell_and_latex_a_line_a_row():
 
 
 def test_cells_are_read_back_in_order_and_rebuild_the_same_files(tmp_path):
-    output.save_cells(tmp_path, FOUND)
+    output.save_cells(tmp_path, FOUND, ["R3D", "a|b_1"])
     again = output.load_cells(tmp_path)
+    assert [c["place"] for c in again] == [0, 0, 1]
     assert [{**c, "place": 0} for c in again] == FOUND
+    output.forget(tmp_path, lambda c: c["seed"] == 1)
+    assert [c["key"] for c in output.load_cells(tmp_path)] == ["R3D1"]
     assert render.comma_separated(ABOUT, again) == render.comma_separated(ABOUT, FOUND)
 
 

@@ -1,0 +1,1 @@
+"""Ablation tables: table -> plan -> cells (runner, processes) -> collect -> outcomes, render, pictures -> pages."""

@@ -13,7 +13,7 @@ from videores.ablation import cells
 from videores.callbacks.history import read_history
 from videores.data import index
 from videores.errors import UserError
-from videores.results import as_json, protocol_of
+from videores.results import protocol_of
 
 CURVE_POINTS = 40
 SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number
@@ -24,9 +24,10 @@ def collect(cell, costs):
     about = {"row": cell.row, "kind": cell.kind, "seed": cell.seed, "key": cell.key, "base": cell.base}
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
     origin = cell.needs if cell.rescored else cell
-    about |= {name: (cells.record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if cell.kind == "measure":
-        return {**about, "status": "done", "protocol": None, "values": costs}
+        now = {"code": cells.code(), **cells.commit()}
+        return {**about, **now, "status": "done", "error": None, "protocol": None, "values": costs}
+    about |= {name: (cells.record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if not cells.is_done(origin):
         failed = cells.error(origin)
         return {
@@ -39,7 +40,8 @@ def collect(cell, costs):
     found, predictions = result(cell)
     values = {**costs, **accuracies(found), **training(cell)}
     more = {"answers": answers(predictions), "scores": sample(predictions)}
-    return {**about, "status": "done", "protocol": found["protocol"], "values": values, **more, **history(cell)}
+    done = {"status": "done", "error": None, "protocol": found["protocol"]}
+    return {**about, **done, "values": values, **more, **history(cell)}
 
 
 def result(cell):
@@ -133,8 +135,3 @@ def sample(p):
 
 def fused(p):
     return evaluation.fuse(p.logits, p.words["fusion"], p.views_V)
-
-
-def save(path, found):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_json(found))

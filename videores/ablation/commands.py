@@ -1,6 +1,6 @@
 """`tools/ablate.py`: from a table to its results, or to what they would be."""
 
-from videores.ablation import collect, costs, output, processes, render, runner, targets
+from videores.ablation import collect, costs, output, plan, processes, render, runner, targets
 
 ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
 
@@ -37,7 +37,9 @@ def launcher(scale, slurm):
 
 def finish(name, table, scale, found, judge):
     folder = output.folder_of(name, scale)
-    output.save_cells(folder, found)
+    rows = [cell.name for cell in plan.expand(table, table.scales[scale])]
+    output.save_cells(folder, found, rows)
+    output.forget(folder, lambda cell: is_current(cell, table, scale, rows))
     files = output.write(folder, name, table, scale, found)
     outcomes = render.judged(table, scale, found)
     for line in render.numbers(table, render.summaries(table, found), targets.read(name)):
@@ -47,6 +49,14 @@ def finish(name, table, scale, found, judge):
     print(f"wrote {folder}/{', '.join(files)}")
     failed = judge and any(one["outcome"] == "fails" for one in outcomes)
     return 1 if failed or any(cell["status"] != "done" for cell in found) else 0
+
+
+def is_current(cell, table, scale, rows):
+    """Whether a saved cell is what the table asks for now."""
+    if cell["row"] not in rows:
+        return False
+    now = runner.planned(table, scale, [cell["row"]], [cell["seed"]])
+    return cell["key"] in {planned.key for planned in now if planned.row == cell["row"]}
 
 
 def dry_run(name, table, scale, *, rows, seeds):

@@ -14,12 +14,19 @@ def folder_of(name, scale):
     return RESULTS / name / scale
 
 
-def save_cells(folder, found):
-    """Cells of rows or seeds that this sweep did not ask for stay."""
+def save_cells(folder, found, places):
+    """Writes cells/*.json; `places` gives the place of each row. Cells that this sweep did not ask for stay."""
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    for number, cell in enumerate(found):
+    for cell in found:
         name = f"{slug(cell['row']).strip('_')}-s{cell['seed']}.json"
-        (folder / "cells" / name).write_text(as_json({**cell, "place": number}))
+        (folder / "cells" / name).write_text(as_json({**cell, "place": places.index(cell["row"])}))
+
+
+def forget(folder, is_current):
+    """Deletes the cells that the table no longer has as they are: rows that are gone, or configured otherwise."""
+    for path in (folder / "cells").glob("*.json"):
+        if not is_current(json.loads(path.read_text())):
+            path.unlink()
 
 
 def load_cells(folder):

@@ -106,7 +106,7 @@ def on_slurm(options):
 def tell_forecast(todo, table_costs, answer):
     """Prints how long the cells that have no result will take."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
-    trained = [cell for cell in pending if cell.kind == "train"]
+    trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
     if not trained:
         return
     try:
