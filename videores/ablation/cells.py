@@ -9,7 +9,7 @@ from pathlib import Path
 
 from videores import configfile, runfolder
 from videores.ablation.plan import RUNS
-from videores.results import protocol_of, slug
+from videores.protocol import protocol_of, slug
 
 TOOLS = Path(__file__).parents[2] / "tools"
 PACKAGE = Path(__file__).parents[1]

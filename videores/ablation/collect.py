@@ -13,7 +13,7 @@ from videores.ablation import cells
 from videores.callbacks.history import read_history
 from videores.data import index
 from videores.errors import UserError
-from videores.results import protocol_of
+from videores.protocol import protocol_of
 
 CURVE_POINTS = 40
 SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number
