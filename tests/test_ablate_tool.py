@@ -1,6 +1,7 @@
 """tools/ablate.py as users meet it: real sweeps of small tables, in real processes."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,10 @@ def swept(tmp_path_factory):
     ]
     path = write_table(folder, assertions=assertions)
     return folder, path, ablate(folder, "--table", path)
+
+
+def test_a_sweep_begins_with_its_forecast_from_measured_steps(swept):
+    assert re.search(r"^forecast \d+:\d\d:\d\d for \d+ cells .* from 20 measured steps$", swept[2].stdout, re.M)
 
 
 def test_a_failed_cell_is_shown_and_stops_no_other(swept):

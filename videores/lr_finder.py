@@ -12,11 +12,12 @@ import matplotlib
 import numpy as np
 import torch
 
-from videores import distillation, optim, precision
+from videores import distillation, optim
 from videores import trainer as trainers
 from videores.callbacks.progress import ProgressBar
 from videores.data import datamodule
 from videores.errors import UserError
+from videores.experiment import make_data
 from videores.models import weights
 from videores.task import VideoClassifier
 
@@ -65,7 +66,7 @@ def find(cfg, folder, lowest, highest, steps):
 
 
 def train(cfg, ramp):
-    options, accumulate = trainers.hardware(cfg.trainer), cfg.train.accumulate
+    options = trainers.trial_options(cfg)
     if options["devices"] * options["num_nodes"] > 1:
         raise UserError("the rate is found in one process: give trainer.devices=1, and scale it by train.base_batch")
     videos = datamodule.prepare(cfg.data, parts=("train",))
@@ -75,13 +76,8 @@ def train(cfg, ramp):
     if cfg.model.weights is not None:
         weights.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
     task.teacher, _ = distillation.load(cfg, task.model, task.classes)
-    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=accumulate)
-    loops = dict(max_epochs=-1, limit_val_batches=0, enable_checkpointing=False, accumulate_grad_batches=accumulate)
-    callbacks = [ramp, ProgressBar()]
-    device = "cuda" if options["accelerator"] == "gpu" else "cpu"
-    number_format, _ = precision.choose(device, cfg.trainer.precision, cfg.trainer.channels_last)
-    loops["precision"] = precision.LIGHTNING[number_format]
-    pl.Trainer(**options, **trainers.common_options(None), **loops, callbacks=callbacks).fit(task, data)
+    data = make_data(cfg, videos)
+    pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)
 
 
 # What the losses say

@@ -126,6 +126,15 @@ def training_options(cfg, folder, saving, start, record):
     )
 
 
+def trial_options(cfg):
+    """Training steps alone, of a trial: nothing is validated, kept or written."""
+    options = hardware(cfg.trainer)
+    setting = precision.of(cfg.trainer, device_of(options["accelerator"]))
+    loops = dict(max_epochs=-1, limit_val_batches=0, accumulate_grad_batches=cfg.train.accumulate)
+    number_format = precision.LIGHTNING[setting.precision]
+    return dict(**options, **common_options(None), **loops, enable_checkpointing=False, precision=number_format)
+
+
 def recipe_callbacks(train):
     """What a recipe asks for beside the optimizer. An average is updated before its statistics are computed."""
     averaging = ema(train.ema) if train.ema is not None else swa(train.swa) if train.swa is not None else None

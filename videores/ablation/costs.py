@@ -1,10 +1,9 @@
 """What the cells of a table cost: counted, measured in turns, and forecast from 20 measured steps."""
 
 import statistics
-import tempfile
 import time
+from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -32,18 +31,23 @@ def counted(cells):
 
 def count(cfg):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    found = cost.count(network(cfg, "meta"), cfg.data.clip.frames, cfg.data.transform.crop, views or 1)
+    found = count_network(cfg.model, classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
-        "gmacs_video": found["gmacs_video"] if views else None,
+        "gmacs_video": views * found["gmacs"] if views else None,
         "memory": found["training_bytes"],
     }
 
 
-def network(cfg, device):
+@cache  # a deep one takes seconds, and seeds and tables share them
+def count_network(model, classes, frames, crop):
+    return cost.count(network(model, classes, "meta"), frames, crop)
+
+
+def network(model, classes, device):
     with torch.device(device):
-        return create_model(cfg.model.name, classes(cfg.data), **cfg.model.overrides())
+        return create_model(model.name, classes, **model.overrides())
 
 
 def classes(data):
@@ -52,9 +56,14 @@ def classes(data):
 
 def latencies(cells, rounds=20):
     """{key: ms} of one clip, inference in float32, the median of `rounds` turns over all networks."""
-    shape = lambda cfg: (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
-    runs = {c.key: cost.runner(network(c.config, "cpu"), shape(c.config), "cpu", "fp32", False, False) for c in cells}
+    runs = {cell.key: inference(cell.config) for cell in cells}
     return {key: 1e3 * seconds for key, seconds in cost.interleaved(runs, rounds).items()}
+
+
+def inference(cfg):
+    """A function that answers one clip."""
+    shape = (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
+    return cost.runner(network(cfg.model, classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False)
 
 
 # The forecast
@@ -109,12 +118,10 @@ def listed(data):
 def seconds_of_step(cfg):
     """The median of the measured steps, without the first few."""
     videos, clock = datamodule.prepare(cfg.data), Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        options = {**trainers.training_options(cfg, Path(folder), videos), "callbacks": [clock]}
-        options |= {"max_epochs": -1, "max_steps": STEPS, "limit_val_batches": 0, "enable_progress_bar": False}
-        options |= {"enable_checkpointing": False, **trainers.hardware(cfg.trainer)}
-        torch.manual_seed(cfg.run.seed)
-        pl.Trainer(**options).fit(VideoClassifier(cfg, videos.index.classes), make_data(cfg, videos))
+    options = {**trainers.trial_options(cfg), "max_steps": STEPS, "enable_progress_bar": False}
+    torch.manual_seed(cfg.run.seed)
+    task = VideoClassifier(cfg, videos.index.classes)
+    pl.Trainer(**options, callbacks=[clock]).fit(task, make_data(cfg, videos))
     return statistics.median(b - a for a, b in pairwise(clock.times[FIRST:] or clock.times))
 
 

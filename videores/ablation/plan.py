@@ -16,8 +16,10 @@ from videores.ablation.table import Cell
 from videores.config import Config
 from videores.data import motion
 from videores.errors import UserError, nearest
-from videores.runfolder import RESUMABLE, flat
+from videores.resuming import RESUMABLE, flat
 
+# keys that a run may resume without, and that a table's columns come from
+COLUMNS_FROM = {"trainer.devices", "trainer.num_nodes", "train.gap_videos", "watch.gradients"}
 RUNS = Path("results", "runs")  # where cells are computed, each in the folder of its key
 
 
@@ -175,6 +177,6 @@ def refuse_equal(planned):
 def key_of(config, kind, needs):
     """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
     values = flat(config.model_dump(mode="json", exclude_defaults=True))
-    values = {key: value for key, value in values.items() if key not in RESUMABLE}
+    values = {key: value for key, value in values.items() if key not in RESUMABLE - COLUMNS_FROM}
     what = [kind, needs.key if needs else None, sorted(values.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
