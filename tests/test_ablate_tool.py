@@ -177,8 +177,9 @@ def test_wrong_input_is_one_message(swept):
         assert "Traceback" not in process.stderr
 
 
-def test_a_dry_run_needs_no_data_and_computes_nothing(tmp_path):
-    process = ablate(tmp_path, "--table", "all", "--scale", "full", "--dry-run")
+@pytest.mark.parametrize("name", ["c01_conv_type", pytest.param("all", marks=pytest.mark.slow)])
+def test_a_dry_run_needs_no_data_and_computes_nothing(tmp_path, name):
+    process = ablate(tmp_path, "--table", name, "--scale", "full", "--dry-run")
     assert process.returncode == 0, process.stderr
     assert "R(2+1)D 16 frames, seed 0 (train): r2plus1d_kinetics400.yaml" in process.stdout
     assert "time not measured" in process.stdout

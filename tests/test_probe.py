@@ -300,9 +300,11 @@ def test_data_sets_of_the_same_name_have_manifests_of_their_own(tmp_path):
 
 
 def test_an_interrupted_probe_goes_on_where_it_stopped(tmp_path):
-    paths = numbered_set(tmp_path, 60, frames=300)
+    paths = numbered_set(tmp_path, 60, frames=80)
     code = f"from videores.data.probe import probe_all; probe_all({str(tmp_path)!r}, {paths!r})"
-    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    # A program that a shell runs in the background ignores Ctrl-C, and so would its children.
+    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, preexec_fn=heeding)
     seen = b""
     while b"/60" not in seen or b" 0/60" in seen.rsplit(b"\r", 1)[-1]:
         chunk = child.stderr.read1(4096)
