@@ -247,4 +247,5 @@ def test_record_names_versions_hardware_and_commit(tmp_path):
     found = json.loads((tmp_path / "env.json").read_text())
     assert {"torch", "lightning", "av", "videores", "python"} <= set(found["versions"])
     assert found["hardware"]["cores"] >= 1
+    assert found["hardware"]["threads"] == torch.get_num_threads()
     assert found["git"] is None or len(found["git"]["commit"]) == 40

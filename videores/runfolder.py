@@ -194,5 +194,6 @@ def hardware():
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),  # of a process; with another number, sums are rounded in another order
         "gpus": gpus,
     }

@@ -93,7 +93,8 @@ def machines(cells):
 def machine(cell):
     hardware, versions = cell["hardware"], cell["versions"]
     gpus = f", {', '.join(hardware['gpus'])}" if hardware["gpus"] else ", no GPU"
-    what = f"{hardware['cores']} cores of {hardware['machine']} ({hardware['cpu']}){gpus}"
+    threads = f"{hardware['threads']} threads on {hardware['cores']} cores"
+    what = f"{threads} of {hardware['machine']} ({hardware['cpu']}){gpus}"
     return f"{what}; torch {versions['torch']}, lightning {versions['lightning']}, {cell['precision']}"
 
 
