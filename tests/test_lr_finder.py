@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from test_tools import forked, succeeded, write_config, write_data
 
-from videores import lr_finder
+from videores import lr_finder, optim
+from videores.config import TrainConfig
 from videores.errors import UserError
 
 
@@ -40,6 +41,14 @@ def test_a_loss_diverges_when_it_is_not_finite_or_four_times_the_lowest():
     assert not lr_finder.diverged([1.0] * 20)
     assert not lr_finder.diverged([1.0] * 3 + [100.0])  # too early to say
     assert lr_finder.diverged([1.0] * 15 + [100.0] * 3)
+
+
+def test_the_rate_is_told_as_the_key_that_base_batch_scales():
+    """Whoever writes what is told into the configuration trains at the rate that was found."""
+    recipe = {"epochs": 1, "lr": 0.01, "base_batch": 32}
+    assert lr_finder.said(TrainConfig(**recipe), 0.02, 8).startswith("0.08 (train.lr, 0.02 at 8 videos a step;")
+    assert optim.scaled_lr(TrainConfig(**recipe | {"lr": 0.08}), 8) == pytest.approx(0.02)
+    assert lr_finder.said(TrainConfig(epochs=1), 0.02, 8).startswith("0.02 (train.lr;")
 
 
 @pytest.fixture(scope="module")

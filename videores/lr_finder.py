@@ -60,9 +60,16 @@ def find(cfg, folder, lowest, highest, steps):
     draw(folder / "lr.png", rates, losses, smooth, best)
     ended = "diverged" if diverged(losses) else "did not diverge"
     print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
-    print(f"rate    {best:.2g} (train.lr; the loss falls fastest there)")
+    print(f"rate    {said(cfg.train, best, optim.global_batch(cfg, 1))}")
     print(f"wrote   {folder}/lr.csv, lr.png")
     return 0
+
+
+def said(train, rate, global_batch):
+    """The rate as train.lr, which `base_batch` scales."""
+    factor = optim.scaled_lr(train, global_batch) / train.lr
+    scaled = f", {rate:.2g} at {global_batch} videos a step" if train.base_batch else ""
+    return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
 
 
 def train(cfg, ramp):
