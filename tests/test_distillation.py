@@ -31,8 +31,9 @@ def teacher(root, tmp_path_factory):  # noqa: F811
     return folder
 
 
-def taught(root, teacher, model=NET, **distill):  # noqa: F811
-    cfg = make_config(root, model=model, train={"epochs": 1, "distill": {"teacher": str(teacher), **distill}})
+def taught(root, teacher, model=NET, freeze=(), **distill):  # noqa: F811
+    distill = {"teacher": str(teacher), **distill}
+    cfg = make_config(root, model=model, train={"epochs": 1, "freeze": freeze, "distill": distill})
     task = make_task(cfg)
     task.teacher, report = distillation.load(cfg, task.model, task.classes)
     task.log = lambda *args, **kwargs: None
@@ -67,6 +68,14 @@ def test_attention_is_added_for_each_stage(root, teacher):  # noqa: F811
         unit = lambda f: F.normalize(f.square().mean(1).flatten(1))
         expected = expected + (unit(x) - unit(y)).square().mean()
     assert loss.item() == pytest.approx((labels + 10 * expected).item(), rel=1e-4)
+
+
+def test_frozen_stages_are_compared_too_for_what_is_before_them_learns(root, teacher):  # noqa: F811
+    task, _ = taught(root, teacher, freeze=["layer1", "layer2"], weight=0.0, attention=10.0)
+    task.training_step(batch(), 0)
+    maps = task.teacher.attention[task.model].maps
+    assert set(maps) == {"layer1", "layer2"}
+    assert all(attention_XTHW.requires_grad for attention_XTHW in maps.values())
 
 
 def test_attention_between_a_frame_network_and_a_3d_one_pools_what_differs(root, teacher):  # noqa: F811

@@ -51,6 +51,7 @@ REFUSED = {
     ("precise bn", "freeze bn"),
     ("precise bn", "probe"),
     ("probe", "layer decay"),
+    ("probe", "distillation"),
 }
 
 

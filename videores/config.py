@@ -286,6 +286,14 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def taught_stages_learn(self):
+        if self.distill.attention and self.freeze == "all-but-fc":
+            raise ValueError(
+                "distill.attention teaches the stages, which freeze=all-but-fc leaves as they are: drop one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def plateau_lowers(self):
         if self.schedule == "plateau" and self.gamma >= 1:
             raise ValueError(f"schedule=plateau multiplies the rate by gamma={self.gamma:g}, which does not lower it")

@@ -33,12 +33,13 @@ class Teacher:
 
 
 class Attention:
-    """The attention maps of a network's stages when it last ran; of a student, when it last trained."""
+    """The attention maps of a network's stages when it last ran; of a student, when it last trained, those of its
+    frozen stages too, through which what is before them learns."""
 
     def __init__(self, model, stages):
         self.maps = {}
         for name in stages:
-            keep = lambda stage, inputs, x, name=name: self.keep(name, x, clips=inputs[1], needed=stage.training)
+            keep = lambda stage, inputs, x, name=name: self.keep(name, x, clips=inputs[1], needed=model.training)
             getattr(model, name).register_forward_hook(keep)
         self.always = not any(p.requires_grad for p in model.parameters())
 
