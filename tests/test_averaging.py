@@ -1,6 +1,8 @@
 """Averaged weights against torch's and the closed formula, precise statistics against the moments of all clips, and
 what waits for a better validation."""
 
+import math
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -236,6 +238,12 @@ def test_training_stops_after_so_many_epochs_without_a_better_validation(root, t
     assert len(again.validated) == 1
     fit(cfg, watch, start=tmp_path / "3.ckpt")
     assert len(watch.losses) == 2  # a run that has stopped does not go on
+
+
+def test_a_validation_without_a_number_is_no_better_and_spoils_no_later_one(root, tmp_path, validated):  # noqa: F811
+    validated([math.nan, 1.0, 2.0, math.nan, 3.0])
+    _, keep = kept(root, tmp_path, epochs=5, patience=2)
+    assert len(keep.validated) == 5
 
 
 def test_plateau_in_training_lowers_the_rate_and_resumes(root, tmp_path, validated):  # noqa: F811

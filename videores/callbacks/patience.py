@@ -19,8 +19,9 @@ class Patience(pl.Callback):
 
     def on_validation_end(self, trainer, module):
         value = float(trainer.callback_metrics["best_by"])
-        self.waited = 0 if value > self.best else self.waited + 1
-        self.best = max(value, self.best)
+        better = value > self.best  # NaN, of scores that overflowed, never is
+        self.waited = 0 if better else self.waited + 1
+        self.best = value if better else self.best
         self.stop(trainer)
 
     def stop(self, trainer):
