@@ -54,9 +54,9 @@ def test_tools_that_are_on_are_named_and_others_are_not():
     said = start(
         train={"label_smoothing": 0.1},
         model={"dropout": 0.5},
-        data={"augment": {"mixup": 0.8, "randaugment": [2, 9]}, "transform": {"flip": 0}},
+        data={"clip": {"repeat": 2}, "augment": {"mixup": 0.8, "randaugment": [2, 9]}, "transform": {"flip": 0}},
     )
-    assert "weight_decay=0.0001, label_smoothing=0.1, dropout=0.5, randaugment=[2, 9], mixup=0.8\n" in said
+    assert "weight_decay=0.0001, label_smoothing=0.1, dropout=0.5, repeat=2, randaugment=[2, 9], mixup=0.8\n" in said
     assert "flip=0.5" in start()
 
 

@@ -83,7 +83,7 @@ def norms(facts):
 
 
 def tools(cfg):
-    """What else is on: weight decay, and every key that differs from its default."""
+    """What else is on: weight decay, and every key of the recipe and of augmentation that differs from its default."""
     t, model = cfg.data.transform, cfg.model
     on = {"weight_decay": cfg.train.weight_decay, **changed(cfg.train, TrainConfig, SAID)}
     on |= {name: getattr(model, name) for name in ("dropout", "spatial_dropout", "drop_path") if getattr(model, name)}
@@ -92,6 +92,7 @@ def tools(cfg):
         for name, value in (("balanced", cfg.data.balanced), ("jitter", t.jitter), ("flip", t.flip))
         if value
     }
+    on |= {"repeat": cfg.data.clip.repeat} if cfg.data.clip.repeat > 1 else {}
     on |= changed(cfg.data.augment, AugmentConfig)
     return ", ".join(f"{name}={said(value)}" for name, value in on.items())
 
