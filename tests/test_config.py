@@ -282,6 +282,12 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
         (["train.warmup=2.5", "train.schedule=onecycle"], ["train", "warmup 2.5", "2 epochs"]),
         (["train.schedule=plateau", "train.gamma=1"], ["train", "schedule=plateau", "gamma=1"]),
         (["train.layer_decay=0.7", "train.freeze=all-but-fc"], ["train", "layer_decay", "freeze=all-but-fc"]),
+        (["train.freeze=[all-but-fc, stem]"], ["train.freeze", "all-but-fc names all parts", "alone"]),
+        (["train.layer_decay=0.7", "train.freeze=[all-but-fc]"], ["train", "layer_decay", "freeze=all-but-fc"]),
+        (
+            ["train.distill.teacher=runs/a", "train.distill.attention=9", "train.freeze=all-but-fc"],
+            ["train", "distill.attention", "freeze=all-but-fc"],
+        ),
         (["train.freeze_bn=true", "model.norm=group"], ["train.freeze_bn", "model.norm=group"]),
         (["train.distill.temperature=2"], ["train.distill", "temperature", "teacher"]),
         (["train.distill.teacher=runs/a", "train.distill.weight=0"], ["train.distill", "weight=0", "attention=0"]),

@@ -53,6 +53,10 @@ def test_freezing_may_be_given_as_one_name():
     assert freeze(model, "layer2") == freeze(model, ["layer2"]) == [model.layer2]
 
 
+def test_a_linear_probe_may_be_given_as_a_list(root):  # noqa: F811
+    assert make_config(root, train={"freeze": ["all-but-fc"]}) == make_config(root, train={"freeze": "all-but-fc"})
+
+
 def test_an_unknown_part_is_told_the_nearest_and_all_there_are():
     model = create_model("r3d_18", 3, layers=[1, 1], width=8)
     with pytest.raises(UserError, match=r"no part 'layer3' \(did you mean layer2\?\).*stem, layer1, layer2, fc"):

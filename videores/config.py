@@ -17,7 +17,17 @@ def rising(pair):
     return pair
 
 
+def one_probe(parts):
+    """A list of all-but-fc is the word alone."""
+    if isinstance(parts, str) or "all-but-fc" not in parts:
+        return parts
+    if len(parts) > 1:
+        raise ValueError("all-but-fc names all parts but fc: give it alone")
+    return parts[0]
+
+
 Range = Annotated[tuple[Scale, Scale], AfterValidator(rising)]
+Parts = Annotated[str | tuple[str, ...], AfterValidator(one_probe)]
 Shares = Annotated[tuple[Annotated[Scale, Field(le=1)], Annotated[Scale, Field(le=1)]], AfterValidator(rising)]
 
 
@@ -260,7 +270,7 @@ class TrainConfig(Section):
     patience: Positive | None = None  # epochs without a better validation until training ends
     label_smoothing: Rate = 0.0
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
-    freeze: str | tuple[str, ...] = ()  # parts that stay as they are: stem, layer1, ...; all-but-fc is a linear probe
+    freeze: Parts = ()  # parts that stay as they are: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms stay as they are, their statistics too
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of a moving average of the weights, which is tested
     swa: Annotated[int, Field(ge=0)] | None = None  # from this epoch on (0 is the first) the mean of weights is tested
