@@ -70,6 +70,13 @@ def test_rows_come_after_what_they_need_and_bring_it_along():
     assert (tested.depth, tested.needs.row, tested.rescored) == (1, "wide", False)
 
 
+def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():
+    pupil = {"name": "pupil", "needs": "wide", "set": {"train.distill.temperature": 2.0}}
+    wide, pupil = plan.plan(make(cells=[{"name": "wide", "set": {"model.width": 64}}, pupil], seeds=[0]), "cpu")
+    assert pupil.config.train.distill.teacher == str(plan.RUNS / wide.key / "checkpoints" / "best.ckpt")
+    assert pupil.config.model.weights is None
+
+
 def test_seeds_of_the_command_line_go_first():
     assert rows(make(cells=TWO), seeds=(4, 4, 2)) == [("a", 4), ("a", 2), ("b", 4), ("b", 2)]
 

@@ -130,7 +130,7 @@ def resolve(cell, scale, seed, done, small_data):
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()
     else:
-        base, before = cell.base or scale.base, (*spelled(scale.set), *weights_of(needs))
+        base, before = cell.base or scale.base, (*spelled(scale.set), *weights_of(needs, cell))
     refuse_idle(base, cell.set, f"the row {cell.name}", before)
     overrides = (*before, *spelled(cell.set))
     embedded = load(base, overrides).data.format
@@ -141,9 +141,12 @@ def resolve(cell, scale, seed, done, small_data):
     return Planned(cell.name, cell.kind, seed, base, overrides, config, needs, key)
 
 
-def weights_of(needs):
-    """What a training that needs another starts from; a table's rows are chosen on validation videos."""
-    return spelled({"model.weights": str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
+def weights_of(needs, cell):
+    """What a training that needs another starts from, or is taught by where it says how; a table's rows are chosen on
+    validation videos."""
+    taught = any(key.startswith("train.distill.") for key in cell.set)
+    key = "train.distill.teacher" if taught else "model.weights"
+    return spelled({key: str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
 
 
 def spelled(overrides):
