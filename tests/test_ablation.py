@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videores.ablation import collect, outcomes, output, pages, pictures, plan, render, table, targets
+from videores.ablation import collect, commands, costs, outcomes, output, pages, pictures, plan, render, table, targets
 from videores.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +75,15 @@ def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():
     wide, pupil = plan.plan(make(cells=[{"name": "wide", "set": {"model.width": 64}}, pupil], seeds=[0]), "cpu")
     assert pupil.config.train.distill.teacher == str(plan.RUNS / wide.key / "checkpoints" / "best.ckpt")
     assert pupil.config.model.weights is None
+
+
+def test_repeated_clips_make_steps_larger_not_fewer():
+    train = {"data.batch_size": 8, "train.epochs": 2, "test.clips": 1}
+    cells = [{"name": "one", "set": train}, {"name": "two", "set": {**train, "data.clip.repeat": 2}}]
+    one, two = plan.plan(make(cells=cells, seeds=[0]), "cpu")
+    assert costs.work(one, (64, 0, 0), 1.0) == 2 * 64 * (1 + costs.BACKWARD)
+    assert costs.work(two, (64, 0, 0), 1.0) == 2 * costs.work(one, (64, 0, 0), 1.0)
+    assert "about 512 steps of 16 clips" in commands.work(two, {"params": 1, "gmacs": 1.0})  # motion8 has 2,048 videos
 
 
 def test_seeds_of_the_command_line_go_first():

@@ -84,7 +84,7 @@ def work(cell, sizes, gmacs):
     cfg, (train, val, test) = cell.config, sizes
     clips = test * views(cfg.test)
     if cell.kind == "train":
-        steps = train // clips_of_step(cfg) * cfg.train.epochs
+        steps = train // videos_of_step(cfg) * cfg.train.epochs
         clips += steps * clips_of_step(cfg) * (1 + BACKWARD) + val * views(cfg.val) * cfg.train.epochs
     return clips * gmacs
 
@@ -93,8 +93,12 @@ def views(part):
     return (part.clips if isinstance(part.clips, int) else 10) * (1 if part.crops == "full" else part.crops)
 
 
+def videos_of_step(cfg):
+    return cfg.data.batch_size * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
+
+
 def clips_of_step(cfg):
-    return cfg.data.batch_size * cfg.data.clip.repeat * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
+    return videos_of_step(cfg) * cfg.data.clip.repeat
 
 
 def videos(data):
