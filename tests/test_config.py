@@ -296,6 +296,8 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
         (["train.precise_bn=3", "model.norm=group"], ["train.precise_bn", "model.norm=group"]),
         (["train.precise_bn=3", "train.freeze_bn=true"], ["train.precise_bn", "train.freeze_bn"]),
         (["train.precise_bn=3", "train.freeze=all-but-fc"], ["train.precise_bn", "train.freeze=all-but-fc"]),
+        (["watch.activations=true", "trainer.compile=true"], ["watch.activations", "trainer.compile=false"]),
+        (["watch.activations=true", "run.autotune=true"], ["watch.activations", "trainer.compile=false"]),
         (["data.balanced=true", "train.class_weights=balanced"], ["data.balanced", "train.class_weights", "give one"]),
     ],
 )

@@ -378,6 +378,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def activations_are_seen(self):
+        compile = self.trainer.compile
+        if self.watch.activations and (compile is True or (self.run.autotune and compile == "auto")):
+            raise ValueError(
+                "watch.activations looks into the network at some steps, and a compiled one does not show it: give "
+                "trainer.compile=false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def balanced_once(self):
         if self.data.balanced and self.train.class_weights == "balanced":
             raise ValueError(
