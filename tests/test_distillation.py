@@ -132,6 +132,16 @@ def test_a_teacher_of_another_preprocessing_is_noted_and_of_other_colours_refuse
         distillation.load(cfg(mean=[0.5, 0.5, 0.5]), make_task(cfg()).model, ["a", "b"])
 
 
+def test_a_teacher_of_clips_of_another_length_is_refused(root, tmp_path):  # noqa: F811
+    cfg = make_config(root, model={"name": "r2d_18", "frames": 8}, train={"epochs": 1})
+    task = make_task(cfg)
+    stored = {"hyper_parameters": dict(task.hparams), "state_dict": task.state_dict()}
+    torch.save(stored, tmp_path / "r2d.ckpt")
+    cfg = make_config(root, data={"clip": {"frames": 4}}, train={"distill": {"teacher": str(tmp_path / "r2d.ckpt")}})
+    with pytest.raises(UserError, match=r"train\.distill\.teacher: .* cannot take the clips of this run: .*8 frames"):
+        distillation.load(cfg, make_task(cfg).model, ["a", "b"])
+
+
 def test_a_teacher_of_other_classes_is_refused_and_they_are_listed(root, teacher):  # noqa: F811
     task, _ = taught(root, teacher)
     with pytest.raises(UserError, match=r"(?s)train\.distill\.teacher.*1: b / c"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from videores import checkpoint, configfile, losses, runfolder
+from videores import checkpoint, configfile, cost, losses, runfolder
 from videores.config import ModelConfig
 from videores.errors import UserError
 from videores.models import create_model, weights
@@ -61,7 +61,8 @@ def common_stages(teacher, student):
 def load(cfg, student, classes):
     """The Teacher of a configuration, and a report of what was loaded; (None, None) if there is none.
 
-    Raises UserError for a teacher of other classes, or one that was trained with other colours.
+    Raises UserError for a teacher of other classes, one that was trained with other colours, or one that cannot take
+    the student's clips.
     """
     if cfg.train.distill.teacher is None:
         return None, None
@@ -74,10 +75,20 @@ def load(cfg, student, classes):
     network = ModelConfig(**known["config"]["model"])
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
+    refuse_other_clips(path, model, cfg.data)
     report = weights.load(
         model, path, list(classes), preprocessing=weights.preprocessing_of(configfile.dump(cfg)["data"])
     )
     return Teacher(model, student, cfg.train.distill), report
+
+
+def refuse_other_clips(path, model, data):
+    """Before a run folder is made, not in the first step."""
+    size = data.transform.crop
+    try:
+        cost.gmacs(model, (1, 3, data.clip.frames, size, size))
+    except UserError as error:
+        raise UserError(f"train.distill.teacher: {path} cannot take the clips of this run: {error}") from None
 
 
 def checkpoint_of(source):
