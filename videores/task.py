@@ -57,7 +57,10 @@ class VideoClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch, batch_idx):
         """Dropout at a step depends on seed, rank and step alone: a resumed run draws what a whole one would."""
-        torch.manual_seed(hash_of(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
+        seed = hash_of(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 1 ms for devices that are not there
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch, batch_idx):
         """All clips of the batch at once, for they share its statistics. Of a mixed label the heavier class counts."""

@@ -35,7 +35,7 @@ def augmented(clip_THWC, augment, fill, rng):
 def drawn_by(rng, transform, clip_TCHW):
     """torchvision's transforms draw from torch's global state: here it is set, and put back."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**63)))
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))  # of CPUs alone, as is put back
         return transform(clip_TCHW)
 
 
