@@ -56,6 +56,27 @@ def test_only_the_first_process_speaks_of_what_all_meet():
     assert ended("errors.UnreadableVideo('a.mp4', 'torn')", {"LOCAL_RANK": "1"}) == (2, "error: a.mp4: torn\n")
 
 
+def test_a_process_that_lost_what_loads_its_videos_says_so_whichever_it_is():
+    text = "DataLoader worker (pid 17) is killed by signal: Killed. "
+    error = f"__import__('videores.failures').failures.explanation({text!r})"
+    code, said = ended(error, {"LOCAL_RANK": "1"})
+    assert (code, said.count("error: a process that loads videos (PID 17) was killed")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("environ", "speaks"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none", "RANK": "2", "LOCAL_RANK": "0"}, True),
+        ({"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "LOCAL_RANK": "1"}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "2", "SLURM_LOCALID": "0"}, True),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, True),
+    ],
+)
+def test_a_machine_that_lacks_something_says_so_once_whichever_it_is(environ, speaks):
+    assert ended("errors.UserError('there is no data')", environ) == (2, "error: there is no data\n" * speaks)
+
+
 def test_a_process_that_lost_another_says_so_whichever_it_is():
     assert ended("errors.LostProcess('gone')", {"LOCAL_RANK": "1"}) == (71, "error: gone\n")
 

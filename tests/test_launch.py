@@ -20,7 +20,7 @@ from videores import failures, launch
 from videores.callbacks import agreement
 from videores.config import DataConfig, TrainerConfig
 from videores.data import shm
-from videores.errors import LostProcess, UserError
+from videores.errors import LostProcess, LostWorker, UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
 SRUN = {
@@ -103,8 +103,8 @@ def test_lightning_reads_the_environment_of_slurm_alike(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", UserError, "PID 17, 18.*lower data.workers"),
-        ("DataLoader worker (pid 17) is killed by signal: Bus error. ", UserError, "PID 17.*--shm-size"),
+        ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", LostWorker, "PID 17, 18.*lower data.workers"),
+        ("DataLoader worker (pid 17) is killed by signal: Bus error. ", LostWorker, "PID 17.*--shm-size"),
         (
             "The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: "
             "-98, name: EADDRINUSE, message: address already in use",

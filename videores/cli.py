@@ -13,8 +13,8 @@ import sys
 import traceback
 import warnings
 
-from videores.errors import LostProcess, Stopped, UnreadableVideo, UserError
-from videores.launch import LOST, is_first_process
+from videores.errors import LostProcess, LostWorker, Stopped, UnreadableVideo, UserError
+from videores.launch import LOST, is_first_of_machine, is_first_process
 
 WRONG_INPUT, BUG, PREEMPTED, INTERRUPTED, TERMINATED = 2, 70, 75, 130, 143
 
@@ -59,14 +59,14 @@ def is_of_the_disk(error):
 
 
 def tell(error, code):
-    """The first process speaks for all; but a video that only another one reads must be named by that one, and the
-    first one may be the one that is lost."""
-    speaks = is_first_process() or isinstance(error, UnreadableVideo)
+    """The first process of a machine speaks for all of them; but a video that only another one reads must be named by
+    that one, as what it lost, and the first one may be the one that is lost."""
+    speaks = is_first_of_machine() or isinstance(error, (UnreadableVideo, LostWorker))
     if code == BUG:
         traceback.print_exception(error)
     elif (code == WRONG_INPUT and speaks and not isinstance(error, SystemExit)) or code == LOST:
         print(f"error: {error}", file=sys.stderr)
-    elif isinstance(error, Stopped) and speaks:
+    elif isinstance(error, Stopped) and is_first_process():
         print(error, file=sys.stderr)
 
 

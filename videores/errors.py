@@ -26,6 +26,10 @@ class UnreadableVideo(UserError):
         return f"{self.path}: {self.reason}"
 
 
+class LostWorker(UserError):
+    """A process that loads videos was killed, of one process of the run, perhaps not the first."""
+
+
 class LostProcess(Exception):
     """Another process of the run has ended or hangs, so that this one can't go on."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from videores import launch
 from videores.data.dataset import free_memory
-from videores.errors import LostProcess, UserError
+from videores.errors import LostProcess, LostWorker, UserError
 
 WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (exited|is killed)")
 PORT = re.compile(r"port: (\d+).*EADDRINUSE", re.DOTALL)
@@ -22,7 +22,7 @@ HANGS = re.compile(r"gloo.*Timed out|Watchdog caught collective|Application time
 
 @contextmanager
 def explained():
-    """Errors of lost processes and taken ports, raised in this block, as LostProcess or UserError."""
+    """Errors of lost processes and taken ports, raised in this block, as LostProcess, LostWorker or UserError."""
     try:
         yield
     except RuntimeError as error:
@@ -33,7 +33,7 @@ def explained():
     except (EOFError, OSError) as error:
         if not hands_over(error):
             raise
-        raise UserError(lost_worker(shared_memory(), free_memory())) from error
+        raise LostWorker(lost_worker(shared_memory(), free_memory())) from error
 
 
 def hands_over(error):
@@ -44,7 +44,7 @@ def hands_over(error):
 def explanation(text):
     """The error that says it clearly, or None for any other."""
     if found := WORKER.search(text):
-        return UserError(lost_worker(shared_memory(), free_memory(), f" (PID {found[1]})"))
+        return LostWorker(lost_worker(shared_memory(), free_memory(), f" (PID {found[1]})"))
     if found := PORT.search(text):
         return UserError(
             f"port {found[1]} is taken, perhaps by another run: set MASTER_PORT to a free one, or unset it on a single "

@@ -38,6 +38,11 @@ def is_first_process(environ=os.environ):
     return all(int(environ.get(name, 0)) == 0 for name in names[launcher(environ)])
 
 
+def is_first_of_machine(environ=os.environ):
+    """Whether this is the first process of its machine, which speaks of what may be wrong there alone."""
+    return int(environ.get("SLURM_LOCALID" if launcher(environ) == "srun" else "LOCAL_RANK", 0)) == 0
+
+
 def processes(trainer, gpus, environ=os.environ):
     """(processes a node, nodes): what the launcher says, else the configuration. `gpus` are those that this process
     sees, None on CPUs. Raises UserError where the two differ, or what is asked for is not there."""
