@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import kill
@@ -16,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from test_tools import ROOT, environment, succeeded, tool
 
-from videores import checkpoint, configfile, experiment, results
+from videores import checkpoint, configfile, experiment, failures, results
 from videores.callbacks.exchange import Exchange
 from videores.callbacks.saving import Saving
 from videores.errors import Stopped, UserError
@@ -271,7 +272,7 @@ def decide(rank, folder, wisher):
     """Each rank prints the steps at which it learns of a wish that `wisher` has from step 3 on."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     wish = [0]
-    agreement = Exchange(lambda: wish, 2)
+    agreement = Exchange(lambda: wish, 2, timedelta(seconds=60))
     learned = []
     for step in range(6):
         if rank in wisher and step == 3:
@@ -289,6 +290,26 @@ def test_all_processes_learn_of_a_wish_at_the_same_step_the_next_one(tmp_path, w
     torch.multiprocessing.start_processes(decide, (str(tmp_path), wisher), nprocs=2, start_method="fork")
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert found == [[[4, 5], [1, 5]]] * 2
+
+
+def wait_for_nobody(rank, folder):
+    """Process 0 asks; process 1 answers nothing until it has given up."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    agreement = Exchange(lambda: [0], 2, timedelta(seconds=2))
+    gave_up = Path(folder, "gave up")
+    if rank == 0:
+        try:
+            agreement.largest(1)
+        except RuntimeError as error:
+            gave_up.write_text(str(failures.explanation(str(error))))
+    limit = time.monotonic() + 60
+    while not gave_up.exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+
+
+def test_a_process_that_does_not_answer_is_waited_for_as_long_as_was_asked(tmp_path):
+    torch.multiprocessing.start_processes(wait_for_nobody, (str(tmp_path),), nprocs=2, start_method="fork")
+    assert "did not answer within trainer.timeout" in (tmp_path / "gave up").read_text()
 
 
 @pytest.mark.parametrize("ranks", [[0], [1], [0, 1]])

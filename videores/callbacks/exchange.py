@@ -1,11 +1,7 @@
 """What the processes of a training decide together, without waiting for each other or for a device."""
 
-from datetime import timedelta
-
 import torch
 import torch.distributed as dist
-
-TIMEOUT = timedelta(minutes=30)  # the first process may write a large file before it answers
 
 
 class Exchange:
@@ -13,12 +9,12 @@ class Exchange:
 
     `wishes` is a function that returns small integers. Alone, they are granted at once; several processes exchange
     them over CPU memory (gloo) while the next step is computed, and learn of them at its end. All must call `collect`
-    and `send` in turn, equally often.
+    and `send` in turn, equally often; one that does not for `timeout` (a timedelta) is an error for the others.
     """
 
-    def __init__(self, wishes, world_size):
+    def __init__(self, wishes, world_size, timeout):
         self.wishes, self.numbers, self.work = wishes, None, None
-        self.group = dist.new_group(backend="gloo", timeout=TIMEOUT) if world_size > 1 else None
+        self.group = dist.new_group(backend="gloo", timeout=timeout) if world_size > 1 else None
 
     def collect(self):
         """What was sent last, or zeros; alone, what is wished now."""

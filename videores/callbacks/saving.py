@@ -5,6 +5,7 @@ One file is written at a time; the best one is a second name for the last, as lo
 
 import math
 import time
+from datetime import timedelta
 
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -33,7 +34,8 @@ class Saving(Checkpoint):
 
     def setup(self, trainer, module, stage):
         self.trainer = trainer
-        self.agreement = self.agreement or Exchange(self.wishes, trainer.world_size)
+        timeout = timedelta(minutes=module.cfg.trainer.timeout)
+        self.agreement = self.agreement or Exchange(self.wishes, trainer.world_size, timeout)
         replace_lightnings(trainer)
 
     def wishes(self):
