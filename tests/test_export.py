@@ -1,5 +1,8 @@
 """Weights as safetensors: the same tensors, and what they are for."""
 
+import resource
+import signal
+
 import pytest
 import torch
 from test_checkpoint import CLASSES, make_task, save
@@ -48,6 +51,20 @@ def test_a_damaged_file_is_refused(written, damage):
     written[1].write_bytes(damage(written[1].read_bytes()))
     with pytest.raises(UserError, match="not a safetensors file"):
         weights.load(make_task().model, written[1], CLASSES)
+
+
+def test_a_full_disk_is_named_as_one(written, tmp_path):
+    """As a limit to the size of files has it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export.export(tmp_path / "best.ckpt", tmp_path / "new" / "weights.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_files_of_others_and_none_are_refused(tmp_path):

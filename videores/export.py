@@ -2,7 +2,7 @@
 
 import json
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from videores import checkpoint
 from videores.data.encode import replacing
@@ -25,6 +25,8 @@ def export(source, path):
     }
     network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
     own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        save_file(own, temporary, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}})
+        # not save_file, whose error is none of the disk's where that is full
+        temporary.write_bytes(save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}}))
     return len(own)
