@@ -31,7 +31,7 @@ def ended(error, env=(), code="raise error"):
         (LostProcess("x"), 71),
         (KeyboardInterrupt(), 130),
         (SystemExit(1), 130),  # Lightning's, on Ctrl-C
-        (SystemExit(), 143),  # Lightning's, on SIGTERM
+        (SystemExit(), 143),  # on SIGTERM
         (SystemExit(2), 2),  # argparse's
         (SystemExit(0), 0),
         (Stopped(signal.SIGTERM, "after step 3"), 75),

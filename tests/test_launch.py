@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_tools import ROOT, environment, read_result, succeeded, write_config, write_data
+from test_tools import ROOT, environment, read_result, succeeded, tool, write_config, write_data
 
 from videores import failures, launch
 from videores.callbacks import agreement
@@ -197,8 +197,8 @@ def command_line(process_id):
         return ""
 
 
-def other_process(process):
-    (child,) = [one for one, command in descendants(process.pid).items() if "train.py" in command]
+def other_process(process, tool="train.py"):
+    (child,) = [one for one, command in descendants(process.pid).items() if tool in command]
     return child
 
 
@@ -270,6 +270,24 @@ def test_a_loading_process_that_is_killed_ends_the_run_with_advice(place):
     assert "memory" in message
     assert "data.workers" in message
     assert "Traceback" not in (place / "loading.err").read_text()
+    assert gone(everyone) == []
+
+
+def test_a_test_on_several_processes_ends_at_once_by_a_signal_to_all(place):
+    """Lightning's own handler calls a collective, which hangs."""
+    succeeded(tool("train.py", "--cfg", "tiny.yaml", "run.dir=short", "train.epochs=1", cwd=place))
+    command = [sys.executable, ROOT / "tools" / "evaluate.py", "--run", "short", "trainer.devices=2", "test.clips=5000"]
+    with open(place / "short.err", "w") as log:
+        process = subprocess.Popen(list(map(str, command)), cwd=place, env=environment(), stdout=log, stderr=log)
+    limit = time.monotonic() + 200
+    while "Testing" not in (place / "short.err").read_text():
+        assert process.poll() is None, (place / "short.err").read_text()[-3000:]
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    everyone = descendants(process.pid)
+    for one in (process.pid, other_process(process, "evaluate.py")):
+        os.kill(one, signal.SIGTERM)
+    assert process.wait(100) == 143
     assert gone(everyone) == []
 
 

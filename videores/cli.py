@@ -40,7 +40,7 @@ def refuse_unsafe():
 
 
 def exit_code(error):
-    """Lightning ends with SystemExit: without a code on SIGTERM, with 1 on Ctrl-C."""
+    """Where SIGTERM ends a tool it is with SystemExit without a code; Lightning ends with code 1 on Ctrl-C."""
     if isinstance(error, Stopped):
         return INTERRUPTED if error.signal == signal.SIGINT else PREEMPTED
     if isinstance(error, SystemExit):

@@ -31,7 +31,7 @@ from videores import trainer as trainers
 from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
 from videores.callbacks.progress import ProgressBar
-from videores.callbacks.saving import Saving
+from videores.callbacks.saving import Saving, replace_lightnings
 from videores.data import datamodule, shm, stratified, views
 from videores.errors import UserError
 from videores.models import sync, weights
@@ -113,8 +113,9 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     task = VideoClassifier(cfg, videos.index.classes)
     callbacks = [Agreement(lists(videos)), ProgressBar()]
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
+    replace_lightnings(trainer)
     path = checkpoint_path or runfolder.best_checkpoint(folder)
-    with processes(options):
+    with stopping.ending(), processes(options):
         return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
 
 

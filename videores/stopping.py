@@ -40,6 +40,21 @@ class Signals:
             raise Stopped(number, "before the first step")
 
 
+class ending:
+    """Within `with`, SIGTERM ends this process by SystemExit, so that it ends what it has started."""
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, self.handle)
+
+    def __exit__(self, *_):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.before)
+
+    def handle(self, *_):
+        raise SystemExit
+
+
 class ignored:
     """Within `with`, this process ignores the signals, and so do the programs that it starts, for their whole life."""
 
