@@ -237,6 +237,20 @@ def test_another_batch_size_continues_on_request_and_is_not_called_exact(monkeyp
     assert [row["lr"] for row in trained] == rates[STEPS // 2 :]
 
 
+def test_data_that_changed_since_is_not_called_the_same(monkeypatch, place, whole):
+    listed = place / "data" / "train.csv"
+    before = listed.read_text()
+    stop(monkeypatch, "lists", VideoClassifier, "training_step", 2)
+    try:
+        listed.write_text("".join(before.splitlines(keepends=True)[:-1]))
+        with pytest.raises(UserError, match=r"the list of \w+ videos: (.|\n)*run\.resume=inexact"):
+            train("lists")
+    finally:
+        listed.write_text(before)
+    assert train("lists") == 0
+    assert_same_run("lists", whole)
+
+
 # When checkpoints are written
 
 

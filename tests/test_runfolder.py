@@ -15,21 +15,23 @@ def make_config(**run):
     return configfile.build(values, "test")
 
 
-MADE_WITH = {"processes": 1, "device": "cpu", "precision": "fp32"}
+MADE_WITH = {"processes": 1, "device": "cpu", "precision": "fp32", "the list of train videos": "abc"}
+CLASSES = ["a", "b"]
 
 
-def enter(cfg, folder, made_with=MADE_WITH):
+def enter(cfg, folder, made_with=MADE_WITH, classes=CLASSES):
     """What a training does with the folder before it trains. Returns what it continues from."""
     runfolder.refuse_taken(cfg, folder)
     with runfolder.Claim(cfg, folder) as claim:
-        start = resuming.find(cfg, folder, made_with)
+        start = resuming.find(cfg, folder, made_with, classes)
         claim.make()
         runfolder.create(cfg, folder)
         return start
 
 
 def save(cfg, folder, step=7, name="last.ckpt"):
-    content = {"epoch": 1, "global_step": step, "hyper_parameters": {"config": configfile.dump(cfg)}}
+    known = {"config": configfile.dump(cfg), "classes": CLASSES}
+    content = {"epoch": 1, "global_step": step, "hyper_parameters": known}
     checkpoint_io.write({**content, "made_with": MADE_WITH}, folder / "checkpoints" / name)
 
 
@@ -146,6 +148,7 @@ def changed(cfg, **sections):
 INEXACT = [
     (dict(data={"batch_size": 3}), MADE_WITH, "data.batch_size: 16 there, 3 now"),
     (dict(), MADE_WITH | {"processes": 2}, "processes: 1 there, 2 now"),
+    (dict(), MADE_WITH | {"the list of train videos": "abd"}, "the list of train videos: abc there, abd now"),
     (dict(trainer={"precision": "bf16"}), MADE_WITH | {"precision": "bf16"}, "precision: fp32 there, bf16 now"),
 ]
 
@@ -164,6 +167,12 @@ def test_what_would_not_go_on_exactly_is_refused_and_continues_on_request(taken,
 def test_inexact_does_not_take_a_checkpoint_of_another_recipe(taken):
     with pytest.raises(UserError, match=r"another configuration:\n  run\.seed: 0 there, 5 now"):
         enter(make_config(resume="inexact", seed=5), taken)
+
+
+def test_other_classes_are_refused_whatever_is_asked_for(taken):
+    for resume in ("auto", "inexact"):
+        with pytest.raises(UserError, match=r"they differ(.|\n)*0: a / b"):
+            enter(make_config(resume=resume), taken, classes=["b", "a"])
 
 
 def test_without_a_difference_inexact_is_exact(taken):

@@ -50,9 +50,9 @@ def train(cfg, config_name):
         trainers.refuse_without_gpu(cfg.trainer)
         trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
         signals.act_at_once = trainer_options["strategy"] == "auto"  # several processes stop together, at a step's end
-        made_with = trainers.made_with(cfg.trainer, trainer_options)
-        start = resuming.find(cfg, folder, made_with)
         videos = datamodule.prepare(cfg.data)
+        made_with = trainers.made_with(cfg.trainer, trainer_options) | lists(videos, ("train", "val"))
+        start = resuming.find(cfg, folder, made_with, list(videos.index.classes))
         datamodule.refuse_too_few(videos, optim.global_batch(cfg, made_with["processes"]))
         refuse_unmonitored(cfg.train, videos)
         shm.refuse_small_shm(cfg.data, trainer_options["devices"])
@@ -220,9 +220,9 @@ def fingerprint(videos):
     return {part: hash_of_list(getattr(videos.index, part), videos.infos) for part in datamodule.PARTS}
 
 
-def lists(videos):
-    """The same, as what all processes must agree on."""
-    return {f"the list of {part} videos": value for part, value in fingerprint(videos).items()}
+def lists(videos, parts=datamodule.PARTS):
+    """The same, as what all processes must agree on, and a run that is continued on those it learns from."""
+    return {f"the list of {part} videos": value for part, value in fingerprint(videos).items() if part in parts}
 
 
 def hash_of_list(listed, infos):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from videores import checkpoint_io, configfile
+from videores import checkpoint, checkpoint_io, configfile
 from videores.errors import UserError
 
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
@@ -28,11 +28,11 @@ class Start:
     inexact: list
 
 
-def find(cfg, folder, made_with):
+def find(cfg, folder, made_with, classes):
     """The Start of a run that continues, or None. Raises UserError where it cannot, or where it would not be exact and
     run.resume is not inexact.
 
-    made_with: {"processes", "device", "precision"} of now (trainer.made_with).
+    made_with: {"processes", "device", "precision"} of now (trainer.made_with) and the hashes of the lists of videos.
     """
     found = checkpoint_io.newest_good(folder / "checkpoints") if cfg.run.resume != "none" else None
     if found is None:
@@ -42,7 +42,8 @@ def find(cfg, folder, made_with):
     tell_lost(path, stored, bad)
     different = differences(stored["hyper_parameters"]["config"], cfg, where)
     refuse_other(where, [line for key, line in different.items() if not key.startswith(INEXACT)])
-    then = stored.get("made_with", made_with)
+    checkpoint.refuse_other_classes(path, stored["hyper_parameters"]["classes"], classes)
+    then = made_with | stored.get("made_with", {})  # an older one did not say all of it
     inexact = [line for key, line in different.items() if key.startswith(INEXACT)]
     inexact += [f"{key}: {then[key]} there, {now} now" for key, now in made_with.items() if then[key] != now]
     if inexact and cfg.run.resume != "inexact":
