@@ -304,6 +304,7 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
 def test_contradictory_values_are_refused(tiny, overrides, words):
     message = refusal(tiny, *overrides)
     assert [word for word in words if word not in message] == []
+    assert "\n  : " not in message
 
 
 def test_values_that_only_look_contradictory_are_fine(tiny):

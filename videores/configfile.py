@@ -83,7 +83,8 @@ def explain(error):
     if error["type"] == "missing":
         return f"{key}: missing"
     got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}{got}"
+    where = f"{key}: " if key else ""  # what contradicts itself across sections names them
+    return f"{where}{error['msg'].removeprefix('Value error, ')}{got}"
 
 
 def keys_in(location):
