@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videores.ablation import collect, commands, costs, outcomes, output, pages, pictures, plan, render, table, targets
+from videores.ablation import (
+    collect,
+    outcomes,
+    output,
+    pages,
+    pictures,
+    plan,
+    render,
+    table,
+    targets,
+)
 from videores.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -270,6 +280,20 @@ def test_rows_close_to_each_other():
     assert judge(near, rows=["a", "b"], within=1.5, hard=True) == "fails"
     assert judge(near, rows=["a", "b"], within=2.5, metric="scores") == "holds"
     assert judge(near, rows=["a", "b"], within=1, metric="scores") == "fails"
+
+
+def test_rows_are_not_close_by_one_seed():
+    assert judge({"a": results([90]), "b": results([89])}, rows=["a", "b"], within=5) == "inconclusive"
+    assert judge({"a": results([90]), "b": results([89])}, rows=["a", "b"], within=5, hard=True) == "holds"
+
+
+def test_what_can_be_proved_is_judged_by_the_seeds_that_did_not_fail():
+    whole, part = results([90, 91]), results([88, 89])[1:]
+    assert judge({"a": whole, "b": part}, above=["a"], below=["b"], margin=1.5, hard=True) == "holds"
+    assert judge({"a": whole, "b": part}, rows=["a", "b"], within=2.5, metric="scores", hard=True) == "holds"
+    none = {"a": whole[:1], "b": part}
+    assert judge(none, above=["a"], below=["b"], hard=True) == "inconclusive"
+    assert judge(none, rows=["a", "b"], within=2.5, metric="scores", hard=True) == "inconclusive"
 
 
 def test_metrics_that_are_no_accuracies_need_two_standard_errors():

@@ -48,8 +48,10 @@ def compare(assertion, ours, theirs, one, other):
     interval = paired_interval(ours, theirs) if assertion.metric == "video" else None
     text = f"{one} {mean(values[0])} against {other} {mean(values[1])}: {describe(found, interval)}"
     if assertion.hard:
-        least = min(a - b for a, b in zip(*values, strict=True))
-        return ("holds" if least >= assertion.margin else "fails"), text
+        pairs = list(zip(*(metric(cells, assertion.metric) for cells in of_same_seeds(ours, theirs)), strict=True))
+        if not pairs:
+            return "inconclusive", f"{one} and {other} have no seed in common"
+        return ("holds" if min(a - b for a, b in pairs) >= assertion.margin else "fails"), text
     points = COLUMNS[assertion.metric].points
     return decide(found, assertion.margin, interval, points, min(map(len, values))), text
 
@@ -106,17 +108,23 @@ def limit_of(assertion):
 def close(assertion, rows, values):
     """All rows within so much of each other: the two that are farthest apart decide. Scores: number by number."""
     if assertion.metric == "scores":
-        apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(values.values(), 2))
+        found = [metric(cells, "scores") for cells in of_same_seeds(*(rows[name] for name in values))]
+        if not found[0]:
+            return "inconclusive", f"{' and '.join(values)} have no seed in common"
+        apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
         return ("holds" if apart <= assertion.within else "fails"), f"at most {apart:.2g} apart"
     low, high = (choose(values, key=lambda name: statistics.fmean(values[name])) for choose in (min, max))
     found = difference(values[high], values[low])
     text = f"{high} {mean(values[high])} is highest, {low} {mean(values[low])} lowest"
-    if assertion.hard or found[0] <= assertion.within:
+    if assertion.hard:
         return ("holds" if found[0] <= assertion.within else "fails"), text
+    if min(map(len, values.values())) < 2:
+        return "inconclusive", text
+    if found[0] <= assertion.within:
+        return "holds", text
     interval = paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
     shifted = [end - assertion.within for end in interval] if interval else None
-    points, seeds = COLUMNS[assertion.metric].points, min(len(values[high]), len(values[low]))
-    beyond = seeds > 1 and counts(found[0] - assertion.within, found[1], shifted, points)
+    beyond = counts(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
     return ("fails" if beyond else "inconclusive"), text
 
 
@@ -127,6 +135,12 @@ def metric(cells, name):
     """The value of each seed, in the order of seeds."""
     ordered = sorted(cells, key=lambda cell: cell["seed"])
     return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in ordered]
+
+
+def of_same_seeds(*rows):
+    """The rows without the cells of seeds that not all have: some may have failed."""
+    seeds = set.intersection(*({cell["seed"] for cell in cells} for cells in rows))
+    return [[cell for cell in cells if cell["seed"] in seeds] for cells in rows]
 
 
 def difference(ours, theirs):
