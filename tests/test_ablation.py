@@ -9,6 +9,7 @@ import pytest
 
 from videores.ablation import (
     collect,
+    commands,
     outcomes,
     output,
     pages,
@@ -401,6 +402,15 @@ def test_cells_are_read_back_in_order_and_rebuild_the_same_files(tmp_path):
     output.forget(tmp_path, lambda c: c["seed"] == 1)
     assert [c["key"] for c in output.load_cells(tmp_path)] == ["R3D1"]
     assert render.comma_separated(ABOUT, again) == render.comma_separated(ABOUT, FOUND)
+
+
+def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    about, folder = make(cells=[TWO[0], {**TWO[1], "scales": ["full"]}], seeds=[0]), output.folder_of("t", "cpu")
+    output.save_cells(folder, [cell("b", 0, 50.0)], ["b"])
+    now = cell("a", 0, 60.0, key=plan.plan(about, "cpu")[0].key)
+    assert commands.finish("t", about, "cpu", [now], judge=False) == 0
+    assert [c["row"] for c in output.load_cells(folder)] == ["a"]
 
 
 def test_the_pareto_front():

@@ -37,7 +37,7 @@ def launcher(scale, slurm):
 
 def finish(name, table, scale, found, judge):
     folder = output.folder_of(name, scale)
-    rows = [cell.name for cell in plan.expand(table, table.scales[scale])]
+    rows = [cell.name for cell in plan.of_scale(table, scale)]
     output.save_cells(folder, found, rows)
     output.forget(folder, lambda cell: is_current(cell, table, scale, rows))
     files = output.write(folder, name, table, scale, found)

@@ -50,7 +50,7 @@ def plan(table, scale_name, rows=None, seeds=None, small_data=None):
     `small_data` is a folder that has small copies of the embedded data sets, to be read in their place.
     """
     scale = table.scales[scale_name]
-    cells = [cell for cell in expand(table, scale) if scale_name in cell.scales]
+    cells = of_scale(table, scale_name)
     refuse_repeats([cell.name for cell in cells])
     wanted = with_needed(cells, chosen(cells, rows or scale.rows))
     seeds = seeds or scale.seeds or table.seeds
@@ -67,6 +67,10 @@ def plan(table, scale_name, rows=None, seeds=None, small_data=None):
 
 
 # Rows
+
+
+def of_scale(table, name):
+    return [cell for cell in expand(table, table.scales[name]) if name in cell.scales]
 
 
 def expand(table, scale):
