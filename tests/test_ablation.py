@@ -3,13 +3,16 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from videores import configfile
 from videores.ablation import (
     collect,
     commands,
+    costs,
     outcomes,
     output,
     pages,
@@ -315,6 +318,18 @@ def test_the_interval_is_paired_and_of_groups():
     other = results([60, 60])
     other[0]["answers"]["list"] = "others"
     assert outcomes.paired_interval(better, other) is None
+
+
+def test_a_step_is_of_videos_and_its_work_of_all_their_clips():
+    usual = ("data.batch_size=8", "train.epochs=2", "train.warmup=0")
+    load = lambda *overrides: configfile.load(BASE, (*usual, *overrides))
+    once, twice = load(), load("data.clip.repeat=2")
+    assert costs.steps_of(once, 70) == costs.steps_of(twice, 70) == 16
+    assert costs.steps_of(load("trainer.devices=2"), 70) == 8
+    cell = lambda cfg: SimpleNamespace(config=cfg, kind="train")
+    less, more = (costs.work(cell(cfg), (64, 10, 0), 1.0) for cfg in (once, twice))
+    assert less == 128 * 3 + 2 * 20  # a step costs three passes; each epoch scores 10 videos twice over
+    assert more - less == 128 * 3
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------

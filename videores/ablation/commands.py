@@ -81,9 +81,9 @@ def work(cell, cost):
         return about
     if listed is None:
         return f"{about}; the data is not here, so the number of steps is not known"
-    train, test = listed
+    train, test = int(listed[0] * cell.config.data.share), listed[1]
     tested = test * costs.views(cell.config.test)
-    steps = train // costs.videos_of_step(cell.config) * cell.config.train.epochs if cell.kind == "train" else 0
+    steps = costs.steps_of(cell.config, train) if cell.kind == "train" else 0
     gmacs = (steps * clips * (1 + costs.BACKWARD) + tested) * cost["gmacs"]
     amount = f"about {steps:,} steps of {clips} clips and {tested:,} test clips"
     return f"{about}; {amount}, {gmacs / 1e6:.3g} PMAC (time not measured)"

@@ -80,12 +80,13 @@ def forecast(cells, measured, costs):
 
 
 def work(cell, sizes, gmacs):
-    """GMACs of a cell: its training steps, validations and test."""
+    """GMACs of a cell: its training steps, validations, training videos that are scored beside them, and test."""
     cfg, (train, val, test) = cell.config, sizes
     clips = test * views(cfg.test)
     if cell.kind == "train":
-        steps = train // videos_of_step(cfg) * cfg.train.epochs
-        clips += steps * clips_of_step(cfg) * (1 + BACKWARD) + val * views(cfg.val) * cfg.train.epochs
+        beside = min(train, val if cfg.train.gap_videos == "auto" else cfg.train.gap_videos)
+        clips += steps_of(cfg, train) * clips_of_step(cfg) * (1 + BACKWARD)
+        clips += (val + beside) * views(cfg.val) * cfg.train.epochs
     return clips * gmacs
 
 
@@ -93,12 +94,16 @@ def views(part):
     return (part.clips if isinstance(part.clips, int) else 10) * (1 if part.crops == "full" else part.crops)
 
 
-def videos_of_step(cfg):
-    return cfg.data.batch_size * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
+def steps_of(cfg, videos):
+    return videos // videos_of_step(cfg) * cfg.train.epochs
 
 
 def clips_of_step(cfg):
     return videos_of_step(cfg) * cfg.data.clip.repeat
+
+
+def videos_of_step(cfg):
+    return cfg.data.batch_size * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
 
 
 def videos(data):
