@@ -1,7 +1,9 @@
 """Ablation tables without a run: what they expand to, what is refused, how assertions are judged, what is written."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ from videores.ablation import (
     pages,
     pictures,
     plan,
+    processes,
     render,
     table,
     targets,
@@ -330,6 +333,14 @@ def test_a_step_is_of_videos_and_its_work_of_all_their_clips():
     less, more = (costs.work(cell(cfg), (64, 10, 0), 1.0) for cfg in (once, twice))
     assert less == 128 * 3 + 2 * 20  # a step costs three passes; each epoch scores 10 videos twice over
     assert more - less == 128 * 3
+
+
+def test_a_child_that_a_signal_ends_stops_the_sweep_as_one_that_ends_itself(tmp_path):
+    """Sent before the tool listens to it."""
+    ends = lambda number: processes.in_child(lambda: os.kill(os.getpid(), number), ["x"], tmp_path / "log")
+    assert ends(signal.SIGTERM) in processes.STOPPED
+    assert ends(signal.SIGKILL) == 137
+    assert ends(signal.SIGKILL) not in processes.STOPPED
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------

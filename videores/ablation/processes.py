@@ -70,7 +70,8 @@ def wait(child):
     """Waits for a child, and passes on a wish to end: it saves what it has first."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
     except KeyboardInterrupt:  # of the terminal, which the child got too
         os.waitpid(child, 0)
         raise
