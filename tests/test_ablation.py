@@ -470,6 +470,7 @@ def test_every_table_expands_at_every_scale(name, scale):
     about = table.read(name)
     planned = plan.plan(about, scale, small_data="small" if scale == "smoke" else None)
     names = {cell.row for cell in planned}
+    assert not any("," in name for name in names)  # --rows is separated by commas
     if scale == "smoke":
         assert len(planned) <= 3
         assert {cell.config.train.epochs for cell in planned if cell.kind != "measure"} == {1}
