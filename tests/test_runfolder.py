@@ -89,6 +89,13 @@ def test_overwrite_leaves_a_folder_that_only_has_a_config(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "a: 1"
 
 
+def test_a_config_that_cannot_be_read_is_named_where_there_is_no_checkpoint_yet(tmp_path):
+    (tmp_path / "env.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("run: [")
+    with pytest.raises(UserError, match=r"config\.yaml: not valid YAML"):
+        enter(make_config(resume="auto"), tmp_path)
+
+
 def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(taken):
     (taken / "notes.txt").write_text("precious")
     enter(make_config(overwrite=True), taken)

@@ -4,8 +4,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from videores import checkpoint, checkpoint_io, configfile
 from videores.errors import UserError
 
@@ -65,7 +63,8 @@ def tell_lost(path, stored, bad):
 
 def refuse_other_config(folder, cfg):
     """Before there is a checkpoint; afterwards it knows better."""
-    different = differences(yaml.safe_load((folder / "config.yaml").read_text()), cfg, folder / "config.yaml")
+    path = folder / "config.yaml"
+    different = differences(configfile.parse_yaml(path), cfg, path)
     refuse_other(folder, [line for key, line in different.items() if not key.startswith(INEXACT)])
 
 
