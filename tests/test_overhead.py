@@ -1,4 +1,4 @@
-"""tools/benchmark.py overhead: both loops really train, on the same batches."""
+"""tools/benchmark.py overhead and upkeep: both loops train, on the same batches; what is timed really happens."""
 
 import json
 
@@ -6,7 +6,7 @@ import torch
 from test_tools import succeeded, tool, write_config, write_data
 
 from videores import configfile
-from videores.benchmark import overhead
+from videores.benchmark import overhead, upkeep
 from videores.data import datamodule
 
 SMALL = ("model.name=r3d_18", "model.layers=[1]", "model.width=8", "model.stem=small", "data.batch_size=2")
@@ -42,3 +42,21 @@ def test_both_loops_see_the_same_batches(tmp_path, monkeypatch):
     assert len(overhead.bare_loop(cfg, data, 4)) == len(overhead.lightning_loop(cfg, data, 4)) == 4
     bare, ours = seen[:4], seen[4:]
     assert all(torch.equal(one, other) for one, other in zip(bare, ours, strict=True))
+
+
+def test_upkeep_times_each_update_and_each_checkpoint(tmp_path):
+    write_data(tmp_path / "data")
+    write_config(tmp_path / "tiny.yaml")
+    command = ("benchmark.py", "upkeep", "--cfg", "tiny.yaml", "--steps", "2", *SMALL, *SIZE)
+    process = succeeded(tool(*command, cwd=tmp_path))
+    rows = json.loads((tmp_path / "results" / "benchmark" / "upkeep.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == list(upkeep.CASES)
+    for row in rows:
+        assert 0 < row["ema_ms"] < row["checkpoint_ms"]
+        assert row["case"] in process.stdout
+
+
+def test_the_share_of_checkpoints_counts_the_end_of_an_epoch_and_those_by_time():
+    assert upkeep.share(0.1, 50) == 0.1 / 50  # the epoch ends before a minute
+    assert upkeep.share(0.1, 600) == 11 * 0.1 / 600
+    assert upkeep.share(2.0, 4000) == 11 * 2.0 / 4000  # 200 times what one takes

@@ -5,6 +5,7 @@
     python tools/benchmark.py memory                        resident memory over 10,000 reads in one process
     python tools/benchmark.py step                          a training step and inference, against torchvision's
     python tools/benchmark.py overhead                      what Lightning and our callbacks add to a step
+    python tools/benchmark.py upkeep                        what averages of weights and checkpoints cost
     python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
     python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
 
@@ -19,7 +20,10 @@ import sys
 from videores import cli
 
 # subcommand -> module of videores.benchmark
-MODULES = {"loader": "loader", "test": "views", "memory": "memory", "step": "step", "overhead": "overhead"}
+MODULES = {
+    **{"loader": "loader", "test": "views", "memory": "memory"},
+    **{"step": "step", "overhead": "overhead", "upkeep": "upkeep"},
+}
 
 
 def main():

@@ -8,6 +8,7 @@ loops are compared round by round, and the median difference is given with the r
 import json
 import tempfile
 import time
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
@@ -26,15 +27,13 @@ from videores.task import VideoClassifier
 
 LIMIT = 3.0  # ms a step
 WARM_UP = 2  # steps of a round that are not measured
+LARGE = [  # a whole network on whole clips
+    *("model.layers=null", "model.width=null", "model.stem=null", "data.clip.frames=16", "data.batch_size=1"),
+    *("data.transform.short_side=112", "data.transform.crop=112"),
+]
 CASES = {  # name -> (changes to the configuration, steps of a round)
     "default network": ([], 40),
-    "r3d_18 16x112x112": (
-        [
-            *("model.name=r3d_18", "model.layers=null", "model.width=null", "model.stem=null", "data.clip.frames=16"),
-            *("data.transform.short_side=112", "data.transform.crop=112", "data.batch_size=1"),
-        ],
-        8,
-    ),
+    "r3d_18 16x112x112": (["model.name=r3d_18", *LARGE], 8),
 }
 
 
@@ -55,12 +54,17 @@ def main(args):
         )
         rows.append({"case": name, **compare(cfg, args.rounds, args.steps or steps)})
         print(said(rows[-1]), flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out) as temporary:
-        about = {"measurement": "overhead", "date": runfolder.now(), **report.environment()}
-        temporary.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    print(f"wrote {args.out}")
+    write(args.out, "overhead", rows)
     return 0
+
+
+def write(path, measurement, rows):
+    """The rows as JSON, with what they were measured with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        about = {"measurement": measurement, "date": runfolder.now(), **report.environment()}
+        temporary.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    print(f"wrote {path}")
 
 
 def said(row):
@@ -121,14 +125,20 @@ class Arrivals(pl.Callback):
 def lightning_loop(cfg, data, steps):
     """When each batch arrived in what tools/train.py runs, callbacks and all, without validation."""
     arrivals = Arrivals()
-    with tempfile.TemporaryDirectory(prefix="videores-overhead-") as folder:
+    with lightning_trainer(cfg, steps, arrivals) as trainer:
+        trainer.fit(VideoClassifier(cfg, data.videos.index.classes), data)
+    return arrivals.times
+
+
+@contextmanager
+def lightning_trainer(cfg, steps, *callbacks):
+    """The Trainer of tools/train.py, for an epoch of `steps` batches in a temporary run folder, without validation."""
+    with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as folder:
         (Path(folder) / "checkpoints").mkdir()
         record = runfolder.Record(Path(folder), cfg)
         hardware = trainers.hardware(cfg.trainer)
         saving = Saving(Path(folder), cfg.run, trainers.made_with(cfg.trainer, hardware), stopping.Signals())
         options = trainers.training_options(cfg, Path(folder), saving, None, record)
         options |= {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0}
-        options["callbacks"] = [*options["callbacks"], arrivals]
-        trainer = pl.Trainer(**hardware, **options)
-        trainer.fit(VideoClassifier(cfg, data.videos.index.classes), data)
-    return arrivals.times
+        options["callbacks"] = [*options["callbacks"], *callbacks]
+        yield pl.Trainer(**hardware, **options)
