@@ -170,6 +170,12 @@ def test_text_file(tmp_path, suffix):
     assert reason(tmp_path / f"x{suffix}")
 
 
+def test_text_file_that_lists_other_files(tmp_path):
+    numbered_video(tmp_path / "good", 12)
+    (tmp_path / "x.mp4").write_text("ffconcat version 1.0\nfile good.mp4\n")
+    assert reason(tmp_path / "x.mp4") == "it is a list of other files, no video"
+
+
 def test_sound_without_pictures(tmp_path):
     write_sound(tmp_path / "x.mkv", pictures=False)
     assert "no video stream" in reason(tmp_path / "x.mkv")

@@ -56,6 +56,7 @@ def scan(path, beat=lambda stage: None, hold=0):
     times, held = [], deque(maxlen=hold)
     try:
         with complaints() as said, opened(path) as container:
+            refuse_list(container, path)
             stream = best_stream(container, path)
             rate = stream.average_rate or stream.guessed_rate or 0
             found = Scan(
@@ -106,6 +107,12 @@ def complaints():
         av.logging.set_level(level)
         # the scaler's are about colour tags, not about what was decoded
         said.extend(message.strip() for _, source, message in messages if source != "swscaler")
+
+
+def refuse_list(container, path):
+    """A text file may be a list of other files, which FFmpeg would read in its place, whatever it is called."""
+    if container.format.name in LISTS:
+        raise UnreadableVideo(path, "it is a list of other files, no video")
 
 
 def refuse_new_size(path, found, image, number):
@@ -248,6 +255,7 @@ def may_seek(name, path, found):
     return name != "decord" or list(decord.VideoReader(str(path), num_threads=1).get_key_indices()) == keys
 
 
+LISTS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
 READERS = {"decord": read_decord, "pyav": read_pyav, "torchcodec": read_torchcodec}
 INSTALLED = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
