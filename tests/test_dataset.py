@@ -487,7 +487,7 @@ def test_bad_training_videos_stop_a_run_and_are_all_named_with_reasons(damaged):
     message = str(caught.value)
     assert f"{empty}: the file is empty" in message
     assert f"{broken}: " in message
-    assert tested not in message
+    assert f"\nand 1 test videos:\n  {tested}: " in message
 
 
 def test_bad_validation_videos_stop_a_run(damaged):

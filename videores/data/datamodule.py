@@ -59,12 +59,15 @@ def report(unreadable, policy):
         if part != "test"
         for path, reason in unreadable.get(part, {}).items()
     ]
+    tested = [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
     if fatal and policy == "stop":
+        also = f"\nand {len(tested)} test videos:\n  {index.head(tested)}" if tested else ""
         raise UserError(
             f"{len(fatal)} videos do not decode; repair or remove them, or set data.on_unreadable=skip:\n  "
             + "\n  ".join(fatal)
+            + also
         )
-    bad = fatal + [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
+    bad = fatal + tested
     if bad:
         print(f"warning: {len(bad)} videos do not decode:\n  {index.head(bad)}", file=sys.stderr)
 
