@@ -187,6 +187,7 @@ def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
     readers = dict(Counter(i.reader if cfg.data.reader == "auto" else cfg.data.reader for i in videos.infos.values()))
     chosen = dict(setting._asdict(), readers=readers)
     record.update(world_size=trainer.world_size, manifest=fingerprint(videos), videos=videos.index.counts, **chosen)
+    record.update(skipped={part: videos.unreadable[part] for part in ("train", "val")})
     if runfolder.is_main():
         batch = optim.global_batch(cfg, trainer.world_size)
         norms = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else trainer.world_size)
