@@ -162,6 +162,9 @@ def test_how_to_load_weights_without_weights_is_refused(tiny, override):
         ("val.clip=3", "clips"),
         ("test.fuson=logit-mean", "fusion"),
         ("trainer.device=2", "devices"),
+        ("epochs=3", "train.epochs"),
+        ("train.workers=2", "data.workers"),
+        ("data.clips=3", "clip or val.clips or test.clips"),
     ],
 )
 def test_unknown_key_names_the_nearest(tiny, wrong, meant):

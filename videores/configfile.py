@@ -74,12 +74,14 @@ def build(values, where):
 
 
 def explain(error):
-    """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
+    """One pydantic error as `key: what is wrong`; for an unknown key with the nearest one of its section, and those
+    that have its name in others."""
     key = ".".join(keys_in(error["loc"]))
     if error["type"] == "extra_forbidden":
-        known = known_keys(error["loc"][:-1])
+        known, name = known_keys(error["loc"][:-1]), str(error["loc"][-1])
         section = ".".join(str(part) for part in error["loc"][:-1]) or "the top level"
-        return f"{key}: unknown key{nearest(str(error['loc'][-1]), known)}; {section} has {', '.join(known)}"
+        same = [other for other in all_keys() if other.rpartition(".")[2] == name]
+        return f"{key}: unknown key{nearest(name, known, same)}; {section} has {', '.join(known)}"
     if error["type"] == "missing":
         return f"{key}: missing"
     got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
@@ -94,8 +96,21 @@ def keys_in(location):
         yield str(part)
         field = model.model_fields.get(part)
         model = field.annotation if field else None
-        if not inspect.isclass(model) or get_origin(model) or not issubclass(model, Section):
+        if not is_section(model):
             return
+
+
+def is_section(kind):
+    return inspect.isclass(kind) and not get_origin(kind) and issubclass(kind, Section)
+
+
+def all_keys(model=Config, section=""):
+    """The keys that have values, dotted."""
+    for name, field in model.model_fields.items():
+        if is_section(field.annotation):
+            yield from all_keys(field.annotation, f"{section}{name}.")
+        else:
+            yield f"{section}{name}"
 
 
 def known_keys(location):

@@ -42,6 +42,6 @@ class Stopped(BaseException):
         self.signal = signal
 
 
-def nearest(word, known):
-    match = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
+def nearest(word, known, also=()):
+    meant = [*difflib.get_close_matches(word, known, n=1), *also]
+    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
