@@ -343,6 +343,12 @@ def test_class_listed_twice_is_refused(tmp_path):
     assert "classes.txt: a class is listed twice" in refused(write_csv(tmp_path, ROWS, classes=["run", "walk", "run"]))
 
 
+def test_empty_class_list_is_refused(tmp_path):
+    values = write_ucf101(tmp_path, frames=0)
+    (tmp_path / "splits" / "classInd.txt").write_text("\n")
+    assert "classInd.txt: it lists no classes" in refused(values)
+
+
 @pytest.mark.parametrize("header", ["file,label", "path", "a.mp4,run", ""])
 def test_bad_csv_header_is_refused(tmp_path, header):
     message = refused(write_csv(tmp_path, ROWS, header=header))

@@ -60,6 +60,8 @@ def read_classes(path, numbered=False):
         names = [name for _, name in sorted(numbered_class(line, where) for where, line in lines(path))]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class is listed twice")
+    if not names:
+        raise UserError(f"{path}: it lists no classes")
     return tuple(names)
 
 
