@@ -113,6 +113,17 @@ def test_folder_looks_into_sub_folders_and_knows_upper_case_suffixes(tmp_path):
     assert len(found.train) == 8
 
 
+@pytest.mark.parametrize("file", ["00.jpg", "00.mts", None])
+def test_class_folder_without_videos_is_named(tmp_path, file):
+    values = write_folder(tmp_path)
+    (tmp_path / "train" / "swim").mkdir()
+    if file:
+        (tmp_path / "train" / "swim" / file).touch()
+    message = refused(values)
+    assert "class folders of" in message
+    assert message.endswith("\n  swim")
+
+
 def test_folder_val_is_used_where_it_is(tmp_path):
     found = read(write_folder(tmp_path, parts={"train": 2, "test": 1, "val": 1}))
     assert paths(found.val) == ["val/run/00.mp4", "val/walk/00.mp4"]

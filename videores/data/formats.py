@@ -26,6 +26,7 @@ from videores.data.lists import (
     csv_rows,
     files_under,
     first_file,
+    head,
     label_of,
     lines,
     need_folder,
@@ -179,7 +180,12 @@ def folder(root, splits, split):
     paths = {part: [p for p in files_under(root / part) if p.parent != root / part] for part in parts}
     has_videos = any(path.suffix.lower() in VIDEO_SUFFIXES for part in parts for path in paths[part])
     suffixes = VIDEO_SUFFIXES if has_videos else IMAGE_SUFFIXES
-    return Index(classes, *(tuple(folder_videos(root, paths[part], suffixes, classes)) for part in parts))
+    videos = {part: tuple(folder_videos(root, paths[part], suffixes, classes)) for part in parts}
+    shown = {video.label for video in videos["train"]}
+    empty = [name for label, name in enumerate(classes) if label not in shown]
+    if empty:
+        raise UserError(f"class folders of {root / 'train'} without {', '.join(sorted(suffixes))}:\n  {head(empty)}")
+    return Index(classes, **videos)
 
 
 def folder_videos(root, paths, suffixes, classes):
