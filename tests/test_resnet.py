@@ -185,6 +185,12 @@ def test_the_stem_may_have_a_convolution_of_its_own():
     assert model.design == same.design
 
 
+def test_mid_is_the_inner_width_of_a_3x3_stem():
+    with torch.device("meta"):
+        options = {"conv": ("2plus1d", "3d", "3d", "3d", "3d"), "stem": "small"}
+        assert create_model("r3d_18", 5, **options, mid="none").stem[0].out_channels == 64
+
+
 def test_preact_keeps_bottlenecks():
     with torch.device("meta"):
         assert create_model("r3d_50", 5, block="preact").design.block == "preact_bottleneck"
@@ -230,6 +236,7 @@ def test_head_dropouts_act_in_training_only():
         ("r3d_18", {"conv": ["2d", "3d", "3d", "3d"]}, "cannot be mixed with others"),
         ("r2d_18", {"frames": 8, "conv": "3d"}, "its convolutions are 2d"),
         ("r3d_18", {"mid": "paper"}, "r3d_18 has none"),
+        ("r3d_18", {"mid": "paper", "conv": ["2plus1d", *["3d"] * 4]}, "other than a 7x7 stem's; r3d_18 has none"),
         ("r2plus1d_18", {"mid": "papers"}, "mid must be one of torchvision, paper, round8, none"),
         ("r2plus1d_50", {"mid": "paper", "connect": "depthwise"}, "mid has no effect"),
         ("r3d_18", {"connect": "depthwise"}, "no convolution would mix the channels"),
@@ -242,6 +249,7 @@ def test_head_dropouts_act_in_training_only():
         ("r3d_18", {"base_width": 4}, "base_width is the inner width of bottlenecks"),
         ("f_resnext50_32x4d", {"width": 8}, "base_width=4 leaves no channels"),
         ("r3d_18", {"stride_in": "conv1"}, "stride_in is for bottlenecks"),
+        ("r3d_50", {"stride_in": "conv1", "layers": [2]}, "a single stage does not stride"),
         ("r3d_18", {"shortcut": "D"}, "shortcut must be one of A, B, C, none"),
         ("plain3d_18", {"block": "preact"}, "pre-activation orders the layers around a shortcut"),
         ("plain3d_18", {"drop_path": 0.1}, "nothing would be left"),
@@ -255,6 +263,7 @@ def test_head_dropouts_act_in_training_only():
         ("f_r2d_18", {"shift": 1}, "shift must be a whole number of at least 2"),
         ("f_r2d_18", {"shift": 8, "width": 4}, "the first stage has 4"),
         ("r3d_18", {"stage_pool": True}, "stage_pool is for 2D networks"),
+        ("f_r2d_18", {"stage_pool": True, "layers": [2]}, "stage_pool is between stages, and there is one"),
         ("r2d_18", {}, "it takes the frames as channels: say how many, frames="),
         ("r2d_18", {"frames": 8, "pool": "max"}, "nothing to pool"),
         ("f_r2d_18", {"pool": "weights"}, "learns one a time step: give the clips' length, frames="),

@@ -159,10 +159,15 @@ def nonsense(name, d, given):
     kinds = set(d.conv[: 1 + len(d.layers)])
     per_frame, plain, depthwise = d.dim == 2 and not d.fold, d.shortcut == "none", d.connect != "dense"
     channels = d.inner(d.width) if d.deep else d.width  # of the convolutions in groups, in the first stage
+    one_stage, fixed_stem = len(d.layers) == 1, d.stem in ("nopool", "pool")  # a 7x7 stem has inner channels of its own
+    chosen_mids = set(d.conv[fixed_stem : 1 + len(d.layers)])
     return [
         (kinds > {"2d"}, "2d convolutions see single frames and cannot be mixed with others; 1x3x3 is their 3D form"),
         (d.fold and kinds != {"2d"}, "its frames are channels, so its convolutions are 2d"),
-        ("mid" in given and "2plus1d" not in kinds, f"mid is the inner width of (2+1)D convolutions; {name} has none"),
+        (
+            "mid" in given and "2plus1d" not in chosen_mids,
+            f"mid is the inner width of (2+1)D convolutions other than a 7x7 stem's; {name} has none",
+        ),
         ("mid" in given and depthwise, f"mid has no effect: connect={d.connect} keeps the channels inside (2+1)D"),
         (
             d.connect in ("depthwise", "ip") and not d.deep,
@@ -171,6 +176,7 @@ def nonsense(name, d, given):
         (depthwise and d.groups > 1, f"connect={d.connect} has a group a channel: drop groups"),
         ("base_width" in given and not d.deep, "base_width is the inner width of bottlenecks; its blocks are basic"),
         ("stride_in" in given and not d.deep, "stride_in is for bottlenecks; basic blocks stride their first one"),
+        ("stride_in" in given and one_stage, "stride_in has no effect: a single stage does not stride"),
         (
             channels % d.groups > 0,
             f"groups={d.groups} does not divide the {channels} channels of its first stage",
@@ -186,6 +192,7 @@ def nonsense(name, d, given):
             f"shift={d.shift} moves one channel in {d.shift}, and the first stage has {d.width}",
         ),
         (d.stage_pool and not per_frame, "stage_pool is for 2D networks (f_r2d); others stride time in their stages"),
+        (d.stage_pool and one_stage, "stage_pool is between stages, and there is one"),
         (plain and d.preact, "pre-activation orders the layers around a shortcut, and shortcut=none has none"),
         (plain and d.drop_path > 0, "drop_path leaves the shortcut, and shortcut=none has none: nothing would be left"),
         (plain and d.zero_init, "zero_init makes blocks the identity; without shortcuts everything would be 0"),
