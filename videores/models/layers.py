@@ -33,7 +33,7 @@ class Conv3d(nn.Conv3d):
 def conv_in_time(x_BCTHW, weight, bias, stride, padding):
     """F.conv3d with a kernel that is 1 wide and high, as a 2D convolution over frames and all pixels.
 
-    The sums are the same, and oneDNN takes a third to three quarters of the time for them (docs/benchmark-step.md).
+    The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/benchmark-step.md).
     In bf16 neither its speed nor its gradients have been measured, so there `Conv3d` leaves it.
     """
     y = F.conv2d(x_BCTHW.flatten(3), weight.flatten(3), bias, (stride, 1), (padding, 0))
