@@ -24,22 +24,22 @@ formats = pytest.mark.parametrize("number_format", ["fp32", "bf16"] if HAS_BF16 
 
 
 def signature(m):
-    return type(m), m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding, m.groups
+    return type(m), m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding, m.groups, m.bias is not None
 
 
 def gradients(layer, x, upstream):
-    """(dx, dw), by autograd."""
+    """(dx, dw) and with a bias db, by autograd."""
     x = x.detach().requires_grad_()
     y = layer(x)
     y.backward(upstream.to(y.dtype))
-    return x.grad, layer.weight.grad
+    return x.grad, *(p.grad for p in layer.parameters())
 
 
 def error(convolution, number_format):
-    """The larger relative error of dx and dw to float64, in the memory format that goes with the number format."""
-    (make, cin, cout, kernel, stride, padding, groups), shape = convolution
+    """The largest relative error of the gradients to float64, in the memory format that goes with the number format."""
+    (make, cin, cout, kernel, stride, padding, groups, bias), shape = convolution
     bf16 = number_format == "bf16"
-    layer = make(cin, cout, kernel, stride, padding, groups=groups, bias=False)
+    layer = make(cin, cout, kernel, stride, padding, groups=groups, bias=bias)
     # Values that bf16 holds exactly, so that only the sums are rounded.
     layer.weight.data = layer.weight.data.bfloat16().float()
     x = torch.randn(2, cin, *shape).bfloat16().float()
@@ -62,13 +62,16 @@ def wrong(convolutions, number_format):
 
 # ------------------------------------------------------------------------------------------ all of the family
 
-# What MODELS has not: the other inner widths, stems, depthwise (2+1)D and separable convolutions.
+# What MODELS has not: the other inner widths, stems, depthwise (2+1)D and separable convolutions, and biases, which the
+# depthwise ones of them leave to oneDNN.
 MORE = [(f"r2plus1d_{n}", {"mid": mid}) for n in (18, 50) for mid in ("paper", "round8", "none")]
 MORE += [(f"r2plus1d_{n}", {"connect": "separable"}) for n in (18, 50)]
 MORE += [("r2plus1d_50", {"connect": c}) for c in ("depthwise", "ip")]
 MORE += [(name, {"stem": "small"}) for name in ("f_r2d_18", "r3d_18", "r2plus1d_18", "rmc2_18")]
 MORE += [(name, {"connect": "separable"}) for name in ("f_r2d_18", "r3d_18", "r3d_50", "rmc2_18")]
 MORE += [("r3d_50", {"groups": 32}), ("r3d_50", {"stride_in": "conv1"}), ("r2plus1d_18", {"groups": 8})]
+MORE += [(name, {"norm": "none"}) for name in ("f_r2d_50", "r3d_18", "r2plus1d_50", "ir_csn_50")]
+MORE += [("r2plus1d_50", {"norm": "none", "connect": "depthwise"}), ("r3d_50", {"norm": "none", "groups": 32})]
 
 
 ALIKE = ("_34", "_101", "_152", "_32", "_44", "_56", "_110", "_1202")  # deeper, of the same convolutions
@@ -100,10 +103,10 @@ def at(signatures, frames, size):
 
 
 def of_each_kind(signatures):
-    """The fewest and the most channels of each kernel, stride and kind of groups."""
+    """The fewest and the most channels of each kernel, stride, kind of groups and with a bias or without."""
     kinds = {}
     for s in sorted(signatures, key=lambda s: s[1] * s[2]):
-        kinds.setdefault((*s[3:6], "one" if s[6] == 1 else "depthwise" if s[6] == s[1] else "some"), []).append(s)
+        kinds.setdefault((*s[3:6], s[7], "one" if s[6] == 1 else "depthwise" if s[6] == s[1] else "some"), []).append(s)
     return {s for group in kinds.values() for s in (group[0], group[-1])}
 
 
