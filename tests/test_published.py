@@ -61,6 +61,7 @@ def test_r2d_of_16_frames():
     model = on_meta("r2d_18", 400, frames=16)
     assert parameters(model) == 11_522_832
     assert round(gmacs(model, 16, 112, 112), 2) == 2.17
+    assert model.features(torch.empty(1, 3, 16, 112, 112, device="meta")).shape[1] == 1
 
 
 @pytest.mark.parametrize(
