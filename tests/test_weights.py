@@ -621,6 +621,21 @@ def test_a_truncated_file_is_refused(ten, size):
     assert "ten.pth is not a checkpoint that loads safely" in refusal(create_model("r3d_18", 10, **TINY), f"vmz:{ten}")
 
 
+def test_a_flipped_bit_is_refused(ten):
+    """torch reads it without a word, as another number."""
+    content = bytearray(ten.read_bytes())
+    content[len(content) // 2] ^= 4
+    ten.write_bytes(content)
+    torch.load(ten, weights_only=True)
+    assert "ten.pth is damaged: a checksum is wrong" in refusal(create_model("r3d_18", 10, **TINY), f"vmz:{ten}")
+
+
+def test_files_from_before_torch_1_6_have_no_checksums(ten):
+    state = torch.load(ten, weights_only=True)
+    torch.save(state, ten, _use_new_zipfile_serialization=False)
+    assert weights.load(create_model("r3d_18", 10, **TINY), f"torchvision:{ten}").loaded == len(state)
+
+
 def test_a_missing_file_is_named(tmp_path):
     assert "there is no checkpoint" in refusal(create_model("r3d_18", 7, **TINY), f"vmz:{tmp_path / 'none'}")
     assert "there is no checkpoint" in refusal(create_model("r3d_18", 7, **TINY), tmp_path / "none")

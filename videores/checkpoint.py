@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 
 import torch
 
@@ -9,15 +10,32 @@ from videores.errors import UserError
 
 
 def read(path):
+    """What torch.load reads, every byte checked: torch does not look at the checksums that its files have."""
     refuse_address(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: give a file in it, such as checkpoints/best.ckpt of a run") from None
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise UserError(f"{path} is not a checkpoint that loads safely: {reason(error)}") from None
+    wrong = wrong_checksum(path)
+    if wrong:
+        raise UserError(f"{path} is damaged: a checksum is wrong ({wrong})")
+    return content
+
+
+def wrong_checksum(path):
+    """What in the file has a wrong one, or None; files from before torch 1.6 have none at all."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        return str(error)
 
 
 def refuse_address(path):
