@@ -469,6 +469,12 @@ def test_inflation_is_asked_for(tmp_path):
     assert "is for 2D weights" in refusal(create_model("f_r2d_18", 7, **SMALL), f"torchvision:{path}", inflate="mean")
 
 
+@pytest.mark.parametrize(("option", "known"), [({"inflate": "center"}, "mean, centre"), ({"head": "old"}, "keep, new")])
+def test_unknown_choices_are_refused(tmp_path, option, known):
+    path = save(create_model("f_r2d_18", 7, **SMALL).state_dict(), tmp_path / "flat.pth")
+    assert known in refusal(create_model("r3d_18", 7, **SMALL), f"torchvision:{path}", **({"inflate": "mean"} | option))
+
+
 # Own runs
 
 

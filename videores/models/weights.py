@@ -23,6 +23,7 @@ from videores.errors import UserError
 from videores.models import exported, keymaps, likeness
 from videores.models.resnet import ResNet
 
+HEADS, INFLATIONS = ("auto", "keep", "new"), (None, "mean", "centre")
 LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
 CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
 TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, from their documentation
@@ -67,6 +68,9 @@ def load(model, source, classes=None, head="auto", inflate=None, preprocessing=N
     inflate: how 2D kernels fill 3D ones, "mean" or "centre"
     preprocessing: what the model will be fed (`preprocessing_of`); another mean or std is refused, the rest is noted
     """
+    for key, value, known in (("head", head, HEADS), ("inflate", inflate, INFLATIONS)):
+        if value not in known:
+            raise UserError(f"{key} must be one of {', '.join(map(str, known))}, got {value!r}")
     stored, own, head_name = read(source, model), model.state_dict(), head_of(model)
     state = inflated(stored.state, own, source, inflate)
     state = with_eps(with_counters(state, own), model, stored.eps)
