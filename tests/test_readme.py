@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from videores import configfile
+from videores.data import index
+from videores.data.index import Video
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
@@ -31,6 +33,20 @@ def test_pages_link_to_files_that_exist():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_snippet_makes_ut_interactions_lists(tmp_path, monkeypatch):
+    for name in ("segmented_set1/4_1_0", "segmented_set1/17_3_0", "segmented_set2/0_11_4"):
+        path = tmp_path / f"datasets/ut-interaction/videos/{name}.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    page = (ROOT / "datasets/ut-interaction/README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1], {})
+    found = index.read(configfile.load("r2plus1d_utinteraction.yaml", ["data.val=none"]).data)
+    punch = Video("Punching/v_Punching_g11_c00.avi", 4, "g11")
+    assert found.train == (Video("HandShaking/v_HandShaking_g01_c04.avi", 0, "g01"), punch)
+    assert found.test == (Video("HandShaking/v_HandShaking_g03_c17.avi", 0, "g03"),)
 
 
 def test_the_two_set_up_commands_are_single_lines_that_ci_finds():
