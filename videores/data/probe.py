@@ -25,7 +25,7 @@ from videores.data import guard, readers
 from videores.data.encode import replacing
 from videores.errors import UnreadableVideo, UserError
 
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 SAVE_EVERY = 30  # seconds
 WORTH_A_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 
