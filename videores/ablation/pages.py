@@ -1,4 +1,4 @@
-"""docs/ablations/: a page a table, made of its committed cells alone, and the index.
+"""docs/ablations/: a page a table, made of its committed cells and of NOTES beside them, and the index.
 
 `write` first takes over what results/ has at scale cpu. Without results it rebuilds the pages from what is committed.
 """
@@ -12,6 +12,7 @@ from videores.ablation.outcomes import OUTCOMES
 
 DOCS = Path("docs", "ablations")
 SCALE = "cpu"
+NOTES = "notes.md"  # written by hand: what was looked at where something else came out than was claimed
 
 
 def write(docs=DOCS):
@@ -20,7 +21,9 @@ def write(docs=DOCS):
         take_over(output.folder_of(name, SCALE), docs / name)
     there = {name: cells for name in read if (cells := output.load_cells(docs / name))}
     for name, cells in there.items():
-        (docs / name / "README.md").write_text(page(name, read[name], cells))
+        path = docs / name / NOTES
+        notes = path.read_text() if path.exists() else ""
+        (docs / name / "README.md").write_text(page(name, read[name], cells, notes))
         output.draw(docs / name, read[name], cells)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "README.md").write_text(index(read, there))
@@ -35,7 +38,7 @@ def take_over(results, folder):
         shutil.copytree(results / "cells", folder / "cells")
 
 
-def page(name, about, cells):
+def page(name, about, cells, notes=""):
     body = render.markdown(name, about, SCALE, cells, targets.read(name)).split("\n")
     pictures = [
         f"![{title}]({file})"
@@ -47,6 +50,7 @@ def page(name, about, cells):
     ]
     lines = [body[0], "", about.question, "", about.shows.strip(), "", "## Result", "", *body[4:], ""]
     lines += [line for picture in pictures for line in (picture, "")]
+    lines += ["## What was looked at", "", notes.strip(), ""] if notes else []
     return "\n".join([*lines, *how(name, about, cells)]) + "\n"
 
 
@@ -94,7 +98,7 @@ def machines(cells):
 def machine(cell):
     hardware, versions = cell["hardware"], cell["versions"]
     gpus = f", {', '.join(hardware['gpus'])}" if hardware["gpus"] else ", no GPU"
-    threads = f"{hardware['threads']} threads on {hardware['cores']} cores"
+    threads = f"{hardware['threads']} thread(s) a process on {hardware['cores']} cores"
     what = f"{threads} of {hardware['machine']} ({hardware['cpu']}){gpus}"
     return f"{what}; torch {versions['torch']}, lightning {versions['lightning']}, {cell['precision']}"
 
