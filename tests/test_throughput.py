@@ -51,6 +51,7 @@ def train(cfg, folder, every=4):
             ProgressBar(throughput),
         ],
         profiler=throughput.wait,
+        accumulate_grad_batches=cfg.train.accumulate,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
@@ -92,6 +93,14 @@ def test_figures_agree_with_the_clock(small, tmp_path):
         assert row["clips_per_s"] == pytest.approx(2 * 1000 / row["step_ms"], rel=0.02)
         assert 0 <= row["data_wait"] <= 1
         assert 50 < row["memory_mb"] < machine.memory()[0] / 2**20
+
+
+@pytest.mark.parametrize(("accumulate", "tolerance"), [(1, 0.005), (2, 0.3)])  # of the last batch, or of both
+def test_the_bar_shows_the_loss(small, tmp_path, capsys, accumulate, tolerance):
+    cfg = make_config(small, data={"batch_size": 2}, train={"epochs": 1, "accumulate": accumulate})
+    rows, _ = train(cfg, tmp_path, every=1)
+    shown = re.findall(r"train/loss=([\d.]+)", "".join(capsys.readouterr()))
+    assert float(shown[-1]) == pytest.approx(rows[-1]["train/loss"], rel=tolerance)
 
 
 def test_clips_of_a_repeated_video_all_count(small, tmp_path):

@@ -70,7 +70,6 @@ class VideoClassifier(pl.LightningModule):
         loss = losses.classification(logits_XN, label, self.cfg.train.label_smoothing, self.weight_N)
         if self.teacher is not None:
             loss = self.teacher.loss(loss, clips_XCTHW, logits_XN)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         label_X = label if label.ndim == 1 else label.argmax(1)
         return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
 
