@@ -255,6 +255,14 @@ def test_plateau_counts_as_torchs_does():
     assert plateau_rates(recipe(schedule="plateau", plateau=2), VALUES)[::2] == pytest.approx(expected)
 
 
+def test_plateau_has_as_many_schedules_however_few_steps_the_warm_up_has():
+    """A run that is continued with larger batches would give the state of one to another."""
+    train = recipe(schedule="plateau", warmup=0.05, plateau=2)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    assert len(optim.make_schedules(optimizer, train, 20)) == len(optim.make_schedules(optimizer, train, 2)) == 2
+    assert plateau_rates(train, [1, 2, 3, 4]) == [0.4] * 8
+
+
 def test_plateau_after_a_warm_up_starts_as_every_schedule_does():
     train = recipe(schedule="plateau", warmup=2, plateau=2, gamma=0.5)
     constant = recipe(schedule="constant", warmup=2)

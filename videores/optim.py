@@ -63,13 +63,18 @@ def make_schedules(optimizer, train, steps_per_epoch):
     if train.schedule != "plateau":
         factor = lambda step: lr_factor(step, steps_per_epoch, train)
         return [{"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}]
-    return [*warm_up(optimizer, round(train.warmup * steps_per_epoch)), plateau(optimizer, train, steps_per_epoch)]
+    return [*warm_up(optimizer, train, steps_per_epoch), plateau(optimizer, train, steps_per_epoch)]
 
 
-def warm_up(optimizer, steps):
-    """The warm-up of lr_factor as a factor of the rate that there is, which `plateau` lowers."""
-    if not steps:
+def warm_up(optimizer, train, steps_per_epoch):
+    """The warm-up of lr_factor as a factor of the rate that there is, which `plateau` lowers.
+
+    Of no steps too, where it changes nothing: with larger batches a short one rounds to none, and a run that is
+    continued with them needs the schedules that it had.
+    """
+    if not train.warmup:
         return []
+    steps = round(train.warmup * steps_per_epoch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / (steps + 1), total_iters=steps)
     return [{"scheduler": schedule, "interval": "step"}]
 

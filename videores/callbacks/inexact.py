@@ -17,7 +17,7 @@ class Inexact(pl.Callback):
         self.epoch = positions.begin_epoch_again(checkpoint["loops"]["fit_loop"])
         checkpoint["lr_schedulers"] = [
             {} if isinstance(config.scheduler, LambdaLR) else state
-            for config, state in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=False)
+            for config, state in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True)
         ]
 
     def on_train_start(self, trainer, module):
