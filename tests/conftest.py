@@ -14,6 +14,8 @@ import pytest
 
 from videores.data.encode import write_video
 
+pytest.register_assert_rewrite("running")
+
 Coding = namedtuple("Coding", "suffix encoder options")
 
 CODECS = {

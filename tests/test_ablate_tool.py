@@ -10,7 +10,7 @@ import time
 
 import pytest
 import yaml
-from test_tools import ROOT, environment, succeeded, tool, write_config, write_data
+from running import ROOT, environment, succeeded, tool, write_config, write_data
 
 from videores.ablation import table
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import write_csv
-from test_tools import read_result, result, succeeded, tool, write_config, write_data
+from running import read_result, result, succeeded, tool, write_config, write_data
 
 TWO = "trainer.devices=2"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

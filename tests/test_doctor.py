@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from test_tools import ROOT, environment
+from running import ROOT, environment
 
 from videores import doctor, gradients, machine
 from videores.models.layers import Conv3d

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 import av
 import numpy as np
 import pytest
-from test_tools import result, succeeded, tool
+from running import result, succeeded, tool
 
 from videores.config import DataConfig
 from videores.data import index, motion, sprites

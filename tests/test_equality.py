@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_tools import environment, succeeded, write_config, write_data
+from running import environment, succeeded, write_config, write_data
 
 from videores.callbacks.history import read_history
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 from conftest import write_csv
+from running import assert_same_weights, forked, read_result, succeeded, tool, write_config, write_data
 from test_protocols import plainly
 from test_task import make_config
-from test_tools import assert_same_weights, forked, read_result, succeeded, tool, write_config, write_data
 
 from videores import checkpoint, configfile, reports
 from videores.data import datamodule, dataset, stratified
@@ -132,7 +132,7 @@ def runs(place):
     cases += [("evaluate.py", "--run", folders["on"], "data.name=last", "--checkpoint", folders["on"] / LAST)]
     cases += [("evaluate.py", "--run", folders["on"], "--part", "val")]
     said = [succeeded(process).stdout for process in forked(cases, place)]
-    return folders, dict(zip(variants, said, strict=False))
+    return folders, dict(zip(variants, said[: len(variants)], strict=True))
 
 
 LAST = "checkpoints/last.ckpt"

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_tools import ROOT, environment, read_result, succeeded, tool, write_config, write_data
+from running import ROOT, environment, read_result, succeeded, tool, write_config, write_data
 
 from videores import failures, launch
 from videores.callbacks import agreement

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from test_tools import forked, succeeded, write_config, write_data
+from running import forked, succeeded, write_config, write_data
 
 from videores import lr_finder, optim
 from videores.config import TrainConfig

@@ -3,7 +3,7 @@
 import json
 
 import torch
-from test_tools import succeeded, tool, write_config, write_data
+from running import succeeded, tool, write_config, write_data
 
 from videores import configfile
 from videores.benchmark import overhead, upkeep

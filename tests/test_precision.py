@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_tools import assert_same_weights, forked, result, succeeded, write_config, write_data
+from running import assert_same_weights, forked, result, succeeded, write_config, write_data
 from torch import nn
 
 from videores import autotune, checkpoint, gradients, precision

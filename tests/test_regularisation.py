@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_tools import forked, result, succeeded, write_config, write_data
+from running import forked, result, succeeded, write_config, write_data
 
 from videores import checkpoint
 

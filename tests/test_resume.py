@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from test_tools import ROOT, environment, succeeded, tool
+from running import ROOT, environment, succeeded, tool
 
 from videores import checkpoint, configfile, experiment, failures, results
 from videores.callbacks.exchange import Exchange

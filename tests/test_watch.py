@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_csv
+from running import assert_same_weights, forked, succeeded, tool, write_config, write_data
 from test_task import Watch as Look
 from test_task import fit, make_config, make_task, one_quiet_thread, state  # noqa: F401 (a fixture for all tests)
-from test_tools import assert_same_weights, forked, succeeded, tool, write_config, write_data
 
 from videores import reports
 from videores.callbacks import sinks
