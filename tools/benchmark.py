@@ -19,21 +19,18 @@ import sys
 
 from videores import cli
 
-# subcommand -> module of videores.benchmark
-MODULES = {
-    **{"loader": "loader", "test": "views", "memory": "memory"},
-    **{"step": "step", "overhead": "overhead", "upkeep": "upkeep"},
-}
+SUBCOMMANDS = ("loader", "test", "memory", "step", "overhead", "upkeep")
+MODULES = {"test": "views"}  # of videores.benchmark, where they are called otherwise
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subcommands = parser.add_subparsers(dest="what", required=True)
     modules = {}
-    for name, module in MODULES.items():
+    for name in SUBCOMMANDS:
         subparser = subcommands.add_parser(name)
         if name in sys.argv[1:2]:  # only the one that is called: they import torch and more
-            modules[name] = importlib.import_module(f"videores.benchmark.{module}")
+            modules[name] = importlib.import_module(f"videores.benchmark.{MODULES.get(name, name)}")
             subparser.description = modules[name].__doc__
             modules[name].add_arguments(subparser)
     args = parser.parse_args()

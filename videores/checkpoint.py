@@ -34,7 +34,7 @@ def wrong_checksum(path):
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # a flipped bit may say how it is packed
         return str(error)
 
 

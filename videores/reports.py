@@ -49,7 +49,7 @@ def curves(rows):
     wide = min(4, len(panels))
     high = -(-len(panels) // wide)
     figure, axes = plt.subplots(high, wide, figsize=(5 * wide, 4.2 * high), layout="constrained", squeeze=False)
-    for axis, (title, names) in zip(axes.flat, panels.items(), strict=False):
+    for axis, (title, names) in zip(axes.flat[: len(panels)], panels.items(), strict=True):
         plot(axis, rows, names, title)
         if title == WATCHED["grad_norm/"]:
             axis.set_yscale("log")

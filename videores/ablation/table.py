@@ -22,10 +22,9 @@ Overrides = dict[str, Any]  # "section.key": value
 
 
 class Cell(Section):
-    """A row. `train`: an ordinary run; one that needs another starts from its weights, or with keys of
-    `train.distill` is taught by it. `test`: another test of the row
-    it needs, or of that one's saved scores where it is a test itself. `measure`: the network's cost alone; with a base
-    of its own it takes nothing from the scale."""
+    """A row. `train`: an ordinary run; one that needs another starts from its weights, or with keys of `train.distill`
+    is taught by it. `test`: another test of the row it needs, or of that one's saved scores where it is a test itself.
+    `measure`: the network's cost alone; with a base of its own it takes nothing from the scale."""
 
     name: str
     kind: Literal["train", "test", "measure"] = "train"

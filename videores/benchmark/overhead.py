@@ -22,7 +22,6 @@ from videores import trainer as trainers
 from videores.benchmark import report, session
 from videores.callbacks.saving import Saving
 from videores.data import datamodule
-from videores.data.encode import replacing
 from videores.task import VideoClassifier
 
 LIMIT = 3.0  # ms a step
@@ -61,9 +60,8 @@ def main(args):
 def write(path, measurement, rows):
     """The rows as JSON, with what they were measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        about = {"measurement": measurement, "date": runfolder.now(), **report.environment()}
-        temporary.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    about = {"measurement": measurement, "date": runfolder.now(), **report.environment()}
+    runfolder.write(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
     print(f"wrote {path}")
 
 

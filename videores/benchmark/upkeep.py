@@ -61,7 +61,7 @@ def measure(cfg, steps):
         checkpoints = timed(find(trainer, Saving), "save")
         trainer.fit(module, data)
         epoch_steps = len(data.dataset("train")) // cfg.data.batch_size
-    rounds = [*zip(pairwise(arrivals.times), updates, checkpoints, strict=False)][overhead.WARM_UP :]
+    rounds = [*zip(pairwise(arrivals.times), updates[:-1], checkpoints[:-1], strict=True)][overhead.WARM_UP :]
     step = median(after - before - update - checkpoint for (before, after), update, checkpoint in rounds)
     update, checkpoint = (median(column) for column in list(zip(*rounds, strict=True))[1:])
     return {

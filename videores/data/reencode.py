@@ -192,9 +192,9 @@ def check(path, some, times, keyframes, beat):
                 if len(found) in some:
                     copies[len(found)] = blocks(convert(frame))
                 found.append(frame.pts * stream.time_base)
-    late = [n for n, (a, b) in enumerate(zip(found, times, strict=False)) if abs(a - b) > stream.time_base]
-    gap = max(b - a for a, b in pairwise([*keys, len(found)])) if keys and keys[0] == 0 else len(found)
     refuse(path, len(found) != len(times), f"it has {len(found)} frames, not {len(times)}")
+    late = [n for n, (a, b) in enumerate(zip(found, times, strict=True)) if abs(a - b) > stream.time_base]
+    gap = max(b - a for a, b in pairwise([*keys, len(found)])) if keys and keys[0] == 0 else len(found)
     refuse(path, late, f"the time of frame {min(late, default=0)} is wrong")
     refuse(path, gap > keyframes, f"{gap} frames pass from one keyframe to the next, not {keyframes}")
     for number, copied in copies.items():
