@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import checkpoint, configfile, experiment, failures, results
+from videores import checkpoint, configfile, experiment, failures, optim, results
 from videores.callbacks.exchange import Exchange
 from videores.callbacks.saving import Saving
 from videores.errors import Stopped, UserError
@@ -237,6 +237,37 @@ def test_another_batch_size_continues_on_request_and_is_not_called_exact(monkeyp
     assert [row["lr"] for row in trained] == rates[STEPS // 2 :]
 
 
+@pytest.mark.parametrize("call", [2 * STEPS + 2, 3 * STEPS + 2], ids=["in the warm-up", "when rates were lowered"])
+def test_another_batch_size_goes_on_with_what_a_plateau_has_lowered(monkeypatch, call):
+    """The rates are those of the batches of now, and what was not better before counts on."""
+    recipe = ("train.schedule=plateau", "train.plateau=1", "train.gamma=0.5", "train.warmup=2.5", "train.epochs=7")
+    recipe, now = (*recipe, "train.base_batch=2"), ("data.batch_size=4", "run.resume=inexact")
+    folder = f"plateau-{call}"
+    stop(monkeypatch, folder, VideoClassifier, "training_step", call, *recipe)
+    epoch = call // STEPS
+    before = [row for row in kill.rows(Path(folder)) if "val/loss" in row]
+    assert len(before) == epoch
+    assert train(folder, *recipe, *now) == 0
+    rows = kill.rows(Path(folder))
+    found = {
+        e: [row["lr"] for row in rows if "train/loss" in row and row["epoch"] == e][-STEPS // 2 :]
+        for e in range(epoch, 7)
+    }
+    best_by = [row["val/video_top1"] / 100 - 1e-3 * min(row["val/loss"], 4) for row in rows if "val/loss" in row]
+    lowered = [lowered_by(best_by[:e]) for e in range(7)]
+    assert lowered[3] < 1, "the trial must have what it is about"
+    assert len(set(lowered[epoch:])) > 1, "the trial must have what it is about"
+    for e, rates in found.items():
+        steps = range(e * STEPS // 2, (e + 1) * STEPS // 2)
+        expected = [0.04 * lowered[e] * min((step + 1) / (2.5 * STEPS // 2 + 1), 1) for step in steps]
+        assert rates == pytest.approx(expected), e
+
+
+def lowered_by(values):
+    """What a rate is multiplied by after these epochs: by half after each that was not better than all before."""
+    return 0.5 ** sum(value <= max(values[:i]) for i, value in enumerate(values) if i)
+
+
 def test_data_that_changed_since_is_not_called_the_same(monkeypatch, place, whole):
     listed = place / "data" / "train.csv"
     before = listed.read_text()
@@ -249,6 +280,19 @@ def test_data_that_changed_since_is_not_called_the_same(monkeypatch, place, whol
         listed.write_text(before)
     assert train("lists") == 0
     assert_same_run("lists", whole)
+
+
+# What is written of a step
+
+
+@pytest.mark.parametrize("folder", ["whole", "stopped"])
+def test_a_row_has_the_rate_that_its_step_was_made_with(monkeypatch, whole, folder):
+    if folder == "stopped":
+        stop(monkeypatch, folder, VideoClassifier, "training_step", 10)
+        assert train(folder) == 0
+    rates = [row["lr"] for row in kill.rows(Path(folder)) if "train/loss" in row]
+    cfg = configfile.load("tiny.yaml", OVERRIDES)
+    assert rates == pytest.approx([0.02 * optim.lr_factor(step, STEPS, cfg.train) for step in range(3 * STEPS)])
 
 
 # When checkpoints are written

@@ -63,20 +63,19 @@ def make_schedules(optimizer, train, steps_per_epoch):
     if train.schedule != "plateau":
         factor = lambda step: lr_factor(step, steps_per_epoch, train)
         return [{"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}]
-    return [*warm_up(optimizer, train, steps_per_epoch), plateau(optimizer, train, steps_per_epoch)]
+    return [warm_up(optimizer, train, steps_per_epoch), plateau(optimizer, train, steps_per_epoch)]
 
 
 def warm_up(optimizer, train, steps_per_epoch):
-    """The warm-up of lr_factor as a factor of the rate that there is, which `plateau` lowers.
-
-    Of no steps too, where it changes nothing: with larger batches a short one rounds to none, and a run that is
-    continued with them needs the schedules that it had.
-    """
-    if not train.warmup:
-        return []
+    """The warm-up of lr_factor as a factor of the rate that there is, which `plateau` lowers; of no steps, it changes
+    nothing."""
     steps = round(train.warmup * steps_per_epoch)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / (steps + 1), total_iters=steps)
-    return [{"scheduler": schedule, "interval": "step"}]
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, warm_up_factor(0, steps), total_iters=steps)
+    return {"scheduler": schedule, "interval": "step"}
+
+
+def warm_up_factor(step, steps):
+    return (min(step, steps) + 1) / (steps + 1)
 
 
 def plateau(optimizer, train, steps_per_epoch):

@@ -1,34 +1,46 @@
 """Continuing a run with another number of processes, or of videos in a batch, than it was begun with."""
 
 import lightning.pytorch as pl
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LinearLR
 
 from videores.callbacks import positions
+from videores.optim import warm_up_factor
 
 
 class Inexact(pl.Callback):
     """Begins the interrupted epoch again, for its batches are others now, with the learning rates that the schedule has
-    there for the batches of now. Weights and the optimizer's state are kept."""
-
-    def __init__(self):
-        self.epoch = None
+    there for the batches of now; what a plateau has lowered stays lowered. Weights and the optimizer's state are kept.
+    """
 
     def on_load_checkpoint(self, trainer, module, checkpoint):
         self.epoch = positions.begin_epoch_again(checkpoint["loops"]["fit_loop"])
-        checkpoint["lr_schedulers"] = [
-            {} if isinstance(config.scheduler, LambdaLR) else state
-            for config, state in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True)
-        ]
+        # Lightning makes its schedules after this, and gives them the states, of the batches of then, that it finds.
+        self.schedules, checkpoint["lr_schedulers"] = checkpoint["lr_schedulers"], []
 
     def on_train_start(self, trainer, module):
         step = self.epoch * module.steps_per_epoch()
-        for config in trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, LambdaLR):
-                move_to(config.scheduler, step)
+        for config, then in zip(trainer.lr_scheduler_configs, self.schedules, strict=True):
+            continue_with(config.scheduler, then, step)
 
 
-def move_to(schedule, step):
-    schedule.last_epoch = step
-    factors = [factor(step) for factor in schedule.lr_lambdas]
-    for group, rate, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, factors, strict=True):
+def continue_with(schedule, then, step):
+    """then: the state of the schedule as the run was interrupted. See optim.make_schedules."""
+    if isinstance(schedule, LambdaLR):
+        schedule.last_epoch = step
+        set_rates(schedule, [factor(step) for factor in schedule.lr_lambdas])
+    elif isinstance(schedule, LinearLR):
+        schedule.last_epoch = step
+        before = warm_up_factor(then["last_epoch"], then["total_iters"])
+        lowered = [g["lr"] / (rate * before) for g, rate in zip(groups(schedule), then["base_lrs"], strict=True)]
+        set_rates(schedule, [factor * warm_up_factor(step, schedule.total_iters) for factor in lowered])
+    else:
+        schedule.load_state_dict(then)
+
+
+def groups(schedule):
+    return schedule.optimizer.param_groups
+
+
+def set_rates(schedule, factors):
+    for group, rate, factor in zip(groups(schedule), schedule.base_lrs, factors, strict=True):
         group.update(initial_lr=rate, lr=rate * factor)
