@@ -24,6 +24,7 @@ class History(pl.Callback):
     def __init__(self, path, every, throughput, watch):
         self.path, self.every, self.throughput, self.watch = path, every, throughput, watch
         self.batches = []  # what the batches of this step gave
+        self.lr = None  # what the step is made with
         self.sinks = []
         self.rows = 0  # written up to the checkpoint that is continued, and since
 
@@ -32,6 +33,9 @@ class History(pl.Callback):
             self.forget_after(self.rows)
         if trainer.is_global_zero:
             self.sinks = sinks.open_all(module.cfg, self.path.parent, trainer.global_step)
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.lr = trainer.optimizers[0].param_groups[0]["lr"]  # at the batch's end it is the next step's already
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.batches.append(outputs)
@@ -61,7 +65,7 @@ class History(pl.Callback):
         return {
             "train/loss": sum(float(one["loss"]) for one in batches),  # Lightning has divided each by their number
             "train/top1": 100 * sum(float(one["hits"]) for one in batches) / len(batches),
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self.lr,
             **self.throughput.since_last(trainer),
             **self.watch.values,
         }
