@@ -1,6 +1,6 @@
 """The progress bar: Lightning's, of an epoch, with loss, throughput and the time that the whole run still takes.
 
-The loss is taken from the step itself: Lightning's `self.log` takes 1 ms a step for what is shown every twenty.
+The loss is taken from the step itself: Lightning's `self.log` works at each step for what is shown every twenty.
 """
 
 from lightning.pytorch.callbacks import TQDMProgressBar
