@@ -67,7 +67,7 @@ def how(name, about, cells):
         "## How it was run",
         "",
         "```sh",
-        f"python tools/ablate.py --table {name} --scale {SCALE}",
+        f"python tools/ablate.py --table {name} --scale {SCALE}{other_seeds(about, cells)}",
         "```",
         "",
         f"{', '.join(days(cells)) or 'No training'}; {'; '.join(machines(cells)) or 'counted only'}.",
@@ -85,6 +85,12 @@ def how(name, about, cells):
         f"Based on `configs/{about.scales['full'].base}`. Checked by the dry run alone: there was no GPU, and the",
         "data was not here.",
     ]
+
+
+def other_seeds(about, cells):
+    seeds = sorted({cell["seed"] for cell in cells})
+    usual = sorted(about.scales[SCALE].seeds or about.seeds)
+    return "" if seeds == usual else f" --seeds {','.join(map(str, seeds))}"
 
 
 def days(cells):
