@@ -198,9 +198,11 @@ def test_a_stopped_sweep_continues(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     done = run_times(tmp_path)
+    assert process.returncode in (75, 143, -signal.SIGTERM)  # too late for a cell, between two cells
     assert 1 <= len(done) < 4
+    finished = len([*(tmp_path / "results" / "runs").glob("*/test/*/metrics.json")])
     again = succeeded(ablate(tmp_path, "--table", path))
-    assert "3 to compute" in again.stdout
+    assert f"{4 - finished} to compute" in again.stdout
     assert len(cells_of(tmp_path)) == 4
     first = min(done, key=done.get)
     assert run_times(tmp_path)[first] == done[first]

@@ -343,6 +343,27 @@ def test_a_child_that_a_signal_ends_stops_the_sweep_as_one_that_ends_itself(tmp_
     assert ends(signal.SIGKILL) not in processes.STOPPED
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["while it starts", "while it ends"])
+def test_a_wish_to_end_is_not_lost_where_the_child_ends_as_if_there_were_none(late, tmp_path):
+    """Its last batch is done, or it has no handler yet: the sweep must not go on."""
+
+    def start():
+        if not late:
+            os.kill(os.getpid(), signal.SIGTERM)
+        read, write = os.pipe()
+        if child := os.fork():
+            os.read(read, 1)
+            if late:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return child
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(write, b"1")
+        os._exit(0)
+
+    assert processes.ended(start) == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 # -- targets ----------------------------------------------------------------------------------------------------------
 
 GROUP = {

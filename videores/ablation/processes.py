@@ -9,7 +9,6 @@ import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -41,10 +40,13 @@ def forked(command, log):
 
 def in_child(function, argv, log):
     sys.stdout.flush(), sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
+
+    def fork():
+        if child := os.fork():
+            return child
         end_with(function, argv, log)
-    return wait(child)
+
+    return ended(fork)
 
 
 def end_with(function, argv, log):
@@ -66,24 +68,42 @@ def end_with(function, argv, log):
         os._exit(code)
 
 
-def wait(child):
-    """Waits for a child, and passes on a wish to end: it saves what it has first."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
+def ended(start):
+    """Starts a child, waits for it, and passes on a wish to end: it saves what it has first. Returns its exit code, or
+    where it was too late for the wish, and ended as if there were none, the code of the signal."""
+    parent, child, wish = os.getpid(), None, 0
+
+    def pass_on(number, _):
+        nonlocal wish
+        wish = number
+        if os.getpid() != parent:  # the child, before it has its own handler
+            os._exit(128 + number)
+        if child:
+            os.kill(child, number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
     try:
+        child = start()
+        if wish:
+            os.kill(child, wish)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
     except KeyboardInterrupt:  # of the terminal, which the child got too
-        os.waitpid(child, 0)
+        if child:
+            os.waitpid(child, 0)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+    if wish and code == 0:
+        return 128 + wish
+    return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
 
 
 def started(command, log):
     """Runs a tool in a new process, which may start more of its kind. Returns its exit code."""
     with log.open("a") as file:
-        process = subprocess.Popen([sys.executable, *command], stdout=file, stderr=file)
-        return wait(process.pid)
+        to_log = [(os.POSIX_SPAWN_DUP2, file.fileno(), stream) for stream in (1, 2)]
+        argv = [sys.executable, *command]
+        return ended(lambda: os.posix_spawn(sys.executable, argv, os.environ, file_actions=to_log))
 
 
 def answer(function, *arguments):
