@@ -21,6 +21,7 @@ LAYERS = [
         "freezing",
         "precision",
         "checkpoint_io",
+        "positions",
         "evaluation",
         "scores",
         "subset",

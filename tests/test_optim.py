@@ -1,6 +1,7 @@
 """The optimizer: what decays, and the learning rate at each step, against torch's own schedules."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -260,7 +261,16 @@ def test_plateau_has_as_many_schedules_however_few_steps_the_warm_up_has():
     train = recipe(schedule="plateau", warmup=0.05, plateau=2)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
     assert len(optim.make_schedules(optimizer, train, 20)) == len(optim.make_schedules(optimizer, train, 2)) == 2
+    assert optim.count_schedules(train) == 2
     assert plateau_rates(train, [1, 2, 3, 4]) == [0.4] * 8
+
+
+@pytest.mark.parametrize("schedule", get_args(config.TrainConfig.model_fields["schedule"].annotation))
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_schedules_are_counted_without_making_them(schedule, warmup):
+    train = recipe(schedule=schedule, warmup=warmup, **({"milestones": (2,)} if schedule == "step" else {}))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    assert len(optim.make_schedules(optimizer, train, 4)) == optim.count_schedules(train)
 
 
 def test_plateau_after_a_warm_up_starts_as_every_schedule_does():

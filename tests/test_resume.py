@@ -237,12 +237,25 @@ def test_another_batch_size_continues_on_request_and_is_not_called_exact(monkeyp
     assert [row["lr"] for row in trained] == rates[STEPS // 2 :]
 
 
-@pytest.mark.parametrize("call", [2 * STEPS + 2, 3 * STEPS + 2], ids=["in the warm-up", "when rates were lowered"])
-def test_another_batch_size_goes_on_with_what_a_plateau_has_lowered(monkeypatch, call):
+def test_a_whole_run_is_not_continued_otherwise_and_stays_as_it_is(whole):
+    """Nothing would be trained with what its configuration then said."""
+    before = [Path(whole, name).read_text() for name in ("config.yaml", "env.json")]
+    with pytest.raises(UserError, match=r"trained its 3 epochs: none is left(.|\n)*evaluate\.py"):
+        train(whole, "data.batch_size=4", "run.resume=inexact")
+    assert [Path(whole, name).read_text() for name in ("config.yaml", "env.json")] == before
+
+
+@pytest.mark.parametrize(
+    ("call", "warmup"),
+    [(2 * STEPS + 2, 2.5), (3 * STEPS + 2, 2.5), (3 * STEPS + 2, 0)],
+    ids=["in the warm-up", "when rates were lowered", "no warm-up"],
+)
+def test_another_batch_size_goes_on_with_what_a_plateau_has_lowered(monkeypatch, call, warmup):
     """The rates are those of the batches of now, and what was not better before counts on."""
-    recipe = ("train.schedule=plateau", "train.plateau=1", "train.gamma=0.5", "train.warmup=2.5", "train.epochs=7")
-    recipe, now = (*recipe, "train.base_batch=2"), ("data.batch_size=4", "run.resume=inexact")
-    folder = f"plateau-{call}"
+    recipe = ("train.schedule=plateau", "train.plateau=1", "train.gamma=0.5", f"train.warmup={warmup}")
+    recipe += ("train.epochs=7", "train.base_batch=2")
+    now = ("data.batch_size=4", "run.resume=inexact")
+    folder = f"plateau-{call}-{warmup}"
     stop(monkeypatch, folder, VideoClassifier, "training_step", call, *recipe)
     epoch = call // STEPS
     before = [row for row in kill.rows(Path(folder)) if "val/loss" in row]
@@ -259,8 +272,20 @@ def test_another_batch_size_goes_on_with_what_a_plateau_has_lowered(monkeypatch,
     assert len(set(lowered[epoch:])) > 1, "the trial must have what it is about"
     for e, rates in found.items():
         steps = range(e * STEPS // 2, (e + 1) * STEPS // 2)
-        expected = [0.04 * lowered[e] * min((step + 1) / (2.5 * STEPS // 2 + 1), 1) for step in steps]
+        expected = [0.04 * lowered[e] * min((step + 1) / (warmup * STEPS // 2 + 1), 1) for step in steps]
         assert rates == pytest.approx(expected), e
+
+
+@pytest.mark.parametrize("resume", ["auto", "inexact"])
+def test_a_checkpoint_with_other_schedules_is_refused(monkeypatch, resume):
+    """Lightning would give one's state to the other, or lose it."""
+    plateau, folder = ("train.schedule=plateau", "train.warmup=0"), Path(f"schedules-{resume}")
+    stop(monkeypatch, folder, VideoClassifier, "training_step", 2, *plateau)
+    path = folder / "checkpoints" / "last.ckpt"
+    stored = torch.load(path, weights_only=True)
+    torch.save({**stored, "lr_schedulers": stored["lr_schedulers"][1:]}, path)
+    with pytest.raises(UserError, match=r"last\.ckpt is of another version .* had 1 schedules and now has 2"):
+        train(folder, *plateau, f"run.resume={resume}")
 
 
 def lowered_by(values):

@@ -31,7 +31,8 @@ def enter(cfg, folder, made_with=MADE_WITH, classes=CLASSES):
 
 def save(cfg, folder, step=7, name="last.ckpt"):
     known = {"config": configfile.dump(cfg), "classes": CLASSES}
-    content = {"epoch": 1, "global_step": step, "hyper_parameters": known}
+    loops = {"fit_loop": {"epoch_progress": {"current": {"processed": 0}}}}
+    content = {"epoch": 1, "global_step": step, "hyper_parameters": known, "loops": loops, "lr_schedulers": [{}]}
     checkpoint_io.write({**content, "made_with": MADE_WITH}, folder / "checkpoints" / name)
 
 

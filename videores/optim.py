@@ -66,6 +66,11 @@ def make_schedules(optimizer, train, steps_per_epoch):
     return [warm_up(optimizer, train, steps_per_epoch), plateau(optimizer, train, steps_per_epoch)]
 
 
+def count_schedules(train):
+    """How many they are, which a checkpoint that is continued must agree with."""
+    return 2 if train.schedule == "plateau" else 1
+
+
 def warm_up(optimizer, train, steps_per_epoch):
     """The warm-up of lr_factor as a factor of the rate that there is, which `plateau` lowers; of no steps, it changes
     nothing."""

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from videores import checkpoint, checkpoint_io, configfile
+from videores import checkpoint, checkpoint_io, configfile, optim, positions
 from videores.errors import UserError
 
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
@@ -41,6 +41,7 @@ def find(cfg, folder, made_with, classes):
     different = differences(stored["hyper_parameters"]["config"], cfg, where)
     refuse_other(where, [line for key, line in different.items() if not key.startswith(INEXACT)])
     checkpoint.refuse_other_classes(path, stored["hyper_parameters"]["classes"], classes)
+    refuse_other_schedules(where, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
     then = made_with | stored.get("made_with", {})  # an older one did not say all of it
     inexact = [line for key, line in different.items() if key.startswith(INEXACT)]
     inexact += [f"{key}: {then[key]} there, {now} now" for key, now in made_with.items() if then[key] != now]
@@ -48,6 +49,11 @@ def find(cfg, folder, made_with, classes):
         raise UserError(
             f"{where} would not go on exactly:\n  " + "\n  ".join(inexact) + "\nMake it as it was, or continue "
             "all the same with run.resume=inexact: the interrupted epoch begins again, and env.json says so"
+        )
+    if inexact and positions.whole_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
+        raise UserError(
+            f"{where} is of a run that has trained its {cfg.train.epochs} epochs: none is left to be continued with "
+            "other settings. tools/evaluate.py tests it"
         )
     return Start(path, step, inexact)
 
@@ -71,6 +77,15 @@ def refuse_other_config(folder, cfg):
 def refuse_other(where, lines):
     if lines:
         raise UserError(f"{where} is of a run of another configuration:\n  " + "\n  ".join(lines))
+
+
+def refuse_other_schedules(where, then, now):
+    """Lightning gives the states to the schedules in turn, and says nothing of what is left over."""
+    if then != now:
+        raise UserError(
+            f"{where} is of another version of videores: the learning rate had {then} schedules and now has {now}. End "
+            "the run with that version (its commit is in env.json), or begin anew from its weights with model.weights"
+        )
 
 
 def differences(stored, cfg, where):

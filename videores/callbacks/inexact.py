@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 from torch.optim.lr_scheduler import LambdaLR, LinearLR
 
-from videores.callbacks import positions
+from videores import positions
 from videores.optim import warm_up_factor
 
 

@@ -9,8 +9,7 @@ from datetime import timedelta
 
 from lightning.pytorch.callbacks import Checkpoint
 
-from videores import checkpoint_io
-from videores.callbacks import positions
+from videores import checkpoint_io, positions
 from videores.callbacks.exchange import Exchange
 from videores.callbacks.nan_guard import NanGuard
 from videores.errors import Stopped, UserError

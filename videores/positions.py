@@ -1,4 +1,4 @@
-"""Changes to the state of Lightning's loops that Lightning itself cannot make.
+"""The state of Lightning's loops: what it says of a run, and changes to it that Lightning itself cannot make.
 
 `loops` is the "fit_loop" of a checkpoint: for each loop how many of its rounds were ready (fetched), started,
 processed and completed (their hooks were called), in total and currently, that is, in this epoch.
@@ -14,9 +14,14 @@ def before_validation(loops):
     loops[VALIDATION] |= {"total": begun, "current": begun, "is_last_batch": False}
 
 
+def whole_epochs(loops):
+    """How many epochs were trained to their ends."""
+    return loops[EPOCHS]["current"]["processed"]
+
+
 def begin_epoch_again(loops):
     """Makes a state from within an epoch one from its beginning. Returns the number of the epoch."""
-    epoch, total = loops[EPOCHS]["current"]["processed"], loops[BATCHES]["total"]["processed"]
+    epoch, total = whole_epochs(loops), loops[BATCHES]["total"]["processed"]
     alike = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
     loops[EPOCHS] |= {"total": alike(epoch), "current": alike(epoch)}
     loops[BATCHES] |= {"total": alike(total), "current": alike(0), "is_last_batch": False}
