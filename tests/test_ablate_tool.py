@@ -23,6 +23,8 @@ CELLS = [
     {"name": "vote", "kind": "test", "needs": "all views", "set": {"test.fusion": "vote"}},
     {"name": "tuned", "needs": "one", "set": {"train.lr": 0.01}},
     {"name": "cost", "kind": "measure", "set": {"model.width": 16}},
+    {"name": "unbuildable", "set": {"model.norm": "foo"}},
+    {"name": "uncountable", "kind": "measure", "set": {"model.layers": [1, 1, 1, 1, 1]}},
 ]
 
 
@@ -73,10 +75,14 @@ def test_a_failed_cell_is_shown_and_stops_no_other(swept):
     assert process.returncode == 1, process.stderr
     found = {row: cell for (row, _), cell in cells_of(folder).items()}
     assert found.pop("broken")["error"].startswith("error: ")
+    assert "foo" in found.pop("unbuildable")["error"]
+    assert "layers" in found.pop("uncountable")["error"]
     assert {cell["status"] for cell in found.values()} == {"done"}
     text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
     assert "* broken: seed 0 failed: error: " in text
     assert "training videos" in text
+    assert "* unbuildable: seed 0 failed: " in text
+    assert "* uncountable: seed 0 failed: " in text
     assert {"table.md", "table.csv", "table.tex", "curves.png", "pareto.png", "cells"} == {
         path.name for path in (folder / "results" / "t" / "cpu").iterdir()
     }
@@ -95,7 +101,7 @@ def test_cells_are_ordinary_runs_tests_and_costs(swept):
     ]
     assert found["vote"]["protocol"].split()[2] == "vote"
     assert found["cost"]["values"].keys() == {"params", "gmacs", "gmacs_video", "memory", "latency"}
-    assert all(cell["values"]["latency"] > 0 for cell in found.values())
+    assert all(cell["values"]["latency"] > 0 for row, cell in found.items() if "able" not in row)
     tuned = json.loads((folder / "results" / "runs" / found["tuned"]["key"] / "env.json").read_text())
     assert f"runs/{found['one']['key']}/checkpoints" in tuned["weights"]["source"]
 
@@ -184,6 +190,13 @@ def test_a_dry_run_needs_no_data_and_computes_nothing(tmp_path, name):
     assert "R(2+1)D 16 frames, seed 0 (train): r2plus1d_kinetics400.yaml" in process.stdout
     assert "time not measured" in process.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_names_all_rows_that_cannot_be_built(tmp_path):
+    process = ablate(tmp_path, "--table", write_table(tmp_path), "--dry-run")
+    assert process.returncode == 2
+    assert re.search(r"the row unbuildable: .*foo(.|\n)*the row uncountable: .*layers", process.stderr)
+    assert "Traceback" not in process.stderr
 
 
 def test_a_stopped_sweep_continues(tmp_path):

@@ -20,13 +20,16 @@ SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared nu
 
 
 def collect(cell, costs):
-    """The cell as JSON. `costs`: its counted and measured costs; a cell without a result has `error`, or is pending."""
+    """The cell as JSON. `costs`: its counted and measured costs, or why it has none; a cell without a result has
+    `error`, or is pending."""
+    uncounted, costs = costs.get("error"), {name: value for name, value in costs.items() if name != "error"}
     about = {"row": cell.row, "kind": cell.kind, "seed": cell.seed, "key": cell.key, "base": cell.base}
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
     origin = cell.needs if cell.rescored else cell
     if cell.kind == "measure":
         now = {"code": cells.code(), **cells.commit()}
-        return {**about, **now, "status": "done", "error": None, "protocol": None, "values": costs}
+        status = "failed" if uncounted else "done"
+        return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
     about |= {name: (cells.record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if not cells.is_done(origin):
         failed = cells.error(origin)

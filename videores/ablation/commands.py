@@ -1,6 +1,7 @@
 """`tools/ablate.py`: from a table to its results, or to what they would be."""
 
 from videores.ablation import collect, costs, output, plan, processes, render, runner, targets
+from videores.errors import UserError
 
 ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
 
@@ -15,13 +16,12 @@ def run(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
     if not reuse:
         runner.refuse_other_code(todo)
     print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(is_pending, todo))} to compute", flush=True)
-    answer = (lambda function, *arguments: function(*arguments)) if scale == "smoke" else processes.answer
-    table_costs = runner.counted(todo, answer)
+    table_costs = runner.counted(todo, processes.answer)
     if scale != "smoke" and slurm is None:
-        runner.tell_forecast(todo, table_costs, answer)
-    runner.sweep(todo, table_costs, launcher(scale, slurm))
+        runner.tell_forecast(todo, table_costs, processes.answer)
+    runner.sweep(todo, table_costs, launcher(slurm))
     if "latency" in table.columns:
-        table_costs = runner.measured(todo, table_costs, ROUNDS[scale], answer)
+        table_costs = runner.measured(todo, table_costs, ROUNDS[scale], processes.answer)
     return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in todo], judge)
 
 
@@ -29,10 +29,8 @@ def is_pending(cell):
     return not runner.cells.is_done(cell)
 
 
-def launcher(scale, slurm):
-    if slurm is not None:
-        return runner.on_slurm(slurm)
-    return runner.one_by_one(processes.here if scale == "smoke" else processes.forked)
+def launcher(slurm):
+    return runner.one_by_one(processes.forked) if slurm is None else runner.on_slurm(slurm)
 
 
 def finish(name, table, scale, found, judge):
@@ -64,6 +62,7 @@ def dry_run(name, table, scale, *, rows, seeds):
     todo = runner.planned(table, scale, rows, seeds)
     targets.read(name)
     table_costs = costs.counted(todo)
+    refuse_uncounted(todo, table_costs)
     print(f"{name} at scale {scale}: {len(todo)} cells")
     for cell in todo:
         print(
@@ -71,6 +70,12 @@ def dry_run(name, table, scale, *, rows, seeds):
             + " ".join([cell.base, *cell.overrides])
         )
         print(f"    {work(cell, table_costs[cell.key])}")
+
+
+def refuse_uncounted(todo, table_costs):
+    bad = {cell.row: table_costs[cell.key]["error"] for cell in todo if "error" in table_costs[cell.key]}
+    if bad:
+        raise UserError("\n".join(f"the row {row}: {error}" for row, error in bad.items()))
 
 
 def work(cell, cost):

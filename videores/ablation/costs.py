@@ -25,8 +25,16 @@ BACKWARD = 2  # a training step costs so many forward passes more than a test
 
 
 def counted(cells):
-    """{key: {params, gmacs, gmacs_video, memory}} of the cells' networks on one clip of theirs, in bytes and GMACs."""
-    return {cell.key: count(cell.config) for cell in cells}
+    """{key: {params, gmacs, gmacs_video, memory}} of the cells' networks on one clip of theirs, in bytes and GMACs.
+    {key: {error}} of one that cannot be built, for it costs the other cells nothing."""
+    return {cell.key: count_or_error(cell.config) for cell in cells}
+
+
+def count_or_error(cfg):
+    try:
+        return count(cfg)
+    except UserError as error:
+        return {"error": str(error)}
 
 
 def count(cfg):

@@ -1,4 +1,4 @@
-"""Where a command runs: in this process, in a child that need not import torch again, in a new process, or as a job.
+"""Where a command runs: in a child that need not import torch again, in a new process, or as a job.
 
 A child is forked from a process that has imported torch and Lightning and computed nothing, which saves the seconds
 that importing takes; a crash costs the cell alone.
@@ -15,22 +15,9 @@ import traceback
 from pathlib import Path
 
 from videores import slurm
+from videores.errors import UserError
 
 STOPPED = (75, 130, 143)  # the user or the machine wants an end: no further cell is begun
-
-
-def here(command, log):
-    """Runs a tool in this process, one after the other. Returns its exit code."""
-    argv = sys.argv
-    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        try:
-            sys.argv = command
-            runpy.run_path(command[0], run_name="__main__")
-        except SystemExit as end:
-            return end.code or 0
-        finally:
-            sys.argv = argv
-    return 0
 
 
 def forked(command, log):
@@ -70,7 +57,7 @@ def end_with(function, argv, log):
 
 def ended(start):
     """Starts a child, waits for it, and passes on a wish to end: it saves what it has first. Returns its exit code, or
-    where it was too late for the wish, and ended as if there were none, the code of the signal."""
+    where it ended as if there were no wish, which came too late for it, the code of the signal."""
     parent, child, wish = os.getpid(), None, 0
 
     def pass_on(number, _):
@@ -79,7 +66,8 @@ def ended(start):
         if os.getpid() != parent:  # the child, before it has its own handler
             os._exit(128 + number)
         if child:
-            os.kill(child, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(child, number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
@@ -93,9 +81,8 @@ def ended(start):
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if wish and code == 0:
-        return 128 + wish
-    return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
+    code = code if code >= 0 else 128 - code  # as a shell says that a signal ended it
+    return 128 + wish if wish and code not in STOPPED else code
 
 
 def started(command, log):
@@ -107,15 +94,26 @@ def started(command, log):
 
 
 def answer(function, *arguments):
-    """What a function that computes with torch returns, as JSON has it, without computing in this process."""
+    """What a function that computes with torch returns, as JSON has it, without computing in this process. Raises its
+    UserError."""
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder, "answer.json"), Path(folder, "log")
-        code = in_child(lambda: path.write_text(json.dumps(function(*arguments))), sys.argv, log)
+        code = in_child(lambda: path.write_text(json.dumps(outcome(function, *arguments))), sys.argv, log)
         if code in STOPPED:
             raise SystemExit(code)
         if code:
             raise RuntimeError(log.read_text())
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if "error" in found:
+            raise UserError(found["error"])
+        return found["value"]
+
+
+def outcome(function, *arguments):
+    try:
+        return {"value": function(*arguments)}
+    except UserError as error:
+        return {"error": str(error)}
 
 
 def jobs(commands, folder, options):

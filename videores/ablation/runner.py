@@ -82,7 +82,9 @@ def one_by_one(run):
 
 def said(cell, code, table_costs):
     if not cells.is_done(cell):
-        return f"failed with exit code {code}: {cells.error(cell)}"
+        if code in processes.STOPPED:
+            return "stopped; the same command continues it"
+        return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.error(cell)}"
     values = collect.collect(cell, table_costs.get(cell.key, {}))["values"]
     return f"clip {values['clip']:.1f}, video {values['video']:.1f}"
 
@@ -105,13 +107,13 @@ def on_slurm(options):
 
 def tell_forecast(todo, table_costs, answer):
     """Prints how long the cells that have no result will take."""
-    pending = [cell for cell in todo if not cells.is_done(cell)]
+    pending = [cell for cell in todo if not cells.is_done(cell) and "error" not in table_costs[cell.key]]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
     if not trained:
         return
     try:
         seconds = answer(costs.forecast, pending, trained[0], table_costs)
-    except RuntimeError as error:  # the cell will fail too, and be shown as failed
+    except (RuntimeError, UserError) as error:  # the cell will fail too, and be shown as failed
         print(f"no forecast: {str(error).strip().splitlines()[-1]}", flush=True)
         return
     total = timedelta(seconds=round(sum(seconds.values())))
@@ -129,6 +131,8 @@ def measured(todo, table_costs, rounds, answer):
     """The same with the milliseconds of a clip, all networks measured in turns."""
     first = {}
     for cell in todo:
-        first.setdefault(cell.row, cell)
+        if "error" not in table_costs[cell.key]:
+            first.setdefault(cell.row, cell)
     ms = answer(costs.latencies, list(first.values()), rounds)
-    return {cell.key: {**table_costs[cell.key], "latency": ms[first[cell.row].key]} for cell in todo}
+    latency = {row: {"latency": ms[cell.key]} for row, cell in first.items()}
+    return {cell.key: {**table_costs[cell.key], **latency.get(cell.row, {})} for cell in todo}
