@@ -236,6 +236,17 @@ def test_the_others_end_when_the_first_process_is_killed(place):
     assert "another process of this run has ended" in message
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_loading_processes_end_with_a_run_that_is_killed(place, devices):
+    """They have no word from it, and signals that end a run are not for them."""
+    process = begin(place, f"orphans-{devices}", f"trainer.devices={devices}", "data.workers=2")
+    everyone = descendants(process.pid)
+    assert sum("forkserver" in command for command in everyone.values()) >= 3 * devices
+    process.kill()
+    process.wait()
+    assert gone(everyone, 150) == []
+
+
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_the_run_when_the_time_is_out(place):
     process = begin(place, "hangs", "trainer.devices=2", "trainer.timeout=1.5")

@@ -190,7 +190,7 @@ class VideoData(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
             multiprocessing_context=workers_of.server() if workers else None,
-            worker_init_fn=workers_of.ignore_signals if workers else None,
+            worker_init_fn=workers_of.begin if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -6,8 +6,10 @@ not reach the step's end at which it stops.
 
 import atexit
 import multiprocessing
+import os
+import threading
 from functools import lru_cache
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 
 from videores import stopping
 
@@ -22,8 +24,17 @@ def server():
     return context
 
 
-def ignore_signals(_):
+def begin(_):
+    """The first thing that a worker does."""
     stopping.ignored().__enter__()  # for good
+    threading.Thread(target=end_with_the_run, daemon=True).start()
+
+
+def end_with_the_run():
+    """A run that is killed tells nobody, and torch's workers look whether the process that forked them is there, which
+    is the server: it waits for them."""
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 @lru_cache(maxsize=1)
