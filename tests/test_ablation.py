@@ -130,6 +130,29 @@ def test_a_key_is_what_the_result_depends_on():
     assert plan.plan(make(cells=[{"name": "a"}]), "cpu")[1].key != usual  # another seed
 
 
+def test_an_assertion_about_a_row_that_is_not_there_is_refused_where_it_is_judged():
+    claim = {"claim": "a beats c", "above": ["a"], "below": ["bb"], "scales": ["full"]}
+    assert plan.plan(make(cells=TWO, assertions=[claim]), "cpu")
+    with pytest.raises(UserError, match=r"'a beats c' names bb \(did you mean b\?\), which is no row at scale full"):
+        plan.plan(make(cells=TWO, assertions=[claim]), "full")
+
+
+def test_the_committed_cells_are_of_the_tables_as_they_are():
+    for folder in (ROOT / "docs" / "ablations").glob("*/cells"):
+        found = output.load_cells(folder.parent)
+        seeds = sorted({cell["seed"] for cell in found})
+        now = {cell.key for cell in plan.plan(table.read(folder.parent.name), "cpu", seeds=seeds)}
+        assert {cell["key"] for cell in found} <= now, folder
+
+
+def test_other_videos_are_another_result_and_an_embedded_set_is_the_same_everywhere():
+    csv = {"data.name": "mine", "data.format": "csv", "data.root": "one"}
+    assert key(**csv) != key(**{**csv, "data.root": "two"}) != key(**csv, **{"data.splits": "lists"})
+    measured = [{"name": root, "kind": "measure", "set": {**csv, "data.root": root}} for root in ("one", "two")]
+    with pytest.raises(UserError, match="rows one and two have equal configurations"):
+        plan.plan(make(cells=measured), "cpu")  # nothing is read
+
+
 def test_a_cell_that_starts_from_another_has_a_key_of_its_own():
     cells = [{"name": "a"}, {"name": "b", "set": {"model.width": 8}}, {"name": "c", "needs": "a"}]
     assert len({cell.key for cell in plan.plan(make(cells=cells), "cpu")}) == 6

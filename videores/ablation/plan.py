@@ -20,6 +20,7 @@ from videores.resuming import RESUMABLE, flat
 
 # keys that a run may resume without, and that a table's columns come from
 COLUMNS_FROM = {"trainer.devices", "trainer.num_nodes", "train.gap_videos", "watch.gradients"}
+WHERE = {"data.root", "data.splits"}  # which videos these are; an embedded set is the same wherever it lies
 RUNS = Path("results", "runs")  # where cells are computed, each in the folder of its key
 
 
@@ -52,6 +53,7 @@ def plan(table, scale_name, rows=None, seeds=None, small_data=None):
     scale = table.scales[scale_name]
     cells = of_scale(table, scale_name)
     refuse_repeats([cell.name for cell in cells])
+    refuse_unknown(table.assertions, [cell.name for cell in cells], scale_name)
     wanted = with_needed(cells, chosen(cells, rows or scale.rows))
     seeds = seeds or scale.seeds or table.seeds
     refuse_idle(scale.base, scale.set, f"the scale {scale_name}")
@@ -119,6 +121,17 @@ def refuse_repeats(names):
         raise UserError(f"the table has the row {repeated[0]} twice")
 
 
+def refuse_unknown(assertions, names, scale):
+    """Of a row that is not there nothing could be said, at this scale and for good."""
+    for assertion in assertions:
+        for name in assertion.names() if scale in assertion.scales else ():
+            if name not in names:
+                raise UserError(
+                    f"the assertion {assertion.claim!r} names {name}{nearest(name, names)}, which is no row at scale "
+                    f"{scale}; give it the scales that have it"
+                )
+
+
 # Configurations
 
 
@@ -184,6 +197,8 @@ def refuse_equal(planned):
 def key_of(config, kind, needs):
     """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
     values = flat(config.model_dump(mode="json", exclude_defaults=True))
-    values = {key: value for key, value in values.items() if key not in RESUMABLE - COLUMNS_FROM}
+    reads_files = kind != "measure" and config.data.format not in motion.SETS
+    kept = COLUMNS_FROM | WHERE if reads_files else COLUMNS_FROM
+    values = {key: value for key, value in values.items() if key not in RESUMABLE - kept}
     what = [kind, needs.key if needs else None, sorted(values.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
