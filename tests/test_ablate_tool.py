@@ -123,8 +123,13 @@ def test_assertions_decide_the_exit_code_only_on_request(swept):
     assert "holds        parameters are counted: one" in process.stdout
     assert "fails        nobody is perfect" in process.stdout
     rows = ("--rows", "one")
+    before = cells_of(folder)
     assert ablate(folder, "--table", path, *rows).returncode == 0
     assert ablate(folder, "--table", path, *rows, "--assert").returncode == 1
+    text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
+    assert all(f"| {row} |" in text for row, _ in before), "the other rows have results too"
+    measured = lambda cells: [cells[row, 0]["values"]["latency"] for row in ("one", "other")]
+    assert all(a != b for a, b in zip(measured(before), measured(cells_of(folder)), strict=True)), "all in turns"
 
 
 def test_a_second_sweep_computes_nothing_and_one_from_scratch_gives_the_same(swept, tmp_path):

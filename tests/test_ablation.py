@@ -523,6 +523,13 @@ def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
     assert [c["row"] for c in output.load_cells(folder)] == ["a"]
 
 
+def test_a_picture_that_there_is_nothing_for_any_more_goes(tmp_path):
+    trained = {**cell("R3D", 0, 60.0), "curves": {"train/loss": [[1, 2.0]]}}
+    assert output.draw(tmp_path, ABOUT, [trained]) == ["curves.png"]
+    assert output.draw(tmp_path, ABOUT, [cell("R3D", 0, 60.0)]) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_pareto_front():
     points = [(1, 50, "cheap"), (2, 70, "good"), (3, 60, "bad"), (3, 70, "dear"), (2, 70, "as good")]
     assert pictures.front(points) == {"cheap", "good", "as good"}

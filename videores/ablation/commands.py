@@ -16,13 +16,25 @@ def run(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
     if not reuse:
         runner.refuse_other_code(todo)
     print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(is_pending, todo))} to compute", flush=True)
-    table_costs = runner.counted(todo, processes.answer)
+    shown = [*todo, *of_earlier_sweeps(name, table, scale, todo)]
+    table_costs = runner.counted(shown, processes.answer)
     if scale != "smoke" and slurm is None:
         runner.tell_forecast(todo, table_costs, processes.answer)
     runner.sweep(todo, table_costs, launcher(slurm))
     if "latency" in table.columns:
-        table_costs = runner.measured(todo, table_costs, ROUNDS[scale], processes.answer)
-    return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in todo], judge)
+        table_costs = runner.measured(shown, table_costs, ROUNDS[scale], processes.answer)
+    return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in shown], judge)
+
+
+def of_earlier_sweeps(name, table, scale, todo):
+    """The cells beside which these stand in the table: what is measured is measured of all together."""
+    saved = output.load_cells(output.folder_of(name, scale))
+    keys = {cell["key"] for cell in render.done(saved)} - {cell.key for cell in todo}
+    return [
+        cell
+        for cell in runner.planned(table, scale, None, {cell["seed"] for cell in saved})
+        if cell.key in keys and not is_pending(cell)
+    ]
 
 
 def is_pending(cell):
@@ -38,9 +50,10 @@ def finish(name, table, scale, found, judge):
     rows = [cell.name for cell in plan.of_scale(table, scale)]
     output.save_cells(folder, found, rows)
     output.forget(folder, lambda cell: is_current(cell, table, scale, rows))
-    files = output.write(folder, name, table, scale, found)
-    outcomes = render.judged(table, scale, found)
-    for line in render.numbers(table, render.summaries(table, found), targets.read(name)):
+    whole = output.load_cells(folder)  # with the rows and seeds of earlier sweeps
+    files = output.write(folder, name, table, scale, whole)
+    outcomes = render.judged(table, scale, whole)
+    for line in render.numbers(table, render.summaries(table, whole), targets.read(name)):
         print(line)
     for one in outcomes:
         print(f"{one['outcome']:13s}{one['claim']}: {'; '.join(one['numbers'])}")

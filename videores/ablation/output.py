@@ -52,4 +52,7 @@ def draw(folder, table, found):
         "curves.png": pictures.draw_curves(folder / "curves.png", render.rows_of(found)),
         "pareto.png": pictures.draw_pareto(folder / "pareto.png", render.summaries(table, found), costs),
     }
+    for name, done in drawn.items():
+        if not done:
+            (folder / name).unlink(missing_ok=True)  # an earlier one, of cells that are gone
     return [name for name, done in drawn.items() if done]
