@@ -283,6 +283,13 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
         (["train.schedule=step", "train.milestones=[1]", "train.warmup=1"], ["train", "milestones", "warm-up"]),
         (["train.warmup=2"], ["train", "warmup 2", "2 epochs"]),
         (["train.warmup=2.5", "train.schedule=onecycle"], ["train", "warmup 2.5", "2 epochs"]),
+        (["data.augment.erasing_area=[0.1, 0.2]"], ["data.augment", "erasing_area", "give erasing too"]),
+        (["data.augment.resized_aspect=[0.5, 2]"], ["data.augment", "resized_aspect", "give resized_crop too"]),
+        (
+            ["data.transform.flip=0", "data.augment.flip_labels=left-right"],
+            ["data", "augment.flip_labels", "transform.flip=0"],
+        ),
+        (["test.severity=5"], ["test", "severity=5", "corruption"]),
         (["train.schedule=plateau", "train.gamma=1"], ["train", "schedule=plateau", "gamma=1"]),
         (["train.layer_decay=0.7", "train.freeze=all-but-fc"], ["train", "layer_decay", "freeze=all-but-fc"]),
         (["train.freeze=[all-but-fc, stem]"], ["train.freeze", "all-but-fc names all parts", "alone"]),

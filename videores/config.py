@@ -124,6 +124,9 @@ class AugmentConfig(Section):
             raise ValueError("resized_crop and multi_scale both choose the crop: give one")
         if self.multi_scale == ():
             raise ValueError("multi_scale needs at least one scale, e.g. [1, 0.875, 0.75, 0.66]")
+        for key, of in (("resized_aspect", "resized_crop"), ("erasing_area", "erasing")):
+            if not getattr(self, of) and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} says how {of} is done, which is off: give {of} too, or leave {key} out")
         if self.randaugment and self.trivialaugment:
             raise ValueError("randaugment and trivialaugment both choose the operations: give one")
         return self
@@ -145,6 +148,8 @@ class ViewsConfig(Section):
     def starts_are_used(self):
         if self.clips == "all" and self.starts == "dense":
             raise ValueError("starts=dense places a number of clips: give that number instead of clips=all")
+        if self.corruption == "none" and self.severity != type(self).model_fields["severity"].default:
+            raise ValueError(f"severity={self.severity} is of a corruption, and there is none: give corruption too")
         return self
 
 
@@ -181,6 +186,11 @@ class DataConfig(Section):
             raise ValueError(f"transform.jitter and augment.{name} both choose the scale: give one")
         if augment.speed and clip.sampling == "segments":
             raise ValueError("augment.speed changes the stride, which clip.sampling=segments has not: leave it out")
+        if augment.flip_labels != "none" and self.transform.flip == 0:
+            raise ValueError(
+                "augment.flip_labels says what a flip makes of the labels, and transform.flip=0 flips nothing: raise it, "
+                "e.g. to 0.5, or leave flip_labels out"
+            )
         if augment.mixes and self.batch_size * clip.repeat == 1:
             raise ValueError("augment.mixup and cutmix mix the clips of a batch, which has one: raise batch_size")
         return self
