@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import yaml
 from running import ROOT, environment, succeeded, tool, write_config, write_data
@@ -67,7 +68,11 @@ def swept(tmp_path_factory):
 
 
 def test_a_sweep_begins_with_its_forecast_from_measured_steps(swept):
-    assert re.search(r"^forecast \d+:\d\d:\d\d for \d+ cells .* from 20 measured steps$", swept[2].stdout, re.M)
+    assert re.search(
+        r"^forecast \d+:\d\d:\d\d for \d+ cells .* from 20 measured steps of the cheapest and of the dearest$",
+        swept[2].stdout,
+        re.M,
+    )
 
 
 def test_a_failed_cell_is_shown_and_stops_no_other(swept):
@@ -116,6 +121,8 @@ def test_views_from_saved_scores_are_those_of_a_test_under_that_protocol(swept):
     (path,) = copy.glob("test/*_1x1_*/metrics.json")
     assert json.loads(path.read_text())["video_top1"] == found["one view"]["values"]["video"]
     assert json.loads(path.read_text())["nll"] == pytest.approx(found["one view"]["values"]["nll"], abs=1e-6)
+    votes = np.array(found["vote"]["scores"]) * 15  # of 5 clips in 3 crops
+    assert votes == pytest.approx(votes.round(), abs=1e-5), "its own fusion, not that of the saved test"
 
 
 def test_assertions_decide_the_exit_code_only_on_request(swept):

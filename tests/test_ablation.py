@@ -99,8 +99,8 @@ def test_repeated_clips_make_steps_larger_not_fewer():
     train = {"data.batch_size": 8, "train.epochs": 2, "test.clips": 1}
     cells = [{"name": "one", "set": train}, {"name": "two", "set": {**train, "data.clip.repeat": 2}}]
     one, two = plan.plan(make(cells=cells, seeds=[0]), "cpu")
-    assert costs.work(one, (64, 0, 0), 1.0) == 2 * 64 * (1 + costs.BACKWARD)
-    assert costs.work(two, (64, 0, 0), 1.0) == 2 * costs.work(one, (64, 0, 0), 1.0)
+    assert costs.passes(one, (64, 0, 0)) == 2 * 64 * (1 + costs.BACKWARD)
+    assert costs.passes(two, (64, 0, 0)) == 2 * costs.passes(one, (64, 0, 0))
     assert "about 512 steps of 16 clips" in commands.work(two, {"params": 1, "gmacs": 1.0})  # motion8 has 2,048 videos
 
 
@@ -143,6 +143,13 @@ def test_the_committed_cells_are_of_the_tables_as_they_are():
         seeds = sorted({cell["seed"] for cell in found})
         now = {cell.key for cell in plan.plan(table.read(folder.parent.name), "cpu", seeds=seeds)}
         assert {cell["key"] for cell in found} <= now, folder
+
+
+def test_the_answers_of_a_committed_cell_are_those_of_its_accuracy():
+    for path in (ROOT / "docs" / "ablations").glob("*/cells/*.json"):
+        cell = json.loads(path.read_text())
+        if cell["kind"] != "measure":
+            assert 100 * outcomes.right(cell).mean() == pytest.approx(cell["values"]["video"]), path
 
 
 def test_other_videos_are_another_result_and_an_embedded_set_is_the_same_everywhere():
@@ -309,8 +316,24 @@ def test_rows_close_to_each_other():
     assert judge({**near, "b": results([50, 51])}, rows=["a", "b", "c"], within=5) == "fails"
     assert judge(near, rows=["a", "b"], within=1.5) == "inconclusive"
     assert judge(near, rows=["a", "b"], within=1.5, hard=True) == "fails"
+
+
+def test_scores_are_equal_where_numbers_and_answers_are():
+    near = {"a": results([90, 91]), "b": results([88, 89])}
+    assert judge(near, rows=["a", "b"], within=2.5, metric="scores") == "fails", "answers of other videos differ"
+    for one, other in zip(*near.values(), strict=True):
+        one["answers"] = other["answers"]
     assert judge(near, rows=["a", "b"], within=2.5, metric="scores") == "holds"
     assert judge(near, rows=["a", "b"], within=1, metric="scores") == "fails"
+
+
+def test_what_a_bound_or_a_nearness_says_has_an_interval():
+    near = {"a": results([90, 91]), "b": results([88, 89])}
+    said = lambda **bound: outcomes.judge(table.Assertion(claim="c", rows=("a", "b"), **bound), near)["numbers"]
+    assert re.fullmatch(
+        r"a 90.5 .* highest, b 88.5 .* lowest: \+2 \(.*, interval \+\d.* to \+\d.*\)", said(within=5)[0]
+    )
+    assert re.fullmatch(r"a 90.5 ± 0.71, interval 8\d.\d to 9\d.\d: holds", said(at_least=80)[0])
 
 
 def test_rows_are_not_close_by_one_seed():
@@ -321,6 +344,7 @@ def test_rows_are_not_close_by_one_seed():
 def test_what_can_be_proved_is_judged_by_the_seeds_that_did_not_fail():
     whole, part = results([90, 91]), results([88, 89])[1:]
     assert judge({"a": whole, "b": part}, above=["a"], below=["b"], margin=1.5, hard=True) == "holds"
+    part[0]["answers"] = whole[1]["answers"]
     assert judge({"a": whole, "b": part}, rows=["a", "b"], within=2.5, metric="scores", hard=True) == "holds"
     none = {"a": whole[:1], "b": part}
     assert judge(none, above=["a"], below=["b"], hard=True) == "inconclusive"
@@ -354,9 +378,16 @@ def test_a_step_is_of_videos_and_its_work_of_all_their_clips():
     assert costs.steps_of(once, 70) == costs.steps_of(twice, 70) == 16
     assert costs.steps_of(load("trainer.devices=2"), 70) == 8
     cell = lambda cfg: SimpleNamespace(config=cfg, kind="train")
-    less, more = (costs.work(cell(cfg), (64, 10, 0), 1.0) for cfg in (once, twice))
+    less, more = (costs.passes(cell(cfg), (64, 10, 0)) for cfg in (once, twice))
     assert less == 128 * 3 + 2 * 20  # a step costs three passes; each epoch scores 10 videos twice over
     assert more - less == 128 * 3
+
+
+def test_the_forecast_is_the_line_through_the_cheapest_and_the_dearest():
+    assert costs.pace_of([(2.0, 0.3, 4.0), (1.0, 0.2, 2.0)]) == pytest.approx((3, 0.1, 0.1))
+    assert costs.pace_of([(1.0, 0.2, 2.0)]) == pytest.approx((2, 0.2, 0))
+    assert costs.pace_of([(1.0, 0.2, 0.0), (2.0, 0.1, 0.0)]) == pytest.approx((0, 0.2, 0))  # noise
+    assert costs.pace_of([(1.0, 0.1, 0.0), (2.0, 0.4, 0.0)]) == pytest.approx((0, 0, 0.3))  # as slow as it gets
 
 
 def test_a_child_that_a_signal_ends_stops_the_sweep_as_one_that_ends_itself(tmp_path):
@@ -486,7 +517,7 @@ def test_markdown_has_means_spreads_failures_outcomes_and_targets():
     assert "| R3D | 1.500 | - | 61.0 ± 1.4 (published 64.2) | 0, 1 |" in text
     assert "| a|b_1 | 1.500 | - | - | 0 |" in text
     assert "* a|b_1: seed 0 failed: the loss is nan" in text
-    assert "| c | **holds** | R3D 61 ± 1.4 |" in text
+    assert "| c | **holds** | R3D 61 ± 1.4, interval 0.0 to 100.0 |" in text
     assert "other protocols" not in text
     elsewhere = targets.check({**GROUP, "protocol": {"data": "ucf101-1"}}, "t")
     text = render.markdown("t", ABOUT, "cpu", FOUND, [elsewhere])
@@ -524,7 +555,7 @@ def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
 
 
 def test_a_picture_that_there_is_nothing_for_any_more_goes(tmp_path):
-    trained = {**cell("R3D", 0, 60.0), "curves": {"train/loss": [[1, 2.0]]}}
+    trained = {**cell("R3D", 0, 60.0), "curves": {"train/loss": [[1, 2.0]], "val/video_top1": [[4, 50.0]]}}
     assert output.draw(tmp_path, ABOUT, [trained]) == ["curves.png"]
     assert output.draw(tmp_path, ABOUT, [cell("R3D", 0, 60.0)]) == []
     assert list(tmp_path.iterdir()) == []

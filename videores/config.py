@@ -188,8 +188,8 @@ class DataConfig(Section):
             raise ValueError("augment.speed changes the stride, which clip.sampling=segments has not: leave it out")
         if augment.flip_labels != "none" and self.transform.flip == 0:
             raise ValueError(
-                "augment.flip_labels says what a flip makes of the labels, and transform.flip=0 flips nothing: raise it, "
-                "e.g. to 0.5, or leave flip_labels out"
+                "augment.flip_labels says what a flip makes of the labels, and transform.flip=0 flips nothing: raise "
+                "it, e.g. to 0.5, or leave flip_labels out"
             )
         if augment.mixes and self.batch_size * clip.repeat == 1:
             raise ValueError("augment.mixup and cutmix mix the clips of a batch, which has one: raise batch_size")

@@ -4,6 +4,8 @@ Containers limit processes by control groups (version 2, on older systems 1), wh
 """
 
 import os
+import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +15,12 @@ CGROUP = Path("/sys/fs/cgroup")
 def processors():
     """That the scheduler lets this process run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor_model():
+    """Its name, where the system tells; else the kind of machine."""
+    found = re.search(r"^model name\s*: (.+)$", read(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def processor_limit(cgroup=CGROUP):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from videores import checkpoint_io, configfile, resuming
+from videores import checkpoint_io, configfile, machine, resuming
 from videores.checkpoint_io import BEST, LAST, PREVIOUS
 from videores.data.encode import replacing
 from videores.errors import UserError
@@ -192,6 +192,7 @@ def hardware():
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "machine": platform.machine(),
+        "model": machine.processor_model(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),  # of a process; with another number, sums are rounded in another order

@@ -5,6 +5,7 @@ V videos, G groups of videos that are right or wrong together, N classes.
 
 import hashlib
 import statistics
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def result(cell):
             f"the row {cell.row}: {protocol_of(cell.config)} is not among the views of {p.path.parent.name}: "
             "let it need the training"
         )
-    return found, p
+    return found, replace(p, protocol=found["protocol"])  # with the fusion of now
 
 
 def accuracies(found):

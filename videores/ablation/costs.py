@@ -4,6 +4,7 @@ import statistics
 import time
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -77,25 +78,42 @@ def inference(cfg):
 # The forecast
 
 
+class Pace(NamedTuple):
+    """Seconds: of a cell's start, of a clip's forward pass, and of each GMAC in it."""
+
+    start: float
+    clip: float
+    gmac: float
+
+
 def forecast(cells, measured, costs):
-    """{key: seconds} of training and testing, from STEPS measured steps of one cell and everybody's GMACs."""
+    """{key: seconds} of training and testing, from STEPS measured steps of some cells and everybody's GMACs."""
     data = {cell.config.data.model_dump_json(): cell.config.data for cell in cells}
     sizes = {name: videos(part) for name, part in data.items()}
-    step = seconds_of_step(measured.config)
-    rate = clips_of_step(measured.config) * costs[measured.key]["gmacs"] * (1 + BACKWARD) / step  # GMAC a second
+    pace = pace_of([(costs[cell.key]["gmacs"], *trial(cell.config)) for cell in measured])
     size = lambda cell: sizes[cell.config.data.model_dump_json()]
-    return {cell.key: work(cell, size(cell), costs[cell.key]["gmacs"]) / rate for cell in cells}
+    seconds = lambda cell: pace.clip + pace.gmac * costs[cell.key]["gmacs"]
+    return {cell.key: pace.start + passes(cell, size(cell)) * seconds(cell) for cell in cells}
 
 
-def work(cell, sizes, gmacs):
-    """GMACs of a cell: its training steps, validations, training videos that are scored beside them, and test."""
+def pace_of(trials):
+    """The line through the trials (GMACs, seconds of a clip's forward pass, seconds of the start) with the fewest GMACs
+    and the most: small networks' time is that of the videos and of many small operations."""
+    (few, fast, _), (many, slow, _) = min(trials), max(trials)
+    gmac = max(0, (slow - fast) / (many - few)) if many > few else 0
+    return Pace(statistics.fmean(start for *_, start in trials), max(0, fast - gmac * few), gmac)
+
+
+def passes(cell, sizes):
+    """Forward passes of a clip that a cell's time is worth: of its training steps, validations, training videos that
+    are scored beside them, and test."""
     cfg, (train, val, test) = cell.config, sizes
     clips = test * views(cfg.test)
     if cell.kind == "train":
         beside = min(train, val if cfg.train.gap_videos == "auto" else cfg.train.gap_videos)
         clips += steps_of(cfg, train) * clips_of_step(cfg) * (1 + BACKWARD)
         clips += (val + beside) * views(cfg.val) * cfg.train.epochs
-    return clips * gmacs
+    return clips
 
 
 def views(part):
@@ -132,14 +150,17 @@ def listed(data):
         return OFFICIAL.get(data.format)
 
 
-def seconds_of_step(cfg):
-    """The median of the measured steps, without the first few."""
-    videos, clock = datamodule.prepare(cfg.data), Clock()
+def trial(cfg):
+    """(seconds of a clip's forward pass, the median over measured steps without the first few; seconds of all else)"""
+    began, clock = time.perf_counter(), Clock()
+    videos = datamodule.prepare(cfg.data)
     options = {**trainers.trial_options(cfg), "max_steps": STEPS, "enable_progress_bar": False}
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     pl.Trainer(**options, callbacks=[clock]).fit(task, make_data(cfg, videos))
-    return statistics.median(b - a for a, b in pairwise(clock.times[FIRST:] or clock.times))
+    step = statistics.median(b - a for a, b in pairwise(clock.times[FIRST:] or clock.times))
+    start = time.perf_counter() - began - step * len(clock.times)
+    return step / (clips_of_step(cfg) * (1 + BACKWARD)), max(0, start)
 
 
 class Clock(pl.Callback):

@@ -81,13 +81,13 @@ def bounds(assertion, rows):
         return [("inconclusive", f"{assertion.metric} is not known of every row")]
     if assertion.within is not None:
         return [close(assertion, rows, values)]
-    return [bound(assertion, name, row) for name, row in values.items()]
+    return [bound(assertion, rows, name, row) for name, row in values.items()]
 
 
-def bound(assertion, name, values):
+def bound(assertion, rows, name, values):
     """One row against a number."""
     limit, sign = limit_of(assertion)
-    text = f"{name} {mean(values)}"
+    text = f"{name} {mean(values)}{between(own_interval(rows[name], assertion.metric))}"
     if assertion.equal is not None:
         return ("holds" if all(value == limit for value in values) else "fails"), text
     if assertion.hard:
@@ -106,26 +106,36 @@ def limit_of(assertion):
 
 
 def close(assertion, rows, values):
-    """All rows within so much of each other: the two that are farthest apart decide. Scores: number by number."""
+    """All rows within so much of each other: the two that are farthest apart decide."""
     if assertion.metric == "scores":
-        found = [metric(cells, "scores") for cells in of_same_seeds(*(rows[name] for name in values))]
-        if not found[0]:
-            return "inconclusive", f"{' and '.join(values)} have no seed in common"
-        apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
-        return ("holds" if apart <= assertion.within else "fails"), f"at most {apart:.2g} apart"
+        return same_scores(assertion, rows)
     low, high = (choose(values, key=lambda name: statistics.fmean(values[name])) for choose in (min, max))
     found = difference(values[high], values[low])
-    text = f"{high} {mean(values[high])} is highest, {low} {mean(values[low])} lowest"
+    interval = paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
+    text = f"{high} {mean(values[high])} is highest, {low} {mean(values[low])} lowest: {describe(found, interval)}"
     if assertion.hard:
         return ("holds" if found[0] <= assertion.within else "fails"), text
     if min(map(len, values.values())) < 2:
         return "inconclusive", text
     if found[0] <= assertion.within:
         return "holds", text
-    interval = paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
     shifted = [end - assertion.within for end in interval] if interval else None
     beyond = counts(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
     return ("fails" if beyond else "inconclusive"), text
+
+
+def same_scores(assertion, rows):
+    """The scores that cells keep, number by number, and all answers."""
+    cells = of_same_seeds(*(rows[name] for name in assertion.rows))
+    if not cells[0]:
+        return "inconclusive", f"{' and '.join(assertion.rows)} have no seed in common"
+    found = [metric(row, "scores") for row in cells]
+    apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
+    answers = [[cell["answers"]["right"] for cell in ordered(row)] for row in cells]
+    differ = sum(len(set(given)) > 1 for seeds in zip(*answers, strict=True) for given in zip(*seeds, strict=True))
+    text = f"at most {apart:.2g} apart in {len(found[0][0])} videos of each seed; {differ} of "
+    text += f"{sum(map(len, answers[0])):,} answers differ"
+    return ("holds" if apart <= assertion.within and not differ else "fails"), text
 
 
 # Numbers
@@ -133,8 +143,11 @@ def close(assertion, rows, values):
 
 def metric(cells, name):
     """The value of each seed, in the order of seeds."""
-    ordered = sorted(cells, key=lambda cell: cell["seed"])
-    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in ordered]
+    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in ordered(cells)]
+
+
+def ordered(cells):
+    return sorted(cells, key=lambda cell: cell["seed"])
 
 
 def of_same_seeds(*rows):
@@ -166,6 +179,15 @@ def paired_interval(ours, theirs):
     return evaluation.bootstrap_interval(one_V - other_V, ours[0]["answers"]["groups"])
 
 
+def own_interval(cells, name):
+    """The same of one row's own accuracy; None of what is no accuracy of videos."""
+    if name != "video":
+        return None
+    return evaluation.bootstrap_interval(
+        np.mean([right(cell) for cell in cells], axis=0), cells[0]["answers"]["groups"]
+    )
+
+
 def right(cell):
     return np.array([int(digit) for digit in cell["answers"]["right"]])
 
@@ -177,5 +199,8 @@ def mean(values):
 
 def describe(found, interval):
     value, error = found
-    between = f", interval {interval[0]:+.1f} to {interval[1]:+.1f}" if interval else ""
-    return f"{value:+.4g} (standard error {error:.2g}{between})"
+    return f"{value:+.4g} (standard error {error:.2g}{between(interval, '+')})"
+
+
+def between(interval, sign=""):
+    return f", interval {interval[0]:{sign}.1f} to {interval[1]:{sign}.1f}" if interval else ""

@@ -5,6 +5,7 @@
 
 import shutil
 from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from videores.ablation import output, render, table, targets
@@ -70,7 +71,7 @@ def how(name, about, cells):
         f"python tools/ablate.py --table {name} --scale {SCALE}{other_seeds(about, cells)}",
         "```",
         "",
-        f"{', '.join(days(cells)) or 'No training'}; {'; '.join(machines(cells)) or 'counted only'}.",
+        f"{', '.join(days(cells)) or 'No training'}; {'; '.join(machines(cells)) or 'counted only'}.{taken(cells)}",
         f"[The table](../../../configs/ablations/{name}.yaml) has every row's configuration, `cells/` what each seed",
         "gave.",
         "",
@@ -97,15 +98,22 @@ def days(cells):
     return sorted({cell["start"][:10] for cell in cells if cell.get("start")})
 
 
+def taken(cells):
+    """How long the trainings took, from their last start on, with their own tests."""
+    ends = [[datetime.fromisoformat(cell[end]) for end in ("start", "end")] for cell in cells if cell.get("end")]
+    return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in sum." if ends else ""
+
+
 def machines(cells):
     return sorted({machine(cell) for cell in cells if cell.get("hardware")})
 
 
 def machine(cell):
     hardware, versions = cell["hardware"], cell["versions"]
-    gpus = f", {', '.join(hardware['gpus'])}" if hardware["gpus"] else ", no GPU"
+    gpus = f" {', '.join(hardware['gpus'])}" if hardware["gpus"] else " no GPU"
     threads = f"{hardware['threads']} thread(s) a process on {hardware['cores']} cores"
-    what = f"{threads} of {hardware['machine']} ({hardware['cpu']}){gpus}"
+    model = f" {hardware['model']}," if "model" in hardware else ""  # older runs do not say it
+    what = f"{threads} of {hardware['machine']} ({hardware['cpu']}),{model}{gpus}"
     return f"{what}; torch {versions['torch']}, lightning {versions['lightning']}, {cell['precision']}"
 
 
@@ -132,7 +140,8 @@ python tools/ablate.py --table c01_conv_type --scale full --dry-run
   submitit's parameters, `--slurm cluster=local` runs the jobs here. It ran with the local executor, never on a cluster.
 * Exit codes: 0 done; 1 a cell has no result or, with `--assert`, an assertion fails; 2 wrong input; the rest as for
   all tools.
-* The forecast is of 20 measured training steps of one cell; the rest follows from counted multiply-adds.
+* The forecast is of 20 measured training steps of the cheapest cell and of the dearest; the rest follows from counted
+  multiply-adds. There is none for `--launcher slurm`, whose jobs run elsewhere.
 
 ## How an assertion is judged
 

@@ -1,10 +1,11 @@
 """curves.png and pareto.png of a table, from the collected cells alone."""
 
+import statistics
+
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 
 from videores.ablation.columns import COLUMNS
 from videores.reports import plain
@@ -13,48 +14,71 @@ PANELS = {"train/loss": "training loss", "val/video_top1": "validation video top
 
 
 def draw_curves(path, rows):
-    """Training loss and validation accuracy against the step, a colour a row, a line a seed. Returns whether there
-    were any."""
-    trained = {row: [c for c in cells if c.get("curves")] for row, cells in rows.items()}
-    trained = {row: cells for row, cells in trained.items() if cells}
+    """Training loss and validation accuracy against the step: a line a row, the mean over its seeds. Returns whether
+    there were any."""
+    trained = {row: [c["curves"] for c in cells if c.get("curves")] for row, cells in rows.items()}
+    trained = {row: curves for row, curves in trained.items() if curves}
     if not trained:
         return False
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(13, 4.5), layout="constrained")
-    colours = plt.get_cmap("tab20")(np.arange(len(trained)) % 20)
+    figure, panels = plt.subplots(1, len(PANELS), figsize=(13, max(4.5, 0.2 * len(trained))), layout="constrained")
     for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
-        for colour, (row, cells) in zip(colours, trained.items(), strict=True):
-            for number, cell in enumerate(cells):
-                if points := cell["curves"].get(name):
-                    axes.plot(
-                        *zip(*points, strict=True), color=colour, linewidth=1, label=None if number else plain(row)
-                    )
+        for look, (row, curves) in zip(looks(), trained.items(), strict=False):
+            draw_row(axes, row, [c[name] for c in curves if c.get(name)], look)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
-    panels[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
+    panels[0].set(yscale="log")  # losses of distillation are far above the others
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, fontsize=7, loc="outside right upper")
     save(figure, path)
     return True
 
 
+def looks():
+    """Different ones for 40 rows: dark colours, dashed from the eleventh row on, then light ones."""
+    colours = plt.get_cmap("tab20").colors
+    return [{"color": c, "linestyle": s} for shade in (0, 1) for s in ("-", "--") for c in colours[shade::2]]
+
+
+def draw_row(axes, row, curves, look):
+    seeds = [dict(points) for points in curves]
+    steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
+    axes.plot(steps, [statistics.fmean(seed[step] for seed in seeds) for step in steps], **look, label=plain(row))
+
+
 def draw_pareto(path, summaries, costs):
-    """Video accuracy against each cost; filled where no other row is at least as accurate and cheaper. Returns whether
-    there was anything to draw."""
+    """Video accuracy against each cost, a row of panels for each set of test videos; filled where no other row is at
+    least as accurate and cheaper. Returns whether there was anything to draw."""
     known = lambda row, name: row["numbers"].get(name, (None,))[0]
     rows = [row for row in summaries if known(row, "video") is not None]
     costs = [cost for cost in costs if sum(known(row, cost) is not None for row in rows) > 1]
     if not costs:
         return False
-    figure, panels = plt.subplots(1, len(costs), figsize=(6 * len(costs), 4.8), layout="constrained", squeeze=False)
-    for axes, cost in zip(panels[0], costs, strict=True):
-        column = COLUMNS[cost]
-        points = [(known(row, cost) / column.unit, known(row, "video"), row["row"]) for row in rows if known(row, cost)]
-        for x, y, name in points:
-            best = name in front(points)
-            axes.plot(x, y, "o", color="tab:blue", markerfacecolor="tab:blue" if best else "white")
-            axes.annotate(plain(name), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axes.set(xlabel=column.heading, ylabel="video top-1 (%)", xscale="log")
-        axes.grid(alpha=0.3)
+    tests = list(dict.fromkeys(videos_of(row["protocol"]) for row in rows))
+    size = dict(figsize=(6 * len(costs), 4.8 * len(tests)), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(len(tests), len(costs), **size)
+    for line, test in zip(panels, tests, strict=True):
+        for axes, cost in zip(line, costs, strict=True):
+            unit = COLUMNS[cost].unit
+            tested = [row for row in rows if videos_of(row["protocol"]) == test and known(row, cost)]
+            draw_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
+            axes.set(title=test, xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
+            axes.grid(alpha=0.3)
     save(figure, path)
     return True
+
+
+def videos_of(protocol):
+    """The part of a protocol that says which videos, and what was done to them: accuracies are compared within it."""
+    return protocol.split(" ", 3)[3]
+
+
+def draw_points(axes, points):
+    best, costs = front(points), [cost for cost, _, _ in points]
+    axes.set(xscale="log" if max(costs) > 3 * min(costs) else "linear")
+    axes.margins(x=0.3, y=0.08)  # for the names, to the right of the points
+    for x, y, name in points:
+        axes.plot(x, y, "o", color="tab:blue", markerfacecolor="tab:blue" if name in best else "white")
+        axes.annotate(plain(name), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
 
 
 def front(points):

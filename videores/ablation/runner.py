@@ -109,16 +109,21 @@ def tell_forecast(todo, table_costs, answer):
     """Prints how long the cells that have no result will take."""
     pending = [cell for cell in todo if not cells.is_done(cell) and "error" not in table_costs[cell.key]]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
+    trained.sort(key=lambda cell: table_costs[cell.key]["gmacs"])
     if not trained:
+        if pending:
+            print("no forecast: none of the cells to compute trains in one process", flush=True)
         return
     try:
-        seconds = answer(costs.forecast, pending, trained[0], table_costs)
+        seconds = answer(costs.forecast, pending, [trained[0], trained[-1]], table_costs)
     except (RuntimeError, UserError) as error:  # the cell will fail too, and be shown as failed
         print(f"no forecast: {str(error).strip().splitlines()[-1]}", flush=True)
         return
     total = timedelta(seconds=round(sum(seconds.values())))
     print(
-        f"forecast {total} for {len(pending)} cells one after the other, from {costs.STEPS} measured steps", flush=True
+        f"forecast {total} for {len(pending)} cells one after the other, from {costs.STEPS} measured steps of the "
+        "cheapest and of the dearest",
+        flush=True,
     )
 
 

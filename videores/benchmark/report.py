@@ -1,14 +1,10 @@
 """Rows of times to ratios, verdicts, a Markdown table and a JSON file."""
 
 import json
-import os
-import platform
-import re
 from dataclasses import dataclass, fields
-from pathlib import Path
 from statistics import median
 
-from videores import runfolder
+from videores import machine, runfolder
 from videores.benchmark.measure import FLOOR, OURS, PREPARED, Contender
 from videores.benchmark.videos import LARGE
 
@@ -88,14 +84,8 @@ def write(folder, text, record):
 
 
 def environment():
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {**runfolder.environment(), "cpu_model": cpu_model(), "cores_usable": cores}
-
-
-def cpu_model():
-    information = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", information.read_text(), re.MULTILINE) if information.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    about = {"cpu_model": machine.processor_model(), "cores_usable": machine.processors()}
+    return {**runfolder.environment(), **about}
 
 
 def where(about):
