@@ -24,6 +24,7 @@ CELLS = [
     {"name": "vote", "kind": "test", "needs": "all views", "set": {"test.fusion": "vote"}},
     {"name": "tuned", "needs": "one", "set": {"train.lr": 0.01}},
     {"name": "cost", "kind": "measure", "set": {"model.width": 16}},
+    {"name": "of broken", "kind": "test", "needs": "broken", "set": {"test.clips": 5}},
     {"name": "unbuildable", "set": {"model.norm": "foo"}},
     {"name": "uncountable", "kind": "measure", "set": {"model.layers": [1, 1, 1, 1, 1]}},
 ]
@@ -80,6 +81,7 @@ def test_a_failed_cell_is_shown_and_stops_no_other(swept):
     assert process.returncode == 1, process.stderr
     found = {row: cell for (row, _), cell in cells_of(folder).items()}
     assert found.pop("broken")["error"].startswith("error: ")
+    assert found.pop("of broken")["error"] == "it needs broken, which has no result"
     assert "foo" in found.pop("unbuildable")["error"]
     assert "layers" in found.pop("uncountable")["error"]
     assert {cell["status"] for cell in found.values()} == {"done"}
@@ -87,6 +89,7 @@ def test_a_failed_cell_is_shown_and_stops_no_other(swept):
     assert "* broken: seed 0 failed: error: " in text
     assert "training videos" in text
     assert "* unbuildable: seed 0 failed: " in text
+    assert "unknown" not in text
     assert "* uncountable: seed 0 failed: " in text
     assert {"table.md", "table.csv", "table.tex", "curves.png", "pareto.png", "cells"} == {
         path.name for path in (folder / "results" / "t" / "cpu").iterdir()

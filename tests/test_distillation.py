@@ -142,6 +142,11 @@ def test_a_teacher_of_clips_of_another_length_is_refused(root, tmp_path):  # noq
         distillation.load(cfg, make_task(cfg).model, ["a", "b"])
 
 
+def test_an_address_of_a_teacher_is_named_as_it_was_given():
+    with pytest.raises(UserError, match=r"^https://a.b/c is an address"):
+        distillation.checkpoint_of("https://a.b/c")
+
+
 def test_a_teacher_of_other_classes_is_refused_and_they_are_listed(root, teacher):  # noqa: F811
     task, _ = taught(root, teacher)
     with pytest.raises(UserError, match=r"(?s)train\.distill\.teacher.*1: b / c"):

@@ -93,5 +93,6 @@ def refuse_other_clips(path, model, data):
 
 def checkpoint_of(source):
     """A checkpoint, or the one of a run folder that is tested."""
+    checkpoint.refuse_address(source)
     path = Path(source)
     return runfolder.best_checkpoint(path) if (path / "checkpoints").is_dir() else path

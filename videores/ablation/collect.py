@@ -33,7 +33,7 @@ def collect(cell, costs):
         return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
     about |= {name: (cells.record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if not cells.is_done(origin):
-        failed = cells.error(origin)
+        failed = cells.error(origin) or without_what_it_needs(origin)
         return {
             **about,
             "status": "failed" if failed else "pending",
@@ -46,6 +46,13 @@ def collect(cell, costs):
     more = {"answers": answers(predictions), "scores": sample(predictions)}
     done = {"status": "done", "error": None, "protocol": found["protocol"]}
     return {**about, **done, "values": values, **more, **history(cell)}
+
+
+def without_what_it_needs(cell):
+    """Why a cell was not begun, or None."""
+    if cell.needs is None or cells.is_done(cell.needs):
+        return None
+    return f"it needs {cell.needs.row}, which has no result"
 
 
 def result(cell):

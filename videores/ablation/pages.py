@@ -143,6 +143,12 @@ python tools/ablate.py --table c01_conv_type --scale full --dry-run
 * The forecast is of 20 measured training steps of the cheapest cell and of the dearest; the rest follows from counted
   multiply-adds. There is none for `--launcher slurm`, whose jobs run elsewhere.
 
+## What no table has
+
+Rows: full pre-activation (c02); rotation alone, dropout of 0.8, several weight decays (c05); frozen norms at each batch
+size, SyncBN at scale `cpu` (c08); 4 and 8 processes at scale `cpu` (c14). Columns: steps or epochs until an accuracy is
+reached (c02, c06), milliseconds of training, of bf16 or of a GPU (c07), hours (c09: clips/s).
+
 ## How an assertion is judged
 
 What the `cpu` scale can show is an order, not a number. A difference counts when it is 3 points, or 2 standard errors

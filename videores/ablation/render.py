@@ -112,7 +112,7 @@ def protocols(rows):
             by_protocol.setdefault(row["protocol"], []).append(row["row"])
     alone = len(by_protocol) == 1
     lines = [f"* `{protocol}`" + ("" if alone else f": {', '.join(names)}") for protocol, names in by_protocol.items()]
-    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    commits = ", ".join(sorted({row["commit"] for row in rows if row["protocol"] or not row["trouble"]}))
     return ["Mean ± standard deviation over seeds. Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
 
 

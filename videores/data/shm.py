@@ -24,7 +24,7 @@ def training_bytes(data, processes):
 def refuse_less(needed, free, workers):
     if needed > free:
         raise UserError(
-            f"the batches of data.workers={workers} loading processes take up to {needed / 1e6:.0f} MB of {SHM}, where "
-            f"{free / 1e6:.0f} MB are free: enlarge it (docker run --shm-size=8g), lower data.workers or "
+            f"the batches of data.workers={workers} loading processes take up to {needed / 1e6:.3g} MB of {SHM}, where "
+            f"{free / 1e6:.3g} MB are free: enlarge it (docker run --shm-size=8g), lower data.workers or "
             "data.batch_size, or use data.workers=0"
         )
