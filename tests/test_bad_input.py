@@ -119,6 +119,7 @@ def bad_lists(folder):
     variant("shared video", ["train and test share 1 path", "t1.mp4"], test=[head, "t1.mp4,b,"])
     variant("shared group with validation", ["train and val share", "g1"], val=[head, "e.mp4,a,g1"])
     variant("list without header", ["train.csv", "path,label"], train=["t0.mp4,a,g0"])
+    variant("row with a group that no column has", ["train.csv:2", "more fields"], train=["path,label", "t0.mp4,a,g0"])
     variant("row without label", ["train.csv:2"], train=[head, "t0.mp4,,g0"])
     variant("class listed twice", ["classes.txt", "twice"], classes=["a", "b", "a"])
     variant("list that is not text", ["train.csv"], train=bytes(range(128, 256)))
@@ -188,6 +189,7 @@ checkpoint of another architecture; checkpoint of another width; checkpoint of o
 mirrored views where left is a class; validation videos where there are none;
 empty checkpoint; text as checkpoint; missing checkpoint; run without checkpoints; absent video; unknown label;
 label outside the class list; empty test split; empty training split; shared group; shared video;
+row with a group that no column has;
 shared group with validation; list without header; row without label; class listed twice; list that is not text;
 missing list; missing class list; missing training list; label that the class list numbers otherwise;
 truncated, text and empty videos; truncated AVI; no test video decodes"""
@@ -218,7 +220,7 @@ def test_bad_input_is_found_before_a_run_folder_is_made(place, bad_results):
 @pytest.mark.parametrize("kind", ["of another architecture", "of another width"])
 def test_a_checkpoint_that_does_not_fit_lists_what_differs(bad_results, kind):
     process, _ = bad_results[f"checkpoint {kind}"]
-    assert re.search(r"\d+ of \d+ tensors differ", process.stderr)
+    assert re.search(r" \d+ tensors differ", process.stderr)
     assert len(re.findall(r"^  [\w.]+: .* / .*$", process.stderr, re.MULTILINE)) == 10
 
 

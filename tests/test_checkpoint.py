@@ -44,6 +44,13 @@ def test_our_own_checkpoint_loads_without_running_code(saved):
     assert stored["hyper_parameters"]["config"]["model"]["name"] == "r3d_18"
 
 
+@pytest.mark.parametrize("content", [b"", b"some text\n", b"epoch 1\n"])
+def test_a_file_of_another_kind_is_called_that(tmp_path, content):
+    path = tmp_path / "notes.ckpt"
+    path.write_bytes(content)
+    assert "it is damaged, of another kind" in refusal(path, make_task())
+
+
 def test_weights_are_copied(saved):
     task, stored = make_task(), checkpoint.read(saved)
     checkpoint.load_weights(task, saved)

@@ -38,6 +38,7 @@ def ended(error, env=(), code="raise error"):
         (Stopped(signal.SIGUSR1, "after step 3"), 75),
         (Stopped(signal.SIGINT, "after step 3"), 130),
         (OSError(errno.EFBIG, "File too large"), 2),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), 2),
     ],
 )
 def test_every_ending_has_its_code(error, code):

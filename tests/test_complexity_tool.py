@@ -111,6 +111,14 @@ def read(tool, folder, *arguments):
     return table(folder / "results" / "complexity" / "own" / "table.csv")
 
 
+def test_many_networks_have_a_folder_of_their_own_however_long_their_labels_are(tool, tmp_path):
+    long = "r3d_18 layers=[1,1,1] width=16 stem=small block=bottleneck conv=3d shortcut=B norm=batch"
+    lists = [[long, "r3d_18", "r2d_18 frames=8", "mc3_18", "mc4_18"], [long, "r3d_18", "r2d_18 frames=8", "mc3_18"]]
+    for networks in lists:
+        tool("--model", *networks, "--frames", "8", "--size", "16")
+    assert len(list((tmp_path / "results" / "complexity").iterdir())) == 2
+
+
 def test_a_label_is_what_it_was_made_from():
     changes = {"norm_eps": 1e-05, "conv": ["3d", "2d"], "pool": "max", "bias": True, "dropout": 0.1, "frames": 4}
     assert complexity.parsed(complexity.label("r3d_18", changes)) == ("r3d_18", changes)

@@ -283,6 +283,9 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
         (["train.schedule=step", "train.milestones=[1]", "train.warmup=1"], ["train", "milestones", "warm-up"]),
         (["train.warmup=2"], ["train", "warmup 2", "2 epochs"]),
         (["train.warmup=2.5", "train.schedule=onecycle"], ["train", "warmup 2.5", "2 epochs"]),
+        (["data.transform.mean=[0, 0]"], ["data.transform.mean: too few values (got [0, 0])"]),
+        (["run.name=a/b"], ["run.name", "a/b"]),
+        (["run.seed=4294967296"], ["run.seed", "less than 4294967296"]),
         (["data.augment.erasing_area=[0.1, 0.2]"], ["data.augment", "erasing_area", "give erasing too"]),
         (["data.augment.resized_aspect=[0.5, 2]"], ["data.augment", "resized_aspect", "give resized_crop too"]),
         (

@@ -56,6 +56,12 @@ def test_no_relu_after_the_sum(x):
     assert torch.equal(block(x, 2).relu(), same(x, 2))
 
 
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+def test_a_shortcut_that_conv1x1_would_replace_is_refused(shortcut):
+    with pytest.raises(UserError, match="leave shortcut out"):
+        create_model("r3d_18", 5, **TINY, control="conv1x1", shortcut=shortcut)
+
+
 @pytest.mark.parametrize("name", ["f_r2d_18", "r3d_50"])
 def test_conv1x1_is_the_shortcut_of_every_block(name):
     changed = create_model(name, 5, **TINY, control="conv1x1")

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from conftest import write_csv, write_folder, write_lines, write_ucf101
@@ -339,6 +340,18 @@ def test_video_on_two_sides_is_refused_and_named(tmp_path, parts):
     message = refused(write_csv(tmp_path, rows, header="path,label"))
     assert " and ".join(parts) in message
     assert "both.mp4" in message
+
+
+@pytest.mark.parametrize("spelled", ["./both.mp4", "a/../both.mp4", "{root}/both.mp4"])
+def test_a_video_that_is_spelled_otherwise_is_the_same_video(tmp_path, spelled):
+    rows = {part: [(f"{part}.mp4", "run"), ("both.mp4", "run")] for part in ("train", "test")}
+    values = write_csv(tmp_path, {**rows, "val": [("val.mp4", "run")]}, header="path,label")
+    for part, words in (("test", "train and test share 1 path"), ("train", "the train list names a video twice")):
+        kept = rows if part == "train" else {**rows, "test": rows["test"][:1]}
+        text = "".join(f"{path},{label}\n" for path, label in kept[part])
+        other = spelled.format(root=values["root"])
+        Path(values["root"], f"{part}.csv").write_text(f"path,label\n{text}{other},run\n")
+        assert words in refused(values)
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])

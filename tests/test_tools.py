@@ -239,6 +239,19 @@ def test_evaluate_repeats_the_numbers_of_training_exactly(run, evaluated):
     np.testing.assert_array_equal(arrays_after["logits"], arrays_before["logits"])
 
 
+def test_weights_are_not_tested_as_another_network_or_on_other_colours(place, evaluated):
+    """Their shapes fit, and the protocol would be the same."""
+    before = {path: path.read_bytes() for path in evaluated.rglob("metrics.json")}
+    changes = ("model.control=no_relu", "model.pool=max", "model.norm_eps=5", "data.transform.mean=[0,0,0]")
+    for change, process in zip(
+        changes, forked([("evaluate.py", "--run", evaluated, change) for change in changes], place), strict=True
+    ):
+        assert process.returncode == 2, process.stderr
+        assert "would be tested as what it is not" in process.stderr
+        assert change.split("=")[0] in process.stderr
+    assert {path: path.read_bytes() for path in evaluated.rglob("metrics.json")} == before
+
+
 def test_another_protocol_writes_another_folder(run, evaluated):
     folders = {path.name for path in (evaluated / "test").iterdir()}
     assert {path.name for path in (run / "test").iterdir()} < folders
@@ -456,6 +469,8 @@ def others(place, run):
         "overwritten": ["run.overwrite=true", "run.seed=3"],
         "without validation": ["data.val=none"],
         "nan": ["train.lr=1e30", "train.warmup=0"],
+        "one bad step": ["train.lr=1e30", "train.warmup=0", "train.epochs=1", "data.batch_size=9", "data.val=none"],
+        "one step": ["train.epochs=1", "train.warmup=0", "data.batch_size=9", "data.val=none", "trainer.log_every=20"],
         "bad test video": ["data.root=one-bad"],
         "skipped": ["data.root=bad-train", "data.on_unreadable=skip"],
         "one frame": ["data.root=one-frame", "data.val=none"],
@@ -508,6 +523,25 @@ def test_a_nan_loss_stops_the_run_and_names_the_step_and_the_videos(others):
     recorded = json.loads((folder / "env.json").read_text())
     assert recorded["exit_status"] == 2
     assert "not finite" in recorded["error"]
+
+
+def test_weights_that_the_last_step_has_spoiled_give_no_result(others):
+    process, folder = others["one bad step"]
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    assert "the scores of 7 of 7 videos are not finite: training has spoiled the weights of checkpoints/last" in (
+        process.stderr
+    )
+    assert not list(folder.rglob("metrics.json"))
+
+
+def test_the_shortest_run_has_its_loss_and_its_curve(others):
+    process, folder = others["one step"]
+    succeeded(process)
+    (row,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert row["step"] == 1
+    assert row["train/loss"] > 0
+    assert (folder / "curves.png").exists()
 
 
 def test_a_bad_test_video_is_listed_counts_as_wrong_and_exits_with_1(others):

@@ -11,6 +11,7 @@ Prints a table and writes it as CSV, Markdown and a plot into results/complexity
 """
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def parse():
     parser.add_argument("--frames", type=positive, help="of a clip; default: what the network was published at")
     parser.add_argument("--size", type=positive, help="height and width of a clip")
     parser.add_argument("--views", type=positive, help="clips times crops of a video (default: 1)")
-    parser.add_argument("--classes", type=positive, default=400)
+    parser.add_argument("--classes", type=positive, default=400, help="of the last layer (default: 400)")
     parser.add_argument("--measure", nargs="*", metavar="MODE", help="time it too, in fp32, bf16, ...")
     parser.add_argument("--batch", type=positive, default=1, help="clips in a measured batch (default: 1)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -72,12 +73,20 @@ def what(args, complexity):
     if args.all:
         return complexity.every_name(), options, root / "all"
     if args.model:
-        return args.model, options, root / "-".join(re.sub(r"\W+", "-", model) for model in args.model[:4])
+        return args.model, options, root / folder_of(args.model)
     cfg = configfile.load(args.cfg, args.overrides)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
     options["views"] = args.views or views_of(cfg.test)
     return [complexity.label(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
+
+
+def folder_of(models):
+    """Their labels in a name; of many, their number and a hash of them all."""
+    name = "-".join(re.sub(r"\W+", "-", model) for model in models)
+    if len(name) <= 100:
+        return name
+    return f"{len(models)}-networks-{hashlib.sha256(' '.join(models).encode()).hexdigest()[:8]}"
 
 
 def views_of(test):

@@ -44,25 +44,35 @@ def refuse_address(path):
 
 
 def reason(error):
-    """Why torch.load refused, in a line. torch's own words on unpickling advise to load without the check."""
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is damaged, or holds objects or code, not only tensors"
+    """Why torch.load refused, in a line. torch's own words on unpickling advise to load without the check; of a text
+    file it says a number, of an empty one nothing."""
+    if isinstance(error, (pickle.UnpicklingError, LookupError, EOFError)):
+        return "it is damaged, of another kind, or holds objects or code, not only tensors"
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def load_weights(task, path):
     """Copies a checkpoint's weights into a task of the same architecture and classes, else raises UserError.
 
-    Returns {"epoch", "step"}, at which it was written, and "gap", as it was measured of these weights, or None.
+    Returns {"epoch", "step"}, at which it was written, "gap", as it was measured of these weights, or None, and the
+    "config" that they were trained with.
     """
     stored = read(path)
-    known = stored.get("hyper_parameters") if isinstance(stored, dict) else None
-    if not isinstance(known, dict) or not {"config", "classes"} <= set(known) or "state_dict" not in stored:
+    config = config_of(stored)
+    if config is None:
         raise UserError(f"{path} was not written by tools/train.py: it has no weights, configuration and classes")
-    refuse_other_classes(path, known["classes"], task.classes)
+    refuse_other_classes(path, stored["hyper_parameters"]["classes"], task.classes)
     refuse_other_network(path, stored, task)
     task.load_state_dict(stored["state_dict"])
-    return {"epoch": stored["epoch"], "step": stored["global_step"], "gap": gap_of(stored)}
+    about = {"epoch": stored["epoch"], "step": stored["global_step"], "gap": gap_of(stored)}
+    return {**about, "config": config}
+
+
+def config_of(stored):
+    """The configuration in what was read, or None where that is no checkpoint of a run."""
+    known = stored.get("hyper_parameters") if isinstance(stored, dict) and "state_dict" in stored else None
+    whole = isinstance(known, dict) and {"config", "classes"} <= known.keys() and isinstance(known["config"], dict)
+    return known["config"] if whole else None
 
 
 def gap_of(stored):
@@ -87,7 +97,7 @@ def refuse_other_network(path, stored, task):
         name = stored["hyper_parameters"]["config"]["model"]["name"]
         raise UserError(
             f"{path} holds another network ({name}) than the configuration asks for ({task.cfg.model.name}): "
-            f"{len(lines)} of {len(ours)} tensors differ (checkpoint / configuration):\n  " + "\n  ".join(lines[:10])
+            f"{len(lines)} tensors differ (checkpoint / configuration):\n  " + "\n  ".join(lines[:10])
         )
 
 

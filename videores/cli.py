@@ -18,7 +18,7 @@ from videores.launch import LOST, is_first_of_machine, is_first_process
 
 WRONG_INPUT, BUG, PREEMPTED, INTERRUPTED, TERMINATED = 2, 70, 75, 130, 143
 
-NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG)
 
 
 def run(main):

@@ -38,9 +38,11 @@ class Section(BaseModel):
 class RunConfig(Section):
     """Where a run writes, and how it may start."""
 
-    name: str | None = None  # appended to the config's name: runs/<config>-<name>
+    name: Annotated[str, Field(pattern=r"^[^/\\]*$")] | None = (
+        None  # appended to the config's name: runs/<config>-<name>
+    )
     dir: str | None = None  # replaces runs/<config>[-<name>]
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     # auto: continue, start, or test again, whichever the folder asks for; inexact: also with other numbers of processes
     # or videos in a batch
     resume: Literal["none", "auto", "inexact"] = "none"

@@ -82,6 +82,8 @@ def explain(error):
         section = ".".join(str(part) for part in error["loc"][:-1]) or "the top level"
         same = [other for other in all_keys() if other.rpartition(".")[2] == name]
         return f"{key}: unknown key{nearest(name, known, same)}; {section} has {', '.join(known)}"
+    if error["type"] == "missing" and isinstance(error["loc"][-1], int):  # an entry of a list
+        return f"{key}: too few values (got {error['input']!r})"
     if error["type"] == "missing":
         return f"{key}: missing"
     got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"

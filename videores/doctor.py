@@ -200,11 +200,14 @@ def folders():
     problem = unwritable(cache)
     advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
     yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)
-    for what, folder in (("disk of this folder", Path.cwd()), ("disk of the cache", cache)):
+    needs = "checkpoints take three times the network's size, twice", "it has what is known of each video"
+    for what, folder, need in zip(
+        ("disk of this folder", "disk of the cache"), (Path.cwd(), cache), needs, strict=True
+    ):
         folder = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
         free = shutil.disk_usage(folder).free
         status = BAD if free < GIB / 2 else WARNING if free < 5 * GIB else OK
-        advice = "checkpoints take three times the network's size, twice: make room" if status != OK else ""
+        advice = f"{need}: make room" if status != OK else ""
         yield Finding(what, status, f"{free / GIB:.1f} GiB free", advice)
 
 

@@ -34,7 +34,7 @@ from videores.callbacks.progress import ProgressBar
 from videores.callbacks.saving import Saving, replace_lightnings
 from videores.data import datamodule, shm, stratified, views
 from videores.errors import UserError
-from videores.models import sync, weights
+from videores.models import likeness, sync, weights
 from videores.task import VideoClassifier
 
 
@@ -177,7 +177,23 @@ def test(task, data, trainer, cfg, folder, path, part):
 
 def loaded_weights(task, path):
     """Lightning sends the first process' weights to the others before a test: a node need not see the run folder."""
-    return checkpoint.load_weights(task, path) if runfolder.is_main() or path.exists() else {}
+    if not (runfolder.is_main() or path.exists()):
+        return {}
+    loaded = checkpoint.load_weights(task, path)
+    refuse_other_use(path, loaded.pop("config"), task)
+    return loaded
+
+
+def refuse_other_use(path, trained, task):
+    """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
+    colours, than they were trained for."""
+    lines = [note.removeprefix("note: ") for note in likeness.notes(trained["model"], task.model)]
+    theirs, ours = trained["data"]["transform"], task.cfg.data.transform
+    for key in ("mean", "std"):
+        if not weights.is_close(theirs[key], getattr(ours, key)):
+            lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
+    if lines:
+        raise UserError(f"{path} would be tested as what it is not:\n  " + "\n  ".join(lines))
 
 
 def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):

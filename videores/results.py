@@ -9,6 +9,8 @@ from videores import evaluation, reports
 from videores.config import ViewsConfig
 from videores.data import views as viewing
 from videores.data.encode import replacing
+from videores.data.lists import head
+from videores.errors import UserError
 from videores.protocol import protocol_of, slug
 
 
@@ -20,6 +22,7 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="
     """
     target = folder / part / slug(protocol_of(cfg, part))
     listed, views = getattr(videos.index, part), getattr(cfg, part)
+    refuse_not_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], tested["file"])
     target.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target / "offline", ignore_errors=True)  # what was made of the old predictions
     logits_VKN = with_missing(logits_VKN, scored, listed)
@@ -52,6 +55,17 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="
     with replacing(target / "metrics.json") as temporary:
         temporary.write_text(as_json(found))
     print_result(found, target)
+
+
+def refuse_not_finite(logits_VKN, paths, unreadable, weights):
+    """NaN stands for what was not there to be scored, which the first view of a video that was read always is."""
+    finite_V = np.isfinite(logits_VKN[:, 0]).all(-1)
+    bad = [path for path, finite in zip(paths, finite_V, strict=True) if not finite and path not in unreadable]
+    if bad:
+        raise UserError(
+            f"the scores of {len(bad)} of {len(paths)} videos are not finite: training has spoiled the weights of "
+            f"{weights} (lower train.lr), or trainer.score_precision is too coarse for them\n  {head(bad)}"
+        )
 
 
 def with_missing(logits_VKN, scored, listed):

@@ -31,6 +31,8 @@ class History(pl.Callback):
     def on_train_start(self, trainer, module):
         if trainer.is_global_zero and self.path.exists():
             self.forget_after(self.rows)
+        steps = trainer.max_epochs * module.steps_per_epoch()
+        self.every = self.watch.every = min(self.every, steps)  # the shortest run has a row too
         if trainer.is_global_zero:
             self.sinks = sinks.open_all(module.cfg, self.path.parent, trainer.global_step)
 

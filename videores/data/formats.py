@@ -58,12 +58,21 @@ def read_classes(path, numbered=False):
     """One name a line, in UCF101's classInd.txt after its number, which gives the order."""
     names = [line for _, line in lines(path)]
     if numbered:
-        names = [name for _, name in sorted(numbered_class(line, where) for where, line in lines(path))]
+        pairs = sorted(numbered_class(line, where) for where, line in lines(path))
+        refuse_other_numbers(path, [number for number, _ in pairs])
+        names = [name for _, name in pairs]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class is listed twice")
     if not names:
         raise UserError(f"{path}: it lists no classes")
     return tuple(names)
+
+
+def refuse_other_numbers(path, numbers):
+    """The lists' labels are these numbers."""
+    for due, number in enumerate(numbers, 1):
+        if number != due:
+            raise UserError(f"{path}: classes are numbered 1, 2, ... without gaps: expected {due}, found {number}")
 
 
 def numbered_class(line, where):

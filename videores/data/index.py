@@ -6,6 +6,7 @@ formats are in `videores.data.formats`.
 
 import hashlib
 import math
+import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -70,10 +71,14 @@ def refuse_wrong(index, root):
     for name in ("train", "test"):
         if not getattr(index, name):
             raise UserError(f"the {name} list of {root} has no videos")
+    # a/../b.mp4 and ./b.mp4 are b.mp4
+    paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in getattr(index, name)] for name in PARTS}
+    groups = {name: [v.group for v in getattr(index, name)] for name in PARTS}
     for name in PARTS:
-        refuse_repeats(name, [v.path for v in getattr(index, name)])
+        refuse_repeats(name, paths[name])
     for name, other in (("train", "test"), ("train", "val"), ("val", "test")):
-        refuse_overlap(name, getattr(index, name), other, getattr(index, other))
+        refuse_overlap("group", groups, name, other)
+        refuse_overlap("path", paths, name, other)
 
 
 def refuse_repeats(name, paths):
@@ -83,14 +88,13 @@ def refuse_repeats(name, paths):
         )
 
 
-def refuse_overlap(name, videos, other, others):
-    for what in ("group", "path"):
-        shared = {getattr(v, what) for v in videos} & {getattr(v, what) for v in others} - {None}
-        if shared:
-            raise UserError(
-                f"{name} and {other} share {len(shared)} {what}(s), so the score would be too high:\n  "
-                + head(sorted(shared))
-            )
+def refuse_overlap(what, values, name, other):
+    shared = set(values[name]) & set(values[other]) - {None}
+    if shared:
+        raise UserError(
+            f"{name} and {other} share {len(shared)} {what}(s), so the score would be too high:\n  "
+            + head(sorted(shared))
+        )
 
 
 def count(index, there):

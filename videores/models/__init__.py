@@ -19,7 +19,7 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
     """The network called `name`, with random weights; `overrides` are those of OVERRIDES.
 
     Names are those of MODELS, CIFAR networks of other depths (cifar2d_38) and pytorchvideo/<builder>. It maps
-    floating-point clips_BCTHW to float32 logits_BN; ours have two halves, `features` and `head`. Raises UserError.
+    float32 clips_BCTHW to float32 logits_BN; ours have two halves, `features` and `head`. Raises UserError.
     """
     require(design.is_count(num_classes), f"num_classes must be a whole number of at least 1, got {num_classes!r}")
     if str(name).startswith("pytorchvideo/"):
@@ -32,6 +32,8 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
         allowed, is_valid = OVERRIDES[key]
         require(is_valid(value), f"{key} must be {allowed}, got {value!r}")
     control = overrides.pop("control", None)
+    ignored = control == "conv1x1" and "shortcut" in overrides
+    require(not ignored, "control=conv1x1 replaces every shortcut: leave shortcut out")
     chosen = design.overridden(name, row_called(name, overrides.get("block")), overrides)
     return controls.create(control, num_classes, chosen) if control else ResNet(num_classes, chosen)
 

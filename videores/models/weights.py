@@ -106,7 +106,9 @@ def read(source, model):
 
 
 def is_run(stored):
-    return isinstance(stored, dict) and isinstance(stored.get("hyper_parameters"), dict) and "state_dict" in stored
+    """Other projects' Lightning checkpoints have "hyper_parameters" too."""
+    config = checkpoint.config_of(stored)
+    return config is not None and {"data", "model"} <= config.keys()
 
 
 def read_torchvision(source):
@@ -183,9 +185,8 @@ def refuse_unnamed(source, stored):
 
 
 def is_state(value):
-    return (
-        isinstance(value, dict) and bool(value) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
-    )
+    is_entry = lambda name, tensor: isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    return isinstance(value, dict) and bool(value) and all(is_entry(*entry) for entry in value.items())
 
 
 def did_you_mean(word, known):
@@ -285,7 +286,7 @@ def refuse_misfit(source, state, own, model):
     if lines:
         advice = [f"it fits with model.mid={mid}" for mid in fitting_mids(state, own, model)[:1]]
         raise UserError(
-            f"{source} does not fit the network: {len(lines)} of {len(own)} tensors differ (source / network):\n  "
+            f"{source} does not fit the network: {len(lines)} tensors differ (source / network):\n  "
             + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10) + advice)
         )
 
