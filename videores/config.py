@@ -26,6 +26,7 @@ def one_probe(parts):
     return parts[0]
 
 
+Word = Annotated[str, Field(pattern=r"^[^/\\]*$")]  # part of a file's name
 Range = Annotated[tuple[Scale, Scale], AfterValidator(rising)]
 Parts = Annotated[str | tuple[str, ...], AfterValidator(one_probe)]
 Shares = Annotated[tuple[Annotated[Scale, Field(le=1)], Annotated[Scale, Field(le=1)]], AfterValidator(rising)]
@@ -38,9 +39,7 @@ class Section(BaseModel):
 class RunConfig(Section):
     """Where a run writes, and how it may start."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\\]*$")] | None = (
-        None  # appended to the config's name: runs/<config>-<name>
-    )
+    name: Word | None = None  # appended to the config's name: runs/<config>-<name>
     dir: str | None = None  # replaces runs/<config>[-<name>]
     seed: int = Field(0, ge=0, lt=2**32)
     # auto: continue, start, or test again, whichever the folder asks for; inexact: also with other numbers of processes

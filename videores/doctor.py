@@ -200,10 +200,8 @@ def folders():
     problem = unwritable(cache)
     advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
     yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)
-    needs = "checkpoints take three times the network's size, twice", "it has what is known of each video"
-    for what, folder, need in zip(
-        ("disk of this folder", "disk of the cache"), (Path.cwd(), cache), needs, strict=True
-    ):
+    here = ("disk of this folder", Path.cwd(), "checkpoints take three times the network's size, twice")
+    for what, folder, need in (here, ("disk of the cache", cache, "it has what is known of each video")):
         folder = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
         free = shutil.disk_usage(folder).free
         status = BAD if free < GIB / 2 else WARNING if free < 5 * GIB else OK
