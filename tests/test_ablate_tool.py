@@ -159,6 +159,17 @@ def run_times(folder):
     return {path.parent.name: json.loads(path.read_text())["start"] for path in paths}
 
 
+def test_a_result_stays_where_its_run_is_gone(swept, tmp_path):
+    """Only what is measured anew is taken from runs."""
+    folder, path, _ = swept
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = cells_of(tmp_path)
+    assert before["vote", 0]["status"] == "done"
+    shutil.rmtree(tmp_path / "results" / "runs")
+    succeeded(ablate(tmp_path, "--table", path, "--rows", "other"))
+    assert cells_of(tmp_path)["vote", 0] == before["vote", 0]
+
+
 def test_forked_cells_give_what_a_process_of_their_own_gives(swept):
     folder, _, _ = swept
     cell = cells_of(folder)["one", 0]

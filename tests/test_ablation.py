@@ -561,6 +561,24 @@ def test_a_picture_that_there_is_nothing_for_any_more_goes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_rows_than_there_are_looks_are_all_drawn(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_row", lambda axes, row, curves, look: drawn.append(row))
+    rows = {str(i): [{"curves": {"train/loss": [[1, 1.0]]}}] for i in range(len(pictures.looks()) + 3)}
+    assert pictures.draw_curves(tmp_path / "curves.png", rows)
+    assert set(drawn) == set(rows)
+
+
+def test_a_test_whose_costs_are_not_known_has_an_empty_panel(tmp_path):
+    row = lambda name, test, cost: {
+        "row": name,
+        "protocol": f"8x1@32/32 3x1 softmax-mean {test}",
+        "numbers": {"video": (50.0, None), "gmacs_video": (cost, None)},
+    }
+    rows = [row("a", "one-test", 1.0), row("b", "one-test", 2.0), row("c", "other-test", None)]
+    assert pictures.draw_pareto(tmp_path / "pareto.png", rows, ["gmacs_video"])
+
+
 def test_the_pareto_front():
     points = [(1, 50, "cheap"), (2, 70, "good"), (3, 60, "bad"), (3, 70, "dear"), (2, 70, "as good")]
     assert pictures.front(points) == {"cheap", "good", "as good"}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from videores import freezing
-from videores.models import create_model, layers, sync
+from videores.models import create_model, layers, likeness, sync
 
 NETWORKS = [
     ("r3d_18", {"width": 8, "layers": (1, 1)}),
@@ -39,6 +39,14 @@ def test_conversion_changes_the_type_of_all_batch_norms_and_nothing_else(name, o
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert all(ours is theirs for ours, theirs in zip(model.parameters(), parameters, strict=True))  # the optimizer's
     torch.testing.assert_close(model.eval()(clips), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "overrides"), NETWORKS)
+def test_a_synchronised_network_is_the_one_that_its_checkpoint_is_of(name, overrides):
+    """Else a run would be refused its own weights when it has trained."""
+    model = network(name, **overrides)
+    sync.synchronise(model)
+    assert likeness.notes({"name": name, **overrides}, model) == []
 
 
 def test_frozen_batch_norms_stay_as_they_are():

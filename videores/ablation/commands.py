@@ -33,8 +33,12 @@ def of_earlier_sweeps(name, table, scale, todo):
     return [
         cell
         for cell in runner.planned(table, scale, None, {cell["seed"] for cell in saved})
-        if cell.key in keys and not is_pending(cell)
+        if cell.key in keys and has_result(cell)
     ]
+
+
+def has_result(cell):
+    return not is_pending(cell.needs if cell.rescored else cell)
 
 
 def is_pending(cell):

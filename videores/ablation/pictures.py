@@ -1,5 +1,6 @@
 """curves.png and pareto.png of a table, from the collected cells alone."""
 
+import itertools
 import statistics
 
 import matplotlib
@@ -22,7 +23,7 @@ def draw_curves(path, rows):
         return False
     figure, panels = plt.subplots(1, len(PANELS), figsize=(13, max(4.5, 0.2 * len(trained))), layout="constrained")
     for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
-        for look, (row, curves) in zip(looks(), trained.items(), strict=False):
+        for look, (row, curves) in zip(itertools.cycle(looks()), trained.items(), strict=False):
             draw_row(axes, row, [c[name] for c in curves if c.get(name)], look)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
@@ -60,7 +61,8 @@ def draw_pareto(path, summaries, costs):
         for axes, cost in zip(line, costs, strict=True):
             unit = COLUMNS[cost].unit
             tested = [row for row in rows if videos_of(row["protocol"]) == test and known(row, cost)]
-            draw_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
+            if tested:
+                draw_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
             axes.set(title=test, xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
             axes.grid(alpha=0.3)
     save(figure, path)

@@ -5,6 +5,7 @@ stem without max-pool, a temporal shift, other strides.
 from dataclasses import asdict
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from videores.errors import UserError
 from videores.models import OVERRIDES, create_model
@@ -46,7 +47,13 @@ def notes_on_run(theirs, model):
 
 def shortcuts(model):
     """How the blocks add up, which a control changes."""
-    return [(repr(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
+    return [(leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
+
+
+def leaves(shortcut):
+    """Without the kind of batch norms: those that are synchronised are the same network."""
+    found = [] if shortcut is None else [module for module in shortcut.modules() if not list(module.children())]
+    return ["batch norm" if isinstance(module, _BatchNorm) else repr(module) for module in found]
 
 
 def different(theirs, ours):
