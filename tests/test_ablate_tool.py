@@ -159,6 +159,13 @@ def run_times(folder):
     return {path.parent.name: json.loads(path.read_text())["start"] for path in paths}
 
 
+def test_a_row_that_is_wrong_is_in_nobodys_way(tmp_path):
+    path = write_table(tmp_path, [CELLS[0], {"name": "wrong", "set": {"data.clip.stride": 0}}])
+    succeeded(ablate(tmp_path, "--table", path, "--scale", "smoke", "--rows", "one"))
+    succeeded(ablate(tmp_path, "--table", path, "--scale", "smoke", "--rows", "one"))
+    assert ablate(tmp_path, "--table", path, "--scale", "smoke").returncode == 2
+
+
 def test_a_result_stays_where_its_run_is_gone(swept, tmp_path):
     """Only what is measured anew is taken from runs."""
     folder, path, _ = swept

@@ -28,13 +28,13 @@ def run(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
 
 def of_earlier_sweeps(name, table, scale, todo):
     """The cells beside which these stand in the table: what is measured is measured of all together."""
-    saved = output.load_cells(output.folder_of(name, scale))
-    keys = {cell["key"] for cell in render.done(saved)} - {cell.key for cell in todo}
-    return [
-        cell
-        for cell in runner.planned(table, scale, None, {cell["seed"] for cell in saved})
-        if cell.key in keys and has_result(cell)
-    ]
+    saved = render.done(output.load_cells(output.folder_of(name, scale)))
+    keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
+    rows = {cell["row"] for cell in saved} & {cell.name for cell in plan.of_scale(table, scale)}
+    if not rows:
+        return []
+    planned = runner.planned(table, scale, rows, {cell["seed"] for cell in saved})
+    return [cell for cell in planned if cell.key in keys and has_result(cell)]
 
 
 def has_result(cell):
