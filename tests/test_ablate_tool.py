@@ -200,6 +200,11 @@ def test_cells_of_other_code_are_refused(swept):
     assert "--reuse" in process.stderr
     assert ablate(folder, "--table", path, "--reuse", "--rows", "other").returncode == 0
     assert cells_of(folder)["other", 0]["commit"] == "0123456789abcdef"
+    alone = succeeded(ablate(folder, "--table", path, "--rows", "one"))
+    assert "cells of other code are not shown: --reuse shows them" in alone.stdout
+    text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
+    assert "| one |" in text
+    assert "| other |" not in text
     record.write_text(before)
 
 

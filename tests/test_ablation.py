@@ -325,6 +325,8 @@ def test_scores_are_equal_where_numbers_and_answers_are():
         one["answers"] = other["answers"]
     assert judge(near, rows=["a", "b"], within=2.5, metric="scores") == "holds"
     assert judge(near, rows=["a", "b"], within=1, metric="scores") == "fails"
+    near["a"][0]["answers"] = {**near["a"][0]["answers"], "list": "others", "right": "01"}
+    assert judge(near, rows=["a", "b"], within=2.5, metric="scores") == "fails"
 
 
 def test_what_a_bound_or_a_nearness_says_has_an_interval():
@@ -501,6 +503,7 @@ def cell(row, seed, video, status="done", **more):
     answers = {"list": "l", "right": "01", "groups": None}
     values = {"params": 1.5e6} | ({} if failed else {"video": video, "clip": None})
     about = {"row": row, "seed": seed, "kind": "train", "status": status, "values": values, "key": f"{row}{seed}"}
+    about |= {"code": "of now"}
     about |= {"protocol": None if failed else OURS, "commit": "0123456789ab", "dirty": False, "scores": [[0.5]]}
     about |= {"error": "the loss is nan" if failed else None, "answers": answers, "place": 0}
     return {**about, **more}
@@ -550,7 +553,7 @@ def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
     about, folder = make(cells=[TWO[0], {**TWO[1], "scales": ["full"]}], seeds=[0]), output.folder_of("t", "cpu")
     output.save_cells(folder, [cell("b", 0, 50.0)], ["b"])
     now = cell("a", 0, 60.0, key=plan.plan(about, "cpu")[0].key)
-    assert commands.finish("t", about, "cpu", [now], judge=False) == 0
+    assert commands.finish("t", about, "cpu", [now], reuse=False, judge=False) == 0
     assert [c["row"] for c in output.load_cells(folder)] == ["a"]
 
 

@@ -292,7 +292,6 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, t
             ["data.transform.flip=0", "data.augment.flip_labels=left-right"],
             ["data", "augment.flip_labels", "transform.flip=0"],
         ),
-        (["test.severity=5"], ["test", "severity=5", "corruption"]),
         (["train.schedule=plateau", "train.gamma=1"], ["train", "schedule=plateau", "gamma=1"]),
         (["train.layer_decay=0.7", "train.freeze=all-but-fc"], ["train", "layer_decay", "freeze=all-but-fc"]),
         (["train.freeze=[all-but-fc, stem]"], ["train.freeze", "all-but-fc names all parts", "alone"]),

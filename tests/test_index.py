@@ -342,6 +342,17 @@ def test_video_on_two_sides_is_refused_and_named(tmp_path, parts):
     assert "both.mp4" in message
 
 
+def test_an_empty_field_too_many_loses_nothing(tmp_path):
+    values = write_csv(
+        tmp_path, {part: [(f"{part}.mp4", "run")] for part in ("train", "val", "test")}, header="path,label"
+    )
+    path = Path(values["root"], "train.csv")
+    path.write_text("path,label\ntrain.mp4,run,\n")
+    assert len(read(values, val="none").train) == 1
+    path.write_text("path,label\ntrain.mp4,run,g1\n")
+    assert "train.csv:2: more fields than the 2" in refused(values)
+
+
 @pytest.mark.parametrize("spelled", ["./both.mp4", "a/../both.mp4", "{root}/both.mp4"])
 def test_a_video_that_is_spelled_otherwise_is_the_same_video(tmp_path, spelled):
     rows = {part: [(f"{part}.mp4", "run"), ("both.mp4", "run")] for part in ("train", "test")}

@@ -42,8 +42,8 @@ class RunConfig(Section):
     name: Word | None = None  # appended to the config's name: runs/<config>-<name>
     dir: str | None = None  # replaces runs/<config>[-<name>]
     seed: int = Field(0, ge=0, lt=2**32)
-    # auto: continue, start, or test again, whichever the folder asks for; inexact: also with other numbers of processes
-    # or videos in a batch
+    # auto: continue, start, or test again, whichever the folder asks for; inexact: continue also with other numbers of
+    # processes or videos in a batch
     resume: Literal["none", "auto", "inexact"] = "none"
     overwrite: bool = False
     checkpoint_steps: Positive | None = None  # a checkpoint also after so many steps, beside the end of each epoch
@@ -149,8 +149,6 @@ class ViewsConfig(Section):
     def starts_are_used(self):
         if self.clips == "all" and self.starts == "dense":
             raise ValueError("starts=dense places a number of clips: give that number instead of clips=all")
-        if self.corruption == "none" and self.severity != type(self).model_fields["severity"].default:
-            raise ValueError(f"severity={self.severity} is of a corruption, and there is none: give corruption too")
         return self
 
 

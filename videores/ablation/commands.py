@@ -16,19 +16,20 @@ def run(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
     if not reuse:
         runner.refuse_other_code(todo)
     print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(is_pending, todo))} to compute", flush=True)
-    shown = [*todo, *of_earlier_sweeps(name, table, scale, todo)]
+    shown = [*todo, *of_earlier_sweeps(name, table, scale, todo, reuse)]
     table_costs = runner.counted(shown, processes.answer)
     if scale != "smoke" and slurm is None:
         runner.tell_forecast(todo, table_costs, processes.answer)
     runner.sweep(todo, table_costs, launcher(slurm))
     if "latency" in table.columns:
         table_costs = runner.measured(shown, table_costs, ROUNDS[scale], processes.answer)
-    return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in shown], judge)
+    return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in shown], reuse, judge)
 
 
-def of_earlier_sweeps(name, table, scale, todo):
+def of_earlier_sweeps(name, table, scale, todo, reuse):
     """The cells beside which these stand in the table: what is measured is measured of all together."""
     saved = render.done(output.load_cells(output.folder_of(name, scale)))
+    saved = [cell for cell in saved if reuse or cell["code"] == runner.cells.code()]
     keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
     rows = {cell["row"] for cell in saved} & {cell.name for cell in plan.of_scale(table, scale)}
     if not rows:
@@ -49,12 +50,12 @@ def launcher(slurm):
     return runner.one_by_one(processes.forked) if slurm is None else runner.on_slurm(slurm)
 
 
-def finish(name, table, scale, found, judge):
+def finish(name, table, scale, found, reuse, judge):
     folder = output.folder_of(name, scale)
     rows = [cell.name for cell in plan.of_scale(table, scale)]
     output.save_cells(folder, found, rows)
     output.forget(folder, lambda cell: is_current(cell, table, scale, rows))
-    whole = output.load_cells(folder)  # with the rows and seeds of earlier sweeps
+    whole = of_one_code(output.load_cells(folder), found, reuse)  # with the rows and seeds of earlier sweeps
     files = output.write(folder, name, table, scale, whole)
     outcomes = render.judged(table, scale, whole)
     for line in render.numbers(table, render.summaries(table, whole), targets.read(name)):
@@ -64,6 +65,15 @@ def finish(name, table, scale, found, judge):
     print(f"wrote {folder}/{', '.join(files)}")
     failed = judge and any(one["outcome"] == "fails" for one in outcomes)
     return 1 if failed or any(cell["status"] != "done" for cell in found) else 0
+
+
+def of_one_code(saved, found, reuse):
+    """Those of the code of `found`, or all on request: other code may give other numbers."""
+    codes = {cell["code"] for cell in found} | {None}  # of what was never begun
+    kept = [cell for cell in saved if reuse or cell["code"] in codes]
+    if len(kept) < len(saved):
+        print(f"{len(saved) - len(kept)} cells of other code are not shown: --reuse shows them, --fresh computes them")
+    return kept
 
 
 def is_current(cell, table, scale, rows):

@@ -129,6 +129,8 @@ def same_scores(assertion, rows):
     cells = of_same_seeds(*(rows[name] for name in assertion.rows))
     if not cells[0]:
         return "inconclusive", f"{' and '.join(assertion.rows)} have no seed in common"
+    if len({cell["answers"]["list"] for row in cells for cell in row}) > 1:
+        return "fails", f"{' and '.join(assertion.rows)} were tested on other videos"
     found = [metric(row, "scores") for row in cells]
     apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
     answers = [[cell["answers"]["right"] for cell in ordered(row)] for row in cells]

@@ -83,7 +83,7 @@ def one_by_one(run):
 def said(cell, code, table_costs):
     if not cells.is_done(cell):
         if code in processes.STOPPED:
-            return "stopped; the same command continues it"
+            return "stopped; without --fresh the same command continues it"
         return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.error(cell)}"
     values = collect.collect(cell, table_costs.get(cell.key, {}))["values"]
     return f"clip {values['clip']:.1f}, video {values['video']:.1f}"
@@ -115,9 +115,9 @@ def tell_forecast(todo, table_costs, answer):
             print("no forecast: none of the cells to compute trains in one process", flush=True)
         return
     try:
-        seconds = answer(costs.forecast, pending, [trained[0], trained[-1]], table_costs)
+        seconds = answer(costs.forecast, pending, [trained[0], *trained[1:][-1:]], table_costs)
     except (RuntimeError, UserError) as error:  # the cell will fail too, and be shown as failed
-        print(f"no forecast: {str(error).strip().splitlines()[-1]}", flush=True)
+        print(f"no forecast: {(str(error).splitlines() or ['it left no message'])[-1]}", flush=True)
         return
     total = timedelta(seconds=round(sum(seconds.values())))
     print(

@@ -84,7 +84,7 @@ def csv_rows(path, header, needs):
     except csv.Error as error:
         raise UserError(f"{path}:{reader.reader.line_num}: not valid CSV: {error}") from None
     for where, row in rows:
-        if None in row:  # where csv puts what no column has
+        if any(row.get(None, ())):  # where csv puts what no column has
             raise UserError(f"{where}: more fields than the {len(row) - 1} that the first line names: {row[None]}")
         if not all(row[name] for name in needs):
             raise UserError(f"{where}: a row needs a {' and a '.join(needs)}, found {row}")
