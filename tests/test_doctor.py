@@ -84,6 +84,14 @@ def test_fewer_processors_than_it_looks(monkeypatch):
     assert "OMP_NUM_THREADS=2" in finding.advice
 
 
+@pytest.mark.parametrize(("busy", "status"), [(0.5, "ok"), (2.0, "ok"), (3.1, "warning")])
+def test_processors_that_others_use_are_a_warning(monkeypatch, busy, status):
+    monkeypatch.setattr(os, "getloadavg", lambda: (busy, 0, 0))
+    (finding,) = doctor.load(2)
+    assert finding.status == getattr(doctor, status.upper())
+    assert ("OMP_NUM_THREADS=1" in finding.advice) == (status == "warning")
+
+
 def test_wrong_gradients_are_bad(monkeypatch):
     monkeypatch.setattr(gradients, "layer_error", lambda *arguments: float("inf"))
     finding = next(iter(doctor.gradients_of_convolutions()))

@@ -28,7 +28,7 @@ from running import (
     write_place,
 )
 
-from videores import checkpoint
+from videores import checkpoint, configfile, experiment
 from videores.data import motion
 
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
@@ -250,6 +250,33 @@ def test_weights_are_not_tested_as_another_network_or_on_other_colours(place, ev
         assert "would be tested as what it is not" in process.stderr
         assert change.split("=")[0] in process.stderr
     assert {path: path.read_bytes() for path in evaluated.rglob("metrics.json")} == before
+
+
+def test_what_is_made_of_a_run_that_has_not_ended_says_so(place, evaluated, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(evaluated, copy)
+    record = json.loads((copy / "env.json").read_text())
+    tools = [("evaluate.py", "--run", copy), ("export.py", "--run", copy), ("report.py", "--run", copy)]
+    for status, said in ((0, 0), (75, 1), (None, 1)):
+        (copy / "env.json").write_text(json.dumps({**record, "exit_status": status} if status is not None else {}))
+        printed = [succeeded(process).stdout for process in forked(tools, place)][:2]
+        printed.append((copy / "report.html").read_text())
+        assert [text.count("he run has not ended (run.resume=auto continues it)") for text in printed] == [said] * 3
+
+
+def test_classes_that_a_flip_would_confuse_are_told_at_the_start(capsys):
+    said = []
+    for classes, flip, labels in (
+        (["moves left", "moves right"], 0.5, "none"),
+        (["moves left", "moves right"], 0.0, "none"),
+        (["moves left", "moves right"], 0.5, "left-right"),
+        (["up", "down"], 0.5, "none"),
+    ):
+        changed = [f"data.transform.flip={flip}", f"data.augment.flip_labels={labels}"]
+        experiment.warn_mirrored(configfile.load("r2plus1d_ucf101.yaml", changed).data, classes)
+        said.append(capsys.readouterr().err)
+    assert "moves left, moves right" in said[0]
+    assert said[1:] == ["", "", ""]
 
 
 def test_another_protocol_writes_another_folder(run, evaluated):

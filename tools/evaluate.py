@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
     parser.add_argument("--part", choices=("test", "val"), help="which videos; val writes <run>/val/")
     add_offline(parser.add_argument_group("with --scores, without a model"))
-    cli.add_overrides(parser)
+    cli.add_overrides(parser, "test.clips=10")
     args = parser.parse_intermixed_args()
     return offline(args) if args.scores else test(args)
 

@@ -21,6 +21,8 @@ def main():
     path = args.out or args.run / "weights.safetensors"
     count = export.export(args.checkpoint or runfolder.best_checkpoint(args.run), path)
     print(f"wrote   {path}: {count} tensors")
+    if note := runfolder.unfinished(args.run):
+        print(f"note    {note}")
 
 
 if __name__ == "__main__":

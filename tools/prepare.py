@@ -130,7 +130,7 @@ def twins(args, lists, infos):
     if not args.duplicates:
         return []
     rows = survey.duplicates(lists, infos)
-    print(f"{len(rows):,} pairs of videos with equal frames in two lists of a split")
+    print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in two lists of a split")
     return [(a, f"equals {b}, in {part} and {other} of split {n}") for n, part, a, other, b in rows]
 
 

@@ -16,7 +16,7 @@ def main():
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the run folder")
     parser.add_argument("--csv", action="store_true", help="write metrics.csv beside metrics.jsonl too")
-    cli.add_overrides(parser)
+    cli.add_overrides(parser, "data.root=...")
     args = parser.parse_intermixed_args()
     from videores import report, reports
 

@@ -91,5 +91,5 @@ def quiet():
         warnings.filterwarnings("ignore", message=message)
 
 
-def add_overrides(parser):
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration keys, e.g. train.epochs=10")
+def add_overrides(parser, example="train.epochs=10"):
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"configuration keys, e.g. {example}")

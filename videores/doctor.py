@@ -137,6 +137,7 @@ def processors():
         yield Finding("processors", WARNING, f"{usable}, but the container grants the time of {limit:g}", advice)
     else:
         yield Finding("processors", OK, f"{usable} of {os.cpu_count()}{'' if limit is None else ', not limited below'}")
+    yield from load(usable)
     import torch
 
     threads, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
@@ -146,6 +147,13 @@ def processors():
         yield Finding("threads", WARNING, what, advice)
     else:
         yield Finding("threads", OK, what)
+
+
+def load(usable):
+    """Threads that wait for each other's processors are several times slower than fewer of them."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
+    advice = "wait for the other programs, or set OMP_NUM_THREADS=1" if busy > usable else ""
+    yield Finding("load", WARNING if advice else OK, f"{busy:.1f} programs want a processor", advice)
 
 
 def memory():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
 from videores.callbacks.progress import ProgressBar
 from videores.callbacks.saving import Saving, replace_lightnings
-from videores.data import datamodule, shm, stratified, views
+from videores.data import datamodule, index, shm, stratified, views
 from videores.errors import UserError
 from videores.models import likeness, sync, weights
 from videores.task import VideoClassifier
@@ -59,6 +60,7 @@ def train(cfg, config_name):
         gap = stratified.gap_numbers(cfg.train.gap_videos, videos.index)
         views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
         views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
+        warn_mirrored(cfg.data, videos.index.classes)
         torch.manual_seed(cfg.run.seed)
         task = VideoClassifier(cfg, videos.index.classes)
         gmacs = clip_cost(cfg, task)
@@ -115,6 +117,8 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
     replace_lightnings(trainer)
     path = checkpoint_path or runfolder.best_checkpoint(folder)
+    if runfolder.is_main() and (note := runfolder.unfinished(folder)):
+        print(f"note    {note}")
     with stopping.ending(), processes(options):
         return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
 
@@ -152,6 +156,18 @@ def refuse_unmonitored(train, videos):
         raise UserError(
             f"train.{waiting[0]} waits for a better validation, and there are no validation videos (no groups, or "
             "data.val=none): hold some out, or leave it out"
+        )
+
+
+def warn_mirrored(data, classes):
+    """Where training would show videos of one class as those of another."""
+    changed = [classes[number] for number, flip in enumerate(index.flip_labels(classes)) if flip != number]
+    if changed and data.transform.flip and data.augment.flip_labels == "none" and runfolder.is_main():
+        print(
+            f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
+            f"({', '.join(changed[:4])}): data.transform.flip=0 leaves that out, and "
+            "data.augment.flip_labels=left-right mirrors the labels too",
+            file=sys.stderr,
         )
 
 

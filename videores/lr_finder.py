@@ -54,9 +54,9 @@ def find(cfg, folder, lowest, highest, steps):
     train(cfg.model_copy(update={"train": constant}), ramp)
     losses = ramp.losses
     rates, smooth = ramp.rates[: len(losses)], smoothed(losses)
+    best = suggestion(rates, smooth)  # before anything is written: the two files are of one search
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "lr.csv", rates, losses, smooth)
-    best = suggestion(rates, smooth)
     draw(folder / "lr.png", rates, losses, smooth, best)
     ended = "diverged" if diverged(losses) else "did not diverge"
     print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")

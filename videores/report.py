@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videores import configfile, offline, reports, results, scores
+from videores import configfile, offline, reports, results, runfolder, scores
 from videores import html as h
 from videores.callbacks.history import read_history
 from videores.contact import contact_sheet
@@ -54,6 +54,8 @@ def header(run, cfg, main):
         f"{cfg.model.name} on {data.name}, {train.epochs} epochs of {train.optimizer}, seed {cfg.run.seed}",
         css="soft",
     )
+    if note := runfolder.unfinished(run):
+        yield h.note(f"{note[0].upper()}{note[1:]}.")
     if main is not None and main.found.get("video_top1") is not None:
         top1, (low, high) = main.found["video_top1"], main.found["ci95_video_top1"]
         sentence = f"{top1:.2f} % of {main.found['videos']['expected']} test videos are right"
@@ -222,7 +224,7 @@ def said(value):
     """A value of env.json in words."""
     if isinstance(value, dict):
         inner = lambda v: f"({said(v)})" if isinstance(v, dict) else said(v)
-        return ", ".join(f"{name} {inner(v)}" for name, v in value.items())
+        return ", ".join(f"{name} {inner(v)}" for name, v in value.items()) or "none"
     if isinstance(value, list):
         return "; ".join(map(said, value)) or "none"
     if value is None or isinstance(value, bool):

@@ -25,14 +25,14 @@ def rescore(source, *, clips=None, crops=None, fusion=None, sweep=False, out=Non
     write_metrics(folder, found, whole.classes)
     say(found)
     if sweep:
-        write_sweep(folder, offline.sweep(p, fusion))
+        write_sweep(folder, offline.sweep(p, fusion), found["protocol"])
     print(f"wrote   {folder}")
     return 1 if found["videos"]["unreadable"] else 0
 
 
-def write_sweep(folder, rows):
+def write_sweep(folder, rows, protocol):
     write_rows(folder / "sweep.csv", rows)
-    reports.draw_sweep(folder / "sweep.png", rows, rows[0]["protocol"])
+    reports.draw_sweep(folder / "sweep.png", rows, protocol)
     print("clips x crops   clip    video   95 % interval")
     for row in rows:
         count = f"{row['clips']}x{row['crops']}" + ("" if row["a_protocol"] else " *")

@@ -129,6 +129,15 @@ def best_checkpoint(folder):
     return best if best.exists() else last
 
 
+def unfinished(folder):
+    """A note on a run that was begun and has not ended, or None."""
+    try:
+        record = json.loads((folder / "env.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return None if record.get("exit_status") in (0, 1) else "the run has not ended (run.resume=auto continues it)"
+
+
 class Record:
     """env.json, rewritten as a run goes on; only the first process writes."""
 

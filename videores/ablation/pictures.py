@@ -43,7 +43,8 @@ def looks():
 def draw_row(axes, row, curves, look):
     seeds = [dict(points) for points in curves]
     steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
-    axes.plot(steps, [statistics.fmean(seed[step] for seed in seeds) for step in steps], **look, label=plain(row))
+    means = [statistics.fmean(seed[step] for seed in seeds) for step in steps]
+    axes.plot(steps, means, **look, label=plain(row), marker="." if len(steps) == 1 else None)
 
 
 def draw_pareto(path, summaries, costs):
