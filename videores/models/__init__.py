@@ -42,15 +42,15 @@ def row_called(name, block=None):
     """A row of MODELS, or a CIFAR network of any depth: its name counts the layers whatever the blocks are."""
     match = CIFAR_NAME.fullmatch(str(name))
     if not match:
-        check_known("model", name, MODELS)
+        check_known("model", name, MODELS, ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>")
         return MODELS[name]
     return cifar(match[1], int(match[2]), block or "basic")
 
 
-def check_known(what, name, known):
+def check_known(what, name, known, more=""):
     if name not in known:
         nearest = get_close_matches(str(name), known, n=1, cutoff=0)[0]
-        raise UserError(f"unknown {what} {name!r}; did you mean {nearest!r}? There are: {', '.join(known)}")
+        raise UserError(f"unknown {what} {name!r}; did you mean {nearest!r}? There are: {', '.join(known)}{more}")
 
 
 def require(holds, message):
