@@ -46,7 +46,7 @@ def test_a_synchronised_network_is_the_one_that_its_checkpoint_is_of(name, overr
     """Else a run would be refused its own weights when it has trained."""
     model = network(name, **overrides)
     sync.synchronise(model)
-    assert likeness.notes({"name": name, **overrides}, model) == []
+    assert likeness.differences({"name": name, **overrides}, model) == []
 
 
 def test_frozen_batch_norms_stay_as_they_are():

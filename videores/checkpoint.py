@@ -69,10 +69,11 @@ def load_weights(task, path):
 
 
 def config_of(stored):
-    """The configuration in what was read, or None where that is no checkpoint of a run."""
+    """The configuration in what was read, or None where that is no checkpoint of a run: those of other projects that
+    use Lightning have "hyper_parameters" too."""
     known = stored.get("hyper_parameters") if isinstance(stored, dict) and "state_dict" in stored else None
-    whole = isinstance(known, dict) and {"config", "classes"} <= known.keys() and isinstance(known["config"], dict)
-    return known["config"] if whole else None
+    config = known.get("config") if isinstance(known, dict) and "classes" in known else None
+    return config if isinstance(config, dict) and {"data", "model"} <= config.keys() else None
 
 
 def gap_of(stored):

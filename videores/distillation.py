@@ -68,7 +68,7 @@ def load(cfg, student, classes):
         return None, None
     path = checkpoint_of(cfg.train.distill.teacher)
     stored = checkpoint.read(path)
-    if not weights.is_run(stored):
+    if not checkpoint.config_of(stored):
         raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
     known = stored["hyper_parameters"]
     checkpoint.refuse_other_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))

@@ -161,7 +161,7 @@ def refuse_unmonitored(train, videos):
 
 def warn_mirrored(data, classes):
     """Where training would show videos of one class as those of another."""
-    changed = [classes[number] for number, flip in enumerate(index.flip_labels(classes)) if flip != number]
+    changed = index.mirrored(classes)
     if changed and data.transform.flip and data.augment.flip_labels == "none" and runfolder.is_main():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
@@ -203,7 +203,7 @@ def loaded_weights(task, path):
 def refuse_other_use(path, trained, task):
     """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
     colours, than they were trained for."""
-    lines = [note.removeprefix("note: ") for note in likeness.notes(trained["model"], task.model)]
+    lines = likeness.differences(trained["model"], task.model)
     theirs, ours = trained["data"]["transform"], task.cfg.data.transform
     for key in ("mean", "std"):
         if not weights.is_close(theirs[key], getattr(ours, key)):

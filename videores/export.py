@@ -13,7 +13,7 @@ from videores.models import weights
 def export(source, path):
     """Writes the network of a checkpoint to `path`, with what models.exported reads. Returns how many tensors."""
     stored = checkpoint.read(source)
-    if not weights.is_run(stored):
+    if not checkpoint.config_of(stored):
         raise UserError(f"{source} was not written by tools/train.py: it has no weights, configuration and classes")
     known, config = stored["hyper_parameters"], stored["hyper_parameters"]["config"]
     about = {

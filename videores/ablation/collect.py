@@ -26,7 +26,7 @@ def collect(cell, costs):
     uncounted, costs = costs.get("error"), {name: value for name, value in costs.items() if name != "error"}
     about = {"row": cell.row, "kind": cell.kind, "seed": cell.seed, "key": cell.key, "base": cell.base}
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
-    origin = cell.needs if cell.rescored else cell
+    origin = cell.origin
     if cell.kind == "measure":
         now = {"code": cells.code(), **cells.commit()}
         status = "failed" if uncounted else "done"
@@ -57,7 +57,7 @@ def without_what_it_needs(cell):
 
 def result(cell):
     """metrics.json and predictions of a cell, those of a test of saved scores chosen from the other's."""
-    p = scores.read(cells.tested(cell.needs if cell.rescored else cell))
+    p = scores.read(cells.tested(cell.origin))
     if not cell.rescored:
         return p.metrics, p
     views = cell.config.test
@@ -89,7 +89,7 @@ def accuracies(found):
 
 def mirrored(per_class):
     """The mean accuracy of the classes that a horizontal flip changes, or None."""
-    changed = [name for number, name in enumerate(per_class) if index.flip_labels(tuple(per_class))[number] != number]
+    changed = index.mirrored(tuple(per_class))
     return statistics.fmean(per_class[name] for name in changed) if changed else None
 
 

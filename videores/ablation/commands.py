@@ -35,11 +35,7 @@ def of_earlier_sweeps(name, table, scale, todo, reuse):
     if not rows:
         return []
     planned = runner.planned(table, scale, rows, {cell["seed"] for cell in saved})
-    return [cell for cell in planned if cell.key in keys and has_result(cell)]
-
-
-def has_result(cell):
-    return not is_pending(cell.needs if cell.rescored else cell)
+    return [cell for cell in planned if cell.key in keys and not is_pending(cell.origin)]
 
 
 def is_pending(cell):

@@ -41,6 +41,11 @@ class Planned:
         return self.kind == "test" and self.needs.kind == "test"
 
     @property
+    def origin(self):
+        """The cell whose run, or test, its scores come from."""
+        return self.needs if self.rescored else self
+
+    @property
     def depth(self):
         return 0 if self.needs is None else 1 + self.needs.depth
 

@@ -98,7 +98,7 @@ def answer(function, *arguments):
     UserError."""
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder, "answer.json"), Path(folder, "log")
-        code = in_child(lambda: path.write_text(json.dumps(outcome(function, *arguments))), sys.argv, log)
+        code = in_child(lambda: path.write_text(json.dumps(value_or_error(function, *arguments))), sys.argv, log)
         if code in STOPPED:
             raise SystemExit(code)
         if code:
@@ -109,7 +109,7 @@ def answer(function, *arguments):
         return found["value"]
 
 
-def outcome(function, *arguments):
+def value_or_error(function, *arguments):
     try:
         return {"value": function(*arguments)}
     except UserError as error:

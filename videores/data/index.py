@@ -166,6 +166,12 @@ def flip_labels(classes):
     return tuple(flipped(number, key, numbers) for number, key in enumerate(keys))
 
 
+def mirrored(classes, flips=None):
+    """The classes whose videos a flip makes another class's, or nobody's; `flips` are those of their names."""
+    flips = flip_labels(classes) if flips is None else flips
+    return [name for number, name in enumerate(classes) if flips[number] != number]
+
+
 def flipped(number, key, numbers):
     mirrored = re.sub(HANDED, lambda word: MIRROR[word[0]], key)
     if mirrored == key:

@@ -82,8 +82,7 @@ def refuse_mirrored(data, views, classes):
     if views.crops != 10:
         return
     rule = data.augment.flip_labels
-    flips = index.flip_labels(classes) if rule == "none" else augment.flip_map(rule, classes)
-    changed = [name for number, name in enumerate(classes) if flips[number] != number]
+    changed = index.mirrored(classes, None if rule == "none" else augment.flip_map(rule, classes))
     if changed:
         raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + index.head(changed))
     if data.transform.flip == 0:

@@ -15,19 +15,19 @@ from videores.models.resnet import Residual
 HARMLESS = ("layers", "base_width", "drop_path", "dropout", "spatial_dropout", "checkpoint", "zero_init", "frames")
 
 
-def notes(network, model):
-    """Notes on where the model is another network than that of the weights; `network` has what is known of the keys of
-    `model` in a configuration, those of a run `name` among them.
+def differences(network, model):
+    """A line for each thing in which the model is another network than that of the weights; `network` has what is known
+    of the keys of `model` in a configuration, those of a run `name` among them.
     """
     if not network:
         return []
     if "name" in network:
-        return notes_on_run(network, model)
+        return differences_from_run(network, model)
     theirs = {key: value for key, value in network.items() if hasattr(model, "design")}
     return different(theirs, {key: getattr(model.design, key) for key in theirs})
 
 
-def notes_on_run(theirs, model):
+def differences_from_run(theirs, model):
     if "pytorchvideo/" in theirs["name"] or hasattr(model, "builder"):
         ours = f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else theirs["name"]
         return different({"name": theirs["name"]}, {"name": ours})
@@ -36,12 +36,12 @@ def notes_on_run(theirs, model):
         with torch.device("meta"):
             trained = create_model(theirs["name"], 2, **options)
     except UserError as error:
-        return [f"note: the network that it was trained in is not made any more: {error}"]
+        return [f"the network that it was trained in is not made any more: {error}"]
     a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS} for m in (trained, model))
     if a["fold"] == b["fold"] and trained.dim != model.dim:
         del a["conv"]  # inflated
     same = different(a, b) or shortcuts(trained) == shortcuts(model)
-    control = f"note: model.control is another than where it was trained, {theirs.get('control') or 'null'}"
+    control = f"model.control is another than where it was trained, {theirs.get('control') or 'null'}"
     return different(a, b) + ([] if same else [control])
 
 
@@ -58,7 +58,7 @@ def leaves(shortcut):
 
 def different(theirs, ours):
     return [
-        f"note: model.{key} is {shown(ours[key])} here, {shown(value)} where it was trained"
+        f"model.{key} is {shown(ours[key])} here, {shown(value)} where it was trained"
         for key, value in theirs.items()
         if ours[key] != value
     ]

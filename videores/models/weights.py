@@ -80,7 +80,8 @@ def load(model, source, classes=None, head="auto", inflate=None, preprocessing=N
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
     new = [key for key in own if key not in state and is_under(key, *asked_for)]
     refuse_misfit(source, state, {key: value for key, value in own.items() if key not in new}, model)
-    notes = compared(source, stored, preprocessing) + likeness.notes(stored.network, model)
+    notes = compared(source, stored, preprocessing)
+    notes += [f"note: {line}" for line in likeness.differences(stored.network, model)]
     model.load_state_dict({**own, **state})
     return Report(str(source), len(state), new, unused, notes)
 
@@ -100,15 +101,9 @@ def read(source, model):
     if source.endswith(".safetensors"):
         return read_exported(source)
     stored = checkpoint.read(source)
-    if is_run(stored):
+    if checkpoint.config_of(stored):
         return read_run(stored)
     refuse_unnamed(source, stored)
-
-
-def is_run(stored):
-    """Other projects' Lightning checkpoints have "hyper_parameters" too."""
-    config = checkpoint.config_of(stored)
-    return config is not None and {"data", "model"} <= config.keys()
 
 
 def read_torchvision(source):
@@ -148,7 +143,7 @@ def torchvision_preprocessing(weights):
 
 def read_library(name, path, model):
     state = checkpoint.read(path)
-    if is_run(state):
+    if checkpoint.config_of(state):
         raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
     for key in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -166,7 +161,7 @@ def read_run(stored):
     known = stored["hyper_parameters"]
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     data, model = known["config"]["data"], known["config"]["model"]
-    return Stored(state, known.get("classes"), preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
+    return Stored(state, known["classes"], preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
 
 
 def read_exported(source):
