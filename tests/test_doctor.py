@@ -70,7 +70,7 @@ def test_a_cache_that_can_not_be_written_is_a_warning(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("mebibytes", "status"), [(64, "bad"), (512, "warning"), (4096, "ok")])
 def test_shared_memory_as_containers_give_it(monkeypatch, mebibytes, status):
-    monkeypatch.setattr(machine, "shared_memory", lambda: mebibytes * 2**20)
+    monkeypatch.setattr(machine, "shared_memory", lambda: (mebibytes * 2**20, 0))
     (finding,) = (f for f in doctor.memory() if f.what == "/dev/shm")
     assert finding.status == status
     assert ("--shm-size" in finding.advice) == (status != "ok")

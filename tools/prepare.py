@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from videores import cli, configfile, slurm
+from videores import cli, configfile, machine, slurm
 from videores.data import formats, index, motion, prepare, probe, reencode, survey
 from videores.errors import UserError
 
@@ -151,7 +151,7 @@ def tell_wrong(args, wrong):
 def copies(args, lists, paths, infos, bad):
     """Makes the copies. Returns {path: reason} of the videos that have none."""
     settings = settings_of(args)
-    workers = args.workers or probe.processors()
+    workers = args.workers or machine.processors()
     failed = prepare.prepare(args.root, args.out, infos, bad, settings, shard=args.shard, workers=workers)
     if args.format != "folder":
         prepare.copy_lists(args.root, args.splits, args.out)

@@ -164,10 +164,11 @@ def memory():
     total, free = (value if limit is None else min(value, limit) for value in found)
     advice = "lower data.workers and data.batch_size; leave out data.cache=ram" if free < 4 * GIB else ""
     yield Finding("memory", WARNING if advice else OK, f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", advice)
-    shared = machine.shared_memory()
-    if shared is None:
+    sizes = machine.shared_memory()
+    if sizes is None:
         yield Finding("/dev/shm", OK, "not there on this system")
     else:
+        shared, _ = sizes
         status = BAD if shared < GIB / 8 else WARNING if shared < GIB else OK
         advice = "docker run --shm-size=8g (or --ipc=host); until then data.workers=0" if status != OK else ""
         yield Finding("/dev/shm", status, f"{shared / GIB:.2f} GiB, through which workers hand over batches", advice)

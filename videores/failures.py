@@ -4,13 +4,10 @@ torch has no types for these: they are told by their texts, of torch 2.10 to 2.1
 """
 
 import re
-import shutil
 import traceback
 from contextlib import contextmanager
-from pathlib import Path
 
-from videores import launch
-from videores.data.dataset import free_memory
+from videores import launch, machine
 from videores.errors import LostProcess, LostWorker, UserError
 
 WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (exited|is killed)")
@@ -33,7 +30,7 @@ def explained():
     except (EOFError, OSError) as error:
         if not hands_over(error):
             raise
-        raise LostWorker(lost_worker(shared_memory(), free_memory())) from error
+        raise LostWorker(lost_worker(machine.free_shared_memory(), machine.free_memory())) from error
 
 
 def hands_over(error):
@@ -44,7 +41,7 @@ def hands_over(error):
 def explanation(text):
     """The error that says it clearly, or None for any other."""
     if found := WORKER.search(text):
-        return LostWorker(lost_worker(shared_memory(), free_memory(), f" (PID {found[1]})"))
+        return LostWorker(lost_worker(machine.free_shared_memory(), machine.free_memory(), f" (PID {found[1]})"))
     if found := PORT.search(text):
         return UserError(
             f"port {found[1]} is taken, perhaps by another run: set MASTER_PORT to a free one, or unset it on a single "
@@ -73,7 +70,3 @@ def lost_worker(shared, memory, which=""):
         "data.workers or data.batch_size, or use data.workers=0; where /dev/shm is small, as in containers, enlarge it "
         f"(docker run --shm-size). Now free: {', '.join(free) or 'unknown'}. It also ends where a video takes minutes"
     )
-
-
-def shared_memory():
-    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None

@@ -46,9 +46,23 @@ def memory():
     return tuple(1024 * int(rows[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
 
 
+def free_memory():
+    """Bytes that can be had without swapping; None where the system does not tell."""
+    found = memory()
+    return None if found is None else found[1]
+
+
 def shared_memory():
-    """Bytes of /dev/shm, through which loading processes hand over batches; None where there is none."""
-    return shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None
+    """(bytes in all, bytes free) of /dev/shm, through which loading processes hand over batches; None without it."""
+    if not Path("/dev/shm").is_dir():
+        return None
+    usage = shutil.disk_usage("/dev/shm")
+    return usage.total, usage.free
+
+
+def free_shared_memory():
+    found = shared_memory()
+    return None if found is None else found[1]
 
 
 def resident_bytes():

@@ -1,15 +1,13 @@
 """One item is one video with its K views; samplers without padding; randomness is a function, not a state."""
 
-import re
-import shutil
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
+from videores import machine
 from videores.config import AugmentConfig
 from videores.data import augment as augmenting
 from videores.data import corruptions, guard, mixing, sampling, transforms
@@ -222,20 +220,12 @@ class PartOfCache:
 
 
 def refuse_too_large(size, shared):
-    free, where = free_memory(), "memory"
-    if shared and Path("/dev/shm").is_dir():
-        free, where = shutil.disk_usage("/dev/shm").free, "/dev/shm (data.workers=0 takes other memory)"
+    free, where = machine.free_memory(), "memory"
+    if shared and machine.shared_memory():
+        free, where = machine.free_shared_memory(), "/dev/shm (data.workers=0 takes other memory)"
     if free is not None and size > 0.9 * free:
         need = f"data.cache=ram needs {size / 1e9:.1f} GB"
         raise UserError(f"{need}, {free / 1e9:.1f} are free in {where}; use data.cache=none")
-
-
-def free_memory():
-    """Bytes that can be had without swapping; None where the system does not say (it is not Linux)."""
-    information = Path("/proc/meminfo")
-    if not information.exists():
-        return None
-    return 1024 * int(re.search(r"MemAvailable: +(\d+)", information.read_text())[1])
 
 
 class TrainSampler(Sampler):

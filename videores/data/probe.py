@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from videores import machine
 from videores.data import guard, readers
 from videores.data.encode import replacing
 from videores.errors import UnreadableVideo, UserError
@@ -197,7 +198,7 @@ def probe_all(root, paths, *, progress=True, cache=None, workers=None):
         manifest = load_manifest(manifest_file, root)
         stamps = {path: stamp(Path(root) / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or manifest[p]["stamp"] != stamps[p]]
-        update(manifest, manifest_file, root, todo, progress, workers or processors())
+        update(manifest, manifest_file, root, todo, progress, workers or machine.processors())
     infos = {p: from_json(manifest[p]["info"]) for p in stamps if "info" in manifest[p]}
     return infos, {p: manifest[p]["bad"] for p in stamps if "bad" in manifest[p]}
 
@@ -239,10 +240,6 @@ def results(root, paths, workers):
         yield from (work(guard.own_helper(os.getpid()), path) for path in paths)
     else:
         yield from guard.each(work, paths, workers)
-
-
-def processors():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def probe_one(root, helper, path):

@@ -1,18 +1,16 @@
 """Whether /dev/shm, through which loading processes pass their batches, is large enough for them."""
 
-import shutil
-from pathlib import Path
-
+from videores import machine
 from videores.errors import UserError
 
-SHM = Path("/dev/shm")
+SHM = "/dev/shm"
 WAITING = 2  # batches that each loading process prepares ahead: DataLoader's prefetch_factor
 
 
 def refuse_small_shm(data, processes):
     """Before a process is killed by a bus error as it writes. `processes` are those of the run on this machine."""
-    if SHM.is_dir() and data.workers:
-        refuse_less(training_bytes(data, processes), shutil.disk_usage(SHM).free, data.workers)
+    if data.workers and machine.shared_memory():
+        refuse_less(training_bytes(data, processes), machine.free_shared_memory(), data.workers)
 
 
 def training_bytes(data, processes):
