@@ -13,7 +13,7 @@ from conftest import read_numbers, write_csv, write_ucf101
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videores import configfile, results
+from videores import configfile, protocol
 from videores.config import AugmentConfig, DataConfig, ViewsConfig
 from videores.data import augment as augmenting
 from videores.data import datamodule
@@ -407,7 +407,7 @@ def test_every_key_is_in_the_docs():
 
 def test_the_protocol_says_that_clips_are_segments():
     cfg = configfile.load("r2plus1d_ucf101.yaml", ["data.clip={frames: 8, sampling: segments}"])
-    assert results.protocol_of(cfg).startswith("8xsegments@112/128 ")
+    assert protocol.protocol_of(cfg).startswith("8xsegments@112/128 ")
 
 
 def test_two_clips_of_one_video_can_be_mixed(tiny):

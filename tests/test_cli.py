@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from videores import cli
 from videores.errors import LostProcess, Stopped, UnreadableVideo, UserError
+from videores.runtime import cli
 
 
 def ended(error, env=(), code="raise error"):
@@ -59,7 +59,7 @@ def test_only_the_first_process_speaks_of_what_all_meet():
 
 def test_a_process_that_lost_what_loads_its_videos_says_so_whichever_it_is():
     text = "DataLoader worker (pid 17) is killed by signal: Killed. "
-    error = f"__import__('videores.failures').failures.explanation({text!r})"
+    error = f"__import__('videores.runtime.failures').failures.explanation({text!r})"
     code, said = ended(error, {"LOCAL_RANK": "1"})
     assert (code, said.count("error: a process that loads videos (PID 17) was killed")) == (2, 1)
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from running import ROOT, environment
 
-from videores import doctor, gradients, machine
+from videores import doctor, gradients
 from videores.models.layers import Conv3d
+from videores.runtime import machine
 
 
 def run(cwd, **more):

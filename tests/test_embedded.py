@@ -15,7 +15,7 @@ import pytest
 from running import result, succeeded, tool
 
 from videores.config import DataConfig
-from videores.data import index, motion, sprites
+from videores.data import encode, index, motion, sprites
 from videores.errors import UserError
 
 NEW = ("appear8", "mixed16", "order8", "small")
@@ -126,7 +126,7 @@ def test_default_sizes_balance(name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_interrupted_run_is_completed(roots, tmp_path, name, monkeypatch):
-    written, write = [], motion.write_video
+    written, write = [], encode.write_video
 
     def write_some(path, *rest, **options):
         if len(written) == 9:

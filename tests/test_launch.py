@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from running import ROOT, environment, read_result, succeeded, tool, write_config, write_data
 
-from videores import failures, launch
 from videores.callbacks import agreement
 from videores.config import DataConfig, TrainerConfig
 from videores.data import shm
 from videores.errors import LostProcess, LostWorker, UserError
+from videores.runtime import failures, launch
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
 SRUN = {

@@ -12,7 +12,8 @@ from conftest import numbered_video, read_numbers, write_csv
 from test_task import make_config, make_data, make_task, one_quiet_thread  # noqa: F401 (a fixture for all tests)
 from torchvision.transforms.v2 import functional as F
 
-from videores import config, configfile, evaluation, experiment, protocol, results
+from videores import config, configfile, evaluation, experiment, protocol
+from videores import protocol as protocol_module
 from videores.config import ClipConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms, views
 from videores.errors import UserError
@@ -406,8 +407,8 @@ def test_a_validation_video_that_no_longer_decodes_stops_the_run(root, tmp_path)
 )
 def test_protocol_strings(root, views_, clip, expected):
     cfg = configured(root, views_, clip=clip)
-    assert results.protocol_of(cfg) == expected
-    assert results.slug(expected) == results.slug(results.slug(expected))
+    assert protocol_module.protocol_of(cfg) == expected
+    assert protocol_module.slug(expected) == protocol_module.slug(protocol_module.slug(expected))
 
 
 def test_held_out_videos_are_not_called_the_test():

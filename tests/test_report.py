@@ -16,7 +16,8 @@ import yaml
 from conftest import numbered_video
 from PIL import Image
 
-from videores import report, results
+from videores import protocol as protocol_module
+from videores import report
 from videores.contact import contact_sheet
 from videores.errors import UnreadableVideo, UserError
 
@@ -87,7 +88,7 @@ def parse(path):
 
 
 def write_test(run, logits_VKN, protocol=PROTOCOL, folder=None, crops=3):
-    target = run / "test" / (folder or results.slug(PROTOCOL))
+    target = run / "test" / (folder or protocol_module.slug(PROTOCOL))
     target.mkdir(parents=True)
     videos, views, _ = logits_VKN.shape
     clip, crop = np.divmod(np.arange(views), crops)

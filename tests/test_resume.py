@@ -12,15 +12,15 @@ from pathlib import Path
 
 import kill
 import pytest
-import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import checkpoint, configfile, experiment, failures, optim, results
+from videores import checkpoint, configfile, experiment, optim, results
 from videores.callbacks.exchange import Exchange
 from videores.callbacks.saving import Saving
 from videores.errors import Stopped, UserError
+from videores.runtime import failures
 from videores.task import VideoClassifier
 
 OVERRIDES = (

@@ -12,9 +12,10 @@ import pytest
 from matplotlib import image
 
 from videores import config, configfile, evaluation, offline, rescoring, results, scores, subset
+from videores import protocol as protocol_module
 from videores.data import sampling
 from videores.data.datamodule import Videos
-from videores.data.index import Index, Video
+from videores.data.lists import Index, Video
 from videores.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -503,7 +504,7 @@ def test_the_folder_of_a_protocol_is_named_as_a_tests(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 3))
     rescoring.rescore(run, clips=1)
     (folder,) = (run / "test" / "protocol" / "offline").iterdir()
-    assert folder.name == results.slug(PROTOCOL.format(clips=1, crops=1, fusion="softmax-mean"))
+    assert folder.name == protocol_module.slug(PROTOCOL.format(clips=1, crops=1, fusion="softmax-mean"))
 
 
 # The command line

@@ -14,9 +14,10 @@ Writes results/<table>/<scale>/; docs/ablations/README.md says how to read it.
 import argparse
 from pathlib import Path
 
-from videores import cli, configfile
+from videores import configfile
 from videores.ablation import table as tables
 from videores.errors import UserError
+from videores.runtime import cli
 
 
 def main():

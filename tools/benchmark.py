@@ -17,7 +17,7 @@ import argparse
 import importlib
 import sys
 
-from videores import cli
+from videores.runtime import cli
 
 SUBCOMMANDS = ("loader", "test", "memory", "step", "overhead", "upkeep")
 MODULES = {"test": "views"}  # of videores.benchmark, where they are called otherwise

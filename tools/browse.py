@@ -9,8 +9,9 @@ Training clips are those of the first epoch, with their labels and the numbers o
 import argparse
 from pathlib import Path
 
-from videores import cli, configfile
+from videores import configfile
 from videores.data import index
+from videores.runtime import cli
 
 
 def main():

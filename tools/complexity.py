@@ -15,8 +15,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from videores import cli, configfile
+from videores import configfile
 from videores.errors import UserError
+from videores.runtime import cli
 
 
 def main():

@@ -8,7 +8,7 @@ the number format that training would choose. Exit code 0, or 1 if something is 
 
 import argparse
 
-from videores import cli
+from videores.runtime import cli
 
 
 def main():

@@ -17,8 +17,9 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from videores import cli, config, configfile
+from videores import config, configfile
 from videores.errors import UserError
+from videores.runtime import cli
 
 ONLINE = ("checkpoint", "part", "overrides")  # what only --run takes
 OFFLINE = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes

@@ -7,7 +7,7 @@ python tools/train.py --cfg r2plus1d_ucf101.yaml model.weights=runs/r2plus1d_mot
 import argparse
 from pathlib import Path
 
-from videores import cli
+from videores.runtime import cli
 
 
 def main():

@@ -10,9 +10,10 @@ run folder. The rate is for the batch size of the configuration.
 import argparse
 from pathlib import Path
 
-from videores import cli, configfile
+from videores import configfile
 from videores.data import index
 from videores.errors import UserError
+from videores.runtime import cli
 
 
 def main():

@@ -14,9 +14,10 @@ import re
 import sys
 from pathlib import Path
 
-from videores import cli, configfile, machine, slurm
+from videores import configfile
 from videores.data import formats, index, motion, prepare, probe, reencode, survey
 from videores.errors import UserError
+from videores.runtime import cli, machine, slurm
 
 FORMATS = [name for name in formats.READERS if name not in motion.SETS]
 SETTINGS = reencode.Settings()

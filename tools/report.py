@@ -8,7 +8,7 @@ python tools/report.py --run runs/r2plus1d_motion --csv                # metrics
 import argparse
 from pathlib import Path
 
-from videores import cli
+from videores.runtime import cli
 
 
 def main():

@@ -9,8 +9,9 @@ docs/distributed.md.
 
 import argparse
 
-from videores import cli, configfile
+from videores import configfile
 from videores.data import index
+from videores.runtime import cli
 
 
 def main():

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from videores import checkpoint
-from videores.data.encode import remove_leftovers, replacing
 from videores.errors import UserError
+from videores.runtime.files import remove_leftovers, replacing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 

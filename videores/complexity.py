@@ -5,8 +5,6 @@ import io
 import json
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import yaml
@@ -14,10 +12,12 @@ from matplotlib.ticker import LogFormatter
 from tqdm import tqdm
 
 from videores import cost
-from videores.data.encode import replacing
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.zoo import BUILDERS, NAMES
+from videores.runtime.files import replacing
+
+matplotlib.use("Agg")
 
 COLUMNS = {  # of the Markdown table: title -> text of a row
     "model": lambda r: r["model"],

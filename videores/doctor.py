@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from videores import machine
+from videores.runtime import machine
 
 OK, WARNING, BAD = "ok", "warning", "bad"
 GIB = 2**30
@@ -203,9 +203,8 @@ def driver():
 
 
 def folders():
-    from videores.data import probe
 
-    cache = Path(os.environ.get("VIDEORES_CACHE") or Path(probe.home_cache(), "videores"))
+    cache = Path(os.environ.get("VIDEORES_CACHE") or Path(machine.home_cache(), "videores"))
     problem = unwritable(cache)
     advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
     yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)

@@ -13,19 +13,15 @@ import torch
 
 from videores import (
     checkpoint,
-    cli,
     configfile,
     cost,
     distillation,
-    failures,
-    launch,
     optim,
     precision,
     reports,
     results,
     resuming,
     runfolder,
-    stopping,
     summary,
 )
 from videores import trainer as trainers
@@ -36,6 +32,8 @@ from videores.callbacks.saving import Saving, replace_lightnings
 from videores.data import datamodule, index, shm, stratified, views
 from videores.errors import UserError
 from videores.models import likeness, sync, weights
+from videores.runtime import cli, failures, launch
+from videores.runtime import signals as stopping
 from videores.task import VideoClassifier
 
 
@@ -66,7 +64,7 @@ def train(cfg, config_name):
         gmacs = clip_cost(cfg, task)
         loaded = None if start else load_weights(cfg, task)
         task.teacher, taught_by = distillation.load(cfg, task.model, task.classes)
-        if taught_by and runfolder.is_main():
+        if taught_by and launch.is_first_process():
             print(f"teacher {taught_by}")
         claim.make()
         runfolder.create(cfg, folder)
@@ -90,7 +88,7 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
         with processes(options):
             began = time.monotonic()
             trainer.fit(task, data, ckpt_path=start.path if start else None, weights_only=True)
-            if runfolder.is_main():
+            if launch.is_first_process():
                 print(summary.end(trainer.global_step - step, time.monotonic() - began, trainer.current_epoch))
             code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
         record.finished(code)
@@ -100,7 +98,7 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
             record.finished(cli.exit_code(error), error=str(error) or type(error).__name__)
         raise
     finally:
-        if runfolder.is_main():
+        if launch.is_first_process():
             with suppress(OSError):
                 reports.draw_curves(folder)
 
@@ -117,7 +115,7 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
     replace_lightnings(trainer)
     path = checkpoint_path or runfolder.best_checkpoint(folder)
-    if runfolder.is_main() and (note := runfolder.unfinished(folder)):
+    if launch.is_first_process() and (note := runfolder.unfinished(folder)):
         print(f"note    {note}")
     with stopping.ending(), processes(options):
         return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
@@ -137,7 +135,7 @@ def load_weights(cfg, task):
     fed = weights.preprocessing_of(configfile.dump(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
     report = weights.load(task.model, cfg.model.weights, task.classes, **options)
-    if runfolder.is_main():
+    if launch.is_first_process():
         print(f"weights {report}")
     return report
 
@@ -162,7 +160,7 @@ def refuse_unmonitored(train, videos):
 def warn_mirrored(data, classes):
     """Where training would show videos of one class as those of another."""
     changed = index.mirrored(classes)
-    if changed and data.transform.flip and data.augment.flip_labels == "none" and runfolder.is_main():
+    if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_first_process():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
             f"({', '.join(changed[:4])}): data.transform.flip=0 leaves that out, and "
@@ -186,14 +184,14 @@ def test(task, data, trainer, cfg, folder, path, part):
     scored = data.dataset(part).videos
     failed = [scored[number].path for number in task.scoring[part].scores.failed_V.nonzero()]
     data.videos.unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
-    if runfolder.is_main():
+    if launch.is_first_process():
         results.write_test(folder, cfg, data.videos, task.logits_VKN, scored, tested, gap, part)
     return 1 if any(data.videos.unreadable.values()) else 0
 
 
 def loaded_weights(task, path):
     """Lightning sends the first process' weights to the others before a test: a node need not see the run folder."""
-    if not (runfolder.is_main() or path.exists()):
+    if not (launch.is_first_process() or path.exists()):
         return {}
     loaded = checkpoint.load_weights(task, path)
     refuse_other_use(path, loaded.pop("config"), task)
@@ -220,7 +218,7 @@ def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
     chosen = dict(setting._asdict(), readers=readers)
     record.update(world_size=trainer.world_size, manifest=fingerprint(videos), videos=videos.index.counts, **chosen)
     record.update(skipped={part: videos.unreadable[part] for part in ("train", "val")})
-    if runfolder.is_main():
+    if launch.is_first_process():
         batch = optim.global_batch(cfg, trainer.world_size)
         norms = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else trainer.world_size)
         facts = summary.Facts(

@@ -5,9 +5,9 @@ import json
 from safetensors.torch import save
 
 from videores import checkpoint
-from videores.data.encode import replacing
 from videores.errors import UserError
 from videores.models import weights
+from videores.runtime.files import replacing
 
 
 def export(source, path):

@@ -12,10 +12,11 @@ import numpy as np
 
 from videores import configfile, offline, reports, results, runfolder, scores
 from videores import html as h
+from videores import protocol as protocol_module
 from videores.callbacks.history import read_history
 from videores.contact import contact_sheet
-from videores.data.encode import replacing
 from videores.errors import UnreadableVideo, UserError
+from videores.runtime.files import replacing
 
 Test = namedtuple("Test", "folder found predictions why")  # one protocol; why its predictions are None
 
@@ -80,7 +81,7 @@ def read_test(folder):
 
 def main_test(tests, cfg):
     """The test of the configuration's own protocol; else the first."""
-    own = results.slug(results.protocol_of(cfg))
+    own = protocol_module.slug(protocol_module.protocol_of(cfg))
     there = [test for test in tests if test.found]
     return next((test for test in there if test.folder.name == own), there[0] if there else None)
 

@@ -3,13 +3,13 @@
 import csv
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
 from videores.callbacks.history import read_history
-from videores.data.encode import replacing
+from videores.runtime.files import replacing
+
+matplotlib.use("Agg")
 
 CURVES = {  # title -> what is logged -> its label
     "loss": {

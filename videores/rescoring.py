@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from videores import offline, reports, results, scores, subset
-from videores.data.encode import replacing
+from videores import protocol as protocol_module
 from videores.errors import UserError
+from videores.runtime.files import replacing
 
 TOGETHER = Path("results", "scores")  # where results of several runs are written
 
@@ -21,7 +22,7 @@ def rescore(source, *, clips=None, crops=None, fusion=None, sweep=False, out=Non
     whole = scores.read(source)
     p, fusion = subset.choose(whole, clips, crops), offline.fusion_of([whole], fusion)
     found = {**offline.rescore(p, fusion), "predictions": str(whole.path)}
-    folder = Path(out or whole.path.parent / "offline" / results.slug(found["protocol"]))
+    folder = Path(out or whole.path.parent / "offline" / protocol_module.slug(found["protocol"]))
     write_metrics(folder, found, whole.classes)
     say(found)
     if sweep:

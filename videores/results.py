@@ -8,10 +8,10 @@ import numpy as np
 from videores import evaluation, reports
 from videores.config import ViewsConfig
 from videores.data import views as viewing
-from videores.data.encode import replacing
 from videores.data.lists import head
 from videores.errors import UserError
 from videores.protocol import protocol_of, slug
+from videores.runtime.files import replacing
 
 
 def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="test"):

@@ -1,37 +1,19 @@
 """The run folder: where a run writes, what it refuses to overwrite, and the record of how it came about."""
 
 import json
-import os
-import platform
-import shlex
 import shutil
-import subprocess
 import sys
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
-from videores import checkpoint_io, configfile, machine, resuming
+from videores import checkpoint_io, configfile, resuming
 from videores.checkpoint_io import BEST, LAST, PREVIOUS
-from videores.data.encode import replacing
 from videores.errors import UserError
-from videores.launch import is_first_process as is_main
+from videores.runtime.environment import environment, now
+from videores.runtime.files import write
+from videores.runtime.launch import is_first_process as is_main
 
-PACKAGES = (
-    "videores",
-    "torch",
-    "torchvision",
-    "lightning",
-    "decord",
-    "decord2",
-    "av",
-    "pytorchvideo",
-    "numpy",
-    "pydantic",
-)
 LOCK = "run.lock"
 # what run.overwrite deletes
 OURS = (
@@ -117,12 +99,6 @@ def clear(folder):
             path.unlink(missing_ok=True)
 
 
-def write(path, text):
-    """A killed run leaves the old file or the new one."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
 def best_checkpoint(folder):
     """The checkpoint to test: the one chosen on validation videos, or the last where there were none."""
     best, last = (folder / "checkpoints" / name for name in (BEST, LAST))
@@ -165,45 +141,3 @@ class Record:
 
     def finished(self, exit_status, **why):
         self.update(end=now(), exit_status=exit_status, **why)
-
-
-def now():
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def environment():
-    return {"command": shlex.join(sys.argv), "git": git_state(), "versions": versions(), "hardware": hardware()}
-
-
-def git_state():
-    """None where videores was installed without its repository, or git is not there to ask."""
-    run = lambda *args: subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True)
-    try:
-        commit = run("rev-parse", "HEAD") if (Path(__file__).parent.parent / ".git").exists() else None
-    except OSError:
-        return None
-    if commit is None or commit.returncode:
-        return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(run("status", "--porcelain", "--untracked-files=no").stdout)}
-
-
-def versions():
-    found = {"python": platform.python_version(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue  # decord or decord2: one of the two is there
-    return found
-
-
-def hardware():
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "machine": platform.machine(),
-        "model": machine.processor_model(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),  # of a process; with another number, sums are rounded in another order
-        "gpus": gpus,
-    }

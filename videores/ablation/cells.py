@@ -10,6 +10,8 @@ from pathlib import Path
 from videores import configfile, runfolder
 from videores.ablation.plan import RUNS
 from videores.protocol import protocol_of, slug
+from videores.runtime import environment as environment_module
+from videores.runtime import files
 
 TOOLS = Path(__file__).parents[2] / "tools"
 PACKAGE = Path(__file__).parents[1]
@@ -43,7 +45,7 @@ def prepare(cell):
     write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": code(), **commit()})
     if cell.kind == "test":
         folder(cell).mkdir(exist_ok=True)
-        runfolder.write(folder(cell) / "config.yaml", configfile.to_yaml(cell.config))
+        files.write(folder(cell) / "config.yaml", configfile.to_yaml(cell.config))
 
 
 def tested(cell):
@@ -82,7 +84,7 @@ def error(cell):
 
 
 def write_json(path, values):
-    runfolder.write(path, json.dumps(values, indent=1) + "\n")
+    files.write(path, json.dumps(values, indent=1) + "\n")
 
 
 # The code
@@ -98,5 +100,5 @@ def code():
 
 
 def commit():
-    git = runfolder.git_state() or {"commit": None, "dirty": None}
+    git = environment_module.git_state() or {"commit": None, "dirty": None}
     return {"commit": git["commit"], "dirty": git["dirty"]}

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from videores.ablation import output, render, table, targets
+from videores.ablation import columns, output, render, table, targets
 from videores.ablation.outcomes import OUTCOMES
 
 DOCS = Path("docs", "ablations")
@@ -58,7 +58,7 @@ def page(name, about, cells, notes=""):
 def has_picture(file, about, cells):
     if file == "curves.png":
         return any(cell.get("curves") for cell in cells)
-    costs = [column for column in about.columns if render.COLUMNS[column].cost]
+    costs = [column for column in about.columns if columns.COLUMNS[column].cost]
     return bool(costs) and any(cell["values"].get("video") is not None for cell in cells)
 
 

@@ -14,8 +14,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from videores import slurm
 from videores.errors import UserError
+from videores.runtime import slurm
 
 STOPPED = (75, 130, 143)  # the user or the machine wants an end: no further cell is begun
 

@@ -5,8 +5,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from videores.ablation import cells, collect, costs, processes
-from videores.ablation.plan import plan
+from videores.ablation import cells, collect, costs, plan, processes
 from videores.data import motion
 from videores.errors import UserError
 
@@ -33,7 +32,7 @@ def clear(todo):
     """Deletes what these cells have computed, so that they are computed from scratch."""
     for cell in todo:
         shutil.rmtree(cells.folder(cell), ignore_errors=True)
-        for path in (cells.RUNS / f"{cell.key}.json", cells.log(cell)):
+        for path in (plan.RUNS / f"{cell.key}.json", cells.log(cell)):
             path.unlink(missing_ok=True)
 
 
@@ -96,7 +95,7 @@ def on_slurm(options):
         if todo:
             for cell in todo:
                 cells.prepare(cell)
-            logs = (cells.RUNS / "slurm").resolve()
+            logs = (plan.RUNS / "slurm").resolve()
             logs.mkdir(exist_ok=True)
             processes.jobs([cells.command(cell) for cell in todo], logs, options)
         for cell in todo:

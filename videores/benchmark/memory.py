@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from videores import machine, runfolder
 from videores.benchmark import report, session
 from videores.benchmark.material import Material, Plan
 from videores.benchmark.videos import find_sets
 from videores.errors import UserError
+from videores.runtime import environment, machine
 
 SAMPLES = 100  # of the memory, evenly over the reads
 WARM_UP = 0.1  # share of the reads before which memory may still grow: caches fill, the allocator settles
@@ -63,7 +63,7 @@ def summary(at, resident):
 
 def save(folder, result):
     """Writes table.md and results.json, prints the table."""
-    about = {"measurement": "memory", "date": runfolder.now(), **report.environment()}
+    about = {"measurement": "memory", "date": environment.now(), **report.environment()}
     header, values = (" | ".join(map(str, column)) for column in zip(*list(result.items())[1:], strict=True))
     caption = f"Training clips of {', '.join(result['videos'])} in one process, {report.where(about)}."
     text = f"{caption}\n\n| {header.replace('_', ' ')} |\n|{'---:|' * (len(result) - 1)}\n| {values} |\n"

@@ -17,11 +17,12 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
 
-from videores import configfile, cost, optim, precision, runfolder, stopping
+from videores import configfile, cost, optim, precision, runfolder
 from videores import trainer as trainers
 from videores.benchmark import report, session
 from videores.callbacks.saving import Saving
 from videores.data import datamodule
+from videores.runtime import environment, files, signals
 from videores.task import VideoClassifier
 
 LIMIT = 3.0  # ms a step
@@ -60,8 +61,8 @@ def main(args):
 def write(path, measurement, rows):
     """The rows as JSON, with what they were measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"measurement": measurement, "date": runfolder.now(), **report.environment()}
-    runfolder.write(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    about = {"measurement": measurement, "date": environment.now(), **report.environment()}
+    files.write(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
     print(f"wrote {path}")
 
 
@@ -135,7 +136,7 @@ def lightning_trainer(cfg, steps, *callbacks):
         (Path(folder) / "checkpoints").mkdir()
         record = runfolder.Record(Path(folder), cfg)
         hardware = trainers.hardware(cfg.trainer)
-        saving = Saving(Path(folder), cfg.run, trainers.made_with(cfg.trainer, hardware), stopping.Signals())
+        saving = Saving(Path(folder), cfg.run, trainers.made_with(cfg.trainer, hardware), signals.Signals())
         options = trainers.training_options(cfg, Path(folder), saving, None, record)
         options |= {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0}
         options["callbacks"] = [*options["callbacks"], *callbacks]

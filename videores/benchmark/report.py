@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass, fields
 from statistics import median
 
-from videores import machine, runfolder
 from videores.benchmark.measure import FLOOR, OURS, PREPARED, Contender
 from videores.benchmark.videos import LARGE
+from videores.runtime import environment as environment_module
+from videores.runtime import files, machine
 
 COLUMNS = {
     "loader": ("ms a clip", "against pytorchvideo's faster decoder"),
@@ -68,7 +69,7 @@ TARGETS = {  # measurement -> row -> contender -> target
 
 
 def save(folder, name, settings, rows):
-    about = {"measurement": name, **settings, "date": runfolder.now(), **environment()}
+    about = {"measurement": name, **settings, "date": environment_module.now(), **environment()}
     how = f"`{about['protocol']}`, {THREADS[about['cores']]}, median of {about['rounds']} rounds, seed {about['seed']}"
     record = {**about, "rows": [to_json(name, row) for row in rows]}
     text = "\n\n".join([f"{how}, {where(about)}.", table(name, rows), totals(rows), *disturbed(rows)])
@@ -78,14 +79,14 @@ def save(folder, name, settings, rows):
 def write(folder, text, record):
     """table.md and results.json; prints the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    runfolder.write(folder / "table.md", text)
-    runfolder.write(folder / "results.json", json.dumps(record, indent=1) + "\n")
+    files.write(folder / "table.md", text)
+    files.write(folder / "results.json", json.dumps(record, indent=1) + "\n")
     print(f"\n{text}\nwrote {folder / 'table.md'} and {folder / 'results.json'}")
 
 
 def environment():
     about = {"cpu_model": machine.processor_model(), "cores_usable": machine.processors()}
-    return {**runfolder.environment(), **about}
+    return {**environment_module.environment(), **about}
 
 
 def where(about):

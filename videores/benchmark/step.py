@@ -21,9 +21,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from videores import cost, precision
-from videores.data.encode import replacing
 from videores.errors import UserError
 from videores.models import create_model
+from videores.runtime.files import replacing
 
 NETWORKS = ("r3d_18", "r2plus1d_18")
 TARGETS = {  # name -> how many times as fast as torchvision, at least

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videores.data import index
+from videores.data import index, lists
 from videores.data.decode import read_frames
 from videores.data.encode import write_video
 from videores.data.probe import probe
@@ -57,9 +57,9 @@ def sets_of(measurement, where, scratch, prepared):
         return shared_sets(measurement, where, scratch)
     if not where.is_dir():
         raise UserError(f"--videos {where}: there is no such file or folder")
-    files = sorted(p.resolve() for p in where.rglob("*") if p.suffix.lower() in index.VIDEO_SUFFIXES and p.is_file())
+    files = sorted(p.resolve() for p in where.rglob("*") if p.suffix.lower() in lists.VIDEO_SUFFIXES and p.is_file())
     if not files:
-        raise UserError(f"--videos {where}: no video files in this folder ({', '.join(sorted(index.VIDEO_SUFFIXES))})")
+        raise UserError(f"--videos {where}: no video files in this folder ({', '.join(sorted(lists.VIDEO_SUFFIXES))})")
     return [VideoSet(where.name, spread(files), prepared)]
 
 

@@ -6,7 +6,7 @@ import math
 import lightning.pytorch as pl
 
 from videores.callbacks import sinks
-from videores.data.encode import replacing
+from videores.runtime.files import replacing
 
 VALIDATION = ("val/", "train_eval/", "gap/")
 

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from videores import machine
+from videores.runtime import machine
 
 WORTH_A_HINT = 0.3  # share of waiting
 SETTLED = 10  # batches that the share must be of

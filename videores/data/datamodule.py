@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
-from videores.data import augment, index, mixing, probe, transforms, views
+from videores.data import augment, index, lists, mixing, probe, transforms, views
 from videores.data import workers as workers_of
 from videores.data.dataset import EvalSampler, FrameCache, PartOfCache, TrainSampler, VideoDataset, collate_training
 from videores.data.decode import refuse_unknown
@@ -23,7 +23,7 @@ PARTS = ("train", "val", "test")
 class Videos:
     """A data set that was looked at: `index` without what does not decode, but for the test list, which keeps all."""
 
-    index: index.Index
+    index: lists.Index
     infos: dict[str, probe.VideoInfo]
     unreadable: dict[str, dict[str, str]] = field(default_factory=dict)  # part -> path -> reason
 
@@ -61,7 +61,7 @@ def report(unreadable, policy):
     ]
     tested = [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
     if fatal and policy == "stop":
-        also = f"\nand {len(tested)} test videos:\n  {index.head(tested)}" if tested else ""
+        also = f"\nand {len(tested)} test videos:\n  {lists.head(tested)}" if tested else ""
         raise UserError(
             f"{len(fatal)} videos do not decode; repair or remove them, or set data.on_unreadable=skip:\n  "
             + "\n  ".join(fatal)
@@ -69,7 +69,7 @@ def report(unreadable, policy):
         )
     bad = fatal + tested
     if bad:
-        print(f"warning: {len(bad)} videos do not decode:\n  {index.head(bad)}", file=sys.stderr)
+        print(f"warning: {len(bad)} videos do not decode:\n  {lists.head(bad)}", file=sys.stderr)
 
 
 def refuse_inexact(infos, reader):
@@ -77,7 +77,7 @@ def refuse_inexact(infos, reader):
     if wrong:
         raise UserError(
             f"data.reader={reader} returns wrong frames for {len(wrong)} videos; use data.reader=auto:\n  "
-            + index.head(wrong)
+            + lists.head(wrong)
         )
 
 
@@ -91,7 +91,7 @@ def refuse_too_few(videos, batch):
 def refuse_no_rate(infos, target_fps):
     without = [path for path, info in infos.items() if target_fps and not info.fps]
     if without:
-        raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {index.head(without)}")
+        raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {lists.head(without)}")
 
 
 class VideoData(pl.LightningDataModule):

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
-from videores import machine
 from videores.config import AugmentConfig
 from videores.data import augment as augmenting
 from videores.data import corruptions, guard, mixing, sampling, transforms
 from videores.data import views as viewing
 from videores.data.decode import read_frames
 from videores.errors import UnreadableVideo, UserError
+from videores.runtime import machine
 
 ORDER, SAMPLE, LOOK, MIX = (
     1,

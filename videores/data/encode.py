@@ -1,8 +1,6 @@
 """Frames to a video file. A file appears under its name only when it is whole."""
 
 import io
-import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -12,29 +10,7 @@ import av
 import numpy as np
 
 from videores.errors import UserError
-
-
-@contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and is removed when it fails."""
-    path = Path(path)
-    # the suffix stays last because FFmpeg takes the container from it
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Removes the temporary files for `paths` of processes that were killed; lists each folder once."""
-    paths = set(paths)
-    for folder in {path.parent for path in paths if path.parent.is_dir()}:
-        for other in folder.iterdir():
-            name = re.fullmatch(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", other.name)
-            if name and folder / f"{name[1]}{name[2] or ''}" in paths:
-                other.unlink(missing_ok=True)
+from videores.runtime.files import replacing
 
 
 def write_video(

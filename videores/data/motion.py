@@ -38,8 +38,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from videores.data import sprites
-from videores.data.encode import replacing, write_video
+from videores.data.encode import write_video
 from videores.errors import UserError
+from videores.runtime.files import replacing
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
 MOTIONS = tuple(motion for pair in PAIRS for motion in pair)

@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import videores
-from videores.data import encode, guard, readers
+from videores.data import guard, readers
 from videores.data.probe import stamp
 from videores.data.reencode import reencode
 from videores.errors import UnreadableVideo, UserError
+from videores.runtime import files
 
 LEDGERS = ".prepare"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -67,7 +68,7 @@ def prepare(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, progres
         todo = [p for p in sorted(infos) if not is_made(known.get(p), root, out, settings)]
         if todo:
             (out / "prepared.json").unlink(missing_ok=True)  # it speaks of other copies
-        encode.remove_leftovers(out / path for path in todo)
+        files.remove_leftovers(out / path for path in todo)
         lines = [note(root, path, settings, reason=reason) for path, reason in bad.items()]
         copied = made(root, out, infos, todo, settings, workers)
         bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not (progress and todo))
@@ -111,7 +112,7 @@ def make(root, out, infos, settings, helper, path):
     except UnreadableVideo as error:
         return note(root, path, settings, reason=error.reason)
     except guard.Lost as lost:
-        encode.remove_leftovers([copy])
+        files.remove_leftovers([copy])
         return note(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
     if stamp(root / path) != list(info.stamp):
         return note(root, path, settings, reason="it changed while it was prepared")
@@ -190,13 +191,13 @@ def copy_lists(root, splits, out):
         if path.suffix.lower() in LISTS and path.is_file():
             target = out / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with encode.replacing(target) as temporary:
+            with files.replacing(target) as temporary:
                 shutil.copyfile(path, temporary)
 
 
 def save_summary(out, content):
     """Writes prepared.json; shards that end together write the same. Returns its path."""
     path = Path(out) / "prepared.json"
-    with encode.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return path

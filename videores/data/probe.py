@@ -21,10 +21,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from videores import machine
 from videores.data import guard, readers
-from videores.data.encode import replacing
 from videores.errors import UnreadableVideo, UserError
+from videores.runtime import machine
+from videores.runtime.files import replacing
+from videores.runtime.machine import home_cache
 
 MANIFEST_VERSION = 4
 SAVE_EVERY = 30  # seconds
@@ -256,13 +257,6 @@ def manifest_path(root, cache=None):
     cache = cache or os.environ.get("VIDEORES_CACHE") or Path(home_cache(), "videores")
     root = Path(root).resolve()
     return writable(cache) / "manifests" / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
-
-
-def home_cache():
-    try:
-        return os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a user without a home, as in some containers
-        return tempfile.gettempdir()
 
 
 def writable(cache):

@@ -17,6 +17,7 @@ import numpy as np
 from videores.data import encode, readers
 from videores.data.lists import IMAGE_SUFFIXES
 from videores.errors import UnreadableVideo
+from videores.runtime import files
 
 RECIPE = 2  # to be raised when the same settings come to give other files: then all are made anew
 PLACES = 32  # where frames of the copy are compared with the source's
@@ -48,7 +49,7 @@ def reencode(source, target, settings, num_frames, beat):
     Raises UnreadableVideo where the source or the copy is not as it should be, OSError where writing fails.
     """
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with encode.replacing(target) as temporary:
+    with files.replacing(target) as temporary:
         try:
             if Path(source).suffix.lower() in IMAGE_SUFFIXES:
                 save(temporary, content_of(source))

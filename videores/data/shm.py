@@ -1,7 +1,7 @@
 """Whether /dev/shm, through which loading processes pass their batches, is large enough for them."""
 
-from videores import machine
 from videores.errors import UserError
+from videores.runtime import machine
 
 SHM = "/dev/shm"
 WAITING = 2  # batches that each loading process prepares ahead: DataLoader's prefetch_factor

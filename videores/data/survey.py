@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import median
 
 from videores.config import DataConfig
-from videores.data import encode, index, readers
+from videores.data import index, readers
+from videores.runtime import files
 
 SPLITS = {"ucf101": (1, 2, 3), "hmdb51": (1, 2, 3)}  # the formats that have several
 
@@ -94,6 +95,6 @@ def save_csv(path, rows, header):
     if not rows:
         path.unlink(missing_ok=True)
         return None
-    with encode.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path

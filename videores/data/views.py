@@ -10,7 +10,7 @@ from operator import itemgetter
 
 import torch
 
-from videores.data import augment, index, sampling, transforms
+from videores.data import augment, index, lists, sampling, transforms
 from videores.errors import UserError
 
 
@@ -84,7 +84,7 @@ def refuse_mirrored(data, views, classes):
     rule = data.augment.flip_labels
     changed = index.mirrored(classes, None if rule == "none" else augment.flip_map(rule, classes))
     if changed:
-        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + index.head(changed))
+        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + lists.head(changed))
     if data.transform.flip == 0:
         raise UserError(
             "crops=10 mirrors the videos, but data.transform.flip=0 says that left and right matter: use crops=5"

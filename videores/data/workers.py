@@ -1,8 +1,4 @@
-"""The processes that make batches.
-
-Signals that end a run are not for them, though a scheduler sends them to all processes: without its workers a run could
-not reach the step's end at which it stops.
-"""
+"""DataLoader workers: how they start, and whether /dev/shm is large enough for their batches."""
 
 import atexit
 import multiprocessing
@@ -11,14 +7,14 @@ import threading
 from functools import lru_cache
 from multiprocessing import connection, forkserver
 
-from videores import stopping
+from videores.runtime import signals
 
 
 def server():
     """Workers fork from a clean server that has the imports done; a fork of this process would copy decoders' locks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
-    with stopping.ignored():
+    with signals.ignored():
         forkserver.ensure_running()
     end_workers_at_exit()
     return context
@@ -26,7 +22,7 @@ def server():
 
 def begin(_):
     """The first thing that a worker does."""
-    stopping.ignored().__enter__()  # for good
+    signals.ignored().__enter__()  # for good
     threading.Thread(target=end_with_the_run, daemon=True).start()
 
 

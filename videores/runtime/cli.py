@@ -14,7 +14,7 @@ import traceback
 import warnings
 
 from videores.errors import LostProcess, LostWorker, Stopped, UnreadableVideo, UserError
-from videores.launch import LOST, is_first_of_machine, is_first_process
+from videores.runtime.launch import LOST, is_first_of_machine, is_first_process
 
 WRONG_INPUT, BUG, PREEMPTED, INTERRUPTED, TERMINATED = 2, 70, 75, 130, 143
 

@@ -7,8 +7,8 @@ import re
 import traceback
 from contextlib import contextmanager
 
-from videores import launch, machine
 from videores.errors import LostProcess, LostWorker, UserError
+from videores.runtime import launch, machine
 
 WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (exited|is killed)")
 PORT = re.compile(r"port: (\d+).*EADDRINUSE", re.DOTALL)

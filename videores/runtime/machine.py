@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -76,3 +77,10 @@ def read(path):
         return path.read_text().strip()
     except OSError:
         return None
+
+
+def home_cache():
+    try:
+        return os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in some containers
+        return tempfile.gettempdir()
