@@ -11,8 +11,9 @@ import lightning.pytorch as pl
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from videores import configfile, experiment
+from videores import experiment
 from videores import trainer as trainers
+from videores.config import parse
 
 
 class Recorder(pl.Callback):
@@ -58,7 +59,7 @@ def main():
 
     trainers.training_options = recorded
     for name, overrides in json.loads(sys.argv[1]).items():
-        cfg = configfile.load("tiny.yaml", [*overrides, f"run.dir={name}"])
+        cfg = parse.load("tiny.yaml", [*overrides, f"run.dir={name}"])
         assert experiment.train(cfg, "tiny.yaml") == 0
 
 

@@ -13,8 +13,9 @@ from conftest import read_numbers, write_csv, write_ucf101
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videores import configfile, protocol
-from videores.config import AugmentConfig, DataConfig, ViewsConfig
+from videores import protocol
+from videores.config import parse
+from videores.config.schema import AugmentConfig, DataConfig, ViewsConfig
 from videores.data import augment as augmenting
 from videores.data import datamodule
 from videores.data.datamodule import VideoData, prepare
@@ -395,7 +396,7 @@ def test_keys_that_contradict_each_other_are_refused_with_the_reason(keys, messa
 @pytest.mark.parametrize("value", ["leftright", "[a, b]"])
 def test_a_flip_rule_of_another_kind_is_refused_with_its_key(value):
     with pytest.raises(UserError, match=r"data\.augment\.flip_labels.*'left-right'"):
-        configfile.load("r2plus1d_ucf101.yaml", [f"data.augment.flip_labels={value}"])
+        parse.load("r2plus1d_ucf101.yaml", [f"data.augment.flip_labels={value}"])
 
 
 def test_every_key_is_in_the_docs():
@@ -406,7 +407,7 @@ def test_every_key_is_in_the_docs():
 
 
 def test_the_protocol_says_that_clips_are_segments():
-    cfg = configfile.load("r2plus1d_ucf101.yaml", ["data.clip={frames: 8, sampling: segments}"])
+    cfg = parse.load("r2plus1d_ucf101.yaml", ["data.clip={frames: 8, sampling: segments}"])
     assert protocol.protocol_of(cfg).startswith("8xsegments@112/128 ")
 
 
@@ -431,7 +432,7 @@ def training_config(place, epochs, workers=0, augment=None, **clip):
     data |= dict(clip=dict(frames=8, **clip), transform=dict(short_side=28, crop=24), augment=augment or {})
     model = dict(name="r3d_18", layers=[1], width=8, stem="small", dropout=0.2)
     train = dict(epochs=epochs, lr=0.01, schedule="constant", label_smoothing=0.1)
-    return configfile.build(dict(data=data, model=model, train=train), "test")
+    return parse.build(dict(data=data, model=model, train=train), "test")
 
 
 class Watch(pl.Callback):

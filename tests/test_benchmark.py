@@ -17,7 +17,7 @@ from videores.benchmark import loader, measure, memory, peers, report, videos, v
 from videores.benchmark.material import Material, Plan, training_clips, view_clips
 from videores.benchmark.measure import FLOOR, FRAMES, OURS, PREPARED, Contender
 from videores.benchmark.report import TARGETS, Row, Target
-from videores.config import ClipConfig, TransformConfig, ViewsConfig
+from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.probe import probe
 from videores.errors import UnreadableVideo, UserError
 

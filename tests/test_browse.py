@@ -11,7 +11,8 @@ import pytest
 import torch
 from conftest import read_numbers, write_ucf101
 
-from videores import browse, configfile
+from videores import browse
+from videores.config import parse
 from videores.data import datamodule
 from videores.data.decode import read_frames
 
@@ -27,7 +28,7 @@ def tiny(tmp_path_factory):
 def make_config(tiny, test=None, **data):
     usual = dict(batch_size=4, val="none", clip=dict(frames=12), transform=dict(short_side=48, crop=48, flip=0))
     sections = dict(data={**tiny, **usual, **data}, model={"name": "r3d_18"}, train={"epochs": 1}, test=test or {})
-    return configfile.build(sections, "test")
+    return parse.build(sections, "test")
 
 
 def module(cfg):
@@ -131,7 +132,7 @@ def test_bad_test_videos_are_said_by_the_exit_code(tmp_path):
 
 
 def test_the_tool_writes_to_results_by_default(tiny, tmp_path):
-    (tmp_path / "mine.yaml").write_text(configfile.to_yaml(make_config(tiny)))
+    (tmp_path / "mine.yaml").write_text(parse.to_yaml(make_config(tiny)))
     command = [
         sys.executable,
         ROOT / "tools" / "browse.py",

@@ -7,7 +7,8 @@ import re
 import pytest
 import torch
 
-from videores import checkpoint, configfile
+from videores import checkpoint
+from videores.config import parse
 from videores.errors import UserError
 from videores.task import VideoClassifier
 
@@ -17,7 +18,7 @@ CLASSES = ["a", "b", "c"]
 def make_task(classes=CLASSES, **model):
     model = {"name": "r3d_18", "layers": [1], "width": 4, "stem": "small", **model}
     data = {"name": "tiny", "format": "csv", "root": "."}
-    return VideoClassifier(configfile.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
+    return VideoClassifier(parse.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
 
 
 def save(path, task):

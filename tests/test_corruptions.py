@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videores.config import ViewsConfig
+from videores.config.schema import ViewsConfig
 from videores.data import corruptions
 
 PIXELS = ("noise", "blur", "brightness", "compression")

@@ -10,7 +10,7 @@ import torch
 from conftest import numbered_video, read_numbers, write_csv, write_folder, write_ucf101
 from torchvision.transforms.v2 import functional as F
 
-from videores.config import DataConfig, ViewsConfig
+from videores.config.schema import DataConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms
 from videores.data import dataset as dataset_module
 from videores.data.datamodule import VideoData, prepare

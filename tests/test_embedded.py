@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from running import result, succeeded, tool
 
-from videores.config import DataConfig
+from videores.config.schema import DataConfig
 from videores.data import encode, index, motion, sprites
 from videores.errors import UserError
 

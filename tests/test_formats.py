@@ -11,7 +11,7 @@ from conftest import numbered_video, write_folder, write_lines, write_ucf101
 from PIL import Image
 from torchvision.models.video import R2Plus1D_18_Weights
 
-from videores.config import ClipConfig, DataConfig, TransformConfig, ViewsConfig
+from videores.config.schema import ClipConfig, DataConfig, TransformConfig, ViewsConfig
 from videores.data import datamodule, formats, index
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Index, Video

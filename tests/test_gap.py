@@ -14,7 +14,8 @@ from running import assert_same_weights, forked, read_result, succeeded, tool, w
 from test_protocols import plainly
 from test_task import make_config
 
-from videores import checkpoint, configfile, reports
+from videores import checkpoint, reports
+from videores.config import parse
 from videores.data import datamodule, dataset, stratified
 from videores.data.lists import Video
 from videores.errors import UserError
@@ -150,7 +151,7 @@ def gap_of(folder, name="tiny", part="test"):
 
 def by_hand(folder, file="best.ckpt"):
     """{list: (loss, accuracy)} of a checkpoint, by sequential decodes and one clip after the other."""
-    cfg = configfile.load(folder / "config.yaml")
+    cfg = parse.load(folder / "config.yaml")
     index = datamodule.prepare(cfg.data).index
     network = create_model(cfg.model.name, len(index.classes), **cfg.model.overrides()).eval()
     stored = checkpoint.read(folder / "checkpoints" / file)["state_dict"]

@@ -163,7 +163,7 @@ def test_lightning_is_imported_under_its_new_name_only():
         assert not [name for name in imports(path) if name.split(".")[0] in ("pytorch_lightning", "lightning_fabric")]
 
 
-@pytest.mark.parametrize("module", ["videores.configfile", "videores.runtime.cli", "videores.data.probe"])
+@pytest.mark.parametrize("module", ["videores.config.parse", "videores.runtime.cli", "videores.data.probe"])
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; sys.exit(' '.join({{'torch', 'lightning', 'matplotlib'}} & set(sys.modules)) or 0)"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

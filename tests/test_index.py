@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import write_csv, write_folder, write_lines, write_ucf101
 
-from videores.config import DataConfig
+from videores.config.schema import DataConfig
 from videores.data import formats, index
-from videores.data.index import Index, Video
+from videores.data.lists import Index, Video
 from videores.errors import UserError
 
 

@@ -17,7 +17,7 @@ import pytest
 from running import ROOT, environment, read_result, succeeded, tool, write_config, write_data
 
 from videores.callbacks import agreement
-from videores.config import DataConfig, TrainerConfig
+from videores.config.schema import DataConfig, TrainerConfig
 from videores.data import shm
 from videores.errors import LostProcess, LostWorker, UserError
 from videores.runtime import failures, launch

@@ -8,7 +8,7 @@ import pytest
 from running import forked, succeeded, write_config, write_data
 
 from videores import lr_finder, optim
-from videores.config import TrainConfig
+from videores.config.schema import TrainConfig
 from videores.errors import UserError
 
 

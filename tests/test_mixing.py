@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as TF
 
-from videores.config import AugmentConfig
+from videores.config.schema import AugmentConfig
 from videores.data import mixing
 from videores.data.dataset import collate_training
 from videores.task import labels_of_clips

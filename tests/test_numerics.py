@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from videores import configfile, precision
+from videores import precision
+from videores.config import parse
 from videores.models import MODELS, create_model
 from videores.models.layers import Conv3d
 
-CONFIGS = sorted(path.name for path in configfile.CONFIGS.glob("*.yaml"))
+CONFIGS = sorted(path.name for path in parse.CONFIGS.glob("*.yaml"))
 CONVOLUTIONS = {nn.Conv2d: torch.nn.grad.conv2d_weight, nn.Conv3d: torch.nn.grad.conv3d_weight}
 LENGTHS = [1, 2, 3, 4, 8]
 LIMITS = {"fp32": 1e-5, "bf16": 0.02}
@@ -175,7 +176,7 @@ def traced_backward(model, clips_BCTHW, autocast):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weight_gradients_equal_float64(name):
-    cfg = configfile.load(name)
+    cfg = parse.load(name)
     number_format, channels_last = precision.choose("cpu")
     torch.manual_seed(0)
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from videores import config, optim
+from videores import optim
+from videores.config import schema
 from videores.models import MODELS, create_model
 
 NAMES = [name for name in MODELS if not name.endswith(("_110", "_1202"))]  # as cifar2d_20, and slow to build
@@ -15,7 +16,7 @@ NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, 
 
 
 def recipe(**values):
-    return config.TrainConfig(**{"epochs": 10, **values})
+    return schema.TrainConfig(**{"epochs": 10, **values})
 
 
 def rates(train, steps_per_epoch):
@@ -265,7 +266,7 @@ def test_plateau_has_as_many_schedules_however_few_steps_the_warm_up_has():
     assert plateau_rates(train, [1, 2, 3, 4]) == [0.4] * 8
 
 
-@pytest.mark.parametrize("schedule", get_args(config.TrainConfig.model_fields["schedule"].annotation))
+@pytest.mark.parametrize("schedule", get_args(schema.TrainConfig.model_fields["schedule"].annotation))
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_schedules_are_counted_without_making_them(schedule, warmup):
     train = recipe(schedule=schedule, warmup=warmup, **({"milestones": (2,)} if schedule == "step" else {}))

@@ -5,8 +5,8 @@ import json
 import torch
 from running import succeeded, tool, write_config, write_data
 
-from videores import configfile
 from videores.benchmark import overhead, upkeep
+from videores.config import parse
 from videores.data import datamodule
 
 SMALL = ("model.name=r3d_18", "model.layers=[1]", "model.width=8", "model.stem=small", "data.batch_size=2")
@@ -30,7 +30,7 @@ def test_both_loops_see_the_same_batches(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     write_config(tmp_path / "tiny.yaml")
     changes = [f"data.root={tmp_path / 'data'}", "data.workers=0", "data.val=none", *SMALL, *SIZE]
-    cfg = configfile.load(str(tmp_path / "tiny.yaml"), changes)
+    cfg = parse.load(str(tmp_path / "tiny.yaml"), changes)
     data = datamodule.VideoData(cfg.data, datamodule.prepare(cfg.data), val=cfg.val, test=cfg.test)
     seen, finish = [], datamodule.VideoData.on_after_batch_transfer
 

@@ -7,7 +7,8 @@ import torch
 from conftest import write_folder
 from test_weights import PREPROCESSING, TINY, clips, logits, randomise, refusal, same_states, save
 
-from videores import configfile, experiment
+from videores import experiment
+from videores.config import parse
 from videores.errors import UserError
 from videores.models import create_model, weights
 from videores.task import VideoClassifier
@@ -16,7 +17,7 @@ from videores.task import VideoClassifier
 def make_task(classes, **model):
     model = {"name": "r3d_18", **TINY, **model}
     data = {"name": "tiny", "format": "csv", "root": "."}
-    return VideoClassifier(configfile.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
+    return VideoClassifier(parse.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def train(root, folder, **model):
         **{"data": data, "run": {"dir": str(folder), "resume": "auto"}, "trainer": {"accelerator": "cpu"}},
         **{"model": {"name": "r3d_18", **TINY, **model}, "train": {"epochs": 1, "lr": 1e-3}, "test": {"clips": 1}},
     }
-    assert experiment.train(configfile.build(values, "test"), "test.yaml") == 0
+    assert experiment.train(parse.build(values, "test"), "test.yaml") == 0
 
 
 def test_a_run_starts_from_the_weights_of_another_and_continues_without_them(tmp_path, capsys):

@@ -13,7 +13,7 @@ from videores import autotune, checkpoint, gradients, precision
 from videores import trainer as trainers
 from videores.callbacks.history import read_history
 from videores.callbacks.tf32 import Tf32
-from videores.config import TrainerConfig
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.precision import Setting

@@ -22,8 +22,8 @@ from filelock import FileLock
 from PIL import Image
 from test_guard import alive
 
-from videores import config
-from videores.config import DataConfig, ViewsConfig
+from videores.config import schema
+from videores.config.schema import DataConfig, ViewsConfig
 from videores.data import datamodule, guard, index, motion, prepare, probe, survey
 from videores.data.decode import read_frames
 from videores.data.encode import write_video
@@ -207,7 +207,7 @@ WRITERS = {
 
 
 def test_all_formats_are_tried():
-    assert {*WRITERS, *motion.SETS} == set(config.DataConfig.model_fields["format"].annotation.__args__)
+    assert {*WRITERS, *motion.SETS} == set(schema.DataConfig.model_fields["format"].annotation.__args__)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -12,9 +12,10 @@ from conftest import numbered_video, read_numbers, write_csv
 from test_task import make_config, make_data, make_task, one_quiet_thread  # noqa: F401 (a fixture for all tests)
 from torchvision.transforms.v2 import functional as F
 
-from videores import config, configfile, evaluation, experiment, protocol
+from videores import evaluation, experiment, protocol
 from videores import protocol as protocol_module
-from videores.config import ClipConfig, ViewsConfig
+from videores.config import parse, schema
+from videores.config.schema import ClipConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms, views
 from videores.errors import UserError
 
@@ -71,9 +72,9 @@ def test_uniform_clips_are_what_they_were():
 @pytest.mark.parametrize("wrong", [["test.clips=all"], ["test.starts=dense"], ["val.clips=all"]])
 def test_segments_take_a_number_of_uniform_clips_only(root, tmp_path, wrong):
     path = tmp_path / "c.yaml"
-    path.write_text(configfile.to_yaml(make_config(root, data={"clip": {"frames": 8, "sampling": "segments"}})))
+    path.write_text(parse.to_yaml(make_config(root, data={"clip": {"frames": 8, "sampling": "segments"}})))
     with pytest.raises(UserError, match=r"segments.*whole video"):
-        configfile.load(path, wrong)
+        parse.load(path, wrong)
 
 
 # -- crops ------------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def test_ten_crops_are_refused_where_a_mirror_image_has_another_label(root):
     with pytest.raises(UserError, match=r"crops=5\n  turn left\n  turn right"):
         views.refuse_mirrored(plain, ten, CLASSES["handed"])
     views.refuse_mirrored(plain, ViewsConfig(crops=5), CLASSES["handed"])
-    mapped = plain.model_copy(update={"augment": config.AugmentConfig(flip_labels={"a": "b"})})
+    mapped = plain.model_copy(update={"augment": schema.AugmentConfig(flip_labels={"a": "b"})})
     with pytest.raises(UserError, match="crops=5"):
         views.refuse_mirrored(mapped, ten, CLASSES["plain"])
     with pytest.raises(UserError, match=r"transform\.flip=0"):
@@ -412,8 +413,8 @@ def test_protocol_strings(root, views_, clip, expected):
 
 
 def test_held_out_videos_are_not_called_the_test():
-    assert protocol.split_of(config.DataConfig(name="u", format="ucf101", root="x", split=2), "val") == "2-heldout"
-    assert protocol.split_of(config.DataConfig(name="k", format="kinetics", root="x"), "val") == "heldout"
+    assert protocol.split_of(schema.DataConfig(name="u", format="ucf101", root="x", split=2), "val") == "2-heldout"
+    assert protocol.split_of(schema.DataConfig(name="k", format="kinetics", root="x"), "val") == "heldout"
 
 
 # -- probes -----------------------------------------------------------------------------------------------------------
@@ -451,7 +452,7 @@ def test_a_network_of_2d_convolutions_cannot_tell_the_order(root):
     scores = {}
     for order in ("normal", "reversed", "shuffled"):
         cfg = configured(root, {"clips": 2, "order": order})
-        cfg = cfg.model_copy(update={"model": config.ModelConfig(name="f_r2d_18", layers=[1], width=8)})
+        cfg = cfg.model_copy(update={"model": schema.ModelConfig(name="f_r2d_18", layers=[1], width=8)})
         scores[order] = scored(cfg)[0].logits_VKN
     np.testing.assert_allclose(scores["reversed"], scores["normal"], atol=1e-5)
     np.testing.assert_allclose(scores["shuffled"], scores["normal"], atol=1e-5)

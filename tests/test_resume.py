@@ -16,9 +16,10 @@ import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import checkpoint, configfile, experiment, optim, results
+from videores import checkpoint, experiment, optim, results
 from videores.callbacks.exchange import Exchange
 from videores.callbacks.saving import Saving
+from videores.config import parse
 from videores.errors import Stopped, UserError
 from videores.runtime import failures
 from videores.task import VideoClassifier
@@ -54,7 +55,7 @@ def here(place, monkeypatch):
 
 
 def train(folder, *overrides):
-    cfg = configfile.load("tiny.yaml", [*OVERRIDES, f"run.dir={folder}", "run.resume=auto", *overrides])
+    cfg = parse.load("tiny.yaml", [*OVERRIDES, f"run.dir={folder}", "run.resume=auto", *overrides])
     return experiment.train(cfg, "tiny.yaml")
 
 
@@ -316,7 +317,7 @@ def test_a_row_has_the_rate_that_its_step_was_made_with(monkeypatch, whole, fold
         stop(monkeypatch, folder, VideoClassifier, "training_step", 10)
         assert train(folder) == 0
     rates = [row["lr"] for row in kill.rows(Path(folder)) if "train/loss" in row]
-    cfg = configfile.load("tiny.yaml", OVERRIDES)
+    cfg = parse.load("tiny.yaml", OVERRIDES)
     assert rates == pytest.approx([0.02 * optim.lr_factor(step, STEPS, cfg.train) for step in range(3 * STEPS)])
 
 
@@ -341,7 +342,7 @@ def test_checkpoints_come_by_time(monkeypatch):
 
 
 def test_the_wait_grows_with_what_a_checkpoint_costs():
-    run = configfile.load("tiny.yaml").run
+    run = parse.load("tiny.yaml").run
     saving = Saving(Path("x"), run, {}, None)
     assert saving.wait() == 60
     saving.cost = 5

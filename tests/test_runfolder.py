@@ -5,14 +5,15 @@ import json
 import pytest
 import torch
 
-from videores import checkpoint_io, configfile, resuming, runfolder
+from videores import checkpoint_io, resuming, runfolder
+from videores.config import parse
 from videores.errors import UserError
 
 
 def make_config(**run):
     data = {"name": "tiny", "format": "csv", "root": "."}
     values = {"run": run, "data": data, "model": {"name": "r3d_18"}, "train": {"epochs": 1}}
-    return configfile.build(values, "test")
+    return parse.build(values, "test")
 
 
 MADE_WITH = {"processes": 1, "device": "cpu", "precision": "fp32", "the list of train videos": "abc"}
@@ -30,7 +31,7 @@ def enter(cfg, folder, made_with=MADE_WITH, classes=CLASSES):
 
 
 def save(cfg, folder, step=7, name="last.ckpt"):
-    known = {"config": configfile.dump(cfg), "classes": CLASSES}
+    known = {"config": parse.dump(cfg), "classes": CLASSES}
     loops = {"fit_loop": {"epoch_progress": {"current": {"processed": 0}}}}
     content = {"epoch": 1, "global_step": step, "hyper_parameters": known, "loops": loops, "lr_schedulers": [{}]}
     checkpoint_io.write({**content, "made_with": MADE_WITH}, folder / "checkpoints" / name)
@@ -55,7 +56,7 @@ def test_folder_is_named_after_the_configuration_without_a_time():
 def test_a_new_folder_gets_the_resolved_configuration(tmp_path):
     cfg = make_config(seed=3)
     assert enter(cfg, tmp_path / "a" / "b") is None
-    assert configfile.load(tmp_path / "a" / "b" / "config.yaml") == cfg
+    assert parse.load(tmp_path / "a" / "b" / "config.yaml") == cfg
     assert (tmp_path / "a" / "b" / "checkpoints").is_dir()
 
 

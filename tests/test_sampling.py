@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from videores.config import ClipConfig
+from videores.config.schema import ClipConfig
 from videores.data import sampling
 
 LENGTHS = [1, 2, 3, 5, 15, 16, 17, 31, 32, 33, 100, 163, 300]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from videores import config, configfile, evaluation, offline, rescoring, results, scores, subset
+from videores import evaluation, offline, rescoring, results, scores, subset
 from videores import protocol as protocol_module
+from videores.config import parse, schema
 from videores.data import sampling
 from videores.data.datamodule import Videos
 from videores.data.lists import Index, Video
@@ -165,7 +166,7 @@ def test_a_broken_metrics_json_is_refused(tmp_path):
 @pytest.mark.parametrize("total", range(1, 13))
 @pytest.mark.parametrize("kind", ["dense", "segments"])
 def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
-    clip = config.ClipConfig(frames=8, sampling=kind)
+    clip = schema.ClipConfig(frames=8, sampling=kind)
     for wanted in range(1, total):
         places = subset.same_clips(total, wanted, kind == "segments")
         own = [sampling.uniform_clips(n, 25, clip, wanted) for n in range(1, 80)]
@@ -557,7 +558,7 @@ def test_wrong_commands_are_refused_without_a_traceback(tmp_path, monkeypatch, c
 
 
 def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
-    cfg = configfile.build(
+    cfg = parse.build(
         {
             "data": {"name": "zoo", "format": "csv", "root": "."},
             "model": {"name": "r3d_18"},

@@ -2,7 +2,8 @@
 
 import pytest
 
-from videores import configfile, summary
+from videores import summary
+from videores.config import parse
 
 VALUES = {
     "data": {"name": "tiny", "format": "csv", "root": "data"},
@@ -31,7 +32,7 @@ FACTS = summary.Facts(
 
 def start(facts=FACTS, **sections):
     values = {name: {**VALUES.get(name, {}), **sections.get(name, {})} for name in {*VALUES, *sections}}
-    return summary.start(configfile.build(values, "test"), facts)
+    return summary.start(parse.build(values, "test"), facts)
 
 
 def test_the_start_fits_on_a_screen_and_says_every_fact():

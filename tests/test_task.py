@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import write_csv
 
-from videores import configfile, distillation, optim, precision
+from videores import distillation, optim, precision
 from videores import trainer as trainers
-from videores.config import TrainerConfig
+from videores.config import parse
+from videores.config.schema import TrainerConfig
 from videores.data import datamodule, transforms
 from videores.errors import UserError
 from videores.task import VideoClassifier, hash_of
@@ -57,9 +58,7 @@ def make_config(root, **sections):
         "train": {"epochs": 2, "optimizer": "adamw", "lr": 0.01, "schedule": "constant"},
         "trainer": {"accelerator": "cpu", "precision": "fp32"},
     }
-    return configfile.build(
-        {key: {**values.get(key, {}), **sections.get(key, {})} for key in {*values, *sections}}, "test"
-    )
+    return parse.build({key: {**values.get(key, {}), **sections.get(key, {})} for key in {*values, *sections}}, "test")
 
 
 def make_task(cfg, classes=("a", "b")):

@@ -16,7 +16,7 @@ from videores.callbacks.history import History, read_history
 from videores.callbacks.progress import ProgressBar
 from videores.callbacks.throughput import Throughput, advice
 from videores.callbacks.watch import Watch
-from videores.config import DataConfig
+from videores.config.schema import DataConfig
 from videores.runtime import machine
 
 FIGURES = {"clips_per_s", "step_ms", "data_wait", "memory_mb"}

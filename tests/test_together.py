@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_task import Watch, differing, fit, one_quiet_thread, root  # noqa: F401 (fixtures)
 
-from videores import configfile
+from videores.config import parse
 from videores.errors import UserError
 
 TOOLS = {
@@ -64,8 +64,8 @@ def config(root, tools, teacher="TEACHER"):  # noqa: F811
     }
     values["data"] |= {"clip": {"frames": 4}, "transform": {"short_side": 32, "crop": 24, "flip": 0}, "cache": "ram"}
     for override in (override for tool in tools for override in TOOLS[tool]):
-        configfile.assign(values, override.replace("TEACHER", str(teacher)))
-    return configfile.build(values, "test")
+        parse.assign(values, override.replace("TEACHER", str(teacher)))
+    return parse.build(values, "test")
 
 
 def alternatives(one, other):

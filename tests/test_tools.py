@@ -28,7 +28,8 @@ from running import (
     write_place,
 )
 
-from videores import checkpoint, configfile, experiment
+from videores import checkpoint, experiment
+from videores.config import parse
 from videores.data import motion
 
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
@@ -273,7 +274,7 @@ def test_classes_that_a_flip_would_confuse_are_told_at_the_start(capsys):
         (["up", "down"], 0.5, "none"),
     ):
         changed = [f"data.transform.flip={flip}", f"data.augment.flip_labels={labels}"]
-        experiment.warn_mirrored(configfile.load("r2plus1d_ucf101.yaml", changed).data, classes)
+        experiment.warn_mirrored(parse.load("r2plus1d_ucf101.yaml", changed).data, classes)
         said.append(capsys.readouterr().err)
     assert "moves left, moves right" in said[0]
     assert said[1:] == ["", "", ""]

@@ -4,7 +4,7 @@ import pytest
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from videores import trainer as trainers
-from videores.config import TrainerConfig
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 
 

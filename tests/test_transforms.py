@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videores.config import AugmentConfig, TransformConfig
+from videores.config.schema import AugmentConfig, TransformConfig
 from videores.data import transforms
 
 SIZES = [(240, 320), (320, 240), (128, 171), (256, 256), (332, 128), (212, 612), (37, 53), (8, 300)]

@@ -14,7 +14,7 @@ from test_task import fit, make_config, make_task, one_quiet_thread, state  # no
 from videores import reports
 from videores.callbacks import sinks
 from videores.callbacks.watch import Watch, gradient_norms, statistics
-from videores.config import WatchConfig
+from videores.config.schema import WatchConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.parts import parts

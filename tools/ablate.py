@@ -14,8 +14,8 @@ Writes results/<table>/<scale>/; docs/ablations/README.md says how to read it.
 import argparse
 from pathlib import Path
 
-from videores import configfile
 from videores.ablation import table as tables
+from videores.config import parse as configfile
 from videores.errors import UserError
 from videores.runtime import cli
 

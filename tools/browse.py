@@ -9,7 +9,7 @@ Training clips are those of the first epoch, with their labels and the numbers o
 import argparse
 from pathlib import Path
 
-from videores import configfile
+from videores.config import parse
 from videores.data import index
 from videores.runtime import cli
 
@@ -23,7 +23,7 @@ def main():
     args = parser.parse_intermixed_args()
     if args.videos < 1:
         parser.error("--videos must be at least 1")
-    cfg = configfile.load(args.cfg, args.overrides)
+    cfg = parse.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores import browse  # here, so that helper processes, which import this file, need not import Lightning
 

@@ -15,7 +15,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from videores import configfile
+from videores.config import parse as configfile
 from videores.errors import UserError
 from videores.runtime import cli
 

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from videores import config, configfile
+from videores.config import parse, schema
 from videores.errors import UserError
 from videores.runtime import cli
 
@@ -42,7 +42,7 @@ def test(args):
     refuse(args, OFFLINE, "--run")
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
-    cfg = configfile.load(args.run / "config.yaml", args.overrides)
+    cfg = parse.load(args.run / "config.yaml", args.overrides)
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 
     return experiment.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
@@ -53,7 +53,7 @@ def add_offline(group):
     group.add_argument("--crops", type=int, help="so many of the crops in space")
     group.add_argument(
         "--fusion",
-        choices=get_args(config.ViewsConfig.model_fields["fusion"].annotation),
+        choices=get_args(schema.ViewsConfig.model_fields["fusion"].annotation),
         help="how views are fused; default: as tested",
     )
     group.add_argument("--sweep", action="store_true", help="one run: accuracy against the number of views")

@@ -10,7 +10,7 @@ run folder. The rate is for the batch size of the configuration.
 import argparse
 from pathlib import Path
 
-from videores import configfile
+from videores.config import parse
 from videores.data import index
 from videores.errors import UserError
 from videores.runtime import cli
@@ -26,7 +26,7 @@ def main():
     args = parser.parse_intermixed_args()
     if not 0 < args.lowest < args.highest or args.steps < 20:
         raise UserError("give 0 < --lowest < --highest, and --steps of at least 20")
-    cfg = configfile.load(args.cfg, args.overrides)
+    cfg = parse.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)
     from videores import lr_finder  # it imports Lightning, which takes seconds
 

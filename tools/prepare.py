@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from videores import configfile
+from videores.config import parse
 from videores.data import formats, index, motion, prepare, probe, reencode, survey
 from videores.errors import UserError
 from videores.runtime import cli, machine, slurm
@@ -179,7 +179,7 @@ def submit(args):
     count, *options = args.slurm
     values = {"cpus_per_task": args.workers} if args.workers else {}
     for option in options:
-        configfile.assign(values, option)
+        parse.assign(values, option)
     commands = [command(args, f"{number}/{count}") for number in range(1, positive_or_refuse(count) + 1)]
     logs = args.out.resolve() / prepare.LEDGERS / "slurm"
     logs.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ docs/distributed.md.
 
 import argparse
 
-from videores import configfile
+from videores.config import parse
 from videores.data import index
 from videores.runtime import cli
 
@@ -19,7 +19,7 @@ def main():
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
-    cfg = configfile.load(args.cfg, args.overrides)
+    cfg = parse.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
 

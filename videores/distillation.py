@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from videores import checkpoint, configfile, cost, losses, runfolder
-from videores.config import ModelConfig
+from videores import checkpoint, cost, losses, runfolder
+from videores.config import parse
+from videores.config.schema import ModelConfig
 from videores.errors import UserError
 from videores.models import create_model, weights
 
@@ -76,9 +77,7 @@ def load(cfg, student, classes):
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
     refuse_other_clips(path, model, cfg.data)
-    report = weights.load(
-        model, path, list(classes), preprocessing=weights.preprocessing_of(configfile.dump(cfg)["data"])
-    )
+    report = weights.load(model, path, list(classes), preprocessing=weights.preprocessing_of(parse.dump(cfg)["data"]))
     return Teacher(model, student, cfg.train.distill), report
 
 

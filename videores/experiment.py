@@ -11,24 +11,13 @@ from contextlib import contextmanager, suppress
 import lightning.pytorch as pl
 import torch
 
-from videores import (
-    checkpoint,
-    configfile,
-    cost,
-    distillation,
-    optim,
-    precision,
-    reports,
-    results,
-    resuming,
-    runfolder,
-    summary,
-)
+from videores import checkpoint, cost, distillation, optim, precision, reports, results, resuming, runfolder, summary
 from videores import trainer as trainers
 from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
 from videores.callbacks.progress import ProgressBar
 from videores.callbacks.saving import Saving, replace_lightnings
+from videores.config import parse
 from videores.data import datamodule, index, shm, stratified, views
 from videores.errors import UserError
 from videores.models import likeness, sync, weights
@@ -132,7 +121,7 @@ def load_weights(cfg, task):
     """Starts the network from model.weights. Returns the report, or None."""
     if cfg.model.weights is None:
         return None
-    fed = weights.preprocessing_of(configfile.dump(cfg)["data"])
+    fed = weights.preprocessing_of(parse.dump(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
     report = weights.load(task.model, cfg.model.weights, task.classes, **options)
     if launch.is_first_process():

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from videores import configfile, offline, reports, results, runfolder, scores
 from videores import html as h
+from videores import offline, reports, results, runfolder, scores
 from videores import protocol as protocol_module
 from videores.callbacks.history import read_history
+from videores.config import parse
 from videores.contact import contact_sheet
 from videores.errors import UnreadableVideo, UserError
 from videores.runtime.files import replacing
@@ -25,7 +26,7 @@ def write(run, out=None, overrides=()):
     """Writes the page. Returns its path. Raises UserError for a folder that holds no run."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.yaml")
-    page = build(run, configfile.load(run / "config.yaml", overrides))
+    page = build(run, parse.load(run / "config.yaml", overrides))
     path = Path(out or run / "report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

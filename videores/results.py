@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 
 from videores import evaluation, reports
-from videores.config import ViewsConfig
+from videores.config.schema import ViewsConfig
 from videores.data import views as viewing
 from videores.data.lists import head
 from videores.errors import UserError

@@ -4,7 +4,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from videores import checkpoint, checkpoint_io, configfile, optim, positions
+from videores import checkpoint, checkpoint_io, optim, positions
+from videores.config import parse
 from videores.errors import UserError
 
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
@@ -70,7 +71,7 @@ def tell_lost(path, stored, bad):
 def refuse_other_config(folder, cfg):
     """Before there is a checkpoint; afterwards it knows better."""
     path = folder / "config.yaml"
-    different = differences(configfile.parse_yaml(path), cfg, path)
+    different = differences(parse.parse_yaml(path), cfg, path)
     refuse_other(folder, [line for key, line in different.items() if not key.startswith(INEXACT)])
 
 
@@ -90,7 +91,7 @@ def refuse_other_schedules(where, then, now):
 
 def differences(stored, cfg, where):
     """{key: "key: value there, value now"} of what counts; a key that was not there yet had its default."""
-    before, now = flat(configfile.dump(configfile.build(stored, where))), flat(configfile.dump(cfg))
+    before, now = flat(parse.dump(parse.build(stored, where))), flat(parse.dump(cfg))
     return {
         key: f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from videores import checkpoint_io, configfile, resuming
+from videores import checkpoint_io, resuming
 from videores.checkpoint_io import BEST, LAST, PREVIOUS
+from videores.config import parse
 from videores.errors import UserError
 from videores.runtime.environment import environment, now
 from videores.runtime.files import write
@@ -88,7 +89,7 @@ def create(cfg, folder):
             clear(folder)
         (folder / "checkpoints").mkdir(exist_ok=True)
         checkpoint_io.clean(folder / "checkpoints")
-        write(folder / "config.yaml", configfile.to_yaml(cfg))
+        write(folder / "config.yaml", parse.to_yaml(cfg))
 
 
 def clear(folder):

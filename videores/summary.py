@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from videores import precision
-from videores.config import AugmentConfig, Section, TrainConfig
+from videores.config.schema import AugmentConfig, Section, TrainConfig
 
 # keys of train that the summary says elsewhere
 SAID = ("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay", "gap_videos")

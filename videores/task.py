@@ -10,7 +10,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from videores import configfile, evaluation, freezing, losses, optim, precision, protocol
+from videores import evaluation, freezing, losses, optim, precision, protocol
+from videores.config import parse
 from videores.data import transforms, views
 from videores.data.dataset import VideoDataset
 from videores.models import create_model, sync
@@ -28,7 +29,7 @@ class VideoClassifier(pl.LightningModule):
 
     def __init__(self, cfg, classes):
         super().__init__()
-        self.save_hyperparameters({"config": configfile.dump(cfg), "classes": list(classes)})
+        self.save_hyperparameters({"config": parse.dump(cfg), "classes": list(classes)})
         self.cfg, self.classes = cfg, list(classes)
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
         self.frozen = freezing.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)

@@ -7,8 +7,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from videores import configfile, runfolder
+from videores import runfolder
 from videores.ablation.plan import RUNS
+from videores.config import parse
 from videores.protocol import protocol_of, slug
 from videores.runtime import environment as environment_module
 from videores.runtime import files
@@ -45,7 +46,7 @@ def prepare(cell):
     write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": code(), **commit()})
     if cell.kind == "test":
         folder(cell).mkdir(exist_ok=True)
-        files.write(folder(cell) / "config.yaml", configfile.to_yaml(cell.config))
+        files.write(folder(cell) / "config.yaml", parse.to_yaml(cell.config))
 
 
 def tested(cell):

@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from videores import configfile
 from videores.ablation.table import Cell
-from videores.config import Config
+from videores.config import parse
+from videores.config.schema import Config
 from videores.data import motion
 from videores.errors import UserError, nearest
 from videores.resuming import RESUMABLE, flat
@@ -142,7 +142,7 @@ def refuse_unknown(assertions, names, scale):
 
 @functools.cache  # reading YAML takes milliseconds, and there are hundreds of combinations
 def load(base, overrides):
-    return configfile.load(base, overrides)
+    return parse.load(base, overrides)
 
 
 def resolve(cell, scale, seed, done, small_data):

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from videores import configfile
 from videores.ablation import columns
-from videores.config import Section
+from videores.config import parse as configfile
+from videores.config.schema import Section
 from videores.errors import UserError, nearest
 
 TABLES = configfile.CONFIGS / "ablations"

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from videores.ablation import columns
-from videores.config import Section
+from videores.config.schema import Section
 from videores.errors import UserError, nearest
 
 FOLDER = Path(__file__).parent / "targets"

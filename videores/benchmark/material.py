@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from videores.benchmark import peers, videos
-from videores.config import ClipConfig, TransformConfig, ViewsConfig
+from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.dataset import VideoDataset
-from videores.data.index import Video
+from videores.data.lists import Video
 from videores.data.probe import probe
 from videores.data.views import of_item
 

@@ -17,10 +17,11 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
 
-from videores import configfile, cost, optim, precision, runfolder
+from videores import cost, optim, precision, runfolder
 from videores import trainer as trainers
 from videores.benchmark import report, session
 from videores.callbacks.saving import Saving
+from videores.config import parse
 from videores.data import datamodule
 from videores.runtime import environment, files, signals
 from videores.task import VideoClassifier
@@ -49,9 +50,7 @@ def main(args):
     rows = []
     print(f"{'':20} {'bare ms':>9} {'ours ms':>9} {'added ms':>9}   middle half")
     for name, (changes, steps) in CASES.items():
-        cfg = configfile.load(
-            args.cfg, [*changes, "data.val=none", "data.workers=0", "data.cache=ram", *args.overrides]
-        )
+        cfg = parse.load(args.cfg, [*changes, "data.val=none", "data.workers=0", "data.cache=ram", *args.overrides])
         rows.append({"case": name, **compare(cfg, args.rounds, args.steps or steps)})
         print(said(rows[-1]), flush=True)
     write(args.out, "overhead", rows)

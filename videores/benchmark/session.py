@@ -4,11 +4,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from videores import configfile
 from videores.benchmark import report
 from videores.benchmark.material import Plan
 from videores.benchmark.measure import held
 from videores.benchmark.videos import find_sets
+from videores.config import parse
 
 
 def add_arguments(parser):
@@ -39,7 +39,7 @@ def rounds_of(args):
 
 def run(args, name, measure):
     """Measures each row, prints it and writes the results. `measure(video set, plan, scratch folder)` returns a Row."""
-    cfg = configfile.load(args.cfg) if args.cfg else None
+    cfg = parse.load(args.cfg) if args.cfg else None
     plan = Plan.of(cfg) if cfg else Plan()
     rows = []
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as scratch, held(args.cores == "one"):

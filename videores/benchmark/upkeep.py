@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from videores import configfile
 from videores.benchmark import overhead, session
 from videores.callbacks.averaging import Averaging
 from videores.callbacks.saving import LEAST_WAIT, WAIT_PER_COST, Saving
+from videores.config import parse
 from videores.data import datamodule
 from videores.task import VideoClassifier
 
@@ -34,7 +34,7 @@ def main(args):
     rows = []
     for name, changes in CASES.items():
         fixed = ["data.val=none", "data.workers=0", "data.cache=ram", "train.ema=0.999", "run.checkpoint_steps=1"]
-        cfg = configfile.load(args.cfg, [*changes, *fixed, *args.overrides])
+        cfg = parse.load(args.cfg, [*changes, *fixed, *args.overrides])
         rows.append({"case": name, **measure(cfg, args.steps)})
         print(said(rows[-1]), flush=True)
     overhead.write(args.out, "upkeep", rows)

@@ -2,7 +2,7 @@
 
 from importlib import metadata
 
-from videores import configfile
+from videores.config import parse
 from videores.errors import UserError
 
 
@@ -50,7 +50,7 @@ class WandB:
         how = dict(project=cfg.watch.wandb, name=folder.name, group=folder.name, dir=folder)
         quiet = wandb.Settings(silent=True, console="off")  # the last lines on the screen are the run's own
         try:
-            self.run = wandb.init(**how, config=configfile.dump(cfg), settings=quiet)
+            self.run = wandb.init(**how, config=parse.dump(cfg), settings=quiet)
         except wandb.Error as error:  # no account, no network
             raise UserError(f"watch.wandb: {error} (WANDB_MODE=offline needs no account)") from None
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
 
-from videores.config import AugmentConfig
+from videores.config.schema import AugmentConfig
 from videores.data import augment as augmenting
 from videores.data import corruptions, guard, mixing, sampling, transforms
 from videores.data import views as viewing

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
-from videores.config import DataConfig
+from videores.config.schema import DataConfig
 from videores.data import index, readers
 from videores.runtime import files
 

@@ -13,7 +13,7 @@ from typing import get_origin
 import yaml
 from pydantic import ValidationError
 
-from videores.config import Config, Section
+from videores.config.schema import Config, Section
 from videores.errors import UserError, nearest
 
 CONFIGS = Path(__file__).parent.parent / "configs"
