@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from videores.data.encode import write_video
+from videores.data.video.encode import write_video
 
 pytest.register_assert_rewrite("running")
 

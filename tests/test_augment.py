@@ -17,7 +17,7 @@ from videores import protocol
 from videores.config import parse
 from videores.config.schema import AugmentConfig, DataConfig, ViewsConfig
 from videores.data import augment as augmenting
-from videores.data import datamodule
+from videores.data import datamodule, mirroring
 from videores.data.datamodule import VideoData, prepare
 from videores.errors import UserError
 from videores.task import VideoClassifier
@@ -201,10 +201,10 @@ CLASSES = ("turn left", "jump", "turn right", "point left")
 
 
 def test_flip_rules_become_labels():
-    assert augmenting.flip_map("none", CLASSES) == (0, 1, 2, 3)
-    assert augmenting.flip_map("left-right", CLASSES) == (2, 1, 0, -1)
-    assert augmenting.flip_map({"turn left": "turn right", "jump": None}, CLASSES) == (2, -1, 0, 3)
-    assert augmenting.flip_map({"turn left": "turn right", "turn right": "turn left"}, CLASSES) == (2, 1, 0, 3)
+    assert mirroring.flip_map("none", CLASSES) == (0, 1, 2, 3)
+    assert mirroring.flip_map("left-right", CLASSES) == (2, 1, 0, -1)
+    assert mirroring.flip_map({"turn left": "turn right", "jump": None}, CLASSES) == (2, -1, 0, 3)
+    assert mirroring.flip_map({"turn left": "turn right", "turn right": "turn left"}, CLASSES) == (2, 1, 0, 3)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_flip_rules_become_labels():
 )
 def test_flip_rules_that_make_no_sense_are_refused(rule, message):
     with pytest.raises(UserError, match=rf"data\.augment\.flip_labels: .*{message}"):
-        augmenting.flip_map(rule, CLASSES)
+        mirroring.flip_map(rule, CLASSES)
 
 
 def test_unknown_classes_of_a_flip_rule_are_refused_before_a_run_begins(tiny):

@@ -13,10 +13,11 @@ from torchvision.transforms.v2 import functional as F
 from videores.config.schema import DataConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms
 from videores.data import dataset as dataset_module
+from videores.data.cache import FrameCache
 from videores.data.datamodule import VideoData, prepare
-from videores.data.dataset import EvalSampler, FrameCache, TrainSampler
 from videores.data.decode import read_frames
 from videores.data.probe import probe
+from videores.data.samplers import EvalSampler, TrainSampler
 from videores.errors import UserError
 
 WHOLE = dict(short_side=48, crop=48, flip=0)  # frames as they are in the file

@@ -11,11 +11,11 @@ import pytest
 from conftest import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 from PIL import Image
 
-from videores.data import readers
 from videores.data.decode import read_frames
-from videores.data.encode import write_video
 from videores.data.probe import probe, stamp
 from videores.data.transforms import scale
+from videores.data.video import readers
+from videores.data.video.encode import write_video
 from videores.errors import UnreadableVideo, UserError
 
 REQUESTS = {

@@ -15,7 +15,9 @@ import pytest
 from running import result, succeeded, tool
 
 from videores.config.schema import DataConfig
-from videores.data import encode, index, motion, sprites
+from videores.data import index, mirroring
+from videores.data.synthetic import datasets, sprites
+from videores.data.video import encode
 from videores.errors import UserError
 
 NEW = ("appear8", "mixed16", "order8", "small")
@@ -23,14 +25,14 @@ NEW = ("appear8", "mixed16", "order8", "small")
 
 def one_turn(name):
     """The smallest sizes: each scene once in each split."""
-    return dict.fromkeys(motion.SETS[name].videos, motion.SETS[name].turn)
+    return dict.fromkeys(datasets.SETS[name].videos, datasets.SETS[name].turn)
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
     for name in NEW:
-        motion.prepare(folder / name, 3, False, one_turn(name), name=name)
+        datasets.prepare(folder / name, 3, False, one_turn(name), name=name)
     return {name: folder / name for name in NEW}
 
 
@@ -77,7 +79,7 @@ def windows(frames_THWC, length):
 
 @pytest.mark.parametrize("name", NEW)
 def test_lists_name_every_file_once_and_classes_are_balanced(roots, name):
-    root, embedded = roots[name], motion.SETS[name]
+    root, embedded = roots[name], datasets.SETS[name]
     assert (root / "classes.txt").read_text().split() == list(embedded.classes)
     for split, count in one_turn(name).items():
         listed = rows(root, split)
@@ -88,7 +90,7 @@ def test_lists_name_every_file_once_and_classes_are_balanced(roots, name):
 
 @pytest.mark.parametrize("name", NEW)
 def test_videos_have_the_stated_shape_and_no_two_are_the_same(decoded, name):
-    shape = (motion.SETS[name].frames, sprites.SIZE, sprites.SIZE, 3)
+    shape = (datasets.SETS[name].frames, sprites.SIZE, sprites.SIZE, 3)
     assert {clip_THWC.shape for clip_THWC in decoded[name].values()} == {shape}
     assert len({clip_THWC.tobytes() for clip_THWC in decoded[name].values()}) == sum(one_turn(name).values())
 
@@ -103,7 +105,7 @@ def test_a_group_is_a_scene_in_one_split(roots, name):
 @pytest.mark.parametrize("name", NEW)
 def test_same_seed_same_files_other_seed_other_videos(roots, tmp_path, name):
     for folder, seed in (("same", 3), ("other", 4)):
-        motion.prepare(tmp_path / folder, seed, False, one_turn(name), name=name)
+        datasets.prepare(tmp_path / folder, seed, False, one_turn(name), name=name)
     assert contents(tmp_path / "same") == contents(roots[name])
     for path in videos(roots[name]):
         assert path.read_bytes() != (tmp_path / "other" / path.relative_to(roots[name])).read_bytes()
@@ -111,17 +113,17 @@ def test_same_seed_same_files_other_seed_other_videos(roots, tmp_path, name):
 
 def test_no_set_has_the_random_numbers_of_another():
     first = [
-        motion.render(embedded, 0, split, 0)[0][0].tobytes()
-        for embedded in motion.SETS.values()
+        datasets.render(embedded, 0, split, 0)[0][0].tobytes()
+        for embedded in datasets.SETS.values()
         for split in embedded.videos
     ]
     assert len(set(first)) == len(first)
 
 
-@pytest.mark.parametrize("name", motion.SETS)
+@pytest.mark.parametrize("name", datasets.SETS)
 def test_default_sizes_balance(name):
-    embedded = motion.SETS[name]
-    assert motion.specification(embedded, 0, embedded.videos)["videos"] == embedded.videos
+    embedded = datasets.SETS[name]
+    assert datasets.specification(embedded, 0, embedded.videos)["videos"] == embedded.videos
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -135,12 +137,12 @@ def test_interrupted_run_is_completed(roots, tmp_path, name, monkeypatch):
         write(path, *rest, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(motion, "write_video", write_some)
+        patch.setattr(datasets, "write_video", write_some)
         with pytest.raises(KeyboardInterrupt):
-            motion.prepare(tmp_path, 3, False, one_turn(name), name=name)
+            datasets.prepare(tmp_path, 3, False, one_turn(name), name=name)
     assert not (tmp_path / "spec.json").exists()
     times = {path: path.stat().st_mtime_ns for path in written[:8]}  # the ninth is a part of a scene
-    motion.prepare(tmp_path, 3, False, one_turn(name), name=name)
+    datasets.prepare(tmp_path, 3, False, one_turn(name), name=name)
     assert contents(tmp_path) == contents(roots[name])
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
@@ -150,7 +152,7 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_bytes(b"of small")
     (tmp_path / "spec.partial.json").write_text('{"name": "small"}')
-    motion.prepare(tmp_path, 3, False, one_turn("order8"), name="order8")
+    datasets.prepare(tmp_path, 3, False, one_turn("order8"), name="order8")
     assert contents(tmp_path) == contents(roots["order8"])
 
 
@@ -158,14 +160,14 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
 def test_another_sets_folder_is_refused(roots, name):
     other = NEW[NEW.index(name) - 1]
     with pytest.raises(UserError, match=rf'another data set or seed: .*"{name}".*, wanted .*"{other}"'):
-        motion.prepare(roots[name], 3, False, name=other)
+        datasets.prepare(roots[name], 3, False, name=other)
 
 
 @pytest.mark.parametrize("name", NEW)
 def test_foreign_folder_is_refused(tmp_path, name):
     (tmp_path / "0000_left.mp4").write_bytes(b"holiday")
     with pytest.raises(UserError, match=rf"not made by {name} \(it has 0000_left\.mp4\)"):
-        motion.prepare(tmp_path, progress=False, name=name)
+        datasets.prepare(tmp_path, progress=False, name=name)
     assert contents(tmp_path) == {"0000_left.mp4": b"holiday"}
 
 
@@ -180,7 +182,7 @@ def test_foreign_folder_is_refused(tmp_path, name):
 )
 def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, name, sizes, message):
     with pytest.raises(UserError, match=message):
-        motion.prepare(tmp_path / "videos", 0, False, sizes, name=name)
+        datasets.prepare(tmp_path / "videos", 0, False, sizes, name=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,7 +190,7 @@ def test_formats_that_a_configuration_may_name_are_those_that_are_read():
     from videores.data.formats import READERS
 
     assert set(DataConfig.model_fields["format"].annotation.__args__) == set(READERS)
-    assert set(motion.SETS) < set(READERS)
+    assert set(datasets.SETS) < set(READERS)
 
 
 # -- what the class can be known from ---------------------------------------------------------------------------------
@@ -196,9 +198,9 @@ def test_formats_that_a_configuration_may_name_are_those_that_are_read():
 
 def labels_and_names(name, split="test"):
     """(label, the rest of the file's name) of all videos of a set in its full size."""
-    embedded = motion.SETS[name]
-    for number in motion.scenes_in(embedded, embedded.videos[split]):
-        for path, label in motion.scene_files(embedded, split, number):
+    embedded = datasets.SETS[name]
+    for number in datasets.scenes_in(embedded, embedded.videos[split]):
+        for path, label in datasets.scene_files(embedded, split, number):
             yield label, path.removesuffix(".mp4").partition("_")[2]
 
 
@@ -206,7 +208,7 @@ def labels_and_names(name, split="test"):
 def test_appear8_cannot_be_known_from_the_motion(split):
     labels, names = zip(*labels_and_names("appear8", split), strict=True)
     motions = [name.removeprefix(f"{label}_") for label, name in zip(labels, names, strict=True)]
-    assert set(motions) == set(motion.MOTIONS)
+    assert set(motions) == set(datasets.MOTIONS)
     assert best_accuracy(motions, labels) == 100 / 8
     assert best_accuracy(names, labels) == 100
 
@@ -230,7 +232,7 @@ def test_every_decoded_pair_is_exactly_reversed(roots, decoded, name):
         for a, b in zip(*(rows(roots[name], split)[first::2] for first in (0, 1)), strict=True):
             assert is_reversal(decoded[name][a["path"]], decoded[name][b["path"]])
             one, other = (row["path"].removesuffix(".mp4").rpartition("_") for row in (a, b))
-            assert (one[0], motion.PARTNER[one[2]]) == (other[0], other[2])
+            assert (one[0], datasets.PARTNER[one[2]]) == (other[0], other[2])
             assert (a["label"] == b["label"]) == (name == "appear8")
 
 
@@ -245,12 +247,12 @@ def test_no_function_of_the_set_of_frames_passes_half_of_mixed16_and_order8(root
 def test_shapes_are_those_of_their_names_and_motions_too():
     """The clip of a scene is what the same random numbers draw with the shape and the motion that its name says."""
     for number in range(32):
-        path, label = next(motion.scene_files(motion.SETS["appear8"], "test", number))
+        path, label = next(datasets.scene_files(datasets.SETS["appear8"], "test", number))
         rng = np.random.default_rng((0, 1, number, 1))
-        colours_3C = sprites.dark(rng), *sprites.of_hue(motion.SHAPES.index(getattr(sprites, label)) / 8, rng)
+        colours_3C = sprites.dark(rng), *sprites.of_hue(datasets.SHAPES.index(getattr(sprites, label)) / 8, rng)
         path_4T = sprites.path(path.removesuffix(".mp4").rpartition("_")[2], 16, rng)
         wanted = sprites.draw(path_4T, getattr(sprites, label), colours_3C, rng)
-        np.testing.assert_array_equal(motion.render(motion.SETS["appear8"], 0, "test", number)[0], wanted)
+        np.testing.assert_array_equal(datasets.render(datasets.SETS["appear8"], 0, "test", number)[0], wanted)
 
 
 def test_sprites_have_their_hue():
@@ -285,10 +287,10 @@ def test_ceiling_of_clip_accuracy(roots, decoded, length, ceiling):
 
 
 def test_one_flash_leaves_four_classes_open():
-    embedded = motion.SETS["order8"]
-    assert Counter(hue for order in motion.ORDERS for hue in order) == dict.fromkeys(motion.HUES, 4)
-    assert all(order[::-1] in motion.ORDERS for order in motion.ORDERS)
-    assert embedded.classes == tuple("_".join(order) for order in motion.ORDERS)
+    embedded = datasets.SETS["order8"]
+    assert Counter(hue for order in datasets.ORDERS for hue in order) == dict.fromkeys(datasets.HUES, 4)
+    assert all(order[::-1] in datasets.ORDERS for order in datasets.ORDERS)
+    assert embedded.classes == tuple("_".join(order) for order in datasets.ORDERS)
 
 
 def test_a_video_flashes_in_its_hues_in_its_order(roots, decoded):
@@ -296,7 +298,7 @@ def test_a_video_flashes_in_its_hues_in_its_order(roots, decoded):
         clip_THWC = decoded["order8"][row["path"]].astype(int)
         flashing = [t for t in range(64) if not np.array_equal(clip_THWC[t], clip_THWC[0])]
         assert np.diff(flashing).tolist() == [1, 1, 1, 17, 1, 1, 1]
-        assert motion.REST <= min(flashing) < max(flashing) < motion.LENGTH - motion.REST
+        assert datasets.REST <= min(flashing) < max(flashing) < datasets.LENGTH - datasets.REST
         sprite_HW = np.abs(clip_THWC[flashing[0]] - clip_THWC[flashing[-1]]).sum(-1) > 150
         seen = [main_hue(clip_THWC[t][sprite_HW]) for t in flashing]
         assert seen == [hue for hue in row["label"].split("_") for _ in range(4)]
@@ -304,7 +306,7 @@ def test_a_video_flashes_in_its_hues_in_its_order(roots, decoded):
 
 def main_hue(colours_PC):
     hue, _, _ = colorsys.rgb_to_hsv(*np.median(colours_PC, axis=0) / 255)
-    return motion.HUES[round(hue * 4) % 4]
+    return datasets.HUES[round(hue * 4) % 4]
 
 
 # -- small ------------------------------------------------------------------------------------------------------------
@@ -339,8 +341,8 @@ def test_small_has_its_validation_videos_in_a_list(tmp_path):
 
 
 def test_mirrored_classes_of_small():
-    classes = motion.SETS["small"].classes
-    flipped = [classes[label] for label in index.flip_labels(classes)]
+    classes = datasets.SETS["small"].classes
+    flipped = [classes[label] for label in mirroring.flip_labels(classes)]
     assert flipped == ["right", "left", "up", "down", "counterclockwise", "clockwise", "grow", "shrink"]
 
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from videores.data.encode import write_video
+from videores.data.video.encode import write_video
 from videores.errors import UserError
 
 

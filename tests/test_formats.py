@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.models.video import R2Plus1D_18_Weights
 
 from videores.config.schema import ClipConfig, DataConfig, TransformConfig, ViewsConfig
-from videores.data import datamodule, formats, index
+from videores.data import datamodule, formats, index, mirroring, splits
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Index, Video
 from videores.data.views import of_item
@@ -84,7 +84,7 @@ def test_official_hmdb51_splits_keep_the_groups_together(shared_data, tmp_path, 
 
 
 def test_official_hmdb51_hold_out_is_whole_groups(shared_data, tmp_path):
-    carved = index.carve(formats.hmdb51(tmp_path, shared_data / "splits" / "hmdb51", 1), 0.1)
+    carved = splits.carve(formats.hmdb51(tmp_path, shared_data / "splits" / "hmdb51", 1), 0.1)
     assert not {v.group for v in carved.val} & {v.group for v in carved.train}
     assert {v.label for v in carved.train} == set(range(51))
     assert 0.05 * 3570 < len(carved.val) < 0.15 * 3570
@@ -411,12 +411,12 @@ def test_flip_swaps_the_labels_that_differ_by_left_and_right():
         "Pulling something from right to left",
         "Turning the camera left while filming something",
     )
-    assert index.flip_labels(classes) == (3, 1, 4, 0, 2)
+    assert mirroring.flip_labels(classes) == (3, 1, 4, 0, 2)
 
 
 def test_flip_of_the_embedded_motions():
     classes = ("left", "right", "up", "down", "clockwise", "counterclockwise", "grow", "shrink")
-    assert index.flip_labels(classes) == (1, 0, 2, 3, 5, 4, 6, 7)
+    assert mirroring.flip_labels(classes) == (1, 0, 2, 3, 5, 4, 6, 7)
 
 
 @pytest.mark.parametrize(
@@ -426,15 +426,15 @@ def test_flip_of_the_embedded_motions():
      ("clockwise", "anticlockwise")],
 )  # fmt: skip
 def test_flip_knows_other_spellings(classes):
-    assert index.flip_labels(classes) == (1, 0)
+    assert mirroring.flip_labels(classes) == (1, 0)
 
 
 def test_flip_without_the_mirrored_class_is_no_class():
-    assert index.flip_labels(("Turn left", "Walk", "Wave left hand", "clockwise")) == (-1, 1, -1, -1)
+    assert mirroring.flip_labels(("Turn left", "Walk", "Wave left hand", "clockwise")) == (-1, 1, -1, -1)
 
 
 def test_flip_keeps_words_that_only_contain_a_direction():
-    assert index.flip_labels(("Bright light", "Upright row", "Cleft", "up")) == (0, 1, 2, 3)
+    assert mirroring.flip_labels(("Bright light", "Upright row", "Cleft", "up")) == (0, 1, 2, 3)
 
 
 def test_flip_of_something_something():
@@ -451,12 +451,12 @@ def test_flip_of_something_something():
         "Plugging something into something but pulling it right out as you remove your hand",
     ]
     classes = [name for pair in pairs for name in pair] + others
-    assert index.flip_labels(classes) == (1, 0, 3, 2, 5, 4, 6, 7, 8, -1)
+    assert mirroring.flip_labels(classes) == (1, 0, 3, 2, 5, 4, 6, 7, 8, -1)
 
 
 def test_flip_twice_is_no_flip():
     classes = ("a left b right", "c", "a right b left", "x left", "x right", "Right")
-    flipped = index.flip_labels(classes)
+    flipped = mirroring.flip_labels(classes)
     assert [flipped[number] for number in flipped if number >= 0] == [0, 1, 2, 3, 4]
     assert flipped[5] == -1
 

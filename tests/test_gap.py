@@ -16,7 +16,7 @@ from test_task import make_config
 
 from videores import checkpoint, reports
 from videores.config import parse
-from videores.data import datamodule, dataset, stratified
+from videores.data import datamodule, dataset, splits
 from videores.data.lists import Video
 from videores.errors import UserError
 from videores.models import create_model
@@ -35,7 +35,7 @@ def listed(*sizes):
 def test_classes_have_their_share_within_one_video(sizes):
     videos = listed(*sizes)
     for count in range(len(videos) + 1):
-        chosen = stratified.choose(videos, count)
+        chosen = splits.choose(videos, count)
         assert len(chosen) == len(set(chosen)) == count
         assert list(chosen) == sorted(chosen)
         there = Counter(videos[number].label for number in chosen)
@@ -48,13 +48,13 @@ def test_the_choice_is_of_the_videos_whatever_their_order():
     videos = listed(6, 9, 4)
     mixed = [videos[n] for n in np.random.default_rng(0).permutation(len(videos))]
     for count in (1, 5, 12):
-        ours, theirs = ({some[n].path for n in stratified.choose(some, count)} for some in (videos, mixed))
+        ours, theirs = ({some[n].path for n in splits.choose(some, count)} for some in (videos, mixed))
         assert ours == theirs
 
 
 def test_a_larger_choice_of_one_class_holds_the_smaller_one():
     videos = listed(20)
-    assert set(stratified.choose(videos, 5)) < set(stratified.choose(videos, 9))
+    assert set(splits.choose(videos, 5)) < set(splits.choose(videos, 9))
 
 
 def index_of(train, val):
@@ -62,17 +62,17 @@ def index_of(train, val):
 
 
 def test_auto_takes_as_many_as_are_held_out_and_there_are():
-    assert len(stratified.gap_numbers("auto", index_of(9, 3))) == 3
-    assert len(stratified.gap_numbers("auto", index_of(2, 3))) == 2
-    assert stratified.gap_numbers("auto", index_of(9, 0)) == ()
-    assert stratified.gap_numbers(0, index_of(9, 3)) == stratified.gap_numbers(0, index_of(9, 0)) == ()
-    assert len(stratified.gap_numbers(9, index_of(9, 3))) == 9
+    assert len(splits.gap_numbers("auto", index_of(9, 3))) == 3
+    assert len(splits.gap_numbers("auto", index_of(2, 3))) == 2
+    assert splits.gap_numbers("auto", index_of(9, 0)) == ()
+    assert splits.gap_numbers(0, index_of(9, 3)) == splits.gap_numbers(0, index_of(9, 0)) == ()
+    assert len(splits.gap_numbers(9, index_of(9, 3))) == 9
 
 
 @pytest.mark.parametrize(("val", "words"), [(3, "there are 9 training videos"), (0, "none are held out")])
 def test_a_number_that_cannot_be_had_is_refused(val, words):
     with pytest.raises(UserError, match=words):
-        stratified.gap_numbers(10, index_of(9, val))
+        splits.gap_numbers(10, index_of(9, val))
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, "all"])
@@ -156,7 +156,7 @@ def by_hand(folder, file="best.ckpt"):
     network = create_model(cfg.model.name, len(index.classes), **cfg.model.overrides()).eval()
     stored = checkpoint.read(folder / "checkpoints" / file)["state_dict"]
     network.load_state_dict({key.removeprefix("model."): value for key, value in stored.items()})
-    lists = {"val": index.val, "train_eval": [index.train[n] for n in stratified.choose(index.train, 5)]}
+    lists = {"val": index.val, "train_eval": [index.train[n] for n in splits.choose(index.train, 5)]}
     return {name: scored_by_hand(network, videos) for name, videos in lists.items()}
 
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from videores.data import guard
-from videores.data.guard import Helper, Lost
+from videores.data.video import sandbox
+from videores.data.video.sandbox import Helper, Lost
 
 
 def answer(value, beat):
@@ -126,7 +126,7 @@ def job(helper, item):
 def test_each_item_is_worked_on_once_whatever_others_do():
     items = [(answer, i) for i in range(20)]
     items[3], items[11] = (crash,), (leave,)
-    results = dict(guard.each(job, items, workers=2))
+    results = dict(sandbox.each(job, items, workers=2))
     assert set(results) == set(items)
     assert results[(crash,)] == "crashed (SIGSEGV)"
     processes = {results[(answer, i)][1] for i in range(20) if i not in (3, 11)}
@@ -134,7 +134,7 @@ def test_each_item_is_worked_on_once_whatever_others_do():
 
 
 def test_giving_up_ends_the_helpers():
-    results = guard.each(job, [(answer, 0)] + [(hang,)] * 5, workers=2)
+    results = sandbox.each(job, [(answer, 0)] + [(hang,)] * 5, workers=2)
     (_, process) = next(r for item, r in results if item == (answer, 0))
     results.close()
     wait_until(lambda: not alive(process))

@@ -154,8 +154,8 @@ def test_only_readers_reads_video_and_only_encode_writes_it():
         for name, path in {**modules(), **{p.stem: p for p in (ROOT / "tools").glob("*.py")}}.items()
     }
     users = {name: found for name, found in users.items() if found}
-    assert set(users) <= {"videores.data.readers", "videores.data.encode", "videores.benchmark.peers"}  # as others read
-    assert users.get("videores.data.encode", {"av"}) == {"av"}
+    assert set(users) <= {"videores.data.video.readers", "videores.data.video.encode", "videores.benchmark.peers"}  # as others read
+    assert users.get("videores.data.video.encode", {"av"}) == {"av"}
 
 
 def test_lightning_is_imported_under_its_new_name_only():

@@ -18,7 +18,7 @@ from running import ROOT, environment, read_result, succeeded, tool, write_confi
 
 from videores.callbacks import agreement
 from videores.config.schema import DataConfig, TrainerConfig
-from videores.data import shm
+from videores.data import workers
 from videores.errors import LostProcess, LostWorker, UserError
 from videores.runtime import failures, launch
 
@@ -132,13 +132,13 @@ def test_other_errors_are_left_as_they_are():
 
 def test_batches_that_do_not_fit_into_shared_memory_are_refused_before_they_are_written():
     data = DataConfig(name="x", format="csv", root=".", batch_size=16, workers=4)
-    needed = shm.training_bytes(data, processes=2)
+    needed = workers.training_bytes(data, processes=2)
     assert needed == 2 * 4 * 2 * 16 * 3 * 16 * 112 * 112
-    shm.refuse_less(needed, needed, 4)
+    workers.refuse_less(needed, needed, 4)
     with pytest.raises(UserError, match=r"take up to 154 MB of /dev/shm, where 67.1 MB are free.*data.workers=0"):
-        shm.refuse_less(needed, 67_108_864, 4)
+        workers.refuse_less(needed, 67_108_864, 4)
     with pytest.raises(UserError, match=r"take up to 0.02 MB of /dev/shm, where 0.01 MB are free"):
-        shm.refuse_less(20_000, 10_000, 4)
+        workers.refuse_less(20_000, 10_000, 4)
 
 
 def test_processes_that_are_about_to_do_different_things_are_told_apart():

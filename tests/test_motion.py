@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from videores.data import motion, sprites
+from videores.data.synthetic import datasets, sprites
 from videores.errors import UserError
 
 SMALL = {"train": 32, "test": 16}
@@ -22,7 +22,7 @@ SMALL = {"train": 32, "test": 16}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("motion") / "videos"
-    motion.prepare(root, seed=3, progress=False, videos=SMALL)
+    datasets.prepare(root, seed=3, progress=False, videos=SMALL)
     return root
 
 
@@ -62,23 +62,23 @@ def test_every_decoded_pair_is_exactly_reversed(clips):
     for (label, group, clip_THWC), (other_label, other_group, other_THWC) in zip(
         videos[0::2], videos[1::2], strict=True
     ):
-        assert (other_label, other_group) == (motion.PARTNER[label], group)
-        assert clip_THWC.shape == (motion.FRAMES, sprites.SIZE, sprites.SIZE, 3)
+        assert (other_label, other_group) == (datasets.PARTNER[label], group)
+        assert clip_THWC.shape == (datasets.FRAMES, sprites.SIZE, sprites.SIZE, 3)
         np.testing.assert_array_equal(clip_THWC, other_THWC[::-1])
         assert not np.array_equal(clip_THWC, other_THWC)
 
 
 def test_partner_is_the_opposite_motion():
     pairs = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
-    assert {a: b for pair in pairs for a, b in (pair, pair[::-1])} == motion.PARTNER
-    assert tuple(name for pair in pairs for name in pair) == motion.MOTIONS
+    assert {a: b for pair in pairs for a, b in (pair, pair[::-1])} == datasets.PARTNER
+    assert tuple(name for pair in pairs for name in pair) == datasets.MOTIONS
 
 
 def test_lists_name_every_file_once_and_classes_are_balanced(small):
-    assert (small / "classes.txt").read_text().split() == list(motion.MOTIONS)
+    assert (small / "classes.txt").read_text().split() == list(datasets.MOTIONS)
     for split, count in SMALL.items():
         videos = rows(small, split)
-        assert Counter(row["label"] for row in videos) == dict.fromkeys(motion.MOTIONS, count // 8)
+        assert Counter(row["label"] for row in videos) == dict.fromkeys(datasets.MOTIONS, count // 8)
         assert sorted(row["path"] for row in videos) == sorted(f"{split}/{p.name}" for p in (small / split).iterdir())
 
 
@@ -93,9 +93,9 @@ def test_no_two_videos_are_the_same(clips):
 
 
 def test_same_seed_same_files_other_seed_other_videos(small, clips, tmp_path):
-    motion.prepare(tmp_path / "same", seed=3, progress=False, videos=SMALL)
+    datasets.prepare(tmp_path / "same", seed=3, progress=False, videos=SMALL)
     assert contents(tmp_path / "same") == contents(small)
-    motion.prepare(tmp_path / "other", seed=4, progress=False, videos=SMALL)
+    datasets.prepare(tmp_path / "other", seed=4, progress=False, videos=SMALL)
     for path in list(clips)[::8]:
         assert not np.array_equal(clips[path][2], decode(tmp_path / "other" / path))
 
@@ -105,8 +105,8 @@ def test_frames_are_those_of_version_1():
 
     Means, since the last bit of a sine differs between processors.
     """
-    motion8 = motion.SETS["motion8"]
-    shown = [motion.render(motion8, 0, split, 5)[0][[0, 9]] for split in ("train", "test")]
+    motion8 = datasets.SETS["motion8"]
+    shown = [datasets.render(motion8, 0, split, 5)[0][[0, 9]] for split in ("train", "test")]
     first = [[103.363, 26.582, 87.063], [103.271, 26.510, 87.527], [50.926, 22.998, 63.511], [51.884, 23.142, 63.946]]
     np.testing.assert_allclose(np.mean(shown, axis=(2, 3)).reshape(4, 3), first, atol=0.02)
     assert motion8.version == 1
@@ -133,7 +133,7 @@ def test_translations_go_their_way_at_the_stated_speed(clips):
     right = []
     for label, clip_THWC in of_class(clips, *DIRECTION):
         sprite_THWC = clip_THWC - np.median(clip_THWC, axis=0)
-        step = np.median([shift(*sprite_THWC[t : t + 5 : 4]) for t in range(motion.FRAMES - 4)], axis=0) / 4
+        step = np.median([shift(*sprite_THWC[t : t + 5 : 4]) for t in range(datasets.FRAMES - 4)], axis=0) / 4
         along, across = step @ DIRECTION[label], abs(step @ DIRECTION[label][::-1])
         right.append(low - 0.3 < along < high + 0.3 and across < 0.3)
     assert len(right) == 24
@@ -164,7 +164,7 @@ def test_clockwise_is_clockwise():
 def test_every_shape_looks_different_when_turned():
     centre, radius = np.full(2, 16, np.float32), np.full(2, 9, np.float32)
     turned = np.array([0, 0.3], np.float32)
-    for shape in motion.SHAPES:
+    for shape in datasets.SHAPES:
         inside = shape(*sprites.coordinates(centre, centre, turned, radius)) < 0
         assert (inside[0] != inside[1]).sum() > 15, shape.__name__
         assert np.hypot(*sprites.coordinates(centre, centre, turned, radius))[inside].max() < 1.01
@@ -177,9 +177,9 @@ def test_finished_folder_is_left_alone(small, monkeypatch):
     def fail(*_):
         raise AssertionError("a finished data set needs neither lock nor rendering")
 
-    monkeypatch.setattr(motion, "FileLock", fail)
-    monkeypatch.setattr(motion, "render", fail)
-    motion.prepare(small, seed=3, progress=False, videos=SMALL)
+    monkeypatch.setattr(datasets, "FileLock", fail)
+    monkeypatch.setattr(datasets, "render", fail)
+    datasets.prepare(small, seed=3, progress=False, videos=SMALL)
 
 
 def test_killed_run_is_completed(small, tmp_path):
@@ -191,7 +191,7 @@ def test_killed_run_is_completed(small, tmp_path):
     (root / "train" / ".0000_left.1.tmp.mp4").write_bytes(b"half a file")
     for path in whole_videos(root)[32:]:
         path.unlink()
-    motion.prepare(root, seed=3, progress=False, videos=SMALL)
+    datasets.prepare(root, seed=3, progress=False, videos=SMALL)
     assert contents(root) == contents(small)
     assert any(before.get(path) == path.stat().st_mtime_ns for path in whole_videos(root))
 
@@ -200,7 +200,7 @@ def test_killed_run_of_another_seed_is_done_again(small, tmp_path):
     root = tmp_path / "videos"
     kill_midway(start(root, 4, {"train": 8000, "test": 16}), root)
     (root / "notes.txt").write_text("mine")
-    motion.prepare(root, seed=3, progress=False, videos=SMALL)
+    datasets.prepare(root, seed=3, progress=False, videos=SMALL)
     assert (root / "notes.txt").read_text() == "mine"
     assert contents(root) == {**contents(small), "notes.txt": b"mine"}
 
@@ -208,7 +208,7 @@ def test_killed_run_of_another_seed_is_done_again(small, tmp_path):
 def test_run_killed_at_its_first_write_is_begun_again(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / ".spec.partial.7.tmp.json").write_text("{")
-    motion.prepare(tmp_path / "videos", progress=False, videos={"train": 8, "test": 8})
+    datasets.prepare(tmp_path / "videos", progress=False, videos={"train": 8, "test": 8})
     names = sorted(path.name for path in (tmp_path / "videos").iterdir())
     assert names == ["classes.txt", "spec.json", "test", "test.csv", "train", "train.csv"]
 
@@ -237,7 +237,7 @@ def test_two_processes_at_once_make_one_set(small, tmp_path):
 def test_another_data_set_in_the_folder_is_refused(small, change):
     before = contents(small)
     with pytest.raises(UserError, match=r"another data set or seed.*Delete the folder or choose another data\.root"):
-        motion.prepare(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
+        datasets.prepare(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
     assert contents(small) == before
 
 
@@ -246,18 +246,18 @@ def test_another_version_and_a_broken_specification_are_refused(small, tmp_path)
     for text in (json.dumps({**spec, "version": 0}), "{"):
         (tmp_path / "spec.json").write_text(text)
         with pytest.raises(UserError, match="another data set"):
-            motion.prepare(tmp_path, seed=3, progress=False, videos=SMALL)
+            datasets.prepare(tmp_path, seed=3, progress=False, videos=SMALL)
 
 
 def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "0000_left.mp4").write_bytes(b"holiday")
     with pytest.raises(UserError, match=r"not made by motion8 \(it has 0000_left\.mp4\)"):
-        motion.prepare(tmp_path, progress=False, videos=SMALL)
+        datasets.prepare(tmp_path, progress=False, videos=SMALL)
     assert contents(tmp_path) == {"0000_left.mp4": b"holiday"}
 
 
 @pytest.mark.parametrize("videos", [{"train": 12, "test": 8}, {"train": 8}, {"train": 8, "test": 0}])
 def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, videos):
     with pytest.raises(UserError, match="multiples of 8"):
-        motion.prepare(tmp_path / "videos", progress=False, videos=videos)
+        datasets.prepare(tmp_path / "videos", progress=False, videos=videos)
     assert list(tmp_path.iterdir()) == []

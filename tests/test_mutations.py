@@ -7,7 +7,7 @@ from conftest import AVAILABLE, numbered_video
 from mutate import SUFFIXES, mutate
 
 from videores.data.decode import read_frames
-from videores.data.probe import probe_all
+from videores.data.manifest import probe_all
 
 
 def sequential(path):

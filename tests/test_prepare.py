@@ -24,10 +24,13 @@ from test_guard import alive
 
 from videores.config import schema
 from videores.config.schema import DataConfig, ViewsConfig
-from videores.data import datamodule, guard, index, motion, prepare, probe, survey
+from videores.data import datamodule, index, manifest, probe
 from videores.data.decode import read_frames
-from videores.data.encode import write_video
-from videores.data.reencode import Settings
+from videores.data.prepare import copies, survey
+from videores.data.synthetic import datasets
+from videores.data.video import sandbox
+from videores.data.video.encode import write_video
+from videores.data.video.reencode import Settings
 from videores.data.views import of_item
 from videores.errors import UserError
 
@@ -65,7 +68,7 @@ def ended(process, code=0):
 
 def files(folder):
     """Relative path -> (size, modification time) of everything but the ledgers."""
-    paths = [p for p in Path(folder).rglob("*") if p.is_file() and prepare.LEDGERS not in p.parts]
+    paths = [p for p in Path(folder).rglob("*") if p.is_file() and copies.LEDGERS not in p.parts]
     return {p.relative_to(folder).as_posix(): (p.stat().st_size, p.stat().st_mtime_ns) for p in paths}
 
 
@@ -207,7 +210,7 @@ WRITERS = {
 
 
 def test_all_formats_are_tried():
-    assert {*WRITERS, *motion.SETS} == set(schema.DataConfig.model_fields["format"].annotation.__args__)
+    assert {*WRITERS, *datasets.SETS} == set(schema.DataConfig.model_fields["format"].annotation.__args__)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -223,7 +226,7 @@ def test_copies_serve_in_place_of_the_sources(tool, tmp_path, name, capsys):
     original, copied = (index.read(DataConfig(**{**values, **settings, "root": str(r)})) for r in (values["root"], out))
     assert copied == original
     paths = [video.path for video in (*copied.train, *copied.test, *copied.val)]
-    infos, bad = probe.probe_all(out, paths, progress=False)
+    infos, bad = manifest.probe_all(out, paths, progress=False)
     assert not bad
     for path in paths:
         assert "decord" in infos[path].readers
@@ -331,8 +334,8 @@ def write_slow(root, count=7, frames=80):
 
 
 def recorded(out):
-    for ledger in (out / prepare.LEDGERS).glob("*.jsonl"):
-        yield from prepare.read_ledger(ledger)
+    for ledger in (out / copies.LEDGERS).glob("*.jsonl"):
+        yield from copies.read_ledger(ledger)
 
 
 def wait_for(condition, process=None, seconds=60):
@@ -364,7 +367,7 @@ def test_a_killed_run_leaves_whole_files_and_is_continued(tool, tmp_path):
     assert not (out / "prepared.json").exists()
     for path in done:
         assert numbers(out / path) == numbers(tmp_path / "data" / path)
-    with open(next((out / prepare.LEDGERS).glob("*.jsonl")), "a") as ledger:
+    with open(next((out / copies.LEDGERS).glob("*.jsonl")), "a") as ledger:
         ledger.write('\n{"path": "00.m')  # as if it had been writing this line
     torn = [out / f".{path[:-4]}.99999999.tmp.mp4" for path in set(videos(tmp_path / "data")) - set(done)]
     for path in torn:
@@ -384,7 +387,7 @@ def test_shards_are_disjoint_and_complete_and_may_run_side_by_side(tmp_path):
     processes = [started(values, "--out", out, "--shard", f"{i}/3", "--workers", 1) for i in (1, 2, 3)]
     said = [ended(process) for process in processes]
     assert len(videos(out)) == 12
-    shares = [{line["path"] for line in prepare.read_ledger(p)} for p in (out / prepare.LEDGERS).glob("*.jsonl")]
+    shares = [{line["path"] for line in copies.read_ledger(p)} for p in (out / copies.LEDGERS).glob("*.jsonl")]
     assert [len(share) for share in shares] == [4, 4, 4]
     assert set.union(*shares) == set(videos(out))
     assert result(out)["videos"] == {"expected": 12, "prepared": 12, "bad": 0}
@@ -393,7 +396,7 @@ def test_shards_are_disjoint_and_complete_and_may_run_side_by_side(tmp_path):
 
 def test_the_last_shard_says_what_all_have_done(tool, ucf, tmp_path, capsys):
     out = tmp_path / "out"
-    (bad,) = prepare.part_of(survey.listed(survey.read_lists("ucf101", ucf["root"], ucf["splits"])), (2, 2))[:1]
+    (bad,) = copies.part_of(survey.listed(survey.read_lists("ucf101", ucf["root"], ucf["splits"])), (2, 2))[:1]
     Path(ucf["root"], bad).write_bytes(b"no video")
     assert tool(ucf, "--out", out, "--shard", "2/2") == 1
     assert "shard 2/2 is done" in capsys.readouterr().out
@@ -408,14 +411,14 @@ def test_the_last_shard_says_what_all_have_done(tool, ucf, tmp_path, capsys):
 @pytest.mark.parametrize(("count", "shards"), [(0, 3), (1, 3), (7, 3), (12, 12), (5, 1)])
 def test_every_video_is_in_one_shard(count, shards):
     paths = [f"{i}.mp4" for i in range(count)]
-    parts = [prepare.part_of(reversed(paths), (i, shards)) for i in range(1, shards + 1)]
+    parts = [copies.part_of(reversed(paths), (i, shards)) for i in range(1, shards + 1)]
     assert sorted(path for part in parts for path in part) == sorted(paths)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_shard_that_is_being_prepared_is_refused(tool, ucf, tmp_path):
-    (tmp_path / "out" / prepare.LEDGERS).mkdir(parents=True)
-    with FileLock(tmp_path / "out" / prepare.LEDGERS / "1-of-1.jsonl.lock"):
+    (tmp_path / "out" / copies.LEDGERS).mkdir(parents=True)
+    with FileLock(tmp_path / "out" / copies.LEDGERS / "1-of-1.jsonl.lock"):
         with pytest.raises(UserError, match="another process is preparing this shard"):
             tool(ucf, "--out", tmp_path / "out")
         assert tool(ucf, "--out", tmp_path / "out", "--shard", "1/2") == 0
@@ -443,11 +446,11 @@ def test_a_full_disk_stops_it_with_a_message_and_it_is_continued(tool, tmp_path)
 def helped(work, helper, values, out):
     """What `prepare.make` says of the first video, done with this helper while `work` goes on."""
     root = Path(values["root"])
-    infos, _ = probe.probe_all(root, ["00.mp4"], progress=False)
+    infos, _ = manifest.probe_all(root, ["00.mp4"], progress=False)
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        return prepare.make(root, out, infos, Settings(), helper, "00.mp4")
+        return copies.make(root, out, infos, Settings(), helper, "00.mp4")
     finally:
         thread.join()
         helper.end()
@@ -457,7 +460,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_that_file(tmp_path):
     values = write_slow(tmp_path / "data", 1)
     busy = lambda: any(path.name.startswith(".") for path in (tmp_path / "out").glob(".*"))
     for number, reason in ((signal.SIGSEGV, "the process crashed (SIGSEGV)"), (signal.SIGSTOP, "the process hung")):
-        helper = guard.Helper(patience=3)
+        helper = sandbox.Helper(patience=3)
 
         def strike(helper=helper, number=number):
             wait_for(busy)
@@ -471,7 +474,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_that_file(tmp_path):
 
 def test_a_source_that_changes_meanwhile_is_not_taken_for_done(tmp_path):
     values = write_slow(tmp_path / "data", 1, frames=3)
-    line = helped(lambda: os.utime(tmp_path / "data/00.mp4"), guard.Helper(), values, tmp_path / "out")
+    line = helped(lambda: os.utime(tmp_path / "data/00.mp4"), sandbox.Helper(), values, tmp_path / "out")
     assert line["reason"] == "it changed while it was prepared"
 
 
@@ -556,10 +559,10 @@ def test_shards_are_submitted_and_run_by_submitit(tmp_path):
     values, out = write_ucf101(tmp_path / "data"), tmp_path / "out"
     said = ended(started(values, "--out", out, "--workers", 1, "--slurm", 2, "cluster=local", "timeout_min=5"))
     assert "submitted 2 jobs" in said
-    logs = out / prepare.LEDGERS / "slurm"
+    logs = out / copies.LEDGERS / "slurm"
     wait_for(lambda: len(list(logs.rglob("*_result.pkl"))) == 2)
     assert result(out)["videos"] == {"expected": 12, "prepared": 12, "bad": 0}
-    assert {p.name for p in (out / prepare.LEDGERS).glob("*.jsonl")} == {"1-of-2.jsonl", "2-of-2.jsonl"}
+    assert {p.name for p in (out / copies.LEDGERS).glob("*.jsonl")} == {"1-of-2.jsonl", "2-of-2.jsonl"}
     assert len(videos(out)) == 12
 
 
@@ -585,7 +588,7 @@ def test_real_files_are_prepared_and_the_broken_one_is_named(tool, shared_data, 
     assert found["videos"] == {"expected": 5, "prepared": 4, "bad": 1}
     assert list(found["bad"]) == ["broken_corrupted.mp4"]
     assert found["frames"] == 3 + 10 + 164 + 4
-    infos, _ = probe.probe_all(tmp_path / "out", [*names[1:], "h264_unordered.mov"], progress=False)
+    infos, _ = manifest.probe_all(tmp_path / "out", [*names[1:], "h264_unordered.mov"], progress=False)
     assert {path: (info.num_frames, info.has_audio) for path, info in infos.items()} == {
         "h264_rotation_90.mov": (3, False),
         "hevc_128x128.mp4": (10, False),

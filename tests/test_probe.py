@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from conftest import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 
-from videores.data import readers
 from videores.data.decode import read_frames
-from videores.data.guard import Helper, own_helper
-from videores.data.probe import examine, guarded, manifest_path, probe, probe_all, probe_one
+from videores.data.manifest import manifest_path, probe_all, probe_one
+from videores.data.probe import examine, guarded, probe
+from videores.data.video import readers
+from videores.data.video.sandbox import Helper, own_helper
 from videores.errors import UnreadableVideo
 
 

@@ -16,7 +16,7 @@ from videores import evaluation, experiment, protocol
 from videores import protocol as protocol_module
 from videores.config import parse, schema
 from videores.config.schema import ClipConfig, ViewsConfig
-from videores.data import datamodule, sampling, transforms, views
+from videores.data import datamodule, mirroring, sampling, transforms, views
 from videores.errors import UserError
 
 LENGTHS = (*range(1, 40), 64, 100, 301)
@@ -111,15 +111,15 @@ CLASSES = {"handed": ("turn left", "turn right"), "plain": ("a", "b")}
 def test_ten_crops_are_refused_where_a_mirror_image_has_another_label(root):
     ten = ViewsConfig(crops=10)
     plain = make_config(root, data={"transform": {"short_side": 32, "crop": 32}}).data
-    views.refuse_mirrored(plain, ten, CLASSES["plain"])
+    mirroring.refuse_mirrored(plain, ten, CLASSES["plain"])
     with pytest.raises(UserError, match=r"crops=5\n  turn left\n  turn right"):
-        views.refuse_mirrored(plain, ten, CLASSES["handed"])
-    views.refuse_mirrored(plain, ViewsConfig(crops=5), CLASSES["handed"])
+        mirroring.refuse_mirrored(plain, ten, CLASSES["handed"])
+    mirroring.refuse_mirrored(plain, ViewsConfig(crops=5), CLASSES["handed"])
     mapped = plain.model_copy(update={"augment": schema.AugmentConfig(flip_labels={"a": "b"})})
     with pytest.raises(UserError, match="crops=5"):
-        views.refuse_mirrored(mapped, ten, CLASSES["plain"])
+        mirroring.refuse_mirrored(mapped, ten, CLASSES["plain"])
     with pytest.raises(UserError, match=r"transform\.flip=0"):
-        views.refuse_mirrored(make_config(root).data, ten, CLASSES["plain"])
+        mirroring.refuse_mirrored(make_config(root).data, ten, CLASSES["plain"])
 
 
 # -- micro-batches ----------------------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     videos = datamodule.prepare(cfg.data, parts=("test",))
     (folder / "e2.mp4").write_bytes(b"no video any more")
     (folder / "e4.mp4").unlink()
-    task, data = make_task(cfg), experiment.make_data(cfg, videos)
+    task, data = make_task(cfg), datamodule.make_data(cfg, videos)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}

@@ -9,10 +9,10 @@ import pytest
 from conftest import AVAILABLE, numbered_frames, numbered_video, read_numbers
 from test_decode import rotated_video
 
-from videores.data import readers, reencode
 from videores.data.decode import read_frames
 from videores.data.probe import probe
-from videores.data.reencode import Settings
+from videores.data.video import readers, reencode
+from videores.data.video.reencode import Settings
 from videores.errors import UnreadableVideo
 
 

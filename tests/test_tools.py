@@ -30,7 +30,7 @@ from running import (
 
 from videores import checkpoint, experiment
 from videores.config import parse
-from videores.data import motion
+from videores.data.synthetic import datasets
 
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 
@@ -489,7 +489,7 @@ def others(place, run):
     prepare_one_bad_test_video(place / "one-bad")
     one = {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)], "test": [("e.mp4", "a", "h")]}
     write_csv(place / "one-frame", one, frames=1, height=32, width=32)
-    motion.prepare(place / "motion", videos={"train": 16, "test": 32}, progress=False)
+    datasets.prepare(place / "motion", videos={"train": 16, "test": 32}, progress=False)
     shutil.copytree(run, place / "others" / "overwritten")
     (place / "others" / "overwritten" / "test" / "stale").mkdir()
     f_r2d = ["model.name=f_r2d_18", "data.root=motion", "data.clip.frames=12", "data.val=none", "test.clips=3"]

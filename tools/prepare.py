@@ -15,11 +15,15 @@ import sys
 from pathlib import Path
 
 from videores.config import parse
-from videores.data import formats, index, motion, prepare, probe, reencode, survey
+from videores.data import formats, index, manifest
+from videores.data.prepare import copies as prepare
+from videores.data.prepare import survey
+from videores.data.synthetic import datasets
+from videores.data.video import reencode
 from videores.errors import UserError
 from videores.runtime import cli, machine, slurm
 
-FORMATS = [name for name in formats.READERS if name not in motion.SETS]
+FORMATS = [name for name in formats.READERS if name not in datasets.SETS]
 SETTINGS = reencode.Settings()
 HEADER = ("file", "what is wrong")
 MOST = 20  # bad files that are printed
@@ -35,7 +39,7 @@ def main():
     if args.slurm:
         return submit(args)
     mine = prepare.part_of(paths, args.shard)
-    infos, bad = probe.probe_all(args.root, mine, cache=shard_cache(args), workers=args.workers)
+    infos, bad = manifest.probe_all(args.root, mine, cache=shard_cache(args), workers=args.workers)
     describe(args, lists, infos)
     if args.out:
         bad |= copies(args, lists, paths, infos, bad)
@@ -139,7 +143,7 @@ def tell_wrong(args, wrong):
     if args.shard != (1, 1):
         path = args.out / prepare.LEDGERS / f"{prepare.shard_name(args.shard)}.bad.csv"
     else:
-        path = args.out / "bad.csv" if args.out else probe.manifest_path(args.root).with_suffix(".bad.csv")
+        path = args.out / "bad.csv" if args.out else manifest.manifest_path(args.root).with_suffix(".bad.csv")
     survey.save_csv(path, wrong, HEADER)
     if wrong:
         more = [f"... and {len(wrong) - MOST:,} more"] if len(wrong) > MOST else []

@@ -8,14 +8,14 @@ from itertools import islice
 from typing import NamedTuple
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
 from videores.data import datamodule, mixing
 from videores.data import views as viewing
-from videores.data.encode import write_video
+from videores.data.video.encode import write_video
+
+matplotlib.use("Agg")
 
 COLUMNS, ROWS = 8, 30  # of a sheet
 SMALLEST, GAP, HEAD = 112, 4, 18  # pixels: a frame's side, between frames, above a row

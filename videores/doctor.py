@@ -232,7 +232,8 @@ def unwritable(folder):
 
 def decoders():
     """Every frame of a numbered clip is read in an awkward order, and the reader named that `auto` takes."""
-    from videores.data import decode, encode, probe
+    from videores.data import decode, probe
+    from videores.data.video import encode
     from videores.errors import UserError
 
     with tempfile.TemporaryDirectory(prefix="videores-doctor-") as folder:

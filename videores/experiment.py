@@ -18,7 +18,8 @@ from videores.callbacks.agreement import Agreement
 from videores.callbacks.progress import ProgressBar
 from videores.callbacks.saving import Saving, replace_lightnings
 from videores.config import parse
-from videores.data import datamodule, index, shm, stratified, views
+from videores.data import datamodule, mirroring, splits, workers
+from videores.data.datamodule import make_data
 from videores.errors import UserError
 from videores.models import likeness, sync, weights
 from videores.runtime import cli, failures, launch
@@ -43,10 +44,10 @@ def train(cfg, config_name):
         start = resuming.find(cfg, folder, made_with, list(videos.index.classes))
         datamodule.refuse_too_few(videos, optim.global_batch(cfg, made_with["processes"]))
         refuse_unmonitored(cfg.train, videos)
-        shm.refuse_small_shm(cfg.data, trainer_options["devices"])
-        gap = stratified.gap_numbers(cfg.train.gap_videos, videos.index)
-        views.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
-        views.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
+        workers.refuse_small_shm(cfg.data, trainer_options["devices"])
+        gap = splits.gap_numbers(cfg.train.gap_videos, videos.index)
+        mirroring.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
+        mirroring.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
         warn_mirrored(cfg.data, videos.index.classes)
         torch.manual_seed(cfg.run.seed)
         task = VideoClassifier(cfg, videos.index.classes)
@@ -98,7 +99,7 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     options = trainers.hardware(cfg.trainer)
     videos = datamodule.prepare(cfg.data, parts=(part,))
     refuse_none(videos, part)
-    views.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
+    mirroring.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
     callbacks = [Agreement(lists(videos)), ProgressBar()]
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
@@ -129,12 +130,6 @@ def load_weights(cfg, task):
     return report
 
 
-def make_data(cfg, videos, gap=()):
-    return datamodule.VideoData(
-        cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap
-    )
-
-
 def refuse_unmonitored(train, videos):
     waiting = [
         key for key, on in (("patience", train.patience), ("schedule=plateau", train.schedule == "plateau")) if on
@@ -148,7 +143,7 @@ def refuse_unmonitored(train, videos):
 
 def warn_mirrored(data, classes):
     """Where training would show videos of one class as those of another."""
-    changed = index.mirrored(classes)
+    changed = mirroring.mirrored(classes)
     if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_first_process():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "

@@ -9,6 +9,7 @@ import math
 
 import lightning.pytorch as pl
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -16,13 +17,12 @@ from videores import distillation, optim
 from videores import trainer as trainers
 from videores.callbacks.progress import ProgressBar
 from videores.data import datamodule
+from videores.data.datamodule import make_data
 from videores.errors import UserError
-from videores.experiment import make_data
 from videores.models import weights
 from videores.task import VideoClassifier
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 SMOOTHING = 0.95  # of the running mean of losses
 DIVERGED = 4  # times the lowest smoothed loss

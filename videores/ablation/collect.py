@@ -12,7 +12,7 @@ import numpy as np
 from videores import evaluation, offline, scores, subset
 from videores.ablation import cells
 from videores.callbacks.history import read_history
-from videores.data import index
+from videores.data import mirroring
 from videores.errors import UserError
 from videores.protocol import protocol_of
 
@@ -89,7 +89,7 @@ def accuracies(found):
 
 def mirrored(per_class):
     """The mean accuracy of the classes that a horizontal flip changes, or None."""
-    changed = index.mirrored(tuple(per_class))
+    changed = mirroring.mirrored(tuple(per_class))
     return statistics.fmean(per_class[name] for name in changed) if changed else None
 
 

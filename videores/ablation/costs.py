@@ -11,14 +11,15 @@ import torch
 
 from videores import cost
 from videores import trainer as trainers
-from videores.data import datamodule, index, motion
+from videores.data import datamodule, index
+from videores.data.datamodule import make_data
+from videores.data.synthetic import datasets
 from videores.errors import UserError
-from videores.experiment import make_data
 from videores.models import create_model
 from videores.task import VideoClassifier
 
 CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
-CLASSES |= {name: len(embedded.classes) for name, embedded in motion.SETS.items()}
+CLASSES |= {name: len(embedded.classes) for name, embedded in datasets.SETS.items()}
 OFFICIAL = {"ucf101": (9537, 3783), "hmdb51": (3570, 1530), "kinetics": (246534, 19906), "ssv2": (168913, 24777)}
 STEPS = 20  # that are measured for the forecast
 FIRST = 3  # of them are left out where there are more: they allocate
@@ -140,8 +141,8 @@ def videos(data):
 def listed(data):
     """(training, test) videos: of the lists, or where these are not here of those that were published; else None.
     Embedded data is not written for it."""
-    if data.format in motion.SETS:
-        sizes = motion.SETS[data.format].videos
+    if data.format in datasets.SETS:
+        sizes = datasets.SETS[data.format].videos
         return sizes["train"], sizes["test"]
     try:
         train, val, test = videos(data)

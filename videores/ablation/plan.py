@@ -14,7 +14,7 @@ from pathlib import Path
 from videores.ablation.table import Cell
 from videores.config import parse
 from videores.config.schema import Config
-from videores.data import motion
+from videores.data.synthetic import datasets
 from videores.errors import UserError, nearest
 from videores.resuming import RESUMABLE, flat
 
@@ -156,7 +156,7 @@ def resolve(cell, scale, seed, done, small_data):
     refuse_idle(base, cell.set, f"the row {cell.name}", before)
     overrides = (*before, *spelled(cell.set))
     embedded = load(base, overrides).data.format
-    if small_data and embedded in motion.SETS:
+    if small_data and embedded in datasets.SETS:
         overrides += spelled({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
     config = load(base, (*overrides, f"run.seed={seed}"))
     key = key_of(config, cell.kind, needs)
@@ -202,7 +202,7 @@ def refuse_equal(planned):
 def key_of(config, kind, needs):
     """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
     values = flat(config.model_dump(mode="json", exclude_defaults=True))
-    reads_files = kind != "measure" and config.data.format not in motion.SETS
+    reads_files = kind != "measure" and config.data.format not in datasets.SETS
     kept = COLUMNS_FROM | WHERE if reads_files else COLUMNS_FROM
     values = {key: value for key, value in values.items() if key not in RESUMABLE - kept}
     what = [kind, needs.key if needs else None, sorted(values.items())]

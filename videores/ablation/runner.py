@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from videores.ablation import cells, collect, costs, plan, processes
-from videores.data import motion
+from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 SMALL_DATA = Path("results", "small")  # copies of the embedded sets with few videos, which the smoke scale reads
@@ -17,7 +17,7 @@ def planned(table, scale, rows, seeds):
     todo = plan(table, scale, rows, seeds, SMALL_DATA if scale == "smoke" else None)
     for root in {Path(cell.config.data.root) for cell in todo}:
         if root.parent == SMALL_DATA:
-            motion.prepare(root, progress=False, videos=few_videos(motion.SETS[root.name]), name=root.name)
+            datasets.prepare(root, progress=False, videos=few_videos(datasets.SETS[root.name]), name=root.name)
     return todo
 
 

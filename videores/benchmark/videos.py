@@ -9,9 +9,9 @@ import numpy as np
 
 from videores.data import index, lists
 from videores.data.decode import read_frames
-from videores.data.encode import write_video
 from videores.data.probe import probe
-from videores.data.reencode import Settings, reencode
+from videores.data.video.encode import write_video
+from videores.data.video.reencode import Settings, reencode
 from videores.errors import UserError
 
 FILES_PER_SET = 6  # of a folder or a data set, evenly spread over its sorted files

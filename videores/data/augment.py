@@ -8,8 +8,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videores.data import index, transforms
-from videores.errors import UserError, nearest
+from videores.data import transforms
 
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width of an erased box: Zhong et al. 2017, arXiv:1708.04896
 
@@ -63,27 +62,3 @@ def erased(clip_THWC, area, rng):
     noise_HWC = torch.from_numpy(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
     clip_THWC[:, top : top + height, left : left + width] = noise_HWC
     return clip_THWC
-
-
-def flip_map(rule, classes):
-    """What a flip makes of each label, -1 where a video must not be flipped; `rule` is data.augment.flip_labels.
-
-    A rule {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for classes that are not there.
-    """
-    if rule == "none":
-        return tuple(range(len(classes)))
-    if rule == "left-right":
-        return index.flip_labels(classes)
-    refuse_unknown(rule, classes)
-    swapped = dict(rule)
-    for name, other in rule.items():
-        if other is not None and swapped.setdefault(other, name) != name:
-            raise UserError(f"data.augment.flip_labels: {name} becomes {other}, but {other} becomes {swapped[other]}")
-    labels = {None: -1, **{name: label for label, name in enumerate(classes)}}
-    return tuple(labels[swapped.get(name, name)] for name in classes)
-
-
-def refuse_unknown(rule, classes):
-    for name in {**rule, **dict.fromkeys(rule.values())}:
-        if name is not None and name not in classes:
-            raise UserError(f"data.augment.flip_labels: there is no class {name!r}{nearest(name, classes)}")

@@ -10,10 +10,12 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
-from videores.data import augment, index, lists, mixing, probe, transforms, views
+from videores.data import index, lists, manifest, mirroring, mixing, probe, transforms, views
 from videores.data import workers as workers_of
-from videores.data.dataset import EvalSampler, FrameCache, PartOfCache, TrainSampler, VideoDataset, collate_training
+from videores.data.cache import FrameCache, PartOfCache
+from videores.data.dataset import VideoDataset, collate_training
 from videores.data.decode import refuse_unknown
+from videores.data.samplers import EvalSampler, TrainSampler
 from videores.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -35,9 +37,9 @@ def prepare(data, parts=PARTS):
     """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
     refuse_unknown(data.reader)
     found = index.read(data)
-    augment.flip_map(data.augment.flip_labels, found.classes)  # refuses unknown classes before anything is probed
+    mirroring.flip_map(data.augment.flip_labels, found.classes)  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
-    infos, bad = probe.probe_all(data.root, [path for part in parts for path in paths[part]])
+    infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
     report(unreadable, data.on_unreadable)
     refuse_inexact(infos, data.reader)
@@ -142,7 +144,7 @@ class VideoData(pl.LightningDataModule):
 
     def flips(self):
         rule = self.data.augment.flip_labels
-        return None if rule == "none" else augment.flip_map(rule, self.videos.index.classes)
+        return None if rule == "none" else mirroring.flip_map(rule, self.videos.index.classes)
 
     def ranks(self):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -221,3 +223,9 @@ def next_batch(fit_loop, batches):
         return epochs.processed, done
     # An epoch whose validation is still to come has not been counted.
     return epochs.processed + int(epochs.ready > epochs.processed), 0
+
+
+def make_data(cfg, videos, gap=()):
+    return VideoData(
+        cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap
+    )

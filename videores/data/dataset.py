@@ -5,22 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from videores.config.schema import AugmentConfig
 from videores.data import augment as augmenting
-from videores.data import corruptions, guard, mixing, sampling, transforms
+from videores.data import corruptions, mixing, sampling, transforms
 from videores.data import views as viewing
 from videores.data.decode import read_frames
-from videores.errors import UnreadableVideo, UserError
-from videores.runtime import machine
-
-ORDER, SAMPLE, LOOK, MIX = (
-    1,
-    2,
-    3,
-    4,
-)  # streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
+from videores.data.samplers import LOOK, MIX, SAMPLE, stream
+from videores.data.video import sandbox
+from videores.errors import UnreadableVideo
 
 ITEM_TIMEOUT = 300  # seconds for one item
 
@@ -176,116 +170,12 @@ def limited(seconds=ITEM_TIMEOUT):
     the run. (A time-out of the parent's own would make it look only then.)"""
     guarded = get_worker_info() is not None
     if guarded:
-        guard.alarm(seconds)
+        sandbox.alarm(seconds)
     try:
         yield
     finally:
         if guarded:
-            guard.alarm(0)
-
-
-def stream(*numbers):
-    return np.random.default_rng(numbers)
-
-
-class FrameCache:
-    """All frames of all videos in one block of memory, which worker processes share; each is decoded on first use."""
-
-    def __init__(self, infos, shared):
-        self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
-        self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
-        refuse_too_large(int(self.ends[-1]), shared)
-        self.frames = torch.empty(int(self.ends[-1]), dtype=torch.uint8)
-        self.filled = torch.zeros(len(self.shapes), dtype=torch.bool)
-        if shared:
-            self.frames.share_memory_(), self.filled.share_memory_()
-
-    def read(self, number, decode):
-        shape, end = self.shapes[number], int(self.ends[number])
-        frames_THWC = self.frames[end - int(np.prod(shape)) : end].view(shape).numpy()
-        if not self.filled[number]:  # two workers may both decode it: they write the same bytes
-            frames_THWC[:] = decode(number)
-            self.filled[number] = True
-        return frames_THWC
-
-
-class PartOfCache:
-    """The cache of a longer list, for some of its videos: number k here is numbers[k] there."""
-
-    def __init__(self, cache, numbers):
-        self.cache, self.numbers = cache, numbers
-
-    def read(self, number, decode):
-        return self.cache.read(self.numbers[number], lambda _: decode(number))
-
-
-def refuse_too_large(size, shared):
-    free, where = machine.free_memory(), "memory"
-    if shared and machine.shared_memory():
-        free, where = machine.free_shared_memory(), "/dev/shm (data.workers=0 takes other memory)"
-    if free is not None and size > 0.9 * free:
-        need = f"data.cache=ram needs {size / 1e9:.1f} GB"
-        raise UserError(f"{need}, {free / 1e9:.1f} are free in {where}; use data.cache=none")
-
-
-class TrainSampler(Sampler):
-    """Batches of (epoch, number): a permutation of hash(seed, epoch), dealt to the ranks, without its incomplete rest.
-
-    A step takes `accumulate` batches of each rank, the same videos as one batch of that many times the size; what is
-    left over of an epoch makes no step. With `labels`, the class of each video, an epoch is as long, and has of every
-    class equally many. `position` is asked for (epoch, batches that are done) as a pass begins; else each is the whole
-    of `epoch`.
-    """
-
-    def __init__(self, length, batch_size, rank=0, world_size=1, seed=0, epoch=0, labels=None, accumulate=1):
-        self.length, self.batch_size, self.rank, self.world_size = length, batch_size, rank, world_size
-        self.seed, self.labels, self.accumulate = seed, labels, accumulate
-        self.position = lambda: (epoch, 0)
-
-    def __len__(self):
-        return self.length // (self.batch_size * self.world_size * self.accumulate) * self.accumulate
-
-    def __iter__(self):
-        epoch, done = self.position()
-        order = self.order(stream(ORDER, self.seed, epoch), len(self) * self.batch_size * self.world_size)
-        batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
-        return iter([[(epoch, int(number)) for number in batch] for batch in batches[done:]])
-
-    def order(self, rng, count):
-        if self.labels is not None:
-            return balanced_order(self.labels, count, rng)
-        return rng.permutation(self.length)[:count]
-
-
-def balanced_order(labels, count, rng):
-    """`count` numbers of videos in random order, of each class that there is equally many, but for the rest of the
-    division, which falls on classes drawn at random; of a class each video equally often, in the same sense."""
-    members = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
-    quotas = [int((np.arange(count) % len(members) == place).sum()) for place in rng.permutation(len(members))]
-    drawn = [balanced_draw(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
-    return rng.permutation(np.concatenate(drawn))
-
-
-def balanced_draw(numbers, count, rng):
-    """`count` of the numbers: whole permutations of them, the last one cut off."""
-    return np.concatenate([rng.permutation(numbers) for _ in range(count // len(numbers) + 1)])[:count]
-
-
-class EvalSampler(Sampler):
-    """Batches of (0, number): every world_size-th video from `rank` on, each once; the last batch may be short.
-
-    A rank without videos has one empty batch, so that it takes part in what all ranks do together.
-    """
-
-    def __init__(self, length, batch_size, rank=0, world_size=1):
-        self.numbers, self.batch_size = range(rank, length, world_size), batch_size
-
-    def __len__(self):
-        return max(1, -(-len(self.numbers) // self.batch_size))
-
-    def __iter__(self):
-        starts = range(0, len(self) * self.batch_size, self.batch_size)
-        return iter([[(0, number) for number in self.numbers[s : s + self.batch_size]] for s in starts])
+            sandbox.alarm(0)
 
 
 def collate_training(items, augment, crop):

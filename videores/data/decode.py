@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from videores.data import readers
 from videores.data.probe import probe, stamp
+from videores.data.video import readers
 from videores.errors import UnreadableVideo, UserError
 
 

@@ -16,7 +16,6 @@ motion8, appear8, mixed16, order8, small   csv, of the embedded sets
 import re
 from pathlib import Path
 
-from videores.data import motion
 from videores.data.lists import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -32,6 +31,7 @@ from videores.data.lists import (
     need_folder,
     read_json,
 )
+from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 # -- UCF101 -----------------------------------------------------------------------------------------------------------
@@ -223,5 +223,5 @@ READERS = {
     "ssv2": ssv2,
     "folder": folder,
     "csv": csv_lists,
-    **dict.fromkeys(motion.SETS, csv_lists),
+    **dict.fromkeys(datasets.SETS, csv_lists),
 }

@@ -10,8 +10,7 @@ from operator import itemgetter
 
 import torch
 
-from videores.data import augment, index, lists, sampling, transforms
-from videores.errors import UserError
+from videores.data import sampling, transforms
 
 
 def count(info, clip, views):
@@ -75,17 +74,3 @@ def cut(batch, pairs, crop, crops):
     ]
     item_X, view_X = torch.tensor(pairs).unbind(1)
     return batch["video"].cpu()[item_X], view_X, torch.cat(clips) if len(clips) > 1 else clips[0]
-
-
-def refuse_mirrored(data, views, classes):
-    """Raises UserError where ten crops would show a video as what it is not."""
-    if views.crops != 10:
-        return
-    rule = data.augment.flip_labels
-    changed = index.mirrored(classes, None if rule == "none" else augment.flip_map(rule, classes))
-    if changed:
-        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + lists.head(changed))
-    if data.transform.flip == 0:
-        raise UserError(
-            "crops=10 mirrors the videos, but data.transform.flip=0 says that left and right matter: use crops=5"
-        )

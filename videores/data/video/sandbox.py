@@ -95,7 +95,7 @@ class Helper:
 def start():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # -c puts the current folder first, where any file may have a package's name
-    code = "import sys; sys.path.pop(0); from videores.data.guard import serve; serve()"
+    code = "import sys; sys.path.pop(0); from videores.data.video.sandbox import serve; serve()"
     command = [sys.executable, "-c", code]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import median
 
 from videores.config.schema import DataConfig
-from videores.data import index, readers
+from videores.data import index
+from videores.data.video import readers
 from videores.runtime import files
 
 SPLITS = {"ucf101": (1, 2, 3), "hmdb51": (1, 2, 3)}  # the formats that have several

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from videores.data import encode, readers
 from videores.data.lists import IMAGE_SUFFIXES
+from videores.data.video import encode, readers
 from videores.errors import UnreadableVideo
 from videores.runtime import files
 

@@ -19,9 +19,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import videores
-from videores.data import guard, readers
 from videores.data.probe import stamp
-from videores.data.reencode import reencode
+from videores.data.video import readers, sandbox
+from videores.data.video.reencode import reencode
 from videores.errors import UnreadableVideo, UserError
 from videores.runtime import files
 
@@ -100,7 +100,7 @@ def full_disk_told(path):
 def made(root, out, infos, paths, settings, workers):
     """Makes copies; yields their lines for the ledger, in the order in which they end."""
     work = partial(make, root, out, infos, settings)
-    with closing(guard.each(work, paths, max(1, min(workers, len(paths))))) as lines:
+    with closing(sandbox.each(work, paths, max(1, min(workers, len(paths))))) as lines:
         yield from lines
 
 
@@ -111,7 +111,7 @@ def make(root, out, infos, settings, helper, path):
             helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
     except UnreadableVideo as error:
         return note(root, path, settings, reason=error.reason)
-    except guard.Lost as lost:
+    except sandbox.Lost as lost:
         files.remove_leftovers([copy])
         return note(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
     if stamp(root / path) != list(info.stamp):

@@ -1,7 +1,9 @@
-"""A part of a list of videos with the classes in the list's shares: the training videos that the gap is measured on."""
+"""Validation videos held out of a training list, and stratified subsets of videos."""
 
 import hashlib
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,3 +48,38 @@ def apportion(sizes, count):
     seats, rest = exact // sum(sizes), exact % sum(sizes)
     seats[np.argsort(-rest, kind="stable")[: count - seats.sum()]] += 1
     return seats.tolist()
+
+
+def carve(index, share):
+    """Moves `share` of the training groups, at least one, to validation; without groups nothing is held out.
+
+    The choice depends on the groups' names alone, so that runs with different seeds are validated on the same videos.
+    A group without which a class would have no training videos stays.
+    """
+    labels = defaultdict(Counter)  # of each group, how many videos have which
+    for video in index.train:
+        labels[video.group][video.label] += 1
+    groups = sorted(labels.keys() - {None}, key=lambda g: hashlib.sha256(g.encode()).digest())
+    wanted = max(1, math.floor(share * len(groups) + 0.5)) if share else 0
+    rest, held = Counter(video.label for video in index.train), set()
+    for group in groups:
+        if len(held) < wanted and all(rest[label] > n for label, n in labels[group].items()):
+            rest.subtract(labels[group])
+            held.add(group)
+    kept = tuple(video for video in index.train if video.group not in held)
+    return replace(index, train=kept, val=tuple(video for video in index.train if video.group in held))
+
+
+def thin(videos, share):
+    """The videos of `share` of the groups, at least one, of each class, or of each set of classes that a group has.
+
+    The choice depends on names alone, and a smaller share is part of a larger one.
+    """
+    labels = defaultdict(set)
+    for video in videos:
+        labels[video.group or video.path].add(video.label)
+    alike = defaultdict(list)
+    for group in sorted(labels, key=lambda g: hashlib.sha256(g.encode()).digest()):
+        alike[frozenset(labels[group])].append(group)
+    kept = {group for groups in alike.values() for group in groups[: max(1, round(share * len(groups)))]}
+    return tuple(video for video in videos if (video.group or video.path) in kept)

@@ -37,8 +37,8 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from videores.data import sprites
-from videores.data.encode import write_video
+from videores.data.synthetic import sprites
+from videores.data.video.encode import write_video
 from videores.errors import UserError
 from videores.runtime.files import replacing
 

@@ -1,0 +1,47 @@
+"""Decoded frames of a data set, kept in memory."""
+
+import numpy as np
+import torch
+
+from videores.errors import UserError
+from videores.runtime import machine
+
+
+class FrameCache:
+    """All frames of all videos in one block of memory, which worker processes share; each is decoded on first use."""
+
+    def __init__(self, infos, shared):
+        self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
+        self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
+        refuse_too_large(int(self.ends[-1]), shared)
+        self.frames = torch.empty(int(self.ends[-1]), dtype=torch.uint8)
+        self.filled = torch.zeros(len(self.shapes), dtype=torch.bool)
+        if shared:
+            self.frames.share_memory_(), self.filled.share_memory_()
+
+    def read(self, number, decode):
+        shape, end = self.shapes[number], int(self.ends[number])
+        frames_THWC = self.frames[end - int(np.prod(shape)) : end].view(shape).numpy()
+        if not self.filled[number]:  # two workers may both decode it: they write the same bytes
+            frames_THWC[:] = decode(number)
+            self.filled[number] = True
+        return frames_THWC
+
+
+class PartOfCache:
+    """The cache of a longer list, for some of its videos: number k here is numbers[k] there."""
+
+    def __init__(self, cache, numbers):
+        self.cache, self.numbers = cache, numbers
+
+    def read(self, number, decode):
+        return self.cache.read(self.numbers[number], lambda _: decode(number))
+
+
+def refuse_too_large(size, shared):
+    free, where = machine.free_memory(), "memory"
+    if shared and machine.shared_memory():
+        free, where = machine.free_shared_memory(), "/dev/shm (data.workers=0 takes other memory)"
+    if free is not None and size > 0.9 * free:
+        need = f"data.cache=ram needs {size / 1e9:.1f} GB"
+        raise UserError(f"{need}, {free / 1e9:.1f} are free in {where}; use data.cache=none")

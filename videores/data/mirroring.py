@@ -1,0 +1,77 @@
+"""Which labels change when a clip is mirrored: flip maps of classes, and the checks that use them."""
+
+import re
+
+from videores.data import lists
+from videores.errors import UserError, nearest
+
+
+def flip_map(rule, classes):
+    """What a flip makes of each label, -1 where a video must not be flipped; `rule` is data.augment.flip_labels.
+
+    A rule {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for classes that are not there.
+    """
+    if rule == "none":
+        return tuple(range(len(classes)))
+    if rule == "left-right":
+        return flip_labels(classes)
+    refuse_unknown(rule, classes)
+    swapped = dict(rule)
+    for name, other in rule.items():
+        if other is not None and swapped.setdefault(other, name) != name:
+            raise UserError(f"data.augment.flip_labels: {name} becomes {other}, but {other} becomes {swapped[other]}")
+    labels = {None: -1, **{name: label for label, name in enumerate(classes)}}
+    return tuple(labels[swapped.get(name, name)] for name in classes)
+
+
+def refuse_unknown(rule, classes):
+    for name in {**rule, **dict.fromkeys(rule.values())}:
+        if name is not None and name not in classes:
+            raise UserError(f"data.augment.flip_labels: there is no class {name!r}{nearest(name, classes)}")
+
+
+def flip_labels(classes):
+    """The label that a horizontally flipped video of each class has; -1 where it would belong to none of the classes.
+
+    Names that differ by left and right, or clockwise and counterclockwise, are each other's mirror image.
+    """
+    keys = [spelled_alike(name) for name in classes]
+    numbers = {key: number for number, key in enumerate(keys)}
+    return tuple(flipped(number, key, numbers) for number, key in enumerate(keys))
+
+
+def mirrored(classes, flips=None):
+    """The classes whose videos a flip makes another class's, or nobody's; `flips` are those of their names."""
+    flips = flip_labels(classes) if flips is None else flips
+    return [name for number, name in enumerate(classes) if flips[number] != number]
+
+
+def flipped(number, key, numbers):
+    mirrored = re.sub(HANDED, lambda word: MIRROR[word[0]], key)
+    if mirrored == key:
+        return number
+    return numbers.get(mirrored, -1 if re.search(rf"\b({HANDED})", key) else number)  # a bright light is no direction
+
+
+MIRROR = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+HANDED = "|".join(sorted(MIRROR, key=len, reverse=True))
+
+
+def spelled_alike(name):
+    """`Turn left`, `turn_left` and `TurnLeft` as `turn left`; anticlockwise as counterclockwise."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_-]+", " ", name).lower()
+    return re.sub(r"(counter|anti) ?clock ?wise", "counterclockwise", name)
+
+
+def refuse_mirrored(data, views, classes):
+    """Raises UserError where ten crops would show a video as what it is not."""
+    if views.crops != 10:
+        return
+    rule = data.augment.flip_labels
+    changed = mirrored(classes, None if rule == "none" else flip_map(rule, classes))
+    if changed:
+        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + lists.head(changed))
+    if data.transform.flip == 0:
+        raise UserError(
+            "crops=10 mirrors the videos, but data.transform.flip=0 says that left and right matter: use crops=5"
+        )
