@@ -15,7 +15,7 @@ import torch
 import yaml
 from conftest import numbered_video, write_csv
 
-from videores import checkpoint
+from videores.models.weights import safe_load
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("up", "down", "left", "right", "near", "far")
@@ -115,7 +115,7 @@ def write_data(root, test=7, **video):
 
 
 def weights(run, name="last"):
-    return checkpoint.read(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
+    return safe_load.read(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
 
 
 def assert_same_weights(run, other):

@@ -7,10 +7,11 @@ import re
 import pytest
 import torch
 
-from videores import checkpoint
 from videores.config import parse
 from videores.errors import UserError
+from videores.models.weights import safe_load
 from videores.task import VideoClassifier
+from videores.training import checkpoint_io
 
 CLASSES = ["a", "b", "c"]
 
@@ -30,7 +31,7 @@ def save(path, task):
 
 def refusal(path, task):
     with pytest.raises(UserError) as caught:
-        checkpoint.load_weights(task, path)
+        checkpoint_io.load_weights(task, path)
     return str(caught.value)
 
 
@@ -53,8 +54,8 @@ def test_a_file_of_another_kind_is_called_that(tmp_path, content):
 
 
 def test_weights_are_copied(saved):
-    task, stored = make_task(), checkpoint.read(saved)
-    checkpoint.load_weights(task, saved)
+    task, stored = make_task(), safe_load.read(saved)
+    checkpoint_io.load_weights(task, saved)
     assert all(torch.equal(value, stored["state_dict"][key]) for key, value in task.state_dict().items())
 
 

@@ -9,7 +9,7 @@ import torch
 from running import ROOT, environment
 
 from videores import doctor, gradients
-from videores.models.layers import Conv3d
+from videores.models.cpu_conv import Conv3d
 from videores.runtime import machine
 
 

@@ -5,9 +5,8 @@ import torch
 from test_task import differing, fit, make_config, make_task, one_quiet_thread, root, state  # noqa: F401 (fixtures)
 
 from videores.errors import UserError
-from videores.freezing import freeze
 from videores.models import create_model
-from videores.models.parts import depths, parts
+from videores.models.parts import depths, freeze, parts
 
 NET = {"layers": [1, 1], "dropout": 0.1, "drop_path": 0.2}
 

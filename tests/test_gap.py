@@ -14,12 +14,14 @@ from running import assert_same_weights, forked, read_result, succeeded, tool, w
 from test_protocols import plainly
 from test_task import make_config
 
-from videores import checkpoint, reports
+from videores import reports
 from videores.config import parse
 from videores.data import datamodule, dataset, splits
 from videores.data.lists import Video
 from videores.errors import UserError
 from videores.models import create_model
+from videores.models.weights import safe_load
+from videores.training import checkpoint_io
 
 HELDOUT = "8x1@32/36 1x1 softmax-mean tiny-heldout"
 
@@ -154,7 +156,7 @@ def by_hand(folder, file="best.ckpt"):
     cfg = parse.load(folder / "config.yaml")
     index = datamodule.prepare(cfg.data).index
     network = create_model(cfg.model.name, len(index.classes), **cfg.model.overrides()).eval()
-    stored = checkpoint.read(folder / "checkpoints" / file)["state_dict"]
+    stored = safe_load.read(folder / "checkpoints" / file)["state_dict"]
     network.load_state_dict({key.removeprefix("model."): value for key, value in stored.items()})
     lists = {"val": index.val, "train_eval": [index.train[n] for n in splits.choose(index.train, 5)]}
     return {name: scored_by_hand(network, videos) for name, videos in lists.items()}
@@ -190,7 +192,7 @@ def test_the_tested_checkpoint_has_the_gap_that_was_measured_when_it_was_saved(r
     folder = runs[0]["on"]
     rows = {row["step"]: row for row in validations(folder)}
     for name, file in (("tiny", "best.ckpt"), ("last", "last.ckpt")):
-        row = rows[checkpoint.read(folder / "checkpoints" / file)["global_step"]]
+        row = rows[safe_load.read(folder / "checkpoints" / file)["global_step"]]
         assert gap_of(folder, name) == {
             "protocol": HELDOUT,
             "train_video_top1": row["train_eval/video_top1"],
@@ -208,9 +210,9 @@ def test_another_protocol_or_part_repeats_the_gap_of_the_weights(runs):
 
 def test_a_checkpoint_of_another_step_than_the_validation_has_no_gap():
     stored = {"global_step": 7, "measured": {"step": 7, "gap": {"video_top1": 3.0}}}
-    assert checkpoint.gap_of(stored) == {"video_top1": 3.0}
-    assert checkpoint.gap_of(stored | {"global_step": 8}) is None
-    assert checkpoint.gap_of(stored | {"measured": None}) is checkpoint.gap_of({"global_step": 7}) is None
+    assert checkpoint_io.gap_of(stored) == {"video_top1": 3.0}
+    assert checkpoint_io.gap_of(stored | {"global_step": 8}) is None
+    assert checkpoint_io.gap_of(stored | {"measured": None}) is checkpoint_io.gap_of({"global_step": 7}) is None
 
 
 @pytest.mark.parametrize("name", ["off", "auto"])

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from videores.models import create_model, layers
-from videores.models.layers import Subsample, drop_branch, group_norm, shift_frames
+from videores.models import cpu_conv, create_model
+from videores.models.layers import Subsample, drop_branch, shift_frames
+from videores.models.norms import group_norm
 
 FRAMES = 8
 SMALL = {"layers": (1, 1, 1, 1), "width": 8}
@@ -95,9 +96,9 @@ def test_group_norm_has_up_to_32_groups_of_two_channels_or_more(channels):
 @pytest.mark.parametrize("frames", [1, 2, 3, 8])
 def test_a_convolution_in_time_and_its_gradients_are_torchs(frames, stride, bias, layout, monkeypatch):
     torch.manual_seed(0)
-    taken, original = [], layers.conv_in_time
-    monkeypatch.setattr(layers, "conv_in_time", lambda *args: taken.append(args) or original(*args))
-    ours = layers.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).to(memory_format=layout)
+    taken, original = [], cpu_conv.conv_in_time
+    monkeypatch.setattr(cpu_conv, "conv_in_time", lambda *args: taken.append(args) or original(*args))
+    ours = cpu_conv.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).to(memory_format=layout)
     theirs = nn.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 6, frames, 7, 5).contiguous(memory_format=layout).requires_grad_()
@@ -115,11 +116,11 @@ def test_a_convolution_in_time_and_its_gradients_are_torchs(frames, stride, bias
 
 @pytest.mark.parametrize("change", [{"kernel_size": 3, "padding": 1}, {"groups": 2}, {"stride": (1, 2, 2)}])
 def test_other_convolutions_and_other_formats_stay_3d(change, monkeypatch):
-    monkeypatch.setattr(layers, "conv_in_time", None)
+    monkeypatch.setattr(cpu_conv, "conv_in_time", None)
     options = {"kernel_size": (3, 1, 1), "padding": (1, 0, 0), "stride": 1} | change
-    layers.Conv3d(6, 6, **options)(torch.randn(1, 6, 4, 4, 4))
+    cpu_conv.Conv3d(6, 6, **options)(torch.randn(1, 6, 4, 4, 4))
     with torch.autocast("cpu", torch.bfloat16):
-        layers.Conv3d(6, 6, (3, 1, 1), padding=(1, 0, 0))(torch.randn(1, 6, 4, 4, 4))
+        cpu_conv.Conv3d(6, 6, (3, 1, 1), padding=(1, 0, 0))(torch.randn(1, 6, 4, 4, 4))
 
 
 # ------------------------------------------------------------------------------------------ branches

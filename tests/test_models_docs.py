@@ -8,8 +8,8 @@ import yaml
 
 from videores.config import parse
 from videores.models import MODELS, OVERRIDES, create_model
+from videores.models.pytorchvideo import NAMES
 from videores.models.temporal import ORDERLESS, POOLS
-from videores.models.zoo import NAMES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "networks.md").read_text()
 

@@ -10,7 +10,7 @@ from torch import nn
 from videores import precision
 from videores.config import parse
 from videores.models import MODELS, create_model
-from videores.models.layers import Conv3d
+from videores.models.cpu_conv import Conv3d
 
 CONFIGS = sorted(path.name for path in parse.CONFIGS.glob("*.yaml"))
 CONVOLUTIONS = {nn.Conv2d: torch.nn.grad.conv2d_weight, nn.Conv3d: torch.nn.grad.conv3d_weight}

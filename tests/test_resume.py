@@ -16,11 +16,12 @@ import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import checkpoint, experiment, optim, results
+from videores import experiment, optim, results
 from videores.callbacks.exchange import Exchange
 from videores.callbacks.saving import Saving
 from videores.config import parse
 from videores.errors import Stopped, UserError
+from videores.models.weights import safe_load
 from videores.runtime import failures
 from videores.task import VideoClassifier
 
@@ -86,7 +87,7 @@ def env(folder):
 
 
 def last(folder):
-    return checkpoint.read(Path(folder) / "checkpoints" / "last.ckpt")
+    return safe_load.read(Path(folder) / "checkpoints" / "last.ckpt")
 
 
 def assert_same_run(folder, other):

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from videores import freezing
-from videores.models import create_model, layers, likeness, sync
+from videores.models import create_model, parts
+from videores.models import norms as norms_module
+from videores.models import norms as sync
+from videores.models.weights import compatibility
 
 NETWORKS = [
     ("r3d_18", {"width": 8, "layers": (1, 1)}),
@@ -46,7 +48,7 @@ def test_a_synchronised_network_is_the_one_that_its_checkpoint_is_of(name, overr
     """Else a run would be refused its own weights when it has trained."""
     model = network(name, **overrides)
     sync.synchronise(model)
-    assert likeness.differences({"name": name, **overrides}, model) == []
+    assert compatibility.differences({"name": name, **overrides}, model) == []
 
 
 def test_frozen_batch_norms_stay_as_they_are():
@@ -54,14 +56,14 @@ def test_frozen_batch_norms_stay_as_they_are():
     before = list(model.modules())
     sync.synchronise(model)
     assert all(ours is theirs for ours, theirs in zip(model.modules(), before, strict=True))
-    norms = [m for m in model.train().modules() if isinstance(m, layers.FrozenBatchNorm3d)]
+    norms = [m for m in model.train().modules() if isinstance(m, norms_module.FrozenBatchNorm3d)]
     assert norms
     assert not any(norm.training for norm in norms)
 
 
 def test_parts_that_training_leaves_alone_are_left_alone():
     model = network("r3d_18", width=8, layers=(1, 1))
-    held = freezing.freeze(model, ("stem", "layer1"))
+    held = parts.freeze(model, ("stem", "layer1"))
     before = {id(m) for part in held for m in part.modules()}
     sync.synchronise(model)
     assert before <= {id(m) for m in model.modules()}

@@ -9,10 +9,10 @@ from pytorchvideo.models import hub
 from torch import nn
 
 from videores.errors import UserError
-from videores.models import create_model, zoo
+from videores.models import create_model, pytorchvideo
 
 # Sizes at which theirs runs, whose pooling windows are fixed; the largest network takes too long here.
-FITTING = {builder: size for builder, size in zoo.BUILDERS.items() if builder != "x3d_l"}
+FITTING = {builder: size for builder, size in pytorchvideo.BUILDERS.items() if builder != "x3d_l"}
 
 
 def clips(*shape):
@@ -21,7 +21,7 @@ def clips(*shape):
 
 def both(builder, classes=5):
     """Ours and theirs with the same random weights, in eval mode."""
-    ours = zoo.create(f"pytorchvideo/{builder}", classes)
+    ours = pytorchvideo.create(f"pytorchvideo/{builder}", classes)
     options = {} if builder.startswith("slowfast") else {"head_activation": None}
     theirs = getattr(hub, builder)(model_num_class=classes, **options)
     theirs.load_state_dict({key.removeprefix("net."): value for key, value in ours.state_dict().items()})
@@ -60,7 +60,7 @@ def test_a_larger_clip_is_pooled_as_they_pool_it():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [n for n in zoo.NAMES if "slowfast" not in n and n != "pytorchvideo/x3d_l"])
+@pytest.mark.parametrize("name", [n for n in pytorchvideo.NAMES if "slowfast" not in n and n != "pytorchvideo/x3d_l"])
 def test_any_clip_is_taken(name):
     with torch.device("meta"):
         model = create_model(name, 7)
@@ -79,12 +79,12 @@ def test_slowfast_makes_its_slow_pathway_itself_and_says_which_clips_it_takes():
 
 
 def test_slowfasts_slow_pathway_has_pytorchvideos_frames():
-    slow, fast = zoo.two_pathways(torch.arange(32.0).reshape(1, 1, 32, 1, 1))
+    slow, fast = pytorchvideo.two_pathways(torch.arange(32.0).reshape(1, 1, 32, 1, 1))
     assert slow.flatten().tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
     assert fast.flatten().tolist() == list(range(32))
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", pytorchvideo.NAMES)
 def test_there_is_no_softmax(name):
     with torch.device("meta"):
         model = create_model(name, 7)
@@ -122,7 +122,7 @@ def test_parameter_counts_are_the_published_ones(name, parameters):
 )
 def test_bf16_gradients_are_right_where_onednn_pads_two_frames(builder, frames):
     """oneDNN's own padding of two frames gives inf, or a relative error near 1 (docs/exactness.md)."""
-    model, x = zoo.create(f"pytorchvideo/{builder}", 5, dropout=0.0).eval(), clips(1, 3, frames, 64, 64)
+    model, x = pytorchvideo.create(f"pytorchvideo/{builder}", 5, dropout=0.0).eval(), clips(1, 3, frames, 64, 64)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
     seen = {}
     for conv in convolutions:

@@ -16,10 +16,11 @@ def main():
     parser.add_argument("--checkpoint", type=Path, help="this checkpoint instead of the run's best")
     parser.add_argument("--out", type=Path, help="the file; default: weights.safetensors in the run folder")
     args = parser.parse_args()
-    from videores import export, runfolder
+    from videores import runfolder
+    from videores.models.weights import safetensors
 
     path = args.out or args.run / "weights.safetensors"
-    count = export.export(args.checkpoint or runfolder.best_checkpoint(args.run), path)
+    count = safetensors.export(args.checkpoint or runfolder.best_checkpoint(args.run), path)
     print(f"wrote   {path}: {count} tensors")
     if note := runfolder.unfinished(args.run):
         print(f"note    {note}")

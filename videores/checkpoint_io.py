@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from videores import checkpoint
 from videores.errors import UserError
+from videores.models.weights import safe_load
 from videores.runtime.files import remove_leftovers, replacing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
@@ -33,7 +33,7 @@ class WholeFiles(CheckpointIO):
         self.attempt(write, checkpoint, Path(path))
 
     def load_checkpoint(self, path, map_location=None, weights_only=True):
-        return checkpoint.read(path)
+        return safe_load.read(path)
 
     def remove_checkpoint(self, path):
         Path(path).unlink(missing_ok=True)
@@ -121,7 +121,7 @@ def newest_good(folder):
         if not path.exists():
             continue
         try:
-            return path, checkpoint.read(path), bad
+            return path, safe_load.read(path), bad
         except UserError as error:
             bad.append(str(error))
     if bad:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from videores import cost
 from videores.errors import UserError
 from videores.models import MODELS, create_model
-from videores.models.zoo import BUILDERS, NAMES
+from videores.models.pytorchvideo import BUILDERS, NAMES
 from videores.runtime.files import replacing
 
 matplotlib.use("Agg")

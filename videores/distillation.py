@@ -4,11 +4,13 @@ from pathlib import Path
 
 import torch
 
-from videores import checkpoint, cost, losses, runfolder
+from videores import cost, losses, runfolder
 from videores.config import parse
 from videores.config.schema import ModelConfig
 from videores.errors import UserError
-from videores.models import create_model, weights
+from videores.models import create_model
+from videores.models.weights import loading, preprocessing, safe_load
+from videores.training import checkpoint_io
 
 
 class Teacher:
@@ -68,16 +70,18 @@ def load(cfg, student, classes):
     if cfg.train.distill.teacher is None:
         return None, None
     path = checkpoint_of(cfg.train.distill.teacher)
-    stored = checkpoint.read(path)
-    if not checkpoint.config_of(stored):
+    stored = safe_load.read(path)
+    if not safe_load.config_of(stored):
         raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
     known = stored["hyper_parameters"]
-    checkpoint.refuse_other_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
+    checkpoint_io.refuse_other_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
     network = ModelConfig(**known["config"]["model"])
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
     refuse_other_clips(path, model, cfg.data)
-    report = weights.load(model, path, list(classes), preprocessing=weights.preprocessing_of(parse.dump(cfg)["data"]))
+    report = loading.load(
+        model, path, list(classes), preprocessing=preprocessing.preprocessing_of(parse.dump(cfg)["data"])
+    )
     return Teacher(model, student, cfg.train.distill), report
 
 
@@ -92,6 +96,6 @@ def refuse_other_clips(path, model, data):
 
 def checkpoint_of(source):
     """A checkpoint, or the one of a run folder that is tested."""
-    checkpoint.refuse_address(source)
+    safe_load.refuse_address(source)
     path = Path(source)
     return runfolder.best_checkpoint(path) if (path / "checkpoints").is_dir() else path

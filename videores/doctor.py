@@ -275,7 +275,7 @@ def gradients_of_convolutions():
     import torch
 
     from videores import gradients, precision
-    from videores.models.layers import Conv3d
+    from videores.models.cpu_conv import Conv3d
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     setting = precision.Setting(*precision.choose(device))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import lightning.pytorch as pl
 import torch
 
-from videores import checkpoint, cost, distillation, optim, precision, reports, results, resuming, runfolder, summary
+from videores import cost, distillation, optim, precision, reports, results, resuming, runfolder, summary
 from videores import trainer as trainers
 from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
@@ -21,10 +21,12 @@ from videores.config import parse
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import make_data
 from videores.errors import UserError
-from videores.models import likeness, sync, weights
+from videores.models import norms as sync
+from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime import cli, failures, launch
 from videores.runtime import signals as stopping
 from videores.task import VideoClassifier
+from videores.training import checkpoint_io
 
 
 def train(cfg, config_name):
@@ -122,9 +124,9 @@ def load_weights(cfg, task):
     """Starts the network from model.weights. Returns the report, or None."""
     if cfg.model.weights is None:
         return None
-    fed = weights.preprocessing_of(parse.dump(cfg)["data"])
+    fed = preprocessing.preprocessing_of(parse.dump(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
-    report = weights.load(task.model, cfg.model.weights, task.classes, **options)
+    report = loading.load(task.model, cfg.model.weights, task.classes, **options)
     if launch.is_first_process():
         print(f"weights {report}")
     return report
@@ -177,7 +179,7 @@ def loaded_weights(task, path):
     """Lightning sends the first process' weights to the others before a test: a node need not see the run folder."""
     if not (launch.is_first_process() or path.exists()):
         return {}
-    loaded = checkpoint.load_weights(task, path)
+    loaded = checkpoint_io.load_weights(task, path)
     refuse_other_use(path, loaded.pop("config"), task)
     return loaded
 
@@ -185,10 +187,10 @@ def loaded_weights(task, path):
 def refuse_other_use(path, trained, task):
     """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
     colours, than they were trained for."""
-    lines = likeness.differences(trained["model"], task.model)
+    lines = compatibility.differences(trained["model"], task.model)
     theirs, ours = trained["data"]["transform"], task.cfg.data.transform
     for key in ("mean", "std"):
-        if not weights.is_close(theirs[key], getattr(ours, key)):
+        if not preprocessing.is_close(theirs[key], getattr(ours, key)):
             lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
     if lines:
         raise UserError(f"{path} would be tested as what it is not:\n  " + "\n  ".join(lines))

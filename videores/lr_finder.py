@@ -19,7 +19,7 @@ from videores.callbacks.progress import ProgressBar
 from videores.data import datamodule
 from videores.data.datamodule import make_data
 from videores.errors import UserError
-from videores.models import weights
+from videores.models.weights import loading
 from videores.task import VideoClassifier
 
 matplotlib.use("Agg")
@@ -81,7 +81,7 @@ def train(cfg, ramp):
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     if cfg.model.weights is not None:
-        weights.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
+        loading.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
     task.teacher, _ = distillation.load(cfg, task.model, task.classes)
     data = make_data(cfg, videos)
     pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)

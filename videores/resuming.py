@@ -4,9 +4,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from videores import checkpoint, checkpoint_io, optim, positions
+from videores import optim, positions
 from videores.config import parse
 from videores.errors import UserError
+from videores.training import checkpoint_io
 
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
     *("run.dir", "run.name", "run.resume", "run.overwrite", "run.checkpoint_steps", "run.checkpoint_minutes"),
@@ -41,7 +42,7 @@ def find(cfg, folder, made_with, classes):
     tell_lost(path, stored, bad)
     different = differences(stored["hyper_parameters"]["config"], cfg, where)
     refuse_other(where, [line for key, line in different.items() if not key.startswith(INEXACT)])
-    checkpoint.refuse_other_classes(path, stored["hyper_parameters"]["classes"], classes)
+    checkpoint_io.refuse_other_classes(path, stored["hyper_parameters"]["classes"], classes)
     refuse_other_schedules(where, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
     then = made_with | stored.get("made_with", {})  # an older one did not say all of it
     inexact = [line for key, line in different.items() if key.startswith(INEXACT)]

@@ -10,11 +10,12 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from videores import evaluation, freezing, losses, optim, precision, protocol
+from videores import evaluation, losses, optim, precision, protocol
 from videores.config import parse
 from videores.data import transforms, views
 from videores.data.dataset import VideoDataset
-from videores.models import create_model, sync
+from videores.models import create_model, norms
+from videores.models import parts as freezing
 
 
 class Scoring(NamedTuple):
@@ -176,7 +177,7 @@ class VideoClassifier(pl.LightningModule):
     def setup(self, stage):
         if stage == "fit":
             if self.cfg.trainer.sync_batchnorm and self.trainer.world_size > 1:
-                sync.synchronise(self.model)
+                norms.synchronise(self.model)
             device = self.trainer.strategy.root_device.type
             self.setting = self.tuned or precision.of(self.cfg.trainer, device)
             if self.setting.channels_last:

@@ -23,9 +23,10 @@ import torch
 from torch import nn
 
 from videores.errors import UserError
-from videores.models import layers
+from videores.models import layers, norms
+from videores.models.cpu_conv import Conv2d, Conv3d
 from videores.models.design import Design
-from videores.models.layers import Conv2d, Conv3d, check_clips
+from videores.models.layers import check_clips
 from videores.models.temporal import make_pool
 
 
@@ -115,10 +116,10 @@ def norm(d, channels):
     if d.norm == "none":
         return nn.Identity()
     if d.norm == "group":
-        return layers.group_norm(channels, d.norm_eps)
+        return norms.group_norm(channels, d.norm_eps)
     if d.norm == "frozen":
-        return (layers.FrozenBatchNorm2d if d.dim == 2 else layers.FrozenBatchNorm3d)(channels, d.norm_eps)
-    return (layers.BatchNorm2d if d.dim == 2 else layers.BatchNorm3d)(channels, d.norm_eps)
+        return (norms.FrozenBatchNorm2d if d.dim == 2 else norms.FrozenBatchNorm3d)(channels, d.norm_eps)
+    return (norms.BatchNorm2d if d.dim == 2 else norms.BatchNorm3d)(channels, d.norm_eps)
 
 
 def relu(inplace=True):

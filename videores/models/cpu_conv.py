@@ -1,12 +1,7 @@
-"""A depthwise 3D convolution with a fast backward pass on CPUs; forward, and elsewhere, it is torch's own.
-
-oneDNN computes the forward pass of a depthwise 3x3x3 convolution with special kernels, its two gradients without: they
-take 10 to 50 times as long (torch 2.14, oneDNN 3.12, AVX-512). Equal formulations that have kernels:
-    input    the forward convolution of the output's gradient, spread out by the stride, with the reversed kernel
-    weight   per frame of the kernel, the weight gradient of a depthwise 2D convolution over all frames
-"""
+"""Convolutions with measured repairs of CPU kernels."""
 
 import torch
+from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -69,3 +64,51 @@ def weight_gradient(dy, weight, stride, x):
 def weight_gradient_2d(dy, x, weight, stride, channels):
     options = (list(stride), [0, 0], [1, 1], False, [0, 0], channels, [False, True, False])
     return torch.ops.aten.convolution_backward(dy, x, weight, None, *options)[1]
+
+
+class Conv2d(nn.Conv2d):
+    def forward(self, x):
+        x, padding = write_padding(x, self.padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class Conv3d(nn.Conv3d):
+    def forward(self, x):
+        if self.bias is None and applies(x, self.weight, self.groups, self.padding):
+            return conv3d(x, self.weight, self.stride)
+        if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.groups == 1 and is_cpu_float(x):
+            return conv_in_time(x, self.weight, self.bias, self.stride[0], self.padding[0])
+        x, padding = write_padding(x, self.padding)
+        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def conv_in_time(x_BCTHW, weight, bias, stride, padding):
+    """F.conv3d with a kernel that is 1 wide and high, as a 2D convolution over frames and all pixels.
+
+    The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/benchmark-step.md).
+    In bf16 neither its speed nor its gradients have been measured, so there `Conv3d` leaves it.
+    """
+    y = F.conv2d(x_BCTHW.flatten(3), weight.flatten(3), bias, (stride, 1), (padding, 0))
+    return y.unflatten(3, x_BCTHW.shape[3:])
+
+
+def is_cpu_float(x):
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def write_padding(x, padding):
+    """x with zeros written around small dimensions, and the padding that is left to the convolution.
+
+    The outcome is the same, but oneDNN's bf16 weight gradient on the CPU is garbage, often inf, if it pads two frames
+    itself (the last stage of a 16-frame R3D) or strides over a map one or two pixels wide, where it may even crash.
+    Seen with torch 2.14, oneDNN 3.12 and AVX-512; two frames cost the convolution up to a half more time this way.
+    Its fp32 gradients are right, and keep its own padding.
+    """
+    if x.device.type != "cpu" or not (torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16):
+        return x, padding
+    *time, height, width = x.shape[2:]
+    small = [t == 2 for t in time] + [min(height, width) <= 2] * 2
+    written = [p if is_small else 0 for p, is_small in zip(padding, small, strict=True)]
+    if any(written):
+        x = F.pad(x, [p for dimension in reversed(written) for p in (dimension, dimension)])
+    return x, tuple(p - q for p, q in zip(padding, written, strict=True))

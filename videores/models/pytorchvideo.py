@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from videores.errors import UserError
-from videores.models import design, layers
+from videores.models import cpu_conv, design, norms
 from videores.models.layers import check_clips
 
 # name -> the (frames, size) that the published ones were trained at; any other that a network accepts will do
@@ -95,7 +95,7 @@ def replace_pools(module):
             setattr(module, name, ShrinkingPool([int(size) for size in child.kernel_size]))
 
 
-OWN = {nn.Conv2d: layers.Conv2d, nn.Conv3d: layers.Conv3d, nn.BatchNorm3d: layers.BatchNorm3d}
+OWN = {nn.Conv2d: cpu_conv.Conv2d, nn.Conv3d: cpu_conv.Conv3d, nn.BatchNorm3d: norms.BatchNorm3d}
 
 
 def use_own_layers(module):

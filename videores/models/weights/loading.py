@@ -9,36 +9,18 @@ A source is one of
 Files are read without running code. docs/weights.md has the details.
 """
 
-import os
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
-from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import nn
 
-from videores import checkpoint
 from videores.errors import UserError
-from videores.models import exported, keymaps, likeness
 from videores.models.resnet import ResNet
+from videores.models.weights import compatibility, key_maps, safe_load
+from videores.models.weights.preprocessing import compared
+from videores.models.weights.sources import read
 
 HEADS, INFLATIONS = ("auto", "keep", "new"), (None, "mean", "centre")
-LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
-CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
-TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, from their documentation
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Weights under our names, and what is known of them: None where the source does not say."""
-
-    state: dict
-    classes: list | None = None
-    preprocessing: dict | None = None  # mean, std, crop, short_side, frames, stride, fps, as far as known
-    eps: float = 1e-5  # of the norms that the weights were trained with
-    network: dict | None = None  # what is known of the network that they were trained in: keys of `model`
-    usual: str | None = None  # the preprocessing of the library's own weights, where the file has none
 
 
 @dataclass(frozen=True)
@@ -81,112 +63,9 @@ def load(model, source, classes=None, head="auto", inflate=None, preprocessing=N
     new = [key for key in own if key not in state and is_under(key, *asked_for)]
     refuse_misfit(source, state, {key: value for key, value in own.items() if key not in new}, model)
     notes = compared(source, stored, preprocessing)
-    notes += [f"note: {line}" for line in likeness.differences(stored.network, model)]
+    notes += [f"note: {line}" for line in compatibility.differences(stored.network, model)]
     model.load_state_dict({**own, **state})
     return Report(str(source), len(state), new, unused, notes)
-
-
-# Sources
-
-
-def read(source, model):
-    """The Stored weights of a source, under the names of the model that they are for."""
-    source = os.fspath(source)
-    name, colon, path = source.partition(":")
-    if source.startswith("torchvision/") and not Path(source).exists():
-        return read_torchvision(source)
-    if colon and name in LAYOUTS:
-        return read_library(name, path, model)
-    checkpoint.refuse_address(source)
-    if source.endswith(".safetensors"):
-        return read_exported(source)
-    stored = checkpoint.read(source)
-    if checkpoint.config_of(stored):
-        return read_run(stored)
-    refuse_unnamed(source, stored)
-
-
-def read_torchvision(source):
-    """torchvision's own list, addresses, cache and hash check."""
-    from torchvision import models
-
-    model, _, name = source.removeprefix("torchvision/").partition("/")
-    if model not in models.list_models():
-        raise UserError(f"{source}: torchvision has no network {model!r}{did_you_mean(model, models.list_models())}")
-    known = {w.name: w for w in models.get_model_weights(model)}
-    if name not in known:
-        raise UserError(f"{source}: torchvision's {model} has the weights {', '.join(known) or '(none)'}")
-    weights = known[name]
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise UserError(
-            f"{source}: cannot download {weights.url} ({error}): put that file into {torch.hub.get_dir()}/checkpoints"
-        ) from None
-    except OSError:
-        raise  # a full or forbidden disk, which the tools report by themselves
-    except Exception as error:
-        what = checkpoint.reason(error)
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-        raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
-    preprocessing = torchvision_preprocessing(weights)
-    network = {"stem": "nopool" if "fps" in preprocessing else "pool"}
-    return Stored(state, list(weights.meta["categories"]), preprocessing, network=network)
-
-
-def torchvision_preprocessing(weights):
-    preset = weights.transforms()
-    sizes = {"crop": preset.crop_size[0], "short_side": min(preset.resize_size)}
-    known = {"mean": list(preset.mean), "std": list(preset.std), **sizes}
-    return known | (TORCHVISION_VIDEO if len(preset.resize_size) == 2 else {})
-
-
-def read_library(name, path, model):
-    state = checkpoint.read(path)
-    if checkpoint.config_of(state):
-        raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
-    for key in CONTAINERS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not is_state(state):
-        raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
-    layout = keymaps.layout(name, state, model)
-    state, usual = keymaps.rename(state, layout.rules), f"{name}'s own weights use {layout.usual}"
-    first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
-    network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
-    return Stored(state, eps=layout.eps, network=network, usual=usual)
-
-
-def read_run(stored):
-    known = stored["hyper_parameters"]
-    state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
-    data, model = known["config"]["data"], known["config"]["model"]
-    return Stored(state, known["classes"], preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
-
-
-def read_exported(source):
-    state, about = exported.read(source)
-    eps = about["model"].get("norm_eps") or 1e-5
-    return Stored(state, about["classes"], about["preprocessing"], eps, about["model"])
-
-
-def refuse_unnamed(source, stored):
-    while isinstance(stored, dict) and not is_state(stored) and any(key in stored for key in CONTAINERS):
-        stored = next(stored[key] for key in CONTAINERS if key in stored)
-    looks = keymaps.guess(stored) if is_state(stored) else None
-    hint = f", and its names look like {looks}'s" if looks else ""
-    choice = ", ".join(f"{name}:{source}" for name in LAYOUTS)
-    raise UserError(f"{source} was not written by tools/train.py{hint}: say whose file it is, one of {choice}")
-
-
-def is_state(value):
-    is_entry = lambda name, tensor: isinstance(name, str) and isinstance(tensor, torch.Tensor)
-    return isinstance(value, dict) and bool(value) and all(is_entry(*entry) for entry in value.items())
-
-
-def did_you_mean(word, known):
-    match = get_close_matches(word, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 # Fitting
@@ -207,7 +86,7 @@ def inflated(state, own, source, how):
         return state
     if not how:
         raise UserError(f"{source} is a 2D network: model.inflate=mean or model.inflate=centre makes its kernels 3D")
-    state = keymaps.rename(state, keymaps.FLAT_TO_NESTED)
+    state = key_maps.rename(state, key_maps.FLAT_TO_NESTED)
     return {key: inflate_kernel(value, own.get(key), how) for key, value in state.items()}
 
 
@@ -277,7 +156,7 @@ def first_other(theirs, ours):
 
 
 def refuse_misfit(source, state, own, model):
-    lines = checkpoint.differences(state, own)
+    lines = safe_load.differences(state, own)
     if lines:
         advice = [f"it fits with model.mid={mid}" for mid in fitting_mids(state, own, model)[:1]]
         raise UserError(
@@ -294,39 +173,6 @@ def fitting_mids(state, own, model):
     for mid in ("torchvision", "paper", "round8", "none"):
         with torch.device("meta"):
             other = ResNet(model.fc.out_features, replace(model.design, mid=mid)).state_dict()
-        if not checkpoint.differences(state, {key: value for key, value in other.items() if key in own}):
+        if not safe_load.differences(state, {key: value for key, value in other.items() if key in own}):
             fitting.append(mid)
     return fitting
-
-
-# Preprocessing
-
-
-def preprocessing_of(data):
-    """What a configuration's `data` section (as primitives) feeds a network."""
-    clip, transform = data.get("clip", {}), data.get("transform", {})
-    return {key: transform.get(key) for key in ("mean", "std", "crop", "short_side")} | {
-        key: clip.get(key) for key in ("frames", "stride", "fps")
-    }
-
-
-def compared(source, stored, ours):
-    """Notes on other frames and sizes than the weights were trained with. Raises UserError for other colours."""
-    if ours is None:
-        return []
-    theirs = {key: value for key, value in (stored.preprocessing or {}).items() if value is not None}
-    if not theirs:
-        return [f"its preprocessing is not in the file; {stored.usual}"]
-    colours = [key for key in ("mean", "std") if key in theirs and not is_close(theirs[key], ours[key])]
-    if colours:
-        lines = [f"data.transform.{key}={list(theirs[key])}" for key in colours]
-        raise UserError(f"{source} was trained with other colours than the configuration has; give " + " ".join(lines))
-    return [
-        f"note: {key} is {ours[key]} here, {value} where it was trained"
-        for key, value in theirs.items()
-        if key not in ("mean", "std") and ours[key] != value
-    ]
-
-
-def is_close(a, b):
-    return all(abs(x - y) < 1e-4 for x, y in zip(a, b, strict=True))

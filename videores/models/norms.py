@@ -1,0 +1,83 @@
+"""Normalization layers: checked and frozen batch norms, group norm, synchronized batch norm."""
+
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from videores.errors import UserError
+
+
+def batch_norms(model):
+    """name -> each batch norm that takes statistics from batches: frozen ones stay in eval mode."""
+    return {n: module for n, module in model.named_modules() if isinstance(module, _BatchNorm) and module.training}
+
+
+def synchronise(model):
+    """Puts torch's SyncBatchNorm in their place, with the same parameters and buffers, so that names, values and the
+    optimizer's tensors stay. It trains on GPUs only, and scores anywhere.
+
+    A process may then have a single value per channel, which layers.Counted refuses: the others' count too.
+    """
+    for name, norm in batch_norms(model).items():
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
+
+
+class Counted:
+    """A batch norm that says what to do where it has one value a channel, whose variance would be 0."""
+
+    def _check_input_dim(self, x):
+        super()._check_input_dim(x)
+        if self.training and x.numel() == x.shape[1]:
+            raise UserError(
+                f"training leaves a batch norm one value per channel (it got {' x '.join(map(str, x.shape))}): "
+                "give larger clips, a larger batch, or model.norm=group"
+            )
+
+
+class BatchNorm2d(Counted, nn.BatchNorm2d):
+    pass
+
+
+class BatchNorm3d(Counted, nn.BatchNorm3d):
+    pass
+
+
+class Frozen:
+    """A batch norm that is a constant map: it stays in eval mode, and its parameters want no gradient."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class FrozenBatchNorm2d(Frozen, nn.BatchNorm2d):
+    pass
+
+
+class FrozenBatchNorm3d(Frozen, nn.BatchNorm3d):
+    pass
+
+
+def group_norm(channels, eps):
+    """Wu and He 2018, arXiv:1803.08494: up to 32 groups, as many as divide the channels and hold two or more."""
+    groups = max((g for g in range(1, 33) if channels % g == 0 and channels // g >= 2), default=1)
+    return nn.GroupNorm(groups, channels, eps)
+
+
+@contextmanager
+def statistics_kept(module):
+    """Batch norms write their running statistics elsewhere: a batch counts once, though it is computed twice."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [dict(m._buffers) for m in norms]
+    for m in norms:
+        m._buffers.update({name: buffer.clone() for name, buffer in m._buffers.items()})
+    try:
+        yield
+    finally:
+        for m, buffers in zip(norms, kept, strict=True):
+            m._buffers.update(buffers)

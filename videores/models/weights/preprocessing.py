@@ -1,0 +1,35 @@
+"""Compare the preprocessing that weights were trained with to the configured one."""
+
+from videores.errors import UserError
+
+# Preprocessing
+
+
+def preprocessing_of(data):
+    """What a configuration's `data` section (as primitives) feeds a network."""
+    clip, transform = data.get("clip", {}), data.get("transform", {})
+    return {key: transform.get(key) for key in ("mean", "std", "crop", "short_side")} | {
+        key: clip.get(key) for key in ("frames", "stride", "fps")
+    }
+
+
+def compared(source, stored, ours):
+    """Notes on other frames and sizes than the weights were trained with. Raises UserError for other colours."""
+    if ours is None:
+        return []
+    theirs = {key: value for key, value in (stored.preprocessing or {}).items() if value is not None}
+    if not theirs:
+        return [f"its preprocessing is not in the file; {stored.usual}"]
+    colours = [key for key in ("mean", "std") if key in theirs and not is_close(theirs[key], ours[key])]
+    if colours:
+        lines = [f"data.transform.{key}={list(theirs[key])}" for key in colours]
+        raise UserError(f"{source} was trained with other colours than the configuration has; give " + " ".join(lines))
+    return [
+        f"note: {key} is {ours[key]} here, {value} where it was trained"
+        for key, value in theirs.items()
+        if key not in ("mean", "std") and ours[key] != value
+    ]
+
+
+def is_close(a, b):
+    return all(abs(x - y) < 1e-4 for x, y in zip(a, b, strict=True))

@@ -1,0 +1,49 @@
+"""Weights as safetensors files: writing a run's network, reading it back."""
+
+import json
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from videores.errors import UserError
+from videores.models.weights import preprocessing, safe_load
+from videores.runtime.files import replacing
+
+
+def export(source, path):
+    """Writes the network of a checkpoint to `path`, with what models.exported reads. Returns how many tensors."""
+    stored = safe_load.read(source)
+    if not safe_load.config_of(stored):
+        raise UserError(f"{source} was not written by tools/train.py: it has no weights, configuration and classes")
+    known, config = stored["hyper_parameters"], stored["hyper_parameters"]["config"]
+    about = {
+        "classes": known["classes"],
+        "model": config["model"],
+        "preprocessing": preprocessing.preprocessing_of(config["data"]),
+        "epoch": stored["epoch"],
+        "step": stored["global_step"],
+    }
+    network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
+    own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        # not save_file, whose error is none of the disk's where that is full
+        temporary.write_bytes(save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}}))
+    return len(own)
+
+
+ABOUT = ("classes", "model", "preprocessing", "epoch", "step")
+
+
+def read(path):
+    """(state dict, {"classes", "model", "preprocessing", "epoch", "step"}) of a safetensors file; raises UserError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about, state = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"there are no weights {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
+    if not set(ABOUT) <= set(about):
+        raise UserError(f"{path} was not written by tools/export.py: it does not say what its weights are for")
+    return state, {key: json.loads(about[key]) for key in ABOUT}

@@ -1,0 +1,132 @@
+"""Where weights come from: runs, exported files, torchvision, other libraries."""
+
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+
+from videores.errors import UserError
+from videores.models.weights import key_maps, safe_load, safetensors
+from videores.models.weights.preprocessing import preprocessing_of
+
+LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
+CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
+TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, from their documentation
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights under our names, and what is known of them: None where the source does not say."""
+
+    state: dict
+    classes: list | None = None
+    preprocessing: dict | None = None  # mean, std, crop, short_side, frames, stride, fps, as far as known
+    eps: float = 1e-5  # of the norms that the weights were trained with
+    network: dict | None = None  # what is known of the network that they were trained in: keys of `model`
+    usual: str | None = None  # the preprocessing of the library's own weights, where the file has none
+
+
+# Sources
+
+
+def read(source, model):
+    """The Stored weights of a source, under the names of the model that they are for."""
+    source = os.fspath(source)
+    name, colon, path = source.partition(":")
+    if source.startswith("torchvision/") and not Path(source).exists():
+        return read_torchvision(source)
+    if colon and name in LAYOUTS:
+        return read_library(name, path, model)
+    safe_load.refuse_address(source)
+    if source.endswith(".safetensors"):
+        return read_exported(source)
+    stored = safe_load.read(source)
+    if safe_load.config_of(stored):
+        return read_run(stored)
+    refuse_unnamed(source, stored)
+
+
+def read_torchvision(source):
+    """torchvision's own list, addresses, cache and hash check."""
+    from torchvision import models
+
+    model, _, name = source.removeprefix("torchvision/").partition("/")
+    if model not in models.list_models():
+        raise UserError(f"{source}: torchvision has no network {model!r}{did_you_mean(model, models.list_models())}")
+    known = {w.name: w for w in models.get_model_weights(model)}
+    if name not in known:
+        raise UserError(f"{source}: torchvision's {model} has the weights {', '.join(known) or '(none)'}")
+    weights = known[name]
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(
+            f"{source}: cannot download {weights.url} ({error}): put that file into {torch.hub.get_dir()}/checkpoints"
+        ) from None
+    except OSError:
+        raise  # a full or forbidden disk, which the tools report by themselves
+    except Exception as error:
+        what = safe_load.reason(error)
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+        raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
+    preprocessing = torchvision_preprocessing(weights)
+    network = {"stem": "nopool" if "fps" in preprocessing else "pool"}
+    return Stored(state, list(weights.meta["categories"]), preprocessing, network=network)
+
+
+def torchvision_preprocessing(weights):
+    preset = weights.transforms()
+    sizes = {"crop": preset.crop_size[0], "short_side": min(preset.resize_size)}
+    known = {"mean": list(preset.mean), "std": list(preset.std), **sizes}
+    return known | (TORCHVISION_VIDEO if len(preset.resize_size) == 2 else {})
+
+
+def read_library(name, path, model):
+    state = safe_load.read(path)
+    if safe_load.config_of(state):
+        raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
+    for key in CONTAINERS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not is_state(state):
+        raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
+    layout = key_maps.layout(name, state, model)
+    state, usual = key_maps.rename(state, layout.rules), f"{name}'s own weights use {layout.usual}"
+    first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
+    network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
+    return Stored(state, eps=layout.eps, network=network, usual=usual)
+
+
+def read_run(stored):
+    known = stored["hyper_parameters"]
+    state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
+    data, model = known["config"]["data"], known["config"]["model"]
+    return Stored(state, known["classes"], preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
+
+
+def read_exported(source):
+    state, about = safetensors.read(source)
+    eps = about["model"].get("norm_eps") or 1e-5
+    return Stored(state, about["classes"], about["preprocessing"], eps, about["model"])
+
+
+def refuse_unnamed(source, stored):
+    while isinstance(stored, dict) and not is_state(stored) and any(key in stored for key in CONTAINERS):
+        stored = next(stored[key] for key in CONTAINERS if key in stored)
+    looks = key_maps.guess(stored) if is_state(stored) else None
+    hint = f", and its names look like {looks}'s" if looks else ""
+    choice = ", ".join(f"{name}:{source}" for name in LAYOUTS)
+    raise UserError(f"{source} was not written by tools/train.py{hint}: say whose file it is, one of {choice}")
+
+
+def is_state(value):
+    is_entry = lambda name, tensor: isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    return isinstance(value, dict) and bool(value) and all(is_entry(*entry) for entry in value.items())
+
+
+def did_you_mean(word, known):
+    match = get_close_matches(word, known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
