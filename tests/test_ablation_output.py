@@ -141,7 +141,7 @@ def test_the_pareto_front():
 
 
 def test_answers_do_not_depend_on_the_order_of_videos():
-    from videores.scores import Predictions
+    from videores.evaluation.predictions import Predictions
 
     logits = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
     names, groups = np.array(list("fbdace")), np.array(["x", "x", "y", "y", "", ""])

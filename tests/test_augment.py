@@ -13,13 +13,13 @@ from conftest import read_numbers, write_csv, write_ucf101
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videores import protocol
 from videores.config import parse
 from videores.config.schema import AugmentConfig, DataConfig, ViewsConfig
 from videores.data import augment as augmenting
 from videores.data import datamodule, mirroring
 from videores.data.datamodule import VideoData, prepare
 from videores.errors import UserError
+from videores.evaluation import protocol
 from videores.task import VideoClassifier
 
 WORKER = {  # what runs in the worker on pixels

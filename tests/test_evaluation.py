@@ -9,7 +9,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torchmetrics.functional import classification as torchmetrics
 
-from videores import evaluation
+from videores.evaluation import accumulator
+from videores.evaluation import fusion as fusion_module
+from videores.evaluation import metrics as evaluation
 
 NAN = float("nan")
 FUSIONS = ["softmax-mean", "logit-mean", "max", "vote"]
@@ -50,8 +52,10 @@ def test_mean_of_probabilities_and_mean_of_logits_may_disagree():
 
 
 def test_fused_probabilities_are_the_mean_over_views_by_hand():
-    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "softmax-mean"), [[(0.55 + 0.55 + 0.01) / 3, 0.63]])
-    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "logit-mean"), [[2 * WEAK / 3, STRONG / 3]], rtol=1e-6)
+    np.testing.assert_allclose(fusion_module.fuse(TWO_AGAINST_ONE, "softmax-mean"), [[(0.55 + 0.55 + 0.01) / 3, 0.63]])
+    np.testing.assert_allclose(
+        fusion_module.fuse(TWO_AGAINST_ONE, "logit-mean"), [[2 * WEAK / 3, STRONG / 3]], rtol=1e-6
+    )
 
 
 def test_huge_logits_do_not_overflow():
@@ -62,7 +66,7 @@ def test_huge_logits_do_not_overflow():
 def test_adding_a_constant_to_a_views_logits_changes_no_probability():
     logits = np.random.default_rng(0).normal(size=(5, 3, 4))
     shifted = logits + np.random.default_rng(1).normal(size=(5, 3, 1)) * 50
-    np.testing.assert_allclose(evaluation.fuse(logits, "softmax-mean"), evaluation.fuse(shifted, "softmax-mean"))
+    np.testing.assert_allclose(fusion_module.fuse(logits, "softmax-mean"), fusion_module.fuse(shifted, "softmax-mean"))
 
 
 def test_top5_is_null_below_six_classes():
@@ -115,7 +119,7 @@ def test_mean_class_accuracy_weighs_classes_not_videos():
 
 
 def test_confusion_counts_true_rows_and_predicted_columns():
-    scores = evaluation.fuse(one_hot([0, 1, 1, 2], 3), "softmax-mean")
+    scores = fusion_module.fuse(one_hot([0, 1, 1, 2], 3), "softmax-mean")
     scores = np.concatenate([scores, [[NAN] * 3]])
     np.testing.assert_array_equal(
         evaluation.confusion(scores, [0, 0, 1, 2, 2]),
@@ -142,15 +146,15 @@ def test_accuracies_are_plain_numbers_for_json():
 
 
 def test_max_takes_each_classs_highest_probability():
-    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "max"), [[0.55, 0.99]])
+    np.testing.assert_allclose(fusion_module.fuse(TWO_AGAINST_ONE, "max"), [[0.55, 0.99]])
     found = metrics([[[0, 2.0, 0], [3.0, 0, 0], [0, 2.0, 0]]], [0], "max")
     assert found["video_top1"] == 100
 
 
 def test_votes_are_shares_of_views_and_a_view_that_ties_splits_its_own():
-    np.testing.assert_allclose(evaluation.fuse(TWO_AGAINST_ONE, "vote"), [[2 / 3, 1 / 3]])
+    np.testing.assert_allclose(fusion_module.fuse(TWO_AGAINST_ONE, "vote"), [[2 / 3, 1 / 3]])
     logits = np.array([[[1, 1, 0], [0, 0, 1], [0, 0, 0]]], dtype=np.float32)
-    np.testing.assert_allclose(evaluation.fuse(logits, "vote"), [[(1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3, 4 / 9]])
+    np.testing.assert_allclose(fusion_module.fuse(logits, "vote"), [[(1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3, 4 / 9]])
 
 
 def test_equal_votes_are_wrong_whichever_of_them_is_right():
@@ -170,8 +174,8 @@ def test_views_that_are_not_there_count_for_nothing(fusion):
     logits, views_V, label_V = random_logits(9, 5, 6).numpy(), np.arange(9) % 5 + 1, np.arange(9) % 6
     for video, views in enumerate(views_V):
         logits[video, views:] = NAN
-    fused = evaluation.fuse(logits, fusion, views_V)
-    alone = [evaluation.fuse(logits[v : v + 1, : views_V[v]], fusion)[0] for v in range(9)]
+    fused = fusion_module.fuse(logits, fusion, views_V)
+    alone = [fusion_module.fuse(logits[v : v + 1, : views_V[v]], fusion)[0] for v in range(9)]
     np.testing.assert_allclose(fused, alone, rtol=1e-12)
     clips = np.concatenate([logits[v, : views_V[v]] for v in range(9)])
     labels = np.repeat(label_V, views_V)
@@ -183,8 +187,8 @@ def test_views_that_are_not_there_count_for_nothing(fusion):
 
 def test_many_videos_are_fused_as_few_are():
     logits = random_logits(300, 2, 3).numpy()
-    expected = np.concatenate([evaluation.fuse(logits[i : i + 1], "softmax-mean") for i in range(300)])
-    np.testing.assert_array_equal(evaluation.fuse(logits, "softmax-mean"), expected)
+    expected = np.concatenate([fusion_module.fuse(logits[i : i + 1], "softmax-mean") for i in range(300)])
+    np.testing.assert_array_equal(fusion_module.fuse(logits, "softmax-mean"), expected)
 
 
 # Against torchmetrics
@@ -203,7 +207,7 @@ def guesses():
 def test_numbers_are_those_of_torchmetrics(guesses, fusion):
     logits, label = guesses
     found = metrics(logits, label, fusion)
-    p = torch.tensor(evaluation.probabilities(evaluation.fuse(logits, fusion), fusion))
+    p = torch.tensor(fusion_module.probabilities(fusion_module.fuse(logits, fusion), fusion))
     theirs = lambda name, **options: getattr(torchmetrics, name)(p, torch.tensor(label), num_classes=9, **options)
     accuracy = lambda **options: 100 * theirs("multiclass_accuracy", **options).numpy()
     assert found["video_top1"] == pytest.approx(accuracy(average="micro"))
@@ -314,14 +318,14 @@ def update(scores, videos, logits_BKN):
 
 def test_scores_come_back_in_the_order_of_the_list():
     logits = random_logits()
-    scores = evaluation.Scores([3] * 7, 4)
+    scores = accumulator.Scores([3] * 7, 4)
     for batch in ([6, 0], [3], [1, 5, 2, 4]):
         update(scores, batch, logits[batch])
     np.testing.assert_array_equal(scores.compute(), logits)
 
 
 def test_videos_may_have_different_numbers_of_views():
-    scores = evaluation.Scores([2, 1, 3], 4)
+    scores = accumulator.Scores([2, 1, 3], 4)
     logits = random_logits(1, 6)[0]
     scores.update([2, 0, 0], [1, 1, 0], logits[[4, 1, 0]])
     scores.update([1, 2, 2], [0, 2, 0], logits[[2, 5, 3]])
@@ -333,7 +337,7 @@ def test_videos_may_have_different_numbers_of_views():
 
 
 def test_a_missing_view_is_an_error_that_names_it():
-    scores = evaluation.Scores([1, 3, 1], 2)
+    scores = accumulator.Scores([1, 3, 1], 2)
     update(scores, [0, 2], torch.zeros(2, 1, 2))
     scores.update([1, 1], [0, 2], torch.zeros(2, 2))
     with pytest.raises(RuntimeError, match=r"1 of 5 views .* view 1 of video number 1: 0 times"):
@@ -341,14 +345,14 @@ def test_a_missing_view_is_an_error_that_names_it():
 
 
 def test_a_view_that_a_video_does_not_have_is_an_error_and_not_the_next_videos():
-    scores = evaluation.Scores([2, 2], 2)
+    scores = accumulator.Scores([2, 2], 2)
     with pytest.raises(RuntimeError, match="has not that many"):
         scores.update([0], [2], torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("batches", [[[0, 1, 2], [1]], [[0, 1, 1, 2]]], ids=["in two batches", "in one batch"])
 def test_a_video_that_is_scored_twice_is_an_error(batches):
-    scores = evaluation.Scores([1] * 3, 2)
+    scores = accumulator.Scores([1] * 3, 2)
     for batch in batches:
         update(scores, batch, torch.zeros(len(batch), 1, 2))
     with pytest.raises(RuntimeError, match="view 0 of video number 1: 2 times"):
@@ -356,7 +360,7 @@ def test_a_video_that_is_scored_twice_is_an_error(batches):
 
 
 def test_a_video_that_fails_is_seen_and_has_no_scores():
-    scores = evaluation.Scores([2, 2, 1], 3)
+    scores = accumulator.Scores([2, 2, 1], 3)
     update(scores, [0], torch.ones(1, 2, 3))
     update(scores, [2], torch.ones(1, 1, 3))
     scores.fail(1)
@@ -367,21 +371,21 @@ def test_a_video_that_fails_is_seen_and_has_no_scores():
 
 
 def test_half_precision_logits_are_kept_as_float32():
-    scores = evaluation.Scores([1], 2)
+    scores = accumulator.Scores([1], 2)
     update(scores, [0], torch.tensor([[[0.1, 0.2]]]).bfloat16())
     assert scores.compute().dtype == np.float32
 
 
 def test_every_view_is_reported_missing_when_nothing_was_scored():
     with pytest.raises(RuntimeError, match="6 of 6 views"):
-        evaluation.Scores([2] * 3, 2).compute()
+        accumulator.Scores([2] * 3, 2).compute()
 
 
 def collect(rank, world, folder, shares):
     """One process: scores its share of the videos (negative ones fail), and leaves what it got, or the error."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     logits = random_logits()
-    scores = evaluation.Scores([3] * 7, 4)
+    scores = accumulator.Scores([3] * 7, 4)
     for video in shares[rank]:
         if video < 0:
             scores.fail(-video)

@@ -12,12 +12,13 @@ from conftest import numbered_video, read_numbers, write_csv
 from test_task import make_config, make_data, make_task, one_quiet_thread  # noqa: F401 (a fixture for all tests)
 from torchvision.transforms.v2 import functional as F
 
-from videores import evaluation, experiment, protocol
-from videores import protocol as protocol_module
+from videores import experiment
 from videores.config import parse, schema
 from videores.config.schema import ClipConfig, ViewsConfig
 from videores.data import datamodule, mirroring, sampling, transforms, views
 from videores.errors import UserError
+from videores.evaluation import metrics, protocol
+from videores.evaluation import protocol as protocol_module
 
 LENGTHS = (*range(1, 40), 64, 100, 301)
 SPEEDS = ((8, 1, None), (4, 3, None), (1, 1, None), (8, 1, 10.0), (5, 1, 60.0))  # frames, stride, fps of the clip
@@ -260,7 +261,7 @@ def test_scores_are_those_of_a_plain_loop_over_views(root, name):
             right.append(torch.tensor(expected).softmax(1).mean(0).argmax() == video.label)
     counts = data.dataset("test").view_counts()
     label_V = np.array([video.label for video in data.dataset("test").videos])
-    found = evaluation.metrics(task.logits_VKN, label_V, "softmax-mean", views_V=counts)
+    found = metrics.metrics(task.logits_VKN, label_V, "softmax-mean", views_V=counts)
     assert found["video_top1"] == pytest.approx(100 * np.mean(right))
 
 
@@ -323,7 +324,7 @@ def test_validation_and_test_under_one_protocol_give_one_number(root, tmp_path):
     quiet_trainer().test(task, data, verbose=False)
     np.testing.assert_array_equal(task.logits_VKN, logits)
     label_V = np.array([video.label for video in data.dataset("test").videos])
-    found = evaluation.metrics(task.logits_VKN, label_V, "max", views_V=data.dataset("test").view_counts())
+    found = metrics.metrics(task.logits_VKN, label_V, "max", views_V=data.dataset("test").view_counts())
     assert logged["val/video_top1"] == pytest.approx(found["video_top1"])
     assert logged["val/clip_top1"] == pytest.approx(found["clip_top1"])
 

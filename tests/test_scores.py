@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from videores import evaluation, offline, rescoring, results, scores, subset
-from videores import protocol as protocol_module
+from videores import rescoring, results
 from videores.config import parse, schema
 from videores.data import sampling
 from videores.data.datamodule import Videos
 from videores.data.lists import Index, Video
 from videores.errors import UserError
+from videores.evaluation import metrics as evaluation
+from videores.evaluation import offline, predictions, view_subset
+from videores.evaluation import protocol as protocol_module
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("cat", "dog", "emu", "fox", "gnu", "hen")
@@ -73,7 +75,7 @@ def test_a_run_a_test_folder_and_a_file_are_the_same_source(tmp_path):
     run = run_of(tmp_path, "a", make_logits())
     folder = run / "test" / "protocol"
     for source in (run, folder, folder / "predictions.npz"):
-        p = scores.read(source)
+        p = predictions.read(source)
         np.testing.assert_array_equal(p.logits, make_logits())
         assert p.run == run
 
@@ -82,26 +84,26 @@ def test_a_run_with_two_protocols_asks_which(tmp_path):
     run = run_of(tmp_path, "a", make_logits())
     save(run / "test" / "other", make_logits())
     with pytest.raises(UserError, match=r"several protocols(.|\n)*other(.|\n)*protocol"):
-        scores.read(run)
+        predictions.read(run)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_a_folder_without_predictions_is_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"predictions\.npz"):
-        scores.read(tmp_path / name)
+        predictions.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04broken"])
 def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "predictions.npz").write_bytes(content)
     with pytest.raises(UserError, match="not a file of predictions"):
-        scores.read(tmp_path)
+        predictions.read(tmp_path)
 
 
 def test_objects_that_could_run_code_are_not_loaded(tmp_path):
     save(tmp_path, make_logits(), video=np.array([{}] * 30, dtype=object))
     with pytest.raises(UserError, match="not a file of predictions"):
-        scores.read(tmp_path)
+        predictions.read(tmp_path)
 
 
 LOGITS = make_logits(6, 4)
@@ -127,7 +129,7 @@ LOGITS = make_logits(6, 4)
 def test_arrays_that_do_not_fit_are_refused_with_what_is_wrong(tmp_path, changed, message):
     save(tmp_path, LOGITS, **changed)
     with pytest.raises(UserError, match=message):
-        scores.read(tmp_path)
+        predictions.read(tmp_path)
 
 
 def test_a_missing_view_is_refused_by_name(tmp_path):
@@ -136,28 +138,28 @@ def test_a_missing_view_is_refused_by_name(tmp_path):
     for metrics in (True, False):
         save(tmp_path, logits, metrics=metrics)
         with pytest.raises(UserError, match=r"003\.mp4 has no scores of clip 2, crop 0"):
-            scores.read(tmp_path)
+            predictions.read(tmp_path)
 
 
 def test_where_all_clips_are_scored_short_videos_lack_the_last_ones(tmp_path):
     logits = make_logits(6, 6)
     logits[1, 2:], logits[4] = np.nan, np.nan
     save(tmp_path, logits, crops=2, clips="all")
-    p = scores.read(tmp_path)
+    p = predictions.read(tmp_path)
     assert p.views_V.tolist() == [6, 2, 6, 6, 2, 6]
     numbers = offline.rescore(p, "softmax-mean")
     right = [logits[v, k].argmax() == v for v in range(6) for k in range(p.views_V[v])]
     assert numbers["clip_top1"] == pytest.approx(100 * np.mean(right))
     with pytest.raises(UserError, match="all clips of each video"):
-        subset.choose(p, clips=2)
-    assert subset.choose(p, crops=None).protocol.split()[1] == "allx2"
+        view_subset.choose(p, clips=2)
+    assert view_subset.choose(p, crops=None).protocol.split()[1] == "allx2"
 
 
 def test_a_broken_metrics_json_is_refused(tmp_path):
     save(tmp_path, LOGITS)
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json is not JSON"):
-        scores.read(tmp_path)
+        predictions.read(tmp_path)
 
 
 # Fewer views
@@ -168,7 +170,7 @@ def test_a_broken_metrics_json_is_refused(tmp_path):
 def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
     clip = schema.ClipConfig(frames=8, sampling=kind)
     for wanted in range(1, total):
-        places = subset.same_clips(total, wanted, kind == "segments")
+        places = view_subset.same_clips(total, wanted, kind == "segments")
         own = [sampling.uniform_clips(n, 25, clip, wanted) for n in range(1, 80)]
         many = [sampling.uniform_clips(n, 25, clip, total) for n in range(1, 80)]
         if places is None:  # no choice would do: for some video each clip that is wanted is not among the many
@@ -180,22 +182,22 @@ def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
 
 def test_fewer_clips_and_crops_are_the_views_that_the_smaller_protocol_has(tmp_path):
     save(tmp_path, make_logits(30, 27), crops=3)
-    p = scores.read(tmp_path)
-    few = subset.choose(p, clips=3, crops=1)
+    p = predictions.read(tmp_path)
+    few = view_subset.choose(p, clips=3, crops=1)
     np.testing.assert_array_equal(few.logits, p.logits[:, [1, 13, 25]])
     assert few.protocol == PROTOCOL.format(clips=3, crops=1, fusion="softmax-mean")
 
 
 def test_clips_that_are_no_protocol_of_their_own_say_so(tmp_path):
     save(tmp_path, make_logits(30, 10))
-    few = subset.choose(scores.read(tmp_path), clips=5)
+    few = view_subset.choose(predictions.read(tmp_path), clips=5)
     assert few.protocol.split()[1] == "5of10x1"
     assert few.clip.tolist() == [0, 2, 5, 7, 9]
 
 
 def test_dense_clips_are_never_the_uniform_ones(tmp_path):
     save(tmp_path, make_logits(30, 9), clips="dense9")
-    assert subset.choose(scores.read(tmp_path), clips=3).protocol.split()[1] == "3ofdense9x1"
+    assert view_subset.choose(predictions.read(tmp_path), clips=3).protocol.split()[1] == "3ofdense9x1"
 
 
 @pytest.mark.parametrize(
@@ -203,15 +205,15 @@ def test_dense_clips_are_never_the_uniform_ones(tmp_path):
 )
 def test_fewer_shuffled_clips_are_other_shuffles(tmp_path, probe, clips):
     save(tmp_path, make_logits(30, 9), protocol=PROTOCOL.format(clips=9, crops=1, fusion="max") + probe)
-    few = subset.choose(scores.read(tmp_path), clips=3)
+    few = view_subset.choose(predictions.read(tmp_path), clips=3)
     assert few.protocol == PROTOCOL.format(clips=clips, crops=1, fusion="max") + probe
 
 
 def test_five_of_ten_crops_are_those_that_are_not_mirrored(tmp_path):
     save(tmp_path, make_logits(30, 20), crops=10)
-    p = scores.read(tmp_path)
-    assert subset.choose(p, crops=5).crop.tolist() == [0, 1, 2, 3, 4] * 2
-    assert subset.choose(p, crops=1).crop.tolist() == [4, 4]
+    p = predictions.read(tmp_path)
+    assert view_subset.choose(p, crops=5).crop.tolist() == [0, 1, 2, 3, 4] * 2
+    assert view_subset.choose(p, crops=1).crop.tolist() == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_five_of_ten_crops_are_those_that_are_not_mirrored(tmp_path):
 def test_views_that_are_not_there_are_refused(tmp_path, views, message):
     save(tmp_path, make_logits(6, 12), crops=3)
     with pytest.raises(UserError, match=message):
-        subset.choose(scores.read(tmp_path), **views)
+        view_subset.choose(predictions.read(tmp_path), **views)
 
 
 # Re-scoring
@@ -297,7 +299,7 @@ def test_sweep_is_the_accuracy_of_each_number_of_views(tmp_path):
 
 def test_sweep_of_one_view_is_one_row(tmp_path):
     save(tmp_path, make_logits())
-    assert len(offline.sweep(scores.read(tmp_path), "max")) == 1
+    assert len(offline.sweep(predictions.read(tmp_path), "max")) == 1
 
 
 # Ensembles
@@ -315,7 +317,7 @@ def test_an_ensemble_is_the_mean_of_the_runs_probabilities(tmp_path, capsys):
     assert result["nll"] == pytest.approx(-np.log(p[np.arange(30), np.arange(30) % 6]).mean(), rel=1e-5)
     assert (result["clip_top1"], result["weights_from"]) == (None, "given")
     assert [run["weight"] for run in result["runs"]] == [0.75, 0.25]
-    again = scores.read(tmp_path / "out")
+    again = predictions.read(tmp_path / "out")
     np.testing.assert_allclose(softmax(again.logits[:, 0].astype(float)), p, rtol=1e-5)
     assert "weight 0.750" in capsys.readouterr().out
 
@@ -338,7 +340,7 @@ def test_a_video_that_one_run_could_not_decode_is_wrong_in_the_ensemble(tmp_path
 
 @pytest.mark.parametrize("fusion", ["softmax-mean", "logit-mean", "max", "vote"])
 def test_chosen_weights_have_the_highest_likelihood_of_all(tmp_path, fusion):
-    runs = [scores.read(save(tmp_path / str(s), make_logits(60, 3, s, skill=s))) for s in (1, 2)]
+    runs = [predictions.read(save(tmp_path / str(s), make_logits(60, 3, s, skill=s))) for s in (1, 2)]
     weights = offline.likeliest_weights(runs, fusion)
     assert sum(weights) == pytest.approx(1)
     p = [offline.probabilities(run, fusion)[np.arange(60), np.arange(60) % 6] for run in runs]
@@ -373,14 +375,14 @@ def test_validation_of_other_views_does_not_count(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 2))
     run_of(tmp_path, "a", make_logits(30, 1), part="val")
     with pytest.raises(UserError, match="no validation predictions with the views of"):
-        rescoring.validation_of(scores.read(run))
+        rescoring.validation_of(predictions.read(run))
 
 
 def test_validation_that_has_test_videos_is_refused(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 2))
     run_of(tmp_path, "a", make_logits(30, 2), part="val")
     with pytest.raises(UserError, match=r"has test videos.*000\.mp4"):
-        rescoring.validation_of(scores.read(run))
+        rescoring.validation_of(predictions.read(run))
 
 
 @pytest.mark.parametrize("weights", [["1"], ["1", "2", "3"], ["1", "-1"], ["0", "0"], ["1", "nan"], ["1", "x"]])
@@ -482,7 +484,7 @@ def test_the_interval_of_a_difference_is_paired_and_over_groups(tmp_path):
     widths = []
     for group in (groups, np.array([""] * 120)):
         a, b = (save(tmp_path / n, x, group=group) for n, x in (("c", logits), ("d", other.astype(np.float32))))
-        low, high = offline.compare(scores.read(a), scores.read(b), "max").found["ci95_difference"]
+        low, high = offline.compare(predictions.read(a), predictions.read(b), "max").found["ci95_difference"]
         widths.append(high - low)
     assert widths[0] > 1.3 * widths[1]  # videos of a group gain together
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from videores import html as h
-from videores import offline, reports, results, runfolder, scores
-from videores import protocol as protocol_module
+from videores import reports, results, runfolder
 from videores.callbacks.history import read_history
 from videores.config import parse
 from videores.contact import contact_sheet
 from videores.errors import UnreadableVideo, UserError
+from videores.evaluation import offline, predictions
+from videores.evaluation import protocol as protocol_module
 from videores.runtime.files import replacing
 
 Test = namedtuple("Test", "folder found predictions why")  # one protocol; why its predictions are None
@@ -73,8 +74,8 @@ def read_test(folder):
     """The numbers of a protocol, recomputed from its predictions where they are there."""
     said = {}
     try:
-        said = scores.read_metrics(folder)
-        p = scores.read(folder)
+        said = predictions.read_metrics(folder)
+        p = predictions.read(folder)
         return Test(folder, {**said, **offline.rescore(p, offline.fusion_of([p]))}, p, None)
     except UserError as error:
         return Test(folder, said, None, str(error))
@@ -104,7 +105,9 @@ def accuracies(tests, run):
     for test in tests:
         lost = test.found.get("videos", {}).get("unreadable")
         if lost:
-            yield h.note(f"{test.found['protocol']}: videos that do not decode ({len(lost)}): {scores.head(lost, 20)}")
+            yield h.note(
+                f"{test.found['protocol']}: videos that do not decode ({len(lost)}): {predictions.head(lost, 20)}"
+            )
         if test.why:
             yield h.note(f"Of {test.folder.name} there is only what metrics.json says: {test.why}")
 

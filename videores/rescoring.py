@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from videores import offline, reports, results, scores, subset
-from videores import protocol as protocol_module
+from videores import reports, results
 from videores.errors import UserError
+from videores.evaluation import offline, view_subset
+from videores.evaluation import predictions as scores
+from videores.evaluation import protocol as protocol_module
 from videores.runtime.files import replacing
 
 TOGETHER = Path("results", "scores")  # where results of several runs are written
@@ -20,7 +22,7 @@ TOGETHER = Path("results", "scores")  # where results of several runs are writte
 def rescore(source, *, clips=None, crops=None, fusion=None, sweep=False, out=None):
     """Scores one run's predictions, with fewer views or another fusion, or sweeps the number of clips."""
     whole = scores.read(source)
-    p, fusion = subset.choose(whole, clips, crops), offline.fusion_of([whole], fusion)
+    p, fusion = view_subset.choose(whole, clips, crops), offline.fusion_of([whole], fusion)
     found = {**offline.rescore(p, fusion), "predictions": str(whole.path)}
     folder = Path(out or whole.path.parent / "offline" / protocol_module.slug(found["protocol"]))
     write_metrics(folder, found, whole.classes)
@@ -44,7 +46,7 @@ def write_sweep(folder, rows, protocol):
 
 def fuse(sources, *, clips=None, crops=None, fusion=None, weights=None, out=None):
     """An ensemble of several runs. `weights`: one a run, ["val"] to choose them on validation, None for equal ones."""
-    choose = lambda p: subset.choose(p, clips, crops)
+    choose = lambda p: view_subset.choose(p, clips, crops)
     whole = read_all(sources)
     runs, fusion = [choose(p) for p in whole], offline.fusion_of(whole, fusion)
     weights, chosen_on = weights_of(whole, weights, fusion, choose)
@@ -70,7 +72,7 @@ def compare(sources, *, clips=None, crops=None, fusion=None, out=None):
     """Two runs on the same videos: McNemar's test, the difference's interval, and the classes that gain and lose."""
     if len(sources) != 2:
         raise UserError(f"--compare takes two runs, {len(sources)} were given")
-    runs = [subset.choose(p, clips, crops) for p in read_all(sources)]
+    runs = [view_subset.choose(p, clips, crops) for p in read_all(sources)]
     found, per_class = offline.compare(*runs, offline.fusion_of(runs, fusion))
     folder = Path(out or TOGETHER / "-against-".join(names(runs)))
     folder.mkdir(parents=True, exist_ok=True)

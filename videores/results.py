@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 
-from videores import evaluation, reports
+from videores import reports
 from videores.config.schema import ViewsConfig
 from videores.data import views as viewing
 from videores.data.lists import head
 from videores.errors import UserError
-from videores.protocol import protocol_of, slug
+from videores.evaluation import fusion, metrics
+from videores.evaluation.protocol import protocol_of, slug
 from videores.runtime.files import replacing
 
 
@@ -30,14 +31,14 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="
     classes, counts = videos.index.classes, count_videos(videos, part)
     infos = {path: info for path, info in videos.infos.items() if path not in videos.unreadable[part]}
     views_V = [viewing.count(infos.get(v.path), cfg.data.clip, views) for v in listed]
-    measured = evaluation.metrics(logits_VKN, label_V, views.fusion, group_V, views_V)
-    scores_VN = evaluation.fuse(logits_VKN, views.fusion, views_V)
+    measured = metrics.metrics(logits_VKN, label_V, views.fusion, group_V, views_V)
+    scores_VN = fusion.fuse(logits_VKN, views.fusion, views_V)
     found = {
         "protocol": protocol_of(cfg, part),
         "precision": cfg.trainer.score_precision,
         **measured,
         "per_class_top1": dict(zip(classes, measured["per_class_top1"], strict=True)),
-        "worst": describe(evaluation.worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
+        "worst": describe(metrics.worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
         "videos": counts,
         "checkpoint": tested,
         "gap": gap,

@@ -10,10 +10,11 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from videores import evaluation, losses, optim, precision, protocol
+from videores import losses, optim, precision
 from videores.config import parse
 from videores.data import transforms, views
 from videores.data.dataset import VideoDataset
+from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms
 from videores.models import parts as freezing
 
@@ -22,7 +23,7 @@ class Scoring(NamedTuple):
     """What a loop collects of the videos of one list."""
 
     dataset: VideoDataset
-    scores: evaluation.Scores
+    scores: accumulator.Scores
 
 
 class VideoClassifier(pl.LightningModule):
@@ -134,7 +135,7 @@ class VideoClassifier(pl.LightningModule):
         self.logits_VKN = self.scoring["test"].scores.compute(self.device)
 
     def start_scores(self, parts):
-        for_part = lambda dataset: Scoring(dataset, evaluation.Scores(dataset.view_counts(), len(self.classes)))
+        for_part = lambda dataset: Scoring(dataset, accumulator.Scores(dataset.view_counts(), len(self.classes)))
         self.scoring = {part: for_part(self.trainer.datamodule.dataset(part)) for part in parts}
 
     def numbers(self, part):
@@ -144,7 +145,7 @@ class VideoClassifier(pl.LightningModule):
         if part == "val":
             self.logits_VKN = logits_VKN
         label_V = np.array([v.label for v in dataset.videos])
-        return evaluation.validation(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
+        return metrics.validation(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
 
     def gap(self, found):
         """What metrics.json says of the gap (docs/watching.md); None where no training videos were scored."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from videores import runfolder
 from videores.ablation.plan import RUNS
 from videores.config import parse
-from videores.protocol import protocol_of, slug
+from videores.evaluation.protocol import protocol_of, slug
 from videores.runtime import environment as environment_module
 from videores.runtime import files
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from videores import evaluation, offline, scores, subset
 from videores.ablation import cells
 from videores.callbacks.history import read_history
 from videores.data import mirroring
 from videores.errors import UserError
-from videores.protocol import protocol_of
+from videores.evaluation import fusion, metrics, offline, view_subset
+from videores.evaluation import predictions as scores
+from videores.evaluation.protocol import protocol_of
 
 CURVE_POINTS = 40
 SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number
@@ -61,7 +62,7 @@ def result(cell):
     if not cell.rescored:
         return p.metrics, p
     views = cell.config.test
-    p = subset.choose(p, views.clips, views.crops)
+    p = view_subset.choose(p, views.clips, views.crops)
     found = offline.rescore(p, views.fusion)
     if found["protocol"] != protocol_of(cell.config):
         raise UserError(
@@ -130,8 +131,8 @@ def answers(p):
     `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
     """
     order = np.argsort(p.video)
-    right_V = evaluation.hits(fused(p), p.label)[order]
-    group_V = evaluation.clusters(p.group[order], len(order))
+    right_V = metrics.hits(fused(p), p.label)[order]
+    group_V = metrics.clusters(p.group[order], len(order))
     named = hashlib.sha256("\n".join(p.video[order].tolist()).encode()).hexdigest()[:16]
     alone = group_V.max() + 1 == len(group_V)
     groups = None if alone else (group_V + 1).tolist()
@@ -145,4 +146,4 @@ def sample(p):
 
 
 def fused(p):
-    return evaluation.fuse(p.logits, p.words["fusion"], p.views_V)
+    return fusion.fuse(p.logits, p.words["fusion"], p.views_V)

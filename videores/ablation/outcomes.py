@@ -12,8 +12,8 @@ import statistics
 
 import numpy as np
 
-from videores import evaluation
 from videores.ablation.columns import COLUMNS
+from videores.evaluation import metrics
 
 POINTS = 3  # a difference of accuracies that counts
 ERRORS = 2  # standard errors that count
@@ -178,16 +178,14 @@ def paired_interval(ours, theirs):
     if len(lists) > 1:
         return None
     one_V, other_V = (np.mean([right(cell) for cell in cells], axis=0) for cells in (ours, theirs))
-    return evaluation.bootstrap_interval(one_V - other_V, ours[0]["answers"]["groups"])
+    return metrics.bootstrap_interval(one_V - other_V, ours[0]["answers"]["groups"])
 
 
 def own_interval(cells, name):
     """The same of one row's own accuracy; None of what is no accuracy of videos."""
     if name != "video":
         return None
-    return evaluation.bootstrap_interval(
-        np.mean([right(cell) for cell in cells], axis=0), cells[0]["answers"]["groups"]
-    )
+    return metrics.bootstrap_interval(np.mean([right(cell) for cell in cells], axis=0), cells[0]["answers"]["groups"])
 
 
 def right(cell):

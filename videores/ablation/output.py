@@ -5,7 +5,7 @@ from pathlib import Path
 
 from videores.ablation import pictures, render, targets
 from videores.ablation.columns import COLUMNS
-from videores.protocol import slug
+from videores.evaluation.protocol import slug
 from videores.results import as_json
 
 RESULTS = Path("results")

@@ -1,72 +1,11 @@
-"""Logits to numbers. V videos, K views of each, N classes, X of either.
-
-Clip accuracy is over all views of all videos, video accuracy over the views' fused scores. A video without logits (its
-row is NaN: it did not decode) counts as wrong. A class that ties with the right one counts as above it, so that a model
-which says nothing scores nothing.
-
-Where videos have different numbers of views (test.clips=all), `views_V` says how many; rows beyond are NaN and count
-for nothing. None: all have K.
-"""
+"""Metrics from scores: top-k accuracy, mean class accuracy, calibration, intervals."""
 
 import numpy as np
-import torch
-import torch.distributed as dist
+
+from videores.evaluation.fusion import AT_ONCE, all_views, fuse, parts, probabilities, softmax
 
 RESAMPLES = 2000
-AT_ONCE = 64  # videos or resamples worked on at a time, so that memory does not grow with their number
 BINS = 15  # of the calibration error
-
-
-# Fusion
-
-
-def fuse(logits_VKN, fusion, views_V=None):
-    """scores_VN of videos from their views, in float64.
-
-    softmax-mean and logit-mean: the mean over views of the probabilities, or of the logits. max: the highest
-    probability that any view gives to a class. vote: the share of the views that rank a class first; a view that ranks
-    several first gives each an equal part. Equal scores count against the right class (`hits`).
-    """
-    videos, views, classes = logits_VKN.shape
-    views_V = all_views(logits_VKN) if views_V is None else np.asarray(views_V)
-    scores_VN = np.empty((videos, classes))
-    for part in parts(videos):
-        said_VKN = said(np.asarray(logits_VKN[part], dtype=np.float64), fusion)
-        there_VK1 = (np.arange(views) < views_V[part, None])[..., None]
-        if fusion == "max":
-            scores_VN[part] = np.where(there_VK1, said_VKN, -np.inf).max(1)
-        else:
-            scores_VN[part] = np.where(there_VK1, said_VKN, 0).sum(1) / views_V[part, None]
-    return scores_VN
-
-
-def said(logits_VKN, fusion):
-    """What each view contributes."""
-    if fusion == "logit-mean":
-        return logits_VKN
-    if fusion == "vote":
-        first = logits_VKN == logits_VKN.max(-1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # NaN where a logit is
-            return first / first.sum(-1, keepdims=True)
-    return softmax(logits_VKN)
-
-
-def probabilities(scores_VN, fusion):
-    """Fused scores as probabilities of the classes, for what needs them: likelihood, confidence."""
-    return softmax(scores_VN) if fusion == "logit-mean" else scores_VN / scores_VN.sum(1, keepdims=True)
-
-
-def softmax(logits):
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def all_views(logits_VKN):
-    return np.full(len(logits_VKN), logits_VKN.shape[1])
-
-
-def parts(count):
-    return [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
 
 
 # One number each
@@ -245,70 +184,3 @@ def worst_mistakes(scores_VN, label_V, fusion, most=20):
     confidence = p_VN[wrong, chosen_V[wrong]]
     order = np.argsort(-confidence, kind="stable")[:most]
     return [(int(wrong[i]), int(chosen_V[wrong[i]]), float(confidence[i])) for i in order]
-
-
-# Collecting
-
-
-class Scores:
-    """Collects logits of views, each exactly once over all processes, without a collective until the end.
-
-    `views_V`: how many views each video has. `failed_V` is, after `compute`, whether a video did not decode.
-    """
-
-    def __init__(self, views_V, classes):
-        self.views_V = torch.as_tensor(views_V, dtype=torch.long)
-        self.first_V = self.views_V.cumsum(0) - self.views_V
-        self.logits_XN = torch.zeros(int(self.views_V.sum()), classes)
-        self.seen_X = torch.zeros(len(self.logits_XN), dtype=torch.int32)
-        self.failed_V = torch.zeros(len(self.views_V), dtype=torch.int32)
-
-    def update(self, video_X, view_X, logits_XN):
-        video_X, view_X = torch.as_tensor(video_X).cpu(), torch.as_tensor(view_X).cpu()
-        if (view_X >= self.views_V[video_X]).any():
-            raise RuntimeError(f"views {view_X.tolist()} of videos {video_X.tolist()}: a video has not that many")
-        rows = self.first_V[video_X] + view_X
-        self.logits_XN[rows] = logits_XN.float().cpu()
-        self.seen_X.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
-
-    def fail(self, video):
-        """A video that did not decode: all its views count as seen, and say nothing."""
-        rows = slice(int(self.first_V[video]), int(self.first_V[video] + self.views_V[video]))
-        self.logits_XN[rows] = torch.nan
-        self.seen_X[rows] += 1
-        self.failed_V[video] += 1
-
-    def compute(self, device="cpu"):
-        """logits_VKN as an array, equal on every rank, NaN beyond a video's views. To be called once.
-
-        Raises RuntimeError, on every rank, unless each view of each video was seen exactly once.
-        """
-        self.logits_XN, self.seen_X, self.failed_V = (
-            summed(part, device) for part in (self.logits_XN, self.seen_X, self.failed_V)
-        )
-        wrong = (self.seen_X != 1).nonzero().flatten()
-        if len(wrong):
-            video = int(torch.searchsorted(self.first_V, wrong[0], right=True)) - 1
-            view, times = int(wrong[0] - self.first_V[video]), int(self.seen_X[wrong[0]])
-            raise RuntimeError(
-                f"{len(wrong)} of {len(self.seen_X)} views were not scored exactly once, so there is no result: "
-                f"view {view} of video number {video}: {times} times"
-            )
-        return self.padded()
-
-    def padded(self):
-        views, classes = int(self.views_V.max()), self.logits_XN.shape[1]
-        if (self.views_V == views).all():
-            return self.logits_XN.view(-1, views, classes).numpy()
-        logits_VKN = torch.full((len(self.views_V), views, classes), torch.nan)
-        logits_VKN[torch.arange(views) < self.views_V[:, None]] = self.logits_XN
-        return logits_VKN.numpy()
-
-
-def summed(values, device):
-    """Over all ranks. All but one of them add zeros to a number: the sum is exact."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return values
-    values = values.to(device)
-    dist.all_reduce(values)
-    return values.cpu()

@@ -8,8 +8,9 @@ from collections import namedtuple
 
 import numpy as np
 
-from videores import evaluation, subset
 from videores.errors import UserError
+from videores.evaluation import fusion as fusion_module
+from videores.evaluation import metrics, view_subset
 
 Compared = namedtuple("Compared", "found per_class")
 
@@ -24,8 +25,8 @@ def fusion_of(predictions, fusion=None):
 
 def rescore(p, fusion):
     """metrics.json of these predictions, recomputed, but for what it says of the weights."""
-    numbers = evaluation.metrics(p.logits, p.label, fusion, p.group, p.views_V)
-    scores_VN = evaluation.fuse(p.logits, fusion, p.views_V)
+    numbers = metrics.metrics(p.logits, p.label, fusion, p.group, p.views_V)
+    scores_VN = fusion_module.fuse(p.logits, fusion, p.views_V)
     return finish(p, numbers, scores_VN, fusion, protocol(p, fusion))
 
 
@@ -34,7 +35,7 @@ def finish(p, numbers, scores_VN, fusion, name):
     classes = p.classes.tolist()
     worst = [
         {"video": str(p.video[v]), "label": classes[p.label[v]], "predicted": classes[chosen], "confidence": confidence}
-        for v, chosen, confidence in evaluation.worst_mistakes(scores_VN, p.label, fusion)
+        for v, chosen, confidence in metrics.worst_mistakes(scores_VN, p.label, fusion)
     ]
     named = dict(zip(classes, numbers["per_class_top1"], strict=True))
     return {"protocol": name, **numbers, "per_class_top1": named, "worst": worst, "videos": counts(p, scores_VN)}
@@ -58,11 +59,11 @@ def sweep(p, fusion):
     """A row for each number of clips, in all crops and in the central one alone."""
     crops = [None] if len(np.unique(p.crop)) == 1 else [None, 1]
     clips = range(1, len(np.unique(p.clip)) + 1) if p.words["clips"] != "all" else [None]
-    return [sweep_row(subset.choose(p, number, crop), fusion) for crop in crops for number in clips]
+    return [sweep_row(view_subset.choose(p, number, crop), fusion) for crop in crops for number in clips]
 
 
 def sweep_row(p, fusion):
-    found = evaluation.metrics(p.logits, p.label, fusion, p.group, p.views_V)
+    found = metrics.metrics(p.logits, p.label, fusion, p.group, p.views_V)
     low, high = found["ci95_video_top1"]
     return {
         "clips": len(np.unique(p.clip)),
@@ -81,7 +82,7 @@ def sweep_row(p, fusion):
 
 def probabilities(p, fusion):
     """p_VN: the videos' fused scores as probabilities, NaN for one that did not decode."""
-    return evaluation.probabilities(evaluation.fuse(p.logits, fusion, p.views_V), fusion)
+    return fusion_module.probabilities(fusion_module.fuse(p.logits, fusion, p.views_V), fusion)
 
 
 def ensemble(predictions, weights, fusion):
@@ -98,10 +99,10 @@ def fuse_runs(predictions, weights, fusion):
     first = predictions[0]
     logits_VKN = ensemble(predictions, weights, fusion)
     names = dict.fromkeys(protocol(p, fusion) for p in predictions)
-    numbers = evaluation.metrics(logits_VKN, first.label, "softmax-mean", first.group)
+    numbers = metrics.metrics(logits_VKN, first.label, "softmax-mean", first.group)
     numbers |= {"clip_top1": None, "clip_top5": None}
     name = f"{len(predictions)} runs: {' + '.join(names)}"
-    return finish(first, numbers, evaluation.softmax(logits_VKN[:, 0]), "softmax-mean", name), logits_VKN
+    return finish(first, numbers, fusion_module.softmax(logits_VKN[:, 0]), "softmax-mean", name), logits_VKN
 
 
 def likeliest_weights(predictions, fusion, rounds=10000):
@@ -129,20 +130,20 @@ def likeliest_weights(predictions, fusion, rounds=10000):
 
 def compare(first, second, fusion):
     """What two runs get right of the same videos, and whether the difference could be chance."""
-    right_RV = [evaluation.hits(evaluation.fuse(p.logits, fusion, p.views_V), p.label) for p in (first, second)]
+    right_RV = [metrics.hits(fusion_module.fuse(p.logits, fusion, p.views_V), p.label) for p in (first, second)]
     gain_V = right_RV[1].astype(int) - right_RV[0]
     both = int((right_RV[0] & right_RV[1]).sum())
     only_first, only_second = int((gain_V < 0).sum()), int((gain_V > 0).sum())
     found = {
         "runs": [
-            {"run": str(p.run), "protocol": protocol(p, fusion), "video_top1": evaluation.percent(right_V)}
+            {"run": str(p.run), "protocol": protocol(p, fusion), "video_top1": metrics.percent(right_V)}
             for p, right_V in zip((first, second), right_RV, strict=True)
         ],
         "videos": len(gain_V),
         "right": {"both": both, "first": only_first, "second": only_second},
-        "difference": evaluation.percent(gain_V),
-        "ci95_difference": evaluation.bootstrap_interval(gain_V, first.group),
-        "ci95_over": "groups" if evaluation.clusters(first.group, len(gain_V)).max() + 1 < len(gain_V) else "videos",
+        "difference": metrics.percent(gain_V),
+        "ci95_difference": metrics.bootstrap_interval(gain_V, first.group),
+        "ci95_over": "groups" if metrics.clusters(first.group, len(gain_V)).max() + 1 < len(gain_V) else "videos",
         "mcnemar_p": mcnemar(only_first, only_second),
         "unreadable": sorted({str(v) for p in (first, second) for v in p.video[np.isnan(p.logits).any(2).all(1)]}),
     }
@@ -168,7 +169,7 @@ def per_class(first, right_RV):
     for number, name in enumerate(first.classes.tolist()):
         of_class_V = first.label == number
         if of_class_V.any():
-            one, other = (evaluation.percent(right_V[of_class_V]) for right_V in right_RV)
+            one, other = (metrics.percent(right_V[of_class_V]) for right_V in right_RV)
             row = {"class": name, "videos": int(of_class_V.sum()), "first": one, "second": other}
             rows.append({**row, "difference": other - one})
     return sorted(rows, key=lambda row: -row["difference"])
