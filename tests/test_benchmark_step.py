@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from videores import precision
 from videores.benchmark import step
+from videores.compute import precision
 from videores.errors import UserError
 from videores.models import create_model
 

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from videores import cost
+from videores.compute import cost
 from videores.models import create_model
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from running import ROOT, environment
 
-from videores import doctor, gradients
+from videores import doctor
+from videores.compute import gradient_check
 from videores.models.cpu_conv import Conv3d
 from videores.runtime import machine
 
@@ -94,17 +95,17 @@ def test_processors_that_others_use_are_a_warning(monkeypatch, busy, status):
 
 
 def test_wrong_gradients_are_bad(monkeypatch):
-    monkeypatch.setattr(gradients, "layer_error", lambda *arguments: float("inf"))
+    monkeypatch.setattr(gradient_check, "layer_error", lambda *arguments: float("inf"))
     finding = next(iter(doctor.gradients_of_convolutions()))
     assert finding.status == doctor.BAD
     assert "fp32" in finding.advice
 
 
 def test_right_gradients_of_the_known_bad_case():
-    from videores.precision import Setting
+    from videores.compute.precision import Setting
 
-    assert doctor.worst_gradient(gradients, Conv3d, Setting("bf16", True), "cpu") < gradients.LIMIT
-    assert doctor.worst_gradient(gradients, torch.nn.Conv3d, Setting("fp32", False), "cpu") < 1e-5
+    assert doctor.worst_gradient(gradient_check, Conv3d, Setting("bf16", True), "cpu") < gradient_check.LIMIT
+    assert doctor.worst_gradient(gradient_check, torch.nn.Conv3d, Setting("fp32", False), "cpu") < 1e-5
 
 
 def test_a_check_that_fails_is_a_finding():

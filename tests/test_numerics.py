@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from videores import precision
+from videores.compute import precision
 from videores.config import parse
 from videores.models import MODELS, create_model
 from videores.models.cpu_conv import Conv3d

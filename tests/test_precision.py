@@ -9,15 +9,15 @@ import torch
 from running import assert_same_weights, forked, result, succeeded, write_config, write_data
 from torch import nn
 
-from videores import autotune, gradients, precision
 from videores import trainer as trainers
 from videores.callbacks.history import read_history
 from videores.callbacks.tf32 import Tf32
+from videores.compute import autotune, gradient_check, precision
+from videores.compute.precision import Setting
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.weights import safe_load
-from videores.precision import Setting
 
 CPU = torch.device("cpu")
 FP32 = Setting("fp32", False)
@@ -107,7 +107,7 @@ def network(broken=None):
 
 def errors_of(model, setting):
     torch.manual_seed(1)
-    return gradients.layer_errors(model, torch.randn(4, 3, 4, 16, 16), torch.arange(4), setting)
+    return gradient_check.layer_errors(model, torch.randn(4, 3, 4, 16, 16), torch.arange(4), setting)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
@@ -115,13 +115,13 @@ def errors_of(model, setting):
 def test_right_layers_pass(name, channels_last):
     errors = errors_of(network(), Setting(name, channels_last))
     assert len(errors) == 7  # stem, two of each block, a projection, the classifier
-    assert max(errors.values()) < (1e-4 if name == "fp32" else gradients.LIMIT / 2)
+    assert max(errors.values()) < (1e-4 if name == "fp32" else gradient_check.LIMIT / 2)
 
 
 @pytest.mark.parametrize("broken", [Forgetful, Overflowing])
 def test_a_wrong_layer_is_found_and_named(broken):
     errors = errors_of(network(broken), Setting("bf16", True))
-    assert [name for name, error in errors.items() if not error < gradients.LIMIT] == ["layer2.0.conv2.0"]
+    assert [name for name, error in errors.items() if not error < gradient_check.LIMIT] == ["layer2.0.conv2.0"]
 
 
 def test_looking_at_gradients_changes_no_network():

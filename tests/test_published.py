@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from videores import cost
+from videores.compute import cost
 from videores.models import create_model
 from videores.models.layers import Subsample
 from videores.models.resnet import Residual, inner_width

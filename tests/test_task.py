@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import write_csv
 
-from videores import distillation, optim, precision
+from videores import distillation, optim
 from videores import trainer as trainers
+from videores.compute import precision
 from videores.config import parse
 from videores.config.schema import TrainerConfig
 from videores.data import datamodule, transforms

@@ -11,11 +11,11 @@ import pytest
 from conftest import write_csv
 from test_task import make_config, make_data, make_task
 
-from videores import precision
 from videores.callbacks.history import History, read_history
 from videores.callbacks.progress import ProgressBar
 from videores.callbacks.throughput import Throughput, advice
 from videores.callbacks.watch import Watch
+from videores.compute import precision
 from videores.config.schema import DataConfig
 from videores.runtime import machine
 

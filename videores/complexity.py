@@ -1,4 +1,4 @@
-"""Tables and pictures of what networks cost, from videores.cost."""
+"""Tables and pictures of what networks cost, from videores.compute.cost."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import yaml
 from matplotlib.ticker import LogFormatter
 from tqdm import tqdm
 
-from videores import cost
+from videores.compute import cost
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from videores import cost, losses, runfolder
+from videores import losses, runfolder
+from videores.compute import cost
 from videores.config import parse
 from videores.config.schema import ModelConfig
 from videores.errors import UserError

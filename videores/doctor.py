@@ -274,18 +274,18 @@ def numbers_shown(frames_THWC):
 def gradients_of_convolutions():
     import torch
 
-    from videores import gradients, precision
+    from videores.compute import gradient_check, precision
     from videores.models.cpu_conv import Conv3d
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     setting = precision.Setting(*precision.choose(device))
-    own = worst_gradient(gradients, Conv3d, setting, device)
-    advice = "train with trainer.precision=fp32, and report this machine" if not own <= gradients.LIMIT else ""
+    own = worst_gradient(gradient_check, Conv3d, setting, device)
+    advice = "train with trainer.precision=fp32, and report this machine" if not own <= gradient_check.LIMIT else ""
     found = f"{setting} (the rule's here): off by {own:.1e} at most, from float64"
     yield Finding("gradients", BAD if advice else OK, found, advice)
     bf16 = precision.Setting("bf16", True)
-    plain = worst_gradient(gradients, torch.nn.Conv3d, bf16, device)
-    known = "has the known defect, which videores goes around" if not plain <= gradients.LIMIT else "is right"
+    plain = worst_gradient(gradient_check, torch.nn.Conv3d, bf16, device)
+    known = "has the known defect, which videores goes around" if not plain <= gradient_check.LIMIT else "is right"
     yield Finding("torch's bf16 conv3d", OK, f"{known} (off by {plain:.1e})")
 
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 import lightning.pytorch as pl
 import torch
 
-from videores import cost, distillation, optim, precision, reports, results, resuming, runfolder, summary
+from videores import distillation, optim, reports, results, resuming, runfolder, summary
 from videores import trainer as trainers
 from videores.callbacks import sinks
 from videores.callbacks.agreement import Agreement
 from videores.callbacks.progress import ProgressBar
 from videores.callbacks.saving import Saving, replace_lightnings
+from videores.compute import cost, precision
 from videores.config import parse
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import make_data

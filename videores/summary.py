@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from videores import precision
+from videores.compute import precision
 from videores.config.schema import AugmentConfig, Section, TrainConfig
 
 # keys of train that the summary says elsewhere

@@ -10,7 +10,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from videores import losses, optim, precision
+from videores import losses, optim
+from videores.compute import precision
 from videores.config import parse
 from videores.data import transforms, views
 from videores.data.dataset import VideoDataset

@@ -8,7 +8,6 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from videores import precision
 from videores.callbacks.autotune import Autotune
 from videores.callbacks.averaging import ema, swa
 from videores.callbacks.first_steps import FirstSteps
@@ -21,6 +20,7 @@ from videores.callbacks.progress import ProgressBar
 from videores.callbacks.tf32 import Tf32
 from videores.callbacks.throughput import Throughput
 from videores.callbacks.watch import Watch
+from videores.compute import precision
 from videores.errors import UserError
 from videores.runtime import launch
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import lightning.pytorch as pl
 import torch
 
-from videores import cost
 from videores import trainer as trainers
+from videores.compute import cost
 from videores.data import datamodule, index
 from videores.data.datamodule import make_data
 from videores.data.synthetic import datasets

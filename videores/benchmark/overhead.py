@@ -17,10 +17,11 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
 
-from videores import cost, optim, precision, runfolder
+from videores import optim, runfolder
 from videores import trainer as trainers
 from videores.benchmark import report, session
 from videores.callbacks.saving import Saving
+from videores.compute import cost, precision
 from videores.config import parse
 from videores.data import datamodule
 from videores.runtime import environment, files, signals

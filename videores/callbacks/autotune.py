@@ -1,9 +1,9 @@
-"""run.autotune: a run trains with what videores.autotune finds fastest, on all processes and when it resumes."""
+"""run.autotune: a run trains with what videores.compute.autotune finds fastest, on all processes and when it resumes."""
 
 import lightning.pytorch as pl
 from lightning.pytorch.plugins import MixedPrecision, Precision
 
-from videores import autotune, precision
+from videores.compute import autotune, precision
 from videores.errors import UserError
 
 

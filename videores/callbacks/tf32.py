@@ -2,7 +2,7 @@
 
 import lightning.pytorch as pl
 
-from videores import precision
+from videores.compute import precision
 
 
 class Tf32(pl.Callback):

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from videores import cost, gradients, precision
+from videores.compute import cost, gradient_check, precision
 from videores.errors import UserError
 
 BUDGET = 45  # seconds for all timed steps
@@ -79,11 +79,11 @@ def check(network, clips, label, setting):
     """A row of the table: how far its gradients are off, and whether that is too far."""
     tf32 = setting.precision == "tf32"
     precision.allow_tf32(tf32)
-    errors = gradients.layer_errors(network, clips, label, setting._replace(compiled=False))
+    errors = gradient_check.layer_errors(network, clips, label, setting._replace(compiled=False))
     precision.allow_tf32(False)
     worst = max(errors, key=errors.get, default=None)
     error = errors.get(worst, 0.0)
-    wrong = f"gradient of {worst} is off by {error:.3g}" if not error <= gradients.LIMIT else None
+    wrong = f"gradient of {worst} is off by {error:.3g}" if not error <= gradient_check.LIMIT else None
     return {**setting._asdict(), "error": error if error < float("inf") else None, "wrong": wrong}
 
 
@@ -110,7 +110,7 @@ def runner(network, clips, label, setting):
     def run():
         network.zero_grad()
         precision.allow_tf32(setting.precision == "tf32")
-        gradients.step(network, clips, label, setting)
+        gradient_check.step(network, clips, label, setting)
         precision.allow_tf32(False)
 
     return run

@@ -9,7 +9,7 @@ import copy
 import torch
 from torch.nn import functional as F
 
-from videores import cost, precision
+from videores.compute import cost, precision
 
 LIMIT = 0.05  # relative error; bf16 rounds by 0.004
 
