@@ -12,8 +12,8 @@ import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from videores import experiment
-from videores import trainer as trainers
 from videores.config import parse
+from videores.training import trainer as trainers
 
 
 class Recorder(pl.Callback):

@@ -20,7 +20,7 @@ from videores.data import datamodule, mirroring
 from videores.data.datamodule import VideoData, prepare
 from videores.errors import UserError
 from videores.evaluation import protocol
-from videores.task import VideoClassifier
+from videores.training.module import VideoClassifier
 
 WORKER = {  # what runs in the worker on pixels
     "brightness": 0.4,

@@ -12,8 +12,8 @@ from test_task import Watch, differing, fit, make_config, make_task, one_quiet_t
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from videores.callbacks import averaging, precise_bn
-from videores.task import VideoClassifier
+from videores.training.callbacks import precise_bn, weight_averaging
+from videores.training.module import VideoClassifier
 
 HELD = {"val": 0.5, "batch_size": 2}  # two steps an epoch, four validation videos
 
@@ -57,13 +57,13 @@ def test_ema_is_its_closed_formula():
     decay, weights = 0.8, [float(k) for k in range(60)]
     average = {"w": torch.tensor(0.0)}
     for count, w in enumerate(weights):
-        averaging.blend(average, {"w": torch.tensor(w)}, averaging.ema_share(count + 1000, decay))
+        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.ema_share(count + 1000, decay))
     expected = sum((1 - decay) * decay ** (len(weights) - 1 - k) * w for k, w in enumerate(weights))
     assert average["w"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_ema_warms_up_to_its_decay():
-    shares = [averaging.ema_share(count, 0.9) for count in range(200)]
+    shares = [weight_averaging.ema_share(count, 0.9) for count in range(200)]
     assert shares[:3] == pytest.approx([9 / 10, 9 / 11, 9 / 12])
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == pytest.approx(0.1)
@@ -72,7 +72,7 @@ def test_ema_warms_up_to_its_decay():
 def test_swa_weighs_all_alike():
     average = {"w": torch.tensor(9.0)}
     for count, w in enumerate([1.0, 2.0, 6.0]):
-        averaging.blend(average, {"w": torch.tensor(w)}, averaging.swa_share(count))
+        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.swa_share(count))
     assert average["w"].item() == pytest.approx(3.0)
 
 
@@ -86,7 +86,7 @@ def test_ema_equals_torchs():
             [p.add_(torch.randn_like(p)) for p in net.parameters()]
         net(torch.randn(8, 3))
         theirs.update_parameters(net)
-        averaging.blend(ours, net.state_dict(), averaging.ema_share(100, 0.7))
+        weight_averaging.blend(ours, net.state_dict(), weight_averaging.ema_share(100, 0.7))
     floats = {key: value for key, value in ours.items() if value.is_floating_point()}  # torch averages counters too
     assert_close(floats, theirs.module.state_dict())
 
@@ -100,7 +100,7 @@ def test_validation_and_checkpoints_have_the_average_and_learning_goes_on_withou
     assert differing(state(plain), keep.learning[-1]) == []
     average = state(make_task(cfg))
     for count, weights in enumerate(keep.learning):
-        averaging.blend(average, weights, averaging.ema_share(count, 0.5))
+        weight_averaging.blend(average, weights, weight_averaging.ema_share(count, 0.5))
         if count % 2:
             epoch, validated = count // 2, keep.validated[count // 2]
             assert differing(average, validated) == []

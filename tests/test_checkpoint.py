@@ -10,8 +10,8 @@ import torch
 from videores.config import parse
 from videores.errors import UserError
 from videores.models.weights import safe_load
-from videores.task import VideoClassifier
 from videores.training import checkpoint_io
+from videores.training.module import VideoClassifier
 
 CLASSES = ["a", "b", "c"]
 

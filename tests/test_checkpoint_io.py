@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from videores import checkpoint_io
 from videores.errors import UserError
+from videores.training import checkpoint_io
 
 
 def content(step):

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from test_task import Watch, differing, fit, make_config, make_task, one_quiet_thread, root, state  # noqa: F401 (fixtures)
 
-from videores import distillation, losses
 from videores.errors import UserError
 from videores.models.weights import safe_load
+from videores.training import distillation, losses
 
 NET = {"layers": [1, 1]}
 

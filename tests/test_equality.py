@@ -13,7 +13,7 @@ import pytest
 import torch
 from running import environment, succeeded, write_config, write_data
 
-from videores.callbacks.history import read_history
+from videores.training.callbacks.metrics_log import read_history
 
 RECORDING = str(Path(__file__).parent / "recording.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from running import ROOT, environment, read_result, succeeded, tool, write_config, write_data
 
-from videores.callbacks import agreement
 from videores.config.schema import DataConfig, TrainerConfig
 from videores.data import workers
 from videores.errors import LostProcess, LostWorker, UserError
 from videores.runtime import failures, launch
+from videores.training.callbacks import rank_check
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
 SRUN = {
@@ -143,9 +143,9 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused_before_they_are_
 
 def test_processes_that_are_about_to_do_different_things_are_told_apart():
     facts = {"the list of train videos": "abc", "the step that they start from": 0}
-    agreement.refuse_different([("here", facts), ("there", dict(facts))])
+    rank_check.refuse_different([("here", facts), ("there", dict(facts))])
     with pytest.raises(UserError, match=r"start from:\n  process 0 on here: 0\n  process 1 on there: 8"):
-        agreement.refuse_different([("here", facts), ("there", {**facts, "the step that they start from": 8})])
+        rank_check.refuse_different([("here", facts), ("there", {**facts, "the step that they start from": 8})])
 
 
 # Real processes

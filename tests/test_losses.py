@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from videores import losses
+from videores.training import losses
 
 
 def test_balanced_weights_are_inverse_to_the_counts_and_one_in_the_mean():

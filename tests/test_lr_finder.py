@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from running import forked, succeeded, write_config, write_data
 
-from videores import lr_finder, optim
+from videores import lr_finder
 from videores.config.schema import TrainConfig
 from videores.errors import UserError
+from videores.training import optim
 
 
 def test_rates_rise_in_equal_ratios_between_the_ends():

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as TF
 from videores.config.schema import AugmentConfig
 from videores.data import mixing
 from videores.data.dataset import collate_training
-from videores.task import labels_of_clips
+from videores.training.module import labels_of_clips
 
 
 def clips(batch=3, views=2, frames=4, size=10, seed=0):

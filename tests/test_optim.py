@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from videores import optim
 from videores.config import schema
 from videores.models import MODELS, create_model
+from videores.training import optim
 
 NAMES = [name for name in MODELS if not name.endswith(("_110", "_1202"))]  # as cifar2d_20, and slow to build
 NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)

@@ -12,7 +12,7 @@ from videores.config import parse
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.weights import loading
-from videores.task import VideoClassifier
+from videores.training.module import VideoClassifier
 
 
 def make_task(classes, **model):

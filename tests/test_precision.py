@@ -9,15 +9,15 @@ import torch
 from running import assert_same_weights, forked, result, succeeded, write_config, write_data
 from torch import nn
 
-from videores import trainer as trainers
-from videores.callbacks.history import read_history
-from videores.callbacks.tf32 import Tf32
 from videores.compute import autotune, gradient_check, precision
 from videores.compute.precision import Setting
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.weights import safe_load
+from videores.training import trainer as trainers
+from videores.training.callbacks.metrics_log import read_history
+from videores.training.callbacks.precision import Tf32
 
 CPU = torch.device("cpu")
 FP32 = Setting("fp32", False)

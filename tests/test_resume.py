@@ -16,14 +16,15 @@ import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import experiment, optim, results
-from videores.callbacks.exchange import Exchange
-from videores.callbacks.saving import Saving
+from videores import experiment, results
 from videores.config import parse
 from videores.errors import Stopped, UserError
 from videores.models.weights import safe_load
 from videores.runtime import failures
-from videores.task import VideoClassifier
+from videores.training import optim
+from videores.training.callbacks.checkpointing import Saving
+from videores.training.callbacks.exchange import Exchange
+from videores.training.module import VideoClassifier
 
 OVERRIDES = (
     *("model.dropout=0.3", "data.augment.mixup=0.4", "data.augment.hue=0.2", "train.epochs=3"),

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from videores import checkpoint_io, resuming, runfolder
 from videores.config import parse
 from videores.errors import UserError
+from videores.training import checkpoint_io, run_folder
+from videores.training import resume as resuming
 
 
 def make_config(**run):
@@ -22,11 +23,11 @@ CLASSES = ["a", "b"]
 
 def enter(cfg, folder, made_with=MADE_WITH, classes=CLASSES):
     """What a training does with the folder before it trains. Returns what it continues from."""
-    runfolder.refuse_taken(cfg, folder)
-    with runfolder.Claim(cfg, folder) as claim:
+    run_folder.refuse_taken(cfg, folder)
+    with run_folder.Claim(cfg, folder) as claim:
         start = resuming.find(cfg, folder, made_with, classes)
         claim.make()
-        runfolder.create(cfg, folder)
+        run_folder.create(cfg, folder)
         return start
 
 
@@ -42,15 +43,15 @@ def taken(tmp_path):
     """A run folder with a checkpoint."""
     folder = tmp_path / "run"
     enter(make_config(), folder)
-    runfolder.Record(folder, make_config()).started(0)
+    run_folder.Record(folder, make_config()).started(0)
     save(make_config(), folder)
     return folder
 
 
 def test_folder_is_named_after_the_configuration_without_a_time():
-    assert runfolder.path_of(make_config(), "configs/r3d_motion.yaml").as_posix() == "runs/r3d_motion"
-    assert runfolder.path_of(make_config(name="a"), "r3d_motion.yaml").as_posix() == "runs/r3d_motion-a"
-    assert runfolder.path_of(make_config(name="a", dir="x/y"), "r3d_motion.yaml").as_posix() == "x/y"
+    assert run_folder.path_of(make_config(), "configs/r3d_motion.yaml").as_posix() == "runs/r3d_motion"
+    assert run_folder.path_of(make_config(name="a"), "r3d_motion.yaml").as_posix() == "runs/r3d_motion-a"
+    assert run_folder.path_of(make_config(name="a", dir="x/y"), "r3d_motion.yaml").as_posix() == "x/y"
 
 
 def test_a_new_folder_gets_the_resolved_configuration(tmp_path):
@@ -113,7 +114,7 @@ def test_overwrite_of_a_link_to_a_run_starts_afresh(taken, tmp_path):
 @pytest.mark.parametrize("content", ["", '{"starts": [{"st'])
 def test_a_record_that_was_cut_off_does_not_stop_a_resumed_run(taken, content):
     (taken / "env.json").write_text(content)
-    runfolder.Record(taken, make_config()).started(7)
+    run_folder.Record(taken, make_config()).started(7)
     assert [entry["step"] for entry in json.loads((taken / "env.json").read_text())["starts"]] == [7]
 
 
@@ -206,7 +207,7 @@ def test_a_run_from_before_a_key_existed_goes_on(taken):
 
 def test_a_second_process_is_refused_at_once_until_the_first_has_ended(taken):
     cfg = make_config(resume="auto")
-    with runfolder.Claim(cfg, taken):
+    with run_folder.Claim(cfg, taken):
         for other in (cfg, make_config(overwrite=True)):
             with pytest.raises(UserError, match="another process writes to"):
                 enter(other, taken)
@@ -215,7 +216,7 @@ def test_a_second_process_is_refused_at_once_until_the_first_has_ended(taken):
 
 def test_a_new_folder_is_locked_when_it_is_made(tmp_path):
     folder = tmp_path / "run"
-    with runfolder.Claim(make_config(), folder) as first, runfolder.Claim(make_config(), folder) as second:
+    with run_folder.Claim(make_config(), folder) as first, run_folder.Claim(make_config(), folder) as second:
         assert not folder.exists()
         first.make()
         with pytest.raises(UserError, match="another process writes to"):
@@ -224,7 +225,7 @@ def test_a_new_folder_is_locked_when_it_is_made(tmp_path):
 
 def test_a_folder_that_became_a_run_meanwhile_is_refused(tmp_path):
     folder = tmp_path / "run"
-    with runfolder.Claim(make_config(), folder) as claim:
+    with run_folder.Claim(make_config(), folder) as claim:
         enter(make_config(), folder)
         with pytest.raises(UserError, match="holds a run"):
             claim.make()
@@ -232,7 +233,7 @@ def test_a_folder_that_became_a_run_meanwhile_is_refused(tmp_path):
 
 def test_an_inexact_start_is_in_the_record_for_good(tmp_path):
     for step, inexact in ((0, []), (4, ["processes: 1 there, 2 now"]), (8, [])):
-        runfolder.Record(tmp_path, make_config()).started(step, inexact)
+        run_folder.Record(tmp_path, make_config()).started(step, inexact)
         exact = json.loads((tmp_path / "env.json").read_text())["exact"]
         assert exact == (step == 0)
     starts = json.loads((tmp_path / "env.json").read_text())["starts"]
@@ -241,7 +242,7 @@ def test_an_inexact_start_is_in_the_record_for_good(tmp_path):
 
 def test_record_keeps_the_starts_of_earlier_processes(tmp_path):
     for step in (0, 4):
-        record = runfolder.Record(tmp_path, make_config(seed=2))
+        record = run_folder.Record(tmp_path, make_config(seed=2))
         record.started(step)
         record.finished(0)
     found = json.loads((tmp_path / "env.json").read_text())
@@ -251,17 +252,17 @@ def test_record_keeps_the_starts_of_earlier_processes(tmp_path):
 
 
 def test_record_of_a_running_process_has_no_end_yet(tmp_path):
-    first = runfolder.Record(tmp_path, make_config())
+    first = run_folder.Record(tmp_path, make_config())
     first.started(0)
     first.finished(0)
-    runfolder.Record(tmp_path, make_config()).started(4)
+    run_folder.Record(tmp_path, make_config()).started(4)
     found = json.loads((tmp_path / "env.json").read_text())
     assert "end" not in found
     assert "exit_status" not in found
 
 
 def test_record_names_versions_hardware_and_commit(tmp_path):
-    runfolder.Record(tmp_path, make_config()).started(0)
+    run_folder.Record(tmp_path, make_config()).started(0)
     found = json.loads((tmp_path / "env.json").read_text())
     assert {"torch", "lightning", "av", "videores", "python"} <= set(found["versions"])
     assert found["hardware"]["cores"] >= 1

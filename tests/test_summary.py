@@ -2,8 +2,9 @@
 
 import pytest
 
-from videores import summary
 from videores.config import parse
+from videores.training import summary
+from videores.training.callbacks import progress
 
 VALUES = {
     "data": {"name": "tiny", "format": "csv", "root": "data"},
@@ -74,7 +75,7 @@ def test_views_without_a_number_cost_what_no_number_says(views):
 
 
 def test_what_remains_is_steps_times_their_length():
-    assert summary.remaining(20, 10.0, 1440) == "time    0.5 s a batch (20 measured): 12 min of training to go, " + (
+    assert progress.remaining(20, 10.0, 1440) == "time    0.5 s a batch (20 measured): 12 min of training to go, " + (
         "without validation"
     )
 

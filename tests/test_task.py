@@ -10,15 +10,15 @@ import pytest
 import torch
 from conftest import write_csv
 
-from videores import distillation, optim
-from videores import trainer as trainers
 from videores.compute import precision
 from videores.config import parse
 from videores.config.schema import TrainerConfig
 from videores.data import datamodule, transforms
 from videores.errors import UserError
-from videores.task import VideoClassifier, hash_of
-from videores.trainer import recipe_callbacks
+from videores.training import distillation, optim
+from videores.training import trainer as trainers
+from videores.training.module import VideoClassifier, hash_of
+from videores.training.trainer import recipe_callbacks
 
 
 @pytest.fixture(autouse=True)

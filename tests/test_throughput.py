@@ -11,13 +11,13 @@ import pytest
 from conftest import write_csv
 from test_task import make_config, make_data, make_task
 
-from videores.callbacks.history import History, read_history
-from videores.callbacks.progress import ProgressBar
-from videores.callbacks.throughput import Throughput, advice
-from videores.callbacks.watch import Watch
 from videores.compute import precision
 from videores.config.schema import DataConfig
 from videores.runtime import machine
+from videores.training.callbacks.metrics_log import History, read_history
+from videores.training.callbacks.progress import ProgressBar
+from videores.training.callbacks.throughput import Throughput, advice
+from videores.training.callbacks.watch import Watch
 
 FIGURES = {"clips_per_s", "step_ms", "data_wait", "memory_mb"}
 

@@ -28,10 +28,10 @@ from running import (
     write_place,
 )
 
-from videores import experiment
 from videores.config import parse
 from videores.data.synthetic import datasets
 from videores.models.weights import safe_load
+from videores.training import setup
 
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 
@@ -275,7 +275,7 @@ def test_classes_that_a_flip_would_confuse_are_told_at_the_start(capsys):
         (["up", "down"], 0.5, "none"),
     ):
         changed = [f"data.transform.flip={flip}", f"data.augment.flip_labels={labels}"]
-        experiment.warn_mirrored(parse.load("r2plus1d_ucf101.yaml", changed).data, classes)
+        setup.warn_mirrored(parse.load("r2plus1d_ucf101.yaml", changed).data, classes)
         said.append(capsys.readouterr().err)
     assert "moves left, moves right" in said[0]
     assert said[1:] == ["", "", ""]

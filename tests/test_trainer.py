@@ -3,9 +3,9 @@
 import pytest
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from videores import trainer as trainers
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
+from videores.training import trainer as trainers
 
 
 @pytest.mark.parametrize(

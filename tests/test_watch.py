@@ -12,12 +12,12 @@ from test_task import Watch as Look
 from test_task import fit, make_config, make_task, one_quiet_thread, state  # noqa: F401 (a fixture for all tests)
 
 from videores import reports
-from videores.callbacks import sinks
-from videores.callbacks.watch import Watch, gradient_norms, statistics
 from videores.config.schema import WatchConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.parts import parts
+from videores.training.callbacks import loggers
+from videores.training.callbacks.watch import Watch, gradient_norms, statistics
 
 ALL = WatchConfig(gradients=True, activations=True)
 PARTS = {"stem", "layer1", "fc"}
@@ -225,7 +225,7 @@ def test_two_processes_have_the_gradient_of_one_with_their_whole_batch(place, ru
 
 def test_a_library_that_is_not_installed_is_named_with_the_command():
     with pytest.raises(UserError, match=r"watch\.x needs the package videores-none: pip install videores-none"):
-        sinks.need("videores-none", "watch.x")
+        loggers.need("videores-none", "watch.x")
 
 
 def test_curves_have_a_panel_for_what_was_watched():

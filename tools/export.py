@@ -16,13 +16,13 @@ def main():
     parser.add_argument("--checkpoint", type=Path, help="this checkpoint instead of the run's best")
     parser.add_argument("--out", type=Path, help="the file; default: weights.safetensors in the run folder")
     args = parser.parse_args()
-    from videores import runfolder
     from videores.models.weights import safetensors
+    from videores.training import run_folder
 
     path = args.out or args.run / "weights.safetensors"
-    count = safetensors.export(args.checkpoint or runfolder.best_checkpoint(args.run), path)
+    count = safetensors.export(args.checkpoint or run_folder.best_checkpoint(args.run), path)
     print(f"wrote   {path}: {count} tensors")
-    if note := runfolder.unfinished(args.run):
+    if note := run_folder.unfinished(args.run):
         print(f"note    {note}")
 
 

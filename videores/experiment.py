@@ -1,9 +1,6 @@
 """A run from its configuration: data, network, trainer, test, and the record of it in the run folder."""
 
-import hashlib
-import json
 import os
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -11,23 +8,30 @@ from contextlib import contextmanager, suppress
 import lightning.pytorch as pl
 import torch
 
-from videores import distillation, optim, reports, results, resuming, runfolder, summary
-from videores import trainer as trainers
-from videores.callbacks import sinks
-from videores.callbacks.agreement import Agreement
-from videores.callbacks.progress import ProgressBar
-from videores.callbacks.saving import Saving, replace_lightnings
+from videores import reports, results
 from videores.compute import cost, precision
-from videores.config import parse
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import make_data
-from videores.errors import UserError
 from videores.models import norms as sync
-from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime import cli, failures, launch
 from videores.runtime import signals as stopping
-from videores.task import VideoClassifier
-from videores.training import checkpoint_io
+from videores.training import checkpoint_io, distillation, optim, resume, run_folder, summary
+from videores.training import trainer as trainers
+from videores.training.callbacks import loggers
+from videores.training.callbacks.checkpointing import Saving, replace_lightnings
+from videores.training.callbacks.progress import ProgressBar
+from videores.training.callbacks.rank_check import Agreement
+from videores.training.module import VideoClassifier
+from videores.training.setup import (
+    clip_cost,
+    fingerprint,
+    lists,
+    load_weights,
+    refuse_none,
+    refuse_other_use,
+    refuse_unmonitored,
+    warn_mirrored,
+)
 
 
 def train(cfg, config_name):
@@ -35,16 +39,16 @@ def train(cfg, config_name):
 
     Raises Stopped where a signal ended it, which run.resume=auto continues.
     """
-    folder = runfolder.path_of(cfg, config_name)
-    runfolder.refuse_taken(cfg, folder)
-    with runfolder.Claim(cfg, folder) as claim, stopping.Signals() as signals:
-        sinks.refuse_absent(cfg.watch)
+    folder = run_folder.path_of(cfg, config_name)
+    run_folder.refuse_taken(cfg, folder)
+    with run_folder.Claim(cfg, folder) as claim, stopping.Signals() as signals:
+        loggers.refuse_absent(cfg.watch)
         trainers.refuse_without_gpu(cfg.trainer)
         trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
         signals.act_at_once = trainer_options["strategy"] == "auto"  # several processes stop together, at a step's end
         videos = datamodule.prepare(cfg.data)
         made_with = trainers.made_with(cfg.trainer, trainer_options) | lists(videos, ("train", "val"))
-        start = resuming.find(cfg, folder, made_with, list(videos.index.classes))
+        start = resume.find(cfg, folder, made_with, list(videos.index.classes))
         datamodule.refuse_too_few(videos, optim.global_batch(cfg, made_with["processes"]))
         refuse_unmonitored(cfg.train, videos)
         workers.refuse_small_shm(cfg.data, trainer_options["devices"])
@@ -60,8 +64,8 @@ def train(cfg, config_name):
         if taught_by and launch.is_first_process():
             print(f"teacher {taught_by}")
         claim.make()
-        runfolder.create(cfg, folder)
-        record = runfolder.Record(folder, cfg)
+        run_folder.create(cfg, folder)
+        record = run_folder.Record(folder, cfg)
         data = make_data(cfg, videos, gap)
         saving = Saving(folder, cfg.run, made_with, signals)
         trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, saving, start, record))
@@ -83,7 +87,7 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
             trainer.fit(task, data, ckpt_path=start.path if start else None, weights_only=True)
             if launch.is_first_process():
                 print(summary.end(trainer.global_step - step, time.monotonic() - began, trainer.current_epoch))
-            code = test(task, data, trainer, cfg, folder, runfolder.best_checkpoint(folder), "test")
+            code = test(task, data, trainer, cfg, folder, run_folder.best_checkpoint(folder), "test")
         record.finished(code)
         return code
     except BaseException as error:
@@ -107,8 +111,8 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     callbacks = [Agreement(lists(videos)), ProgressBar()]
     trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
     replace_lightnings(trainer)
-    path = checkpoint_path or runfolder.best_checkpoint(folder)
-    if launch.is_first_process() and (note := runfolder.unfinished(folder)):
+    path = checkpoint_path or run_folder.best_checkpoint(folder)
+    if launch.is_first_process() and (note := run_folder.unfinished(folder)):
         print(f"note    {note}")
     with stopping.ending(), processes(options):
         return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
@@ -119,46 +123,6 @@ def processes(options):
     """All processes of the run, for as long as this block works; what one of them loses is said clearly."""
     with launch.others(options["devices"], options["num_nodes"]), failures.explained():
         yield
-
-
-def load_weights(cfg, task):
-    """Starts the network from model.weights. Returns the report, or None."""
-    if cfg.model.weights is None:
-        return None
-    fed = preprocessing.preprocessing_of(parse.dump(cfg)["data"])
-    options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
-    report = loading.load(task.model, cfg.model.weights, task.classes, **options)
-    if launch.is_first_process():
-        print(f"weights {report}")
-    return report
-
-
-def refuse_unmonitored(train, videos):
-    waiting = [
-        key for key, on in (("patience", train.patience), ("schedule=plateau", train.schedule == "plateau")) if on
-    ]
-    if waiting and not videos.index.val:
-        raise UserError(
-            f"train.{waiting[0]} waits for a better validation, and there are no validation videos (no groups, or "
-            "data.val=none): hold some out, or leave it out"
-        )
-
-
-def warn_mirrored(data, classes):
-    """Where training would show videos of one class as those of another."""
-    changed = mirroring.mirrored(classes)
-    if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_first_process():
-        print(
-            f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
-            f"({', '.join(changed[:4])}): data.transform.flip=0 leaves that out, and "
-            "data.augment.flip_labels=left-right mirrors the labels too",
-            file=sys.stderr,
-        )
-
-
-def refuse_none(videos, part):
-    if not videos.readable(part):
-        raise UserError(f"there are no {part} videos (nothing is held out without groups, or with data.val=none)")
 
 
 def test(task, data, trainer, cfg, folder, path, part):
@@ -183,18 +147,6 @@ def loaded_weights(task, path):
     loaded = checkpoint_io.load_weights(task, path)
     refuse_other_use(path, loaded.pop("config"), task)
     return loaded
-
-
-def refuse_other_use(path, trained, task):
-    """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
-    colours, than they were trained for."""
-    lines = compatibility.differences(trained["model"], task.model)
-    theirs, ours = trained["data"]["transform"], task.cfg.data.transform
-    for key in ("mean", "std"):
-        if not preprocessing.is_close(theirs[key], getattr(ours, key)):
-            lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
-    if lines:
-        raise UserError(f"{path} would be tested as what it is not:\n  " + "\n  ".join(lines))
 
 
 def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
@@ -225,24 +177,3 @@ def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
             **chosen,
         )
         print(summary.start(cfg, facts))
-
-
-def clip_cost(cfg, task):
-    """GMACs of a clip. Raises UserError, before a run folder is made, for clips that the network cannot take."""
-    size = cfg.data.transform.crop
-    return cost.gmacs(task.model, (1, 3, cfg.data.clip.frames, size, size))
-
-
-def fingerprint(videos):
-    """A hash for each list: which videos, labels and frame counts the numbers are about."""
-    return {part: hash_of_list(getattr(videos.index, part), videos.infos) for part in datamodule.PARTS}
-
-
-def lists(videos, parts=datamodule.PARTS):
-    """The same, as what all processes must agree on, and a run that is continued on those it learns from."""
-    return {f"the list of {part} videos": value for part, value in fingerprint(videos).items() if part in parts}
-
-
-def hash_of_list(listed, infos):
-    rows = sorted((v.path, v.label, infos[v.path].num_frames if v.path in infos else None) for v in listed)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

@@ -13,14 +13,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from videores import distillation, optim
-from videores import trainer as trainers
-from videores.callbacks.progress import ProgressBar
 from videores.data import datamodule
 from videores.data.datamodule import make_data
 from videores.errors import UserError
 from videores.models.weights import loading
-from videores.task import VideoClassifier
+from videores.training import distillation, optim
+from videores.training import trainer as trainers
+from videores.training.callbacks.progress import ProgressBar
+from videores.training.module import VideoClassifier
 
 matplotlib.use("Agg")
 

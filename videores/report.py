@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from videores import html as h
-from videores import reports, results, runfolder
-from videores.callbacks.history import read_history
+from videores import reports, results
 from videores.config import parse
 from videores.contact import contact_sheet
 from videores.errors import UnreadableVideo, UserError
 from videores.evaluation import offline, predictions
 from videores.evaluation import protocol as protocol_module
 from videores.runtime.files import replacing
+from videores.training import run_folder
+from videores.training.callbacks.metrics_log import read_history
 
 Test = namedtuple("Test", "folder found predictions why")  # one protocol; why its predictions are None
 
@@ -57,7 +58,7 @@ def header(run, cfg, main):
         f"{cfg.model.name} on {data.name}, {train.epochs} epochs of {train.optimizer}, seed {cfg.run.seed}",
         css="soft",
     )
-    if note := runfolder.unfinished(run):
+    if note := run_folder.unfinished(run):
         yield h.note(f"{note[0].upper()}{note[1:]}.")
     if main is not None and main.found.get("video_top1") is not None:
         top1, (low, high) = main.found["video_top1"], main.found["ci95_video_top1"]

@@ -6,8 +6,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from videores.callbacks.history import read_history
 from videores.runtime.files import replacing
+from videores.training.callbacks.metrics_log import read_history
 
 matplotlib.use("Agg")
 

@@ -7,12 +7,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from videores import runfolder
 from videores.ablation.plan import RUNS
 from videores.config import parse
 from videores.evaluation.protocol import protocol_of, slug
 from videores.runtime import environment as environment_module
 from videores.runtime import files
+from videores.training import run_folder
 
 TOOLS = Path(__file__).parents[2] / "tools"
 PACKAGE = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def command(cell):
         "--run",
         str(folder(cell)),
         "--checkpoint",
-        str(runfolder.best_checkpoint(folder(cell.needs))),
+        str(run_folder.best_checkpoint(folder(cell.needs))),
     ]
 
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from videores.ablation import cells
-from videores.callbacks.history import read_history
 from videores.data import mirroring
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
 from videores.evaluation import predictions as scores
 from videores.evaluation.protocol import protocol_of
+from videores.training.callbacks.metrics_log import read_history
 
 CURVE_POINTS = 40
 SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import lightning.pytorch as pl
 import torch
 
-from videores import trainer as trainers
 from videores.compute import cost
 from videores.data import datamodule, index
 from videores.data.datamodule import make_data
 from videores.data.synthetic import datasets
 from videores.errors import UserError
 from videores.models import create_model
-from videores.task import VideoClassifier
+from videores.training import trainer as trainers
+from videores.training.module import VideoClassifier
 
 CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
 CLASSES |= {name: len(embedded.classes) for name, embedded in datasets.SETS.items()}

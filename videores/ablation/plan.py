@@ -16,7 +16,7 @@ from videores.config import parse
 from videores.config.schema import Config
 from videores.data.synthetic import datasets
 from videores.errors import UserError, nearest
-from videores.resuming import RESUMABLE, flat
+from videores.training.resume import RESUMABLE, flat
 
 # keys that a run may resume without, and that a table's columns come from
 COLUMNS_FROM = {"trainer.devices", "trainer.num_nodes", "train.gap_videos", "watch.gradients"}

@@ -17,15 +17,15 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
 
-from videores import optim, runfolder
-from videores import trainer as trainers
 from videores.benchmark import report, session
-from videores.callbacks.saving import Saving
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.data import datamodule
 from videores.runtime import environment, files, signals
-from videores.task import VideoClassifier
+from videores.training import optim, run_folder
+from videores.training import trainer as trainers
+from videores.training.callbacks.checkpointing import Saving
+from videores.training.module import VideoClassifier
 
 LIMIT = 3.0  # ms a step
 WARM_UP = 2  # steps of a round that are not measured
@@ -134,7 +134,7 @@ def lightning_trainer(cfg, steps, *callbacks):
     """The Trainer of tools/train.py, for an epoch of `steps` batches in a temporary run folder, without validation."""
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as folder:
         (Path(folder) / "checkpoints").mkdir()
-        record = runfolder.Record(Path(folder), cfg)
+        record = run_folder.Record(Path(folder), cfg)
         hardware = trainers.hardware(cfg.trainer)
         saving = Saving(Path(folder), cfg.run, trainers.made_with(cfg.trainer, hardware), signals.Signals())
         options = trainers.training_options(cfg, Path(folder), saving, None, record)

@@ -10,11 +10,11 @@ from pathlib import Path
 from statistics import median
 
 from videores.benchmark import overhead, session
-from videores.callbacks.averaging import Averaging
-from videores.callbacks.saving import LEAST_WAIT, WAIT_PER_COST, Saving
 from videores.config import parse
 from videores.data import datamodule
-from videores.task import VideoClassifier
+from videores.training.callbacks.checkpointing import LEAST_WAIT, WAIT_PER_COST, Saving
+from videores.training.callbacks.weight_averaging import Averaging
+from videores.training.module import VideoClassifier
 
 LIMIT = 1.0  # per cent, of each
 CASES = {  # name -> changes to the configuration

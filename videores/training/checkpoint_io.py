@@ -1,5 +1,138 @@
+"""Writing checkpoints so that a kill, a crash or a full disk leaves a good one, and finding it again.
+
+`last.ckpt` is what a run continues from, `last-previous.ckpt` the one before it, `best.ckpt` what is tested.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
 from videores.errors import UserError
+from videores.models.weights import safe_load
 from videores.models.weights.safe_load import config_of, differences, read
+from videores.runtime.files import remove_leftovers, replacing
+
+LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
+
+
+class WholeFiles(CheckpointIO):
+    """Lightning's plugin. A failure to write is kept in `failure`, for all processes must learn of it together."""
+
+    def __init__(self):
+        self.failure = None
+
+    def attempt(self, function, *args):
+        try:
+            function(*args)
+        except OSError as error:
+            self.failure = error
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        self.attempt(write, checkpoint, Path(path))
+
+    def load_checkpoint(self, path, map_location=None, weights_only=True):
+        return safe_load.read(path)
+
+    def remove_checkpoint(self, path):
+        Path(path).unlink(missing_ok=True)
+
+
+def write(content, path):
+    """The file at `path` is the old one, or the new one and on the disk. Raises OSError, then nothing is left over."""
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        keep_previous(path)
+    sync_folder(path.parent)
+
+
+def save(content, file):
+    """torch.save; it turns the reason why a disk took no more into an error of its own, which says nothing."""
+    guarded = Guarded(file)
+    try:
+        torch.save(content, guarded)
+    except Exception:
+        if guarded.error:
+            raise guarded.error from None
+        raise
+
+
+class Guarded:
+    """A file to write to that remembers the error it ended with."""
+
+    def __init__(self, file):
+        self.file, self.error = file, None
+
+    def write(self, data):
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self):
+        self.file.flush()
+
+
+def keep_previous(path):
+    """A second name for the last checkpoint, which is about to be replaced: at no time is there none."""
+    if path.name == LAST and path.exists():
+        second_name(path, path.with_name(PREVIOUS))
+
+
+def second_name(path, other):
+    """`other` becomes the file at `path`: a link where the file system has them, else a copy."""
+    with replacing(other) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+
+
+def copy_as_last(path):
+    """Makes a checkpoint that was just written the last one, too."""
+    last = path.with_name(LAST)
+    keep_previous(last)
+    second_name(path, last)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder):
+    """The names in a folder are on the disk; Windows has no such thing."""
+    if hasattr(os, "O_DIRECTORY"):
+        number = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def newest_good(folder):
+    """(path, content, why not the last one) of the newest checkpoint in a folder that is whole; None without any.
+
+    Raises UserError where there are some, and all are damaged.
+    """
+    bad = []
+    for path in (folder / name for name in (LAST, PREVIOUS)):
+        if not path.exists():
+            continue
+        try:
+            return path, safe_load.read(path), bad
+        except UserError as error:
+            bad.append(str(error))
+    if bad:
+        raise UserError("no checkpoint to continue from; run.overwrite=true starts afresh:\n  " + "\n  ".join(bad))
+    return None
+
+
+def clean(folder):
+    """Removes what a process that was killed while it wrote has left."""
+    remove_leftovers(folder / name for name in (LAST, PREVIOUS, BEST))
 
 
 def load_weights(task, path):

@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from videores import losses, optim
 from videores.compute import precision
 from videores.config import parse
 from videores.data import transforms, views
@@ -18,6 +17,7 @@ from videores.data.dataset import VideoDataset
 from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms
 from videores.models import parts as freezing
+from videores.training import losses, optim
 
 
 class Scoring(NamedTuple):

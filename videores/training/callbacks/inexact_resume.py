@@ -3,8 +3,8 @@
 import lightning.pytorch as pl
 from torch.optim.lr_scheduler import LambdaLR, LinearLR
 
-from videores import positions
-from videores.optim import warm_up_factor
+from videores.training import resume
+from videores.training.optim import warm_up_factor
 
 
 class Inexact(pl.Callback):
@@ -13,7 +13,7 @@ class Inexact(pl.Callback):
     """
 
     def on_load_checkpoint(self, trainer, module, checkpoint):
-        self.epoch = positions.begin_epoch_again(checkpoint["loops"]["fit_loop"])
+        self.epoch = resume.begin_epoch_again(checkpoint["loops"]["fit_loop"])
         # Lightning makes its schedules after this, and gives them the states, of the batches of then, that it finds.
         self.schedules, checkpoint["lr_schedulers"] = checkpoint["lr_schedulers"], []
 

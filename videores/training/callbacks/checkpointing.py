@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from lightning.pytorch.callbacks import Checkpoint
 
-from videores import checkpoint_io, positions
-from videores.callbacks.exchange import Exchange
-from videores.callbacks.nan_guard import NanGuard
 from videores.errors import Stopped, UserError
+from videores.training import checkpoint_io, resume
+from videores.training.callbacks.exchange import Exchange
+from videores.training.callbacks.nan_guard import NanGuard
 
 LEAST_WAIT = 60  # seconds between two checkpoints, where the time decides
 WAIT_PER_COST = 200  # times as long as the last one took: those stay below half a per cent of a run
@@ -133,7 +133,7 @@ class Saving(Checkpoint):
     def on_save_checkpoint(self, trainer, module, checkpoint):
         checkpoint["made_with"] = self.made_with
         if self.validating:
-            positions.before_validation(checkpoint["loops"]["fit_loop"])
+            resume.before_validation(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self):
         return {"best": self.best}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from videores import checkpoint_io, resuming
-from videores.checkpoint_io import BEST, LAST, PREVIOUS
 from videores.config import parse
 from videores.errors import UserError
 from videores.runtime.environment import environment, now
 from videores.runtime.files import write
 from videores.runtime.launch import is_first_process as is_main
+from videores.training import checkpoint_io, resume
+from videores.training.checkpoint_io import BEST, LAST, PREVIOUS
 
 LOCK = "run.lock"
 # what run.overwrite deletes
@@ -38,7 +38,7 @@ def refuse_taken(cfg, folder):
         raise UserError(f"{folder} is not a run folder (it has no config.yaml) and not empty: give another run.dir")
     if cfg.run.resume != "none":
         if not any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
-            resuming.refuse_other_config(folder, cfg)
+            resume.refuse_other_config(folder, cfg)
     elif not cfg.run.overwrite:
         raise UserError(f"{folder} holds a run: give another run.name, run.resume=auto, or run.overwrite=true")
     elif not (folder / "env.json").exists():

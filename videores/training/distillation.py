@@ -4,14 +4,13 @@ from pathlib import Path
 
 import torch
 
-from videores import losses, runfolder
 from videores.compute import cost
 from videores.config import parse
 from videores.config.schema import ModelConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.weights import loading, preprocessing, safe_load
-from videores.training import checkpoint_io
+from videores.training import checkpoint_io, losses, run_folder
 
 
 class Teacher:
@@ -99,4 +98,4 @@ def checkpoint_of(source):
     """A checkpoint, or the one of a run folder that is tested."""
     safe_load.refuse_address(source)
     path = Path(source)
-    return runfolder.best_checkpoint(path) if (path / "checkpoints").is_dir() else path
+    return run_folder.best_checkpoint(path) if (path / "checkpoints").is_dir() else path

@@ -1,13 +1,12 @@
-"""What a run continues from, and whether it then ends as if it had never been stopped."""
+"""Find the checkpoint to resume from, and read and edit Lightning's loop progress in it."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from videores import optim, positions
 from videores.config import parse
 from videores.errors import UserError
-from videores.training import checkpoint_io
+from videores.training import checkpoint_io, optim
 
 RESUMABLE = {  # keys that may differ when a run resumes: they do not change what it computes
     *("run.dir", "run.name", "run.resume", "run.overwrite", "run.checkpoint_steps", "run.checkpoint_minutes"),
@@ -52,7 +51,7 @@ def find(cfg, folder, made_with, classes):
             f"{where} would not go on exactly:\n  " + "\n  ".join(inexact) + "\nMake it as it was, or continue "
             "all the same with run.resume=inexact: the interrupted epoch begins again, and env.json says so"
         )
-    if inexact and positions.whole_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
+    if inexact and whole_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
         raise UserError(
             f"{where} is of a run that has trained its {cfg.train.epochs} epochs: none is left to be continued with "
             "other settings. tools/evaluate.py tests it"
@@ -107,3 +106,27 @@ def flat(tree, prefix=""):
         if isinstance(value, dict):
             leaves |= flat(value, f"{prefix}{key}.")
     return leaves
+
+
+EPOCHS, BATCHES, VALIDATION = "epoch_progress", "epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"
+
+
+def before_validation(loops):
+    """Makes a state from within a validation one from its beginning: Lightning counts the batches that were scored, but
+    the scores are not kept. It takes up a validation whose first batch was begun."""
+    begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    loops[VALIDATION] |= {"total": begun, "current": begun, "is_last_batch": False}
+
+
+def whole_epochs(loops):
+    """How many epochs were trained to their ends."""
+    return loops[EPOCHS]["current"]["processed"]
+
+
+def begin_epoch_again(loops):
+    """Makes a state from within an epoch one from its beginning. Returns the number of the epoch."""
+    epoch, total = whole_epochs(loops), loops[BATCHES]["total"]["processed"]
+    alike = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
+    loops[EPOCHS] |= {"total": alike(epoch), "current": alike(epoch)}
+    loops[BATCHES] |= {"total": alike(total), "current": alike(0), "is_last_batch": False}
+    return epoch

@@ -8,21 +8,20 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from videores.callbacks.autotune import Autotune
-from videores.callbacks.averaging import ema, swa
-from videores.callbacks.first_steps import FirstSteps
-from videores.callbacks.history import History
-from videores.callbacks.inexact import Inexact
-from videores.callbacks.nan_guard import NanGuard
-from videores.callbacks.patience import Patience
-from videores.callbacks.precise_bn import PreciseBN
-from videores.callbacks.progress import ProgressBar
-from videores.callbacks.tf32 import Tf32
-from videores.callbacks.throughput import Throughput
-from videores.callbacks.watch import Watch
 from videores.compute import precision
 from videores.errors import UserError
 from videores.runtime import launch
+from videores.training.callbacks.autotune import Autotune
+from videores.training.callbacks.early_stopping import Patience
+from videores.training.callbacks.inexact_resume import Inexact
+from videores.training.callbacks.metrics_log import History
+from videores.training.callbacks.nan_guard import NanGuard
+from videores.training.callbacks.precise_bn import PreciseBN
+from videores.training.callbacks.precision import Tf32
+from videores.training.callbacks.progress import FirstSteps, ProgressBar
+from videores.training.callbacks.throughput import Throughput
+from videores.training.callbacks.watch import Watch
+from videores.training.callbacks.weight_averaging import ema, swa
 
 COMPRESSION = {"none": None, "fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.bf16_compress_hook}
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from videores.callbacks.averaging import ends_epoch
+from videores.training.callbacks.weight_averaging import ends_epoch
 
 
 class PreciseBN(pl.Callback):

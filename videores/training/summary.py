@@ -125,13 +125,6 @@ def run(cfg, facts):
     return f"{facts.processes} process(es) on {facts.device}, {how}; writes {facts.folder}"
 
 
-def remaining(batches, seconds, left):
-    """`batches` were measured, `left` are to go."""
-    each = seconds / batches
-    to_go = f"{duration(left * each)} of training to go, without validation"
-    return text([("time", f"{each:.3g} s a batch ({batches} measured): {to_go}")])
-
-
 def end(steps, seconds, epochs):
     """Of this start; the lines of the test follow."""
     return text([("trained", f"{steps:,} steps in {duration(seconds)}, {epochs} epochs in all")])

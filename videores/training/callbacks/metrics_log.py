@@ -5,8 +5,8 @@ import math
 
 import lightning.pytorch as pl
 
-from videores.callbacks import sinks
 from videores.runtime.files import replacing
+from videores.training.callbacks import loggers
 
 VALIDATION = ("val/", "train_eval/", "gap/")
 
@@ -34,7 +34,7 @@ class History(pl.Callback):
         steps = trainer.max_epochs * module.steps_per_epoch()
         self.every = self.watch.every = min(self.every, steps)  # the shortest run has a row too
         if trainer.is_global_zero:
-            self.sinks = sinks.open_all(module.cfg, self.path.parent, trainer.global_step)
+            self.sinks = loggers.open_all(module.cfg, self.path.parent, trainer.global_step)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.lr = trainer.optimizers[0].param_groups[0]["lr"]  # at the batch's end it is the next step's already
