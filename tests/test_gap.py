@@ -14,13 +14,13 @@ from running import assert_same_weights, forked, read_result, succeeded, tool, w
 from test_protocols import plainly
 from test_task import make_config
 
-from videores import reports
 from videores.config import parse
 from videores.data import datamodule, dataset, splits
 from videores.data.lists import Video
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.weights import safe_load
+from videores.reporting import plots
 from videores.training import checkpoint_io
 
 HELDOUT = "8x1@32/36 1x1 softmax-mean tiny-heldout"
@@ -271,9 +271,9 @@ def test_gap_videos_may_change_when_a_run_resumes(place, runs):
 
 
 def drawn(rows):
-    figure = reports.curves(rows)
+    figure = plots.curves(rows)
     lines = {line.get_label(): line.get_xydata().tolist() for axes in figure.axes for line in axes.lines}
-    reports.plt.close(figure)
+    plots.plt.close(figure)
     return lines
 
 
@@ -287,6 +287,6 @@ def test_curves_have_lines_of_both_accuracies_and_the_gap():
 
 
 def test_curves_without_a_gap_have_no_panel_for_it():
-    figure = reports.curves([{"epoch": 0, "step": 1, "train/loss": 1.0, "train/top1": 0.0, "lr": 0.1}])
+    figure = plots.curves([{"epoch": 0, "step": 1, "train/loss": 1.0, "train/top1": 0.0, "lr": 0.1}])
     assert [axes.get_title() for axes in figure.axes] == ["loss", "top-1 (%)", "learning rate"]
-    reports.plt.close(figure)
+    plots.plt.close(figure)

@@ -16,10 +16,10 @@ import yaml
 from conftest import numbered_video
 from PIL import Image
 
-from videores import report
-from videores.contact import contact_sheet
 from videores.errors import UnreadableVideo, UserError
 from videores.evaluation import protocol as protocol_module
+from videores.reporting import page as report
+from videores.reporting.contact_sheet import contact_sheet
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("<script>alert(1)</script>", 'dog & "cat"', "$emu$")

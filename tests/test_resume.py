@@ -16,10 +16,11 @@ import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import experiment, results
+from videores import experiment
 from videores.config import parse
 from videores.errors import Stopped, UserError
 from videores.models.weights import safe_load
+from videores.reporting import results
 from videores.runtime import failures
 from videores.training import optim
 from videores.training.callbacks.checkpointing import Saving

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from videores import rescoring, results
 from videores.config import parse, schema
 from videores.data import sampling
 from videores.data.datamodule import Videos
@@ -20,6 +19,7 @@ from videores.errors import UserError
 from videores.evaluation import metrics as evaluation
 from videores.evaluation import offline, predictions, view_subset
 from videores.evaluation import protocol as protocol_module
+from videores.reporting import rescoring, results
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ("cat", "dog", "emu", "fox", "gnu", "hen")

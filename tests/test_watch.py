@@ -11,11 +11,11 @@ from running import assert_same_weights, forked, succeeded, tool, write_config, 
 from test_task import Watch as Look
 from test_task import fit, make_config, make_task, one_quiet_thread, state  # noqa: F401 (a fixture for all tests)
 
-from videores import reports
 from videores.config.schema import WatchConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.parts import parts
+from videores.reporting import plots
 from videores.training.callbacks import loggers
 from videores.training.callbacks.watch import Watch, gradient_norms, statistics
 
@@ -230,8 +230,8 @@ def test_a_library_that_is_not_installed_is_named_with_the_command():
 
 def test_curves_have_a_panel_for_what_was_watched():
     row = {"step": 1, "train/loss": 1.0, "grad_norm/stem": 0.5, "grad_norm/fc": 2.0, "activation_std/fc": 1.0}
-    figure = reports.curves([row, {**row, "step": 2}])
+    figure = plots.curves([row, {**row, "step": 2}])
     lines = {axes.get_title(): [line.get_label() for line in axes.lines] for axes in figure.axes}
-    reports.plt.close(figure)
+    plots.plt.close(figure)
     assert lines["norm of the gradient"] == ["stem", "fc"]
     assert lines["standard deviation of activations"] == ["fc"]

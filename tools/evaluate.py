@@ -66,7 +66,7 @@ def add_offline(group):
 
 def offline(args):
     refuse(args, ONLINE, "--scores")
-    from videores import rescoring
+    from videores.reporting import rescoring
 
     views = dict(clips=args.clips, crops=args.crops, fusion=args.fusion, out=args.out)
     if args.compare:

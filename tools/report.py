@@ -18,11 +18,11 @@ def main():
     parser.add_argument("--csv", action="store_true", help="write metrics.csv beside metrics.jsonl too")
     cli.add_overrides(parser, "data.root=...")
     args = parser.parse_intermixed_args()
-    from videores import report, reports
+    from videores.reporting import page, plots
 
-    print(f"wrote   {report.write(args.run, args.out, args.overrides)}")
+    print(f"wrote   {page.write(args.run, args.out, args.overrides)}")
     if args.csv:
-        print(f"wrote   {reports.write_csv(args.run)}")
+        print(f"wrote   {plots.write_csv(args.run)}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 import lightning.pytorch as pl
 import torch
 
-from videores import reports, results
 from videores.compute import cost, precision
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import make_data
 from videores.models import norms as sync
+from videores.reporting import plots, results
 from videores.runtime import cli, failures, launch
 from videores.runtime import signals as stopping
 from videores.training import checkpoint_io, distillation, optim, resume, run_folder, summary
@@ -97,7 +97,7 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
     finally:
         if launch.is_first_process():
             with suppress(OSError):
-                reports.draw_curves(folder)
+                plots.draw_curves(folder)
 
 
 def evaluate(cfg, folder, checkpoint_path=None, part="test"):

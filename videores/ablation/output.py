@@ -6,7 +6,7 @@ from pathlib import Path
 from videores.ablation import pictures, render, targets
 from videores.ablation.columns import COLUMNS
 from videores.evaluation.protocol import slug
-from videores.results import as_json
+from videores.reporting.results import as_json
 
 RESULTS = Path("results")
 

@@ -4,12 +4,12 @@ import itertools
 import statistics
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from videores.ablation.columns import COLUMNS
-from videores.reports import plain
+from videores.reporting.plots import plain
+
+matplotlib.use("Agg")
 
 PANELS = {"train/loss": "training loss", "val/video_top1": "validation video top-1 (%)"}
 

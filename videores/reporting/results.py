@@ -5,13 +5,13 @@ import shutil
 
 import numpy as np
 
-from videores import reports
 from videores.config.schema import ViewsConfig
 from videores.data import views as viewing
 from videores.data.lists import head
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics
 from videores.evaluation.protocol import protocol_of, slug
+from videores.reporting import plots
 from videores.runtime.files import replacing
 
 
@@ -50,7 +50,7 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="
         # Not compressed: of logits that saves a tenth and costs seconds.
         np.savez(file, label=label_V, clip=clip, crop=crop, logits=logits_VKN, **names)
     counts_NN = np.array(found["confusion"])
-    reports.draw_confusion(
+    plots.draw_confusion(
         target / "confusion.png", counts_NN, classes, found["protocol"], largest=13
     )  # 90 MB and a second less than a large one
     with replacing(target / "metrics.json") as temporary:

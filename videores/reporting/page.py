@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from videores import html as h
-from videores import reports, results
 from videores.config import parse
-from videores.contact import contact_sheet
 from videores.errors import UnreadableVideo, UserError
 from videores.evaluation import offline, predictions
 from videores.evaluation import protocol as protocol_module
+from videores.reporting import html as h
+from videores.reporting import plots, results
+from videores.reporting.contact_sheet import contact_sheet
 from videores.runtime.files import replacing
 from videores.training import run_folder
 from videores.training.callbacks.metrics_log import read_history
@@ -144,7 +144,7 @@ def details(test, cfg):
 def classes(p, found, protocol):
     """The confusion matrix, and a bar for each class."""
     names, counts_NN = p.classes.tolist(), np.array(found["confusion"])
-    picture = drawn(reports.draw_confusion, counts_NN, names, protocol, 10)
+    picture = drawn(plots.draw_confusion, counts_NN, names, protocol, 10)
     caption = f"Confusion matrix, {protocol}: rows are true classes, columns predicted ones."
     yield h.figure(picture, caption, width=min(1040, 420 + 28 * len(names)))
     yield h.element("p", f"Most often confused: {'; '.join(most_confused(counts_NN, names)) or 'none'}.")
@@ -176,7 +176,7 @@ def view_sweep(p, protocol):
         return
     rows = offline.sweep(p, offline.fusion_of([p]))
     caption = f"Video accuracy against the number of views, from the scores of {protocol}; bands: 95 % interval."
-    yield h.figure(drawn(reports.draw_sweep, rows, protocol), caption, width=720)
+    yield h.figure(drawn(plots.draw_sweep, rows, protocol), caption, width=720)
 
 
 def mistakes(worst, cfg, protocol):
@@ -212,7 +212,7 @@ def curves(run):
         yield h.note("There is no metrics.jsonl, or it is empty: nothing was logged.")
         return
     validated = any(name.startswith("val/") for row in rows for name in row)
-    yield h.figure(drawn(lambda path: reports.draw_curves(run, path)), f"Up to step {rows[-1]['step']}.", width=1040)
+    yield h.figure(drawn(lambda path: plots.draw_curves(run, path)), f"Up to step {rows[-1]['step']}.", width=1040)
     if not validated:
         yield h.note("Nothing was validated: the run held no videos out, or it stopped before the end of an epoch.")
 

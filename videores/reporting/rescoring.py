@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from videores import reports, results
 from videores.errors import UserError
 from videores.evaluation import offline, view_subset
 from videores.evaluation import predictions as scores
 from videores.evaluation import protocol as protocol_module
+from videores.reporting import plots, results
 from videores.runtime.files import replacing
 
 TOGETHER = Path("results", "scores")  # where results of several runs are written
@@ -35,7 +35,7 @@ def rescore(source, *, clips=None, crops=None, fusion=None, sweep=False, out=Non
 
 def write_sweep(folder, rows, protocol):
     write_rows(folder / "sweep.csv", rows)
-    reports.draw_sweep(folder / "sweep.png", rows, protocol)
+    plots.draw_sweep(folder / "sweep.png", rows, protocol)
     print("clips x crops   clip    video   95 % interval")
     for row in rows:
         count = f"{row['clips']}x{row['crops']}" + ("" if row["a_protocol"] else " *")
@@ -78,7 +78,7 @@ def compare(sources, *, clips=None, crops=None, fusion=None, out=None):
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", {**found, "classes": per_class})
     write_rows(folder / "classes.csv", per_class)
-    reports.draw_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(names(runs))))
+    plots.draw_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(names(runs))))
     say_difference(found, per_class)
     print(f"wrote   {folder}")
     return 1 if found["unreadable"] else 0
@@ -140,7 +140,7 @@ def validation_of(p):
 def write_metrics(folder, found, classes):
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", found)
-    reports.draw_confusion(folder / "confusion.png", np.array(found["confusion"]), classes.tolist(), found["protocol"])
+    plots.draw_confusion(folder / "confusion.png", np.array(found["confusion"]), classes.tolist(), found["protocol"])
 
 
 def write_json(path, values):
