@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import read_numbers, write_ucf101
 
-from videores import browse
 from videores.config import parse
 from videores.data import datamodule
 from videores.data.decode import read_frames
+from videores.diagnostics import browse
 
 ROOT = Path(__file__).parent.parent
 

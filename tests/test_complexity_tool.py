@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from videores import complexity
+from videores.diagnostics import complexity
 
 ROOT = Path(__file__).parent.parent
 

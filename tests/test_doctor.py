@@ -8,8 +8,8 @@ import pytest
 import torch
 from running import ROOT, environment
 
-from videores import doctor
 from videores.compute import gradient_check
+from videores.diagnostics import doctor
 from videores.models.cpu_conv import Conv3d
 from videores.runtime import machine
 

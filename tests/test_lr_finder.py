@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from running import forked, succeeded, write_config, write_data
 
-from videores import lr_finder
 from videores.config.schema import TrainConfig
+from videores.diagnostics import lr_finder
 from videores.errors import UserError
 from videores.training import optim
 

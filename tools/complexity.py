@@ -22,7 +22,7 @@ from videores.runtime import cli
 
 def main():
     args = parse()
-    from videores import complexity  # torch takes seconds to import, --help should not
+    from videores.diagnostics import complexity  # torch takes seconds to import, --help should not
 
     if args.docs:
         complexity.write_docs(Path("docs"))

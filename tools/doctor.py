@@ -14,7 +14,7 @@ from videores.runtime import cli
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    from videores import doctor  # here, so that --help needs nothing heavy
+    from videores.diagnostics import doctor  # here, so that --help needs nothing heavy
 
     return doctor.main()
 

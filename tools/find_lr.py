@@ -28,7 +28,7 @@ def main():
         raise UserError("give 0 < --lowest < --highest, and --steps of at least 20")
     cfg = parse.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)
-    from videores import lr_finder  # it imports Lightning, which takes seconds
+    from videores.diagnostics import lr_finder  # it imports Lightning, which takes seconds
 
     folder = Path("results", "find_lr", Path(args.cfg).stem)
     return lr_finder.find(cfg, folder, args.lowest, args.highest, args.steps)
