@@ -13,7 +13,7 @@ import pytest
 import yaml
 from running import ROOT, environment, succeeded, tool, write_config, write_data
 
-from videores.ablation import table
+from videores.ablation import spec
 
 CELLS = [
     {"name": "one"},
@@ -35,7 +35,7 @@ def write_table(folder, cells=CELLS, name="t", **values):
     """A table of TINY on videos that are written into `folder`, with the scales all alike."""
     write_data(folder / "data", height=40, width=40)
     base = str(write_config(folder / "base.yaml"))
-    scales = {scale: {"base": base} for scale in table.SCALES}
+    scales = {scale: {"base": base} for scale in spec.SCALES}
     columns = ["params", "gmacs", "latency", "clip", "video", "train_loss"]
     about = dict(title="t", question="q?", shows="s", columns=columns, seeds=[0], cells=cells, scales=scales)
     path = folder / f"{name}.yaml"
@@ -274,5 +274,5 @@ def test_all_tables_are_wired_up(tmp_path):
     process = ablate(tmp_path, "--table", "all", "--scale", "smoke")
     assert process.returncode == 0, process.stdout + process.stderr
     written = {path.parent.parent.name for path in tmp_path.glob("results/*/smoke/table.md")}
-    assert written == set(table.names())
+    assert written == set(spec.names())
     assert "fails" not in process.stdout

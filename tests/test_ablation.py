@@ -6,19 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from videores.ablation import commands, costs, plan, table, targets
+from videores.ablation import commands, costs, plan, published, spec
 from videores.config import parse
 from videores.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 BASE = "r2plus1d_motion.yaml"
-SCALES = {name: {"base": BASE} for name in table.SCALES}
+SCALES = {name: {"base": BASE} for name in spec.SCALES}
 
 
 def make(**values):
     """A table with the given keys."""
     usual = dict(title="t", question="q?", shows="s", columns=["video"], scales=SCALES)
-    return table.Table.model_validate({**usual, **values})
+    return spec.Table.model_validate({**usual, **values})
 
 
 def rows(about, scale="cpu", **options):
@@ -183,7 +183,7 @@ def test_an_unknown_row_names_the_nearest():
 
 def test_an_unknown_table_names_the_nearest():
     with pytest.raises(UserError, match=r"no table c01_conv_typ \(did you mean c01_conv_type\?\)"):
-        table.read("c01_conv_typ")
+        spec.read("c01_conv_typ")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_wrong_table_is_refused_with_its_key(tmp_path, change, message):
     path = tmp_path / "t.yaml"
     path.write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in kept.items()) + change)
     with pytest.raises(UserError, match=message):
-        table.read(path)
+        spec.read(path)
 
 
 # -- costs -------------------------------------------------------------------------------------------------------------
@@ -234,10 +234,10 @@ def test_the_forecast_is_the_line_through_the_cheapest_and_the_dearest():
 # -- the shipped tables -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", table.SCALES)
-@pytest.mark.parametrize("name", table.names())
+@pytest.mark.parametrize("scale", spec.SCALES)
+@pytest.mark.parametrize("name", spec.names())
 def test_every_table_expands_at_every_scale(name, scale):
-    about = table.read(name)
+    about = spec.read(name)
     planned = plan.plan(about, scale, small_data="small" if scale == "smoke" else None)
     names = {cell.row for cell in planned}
     assert not any("," in name for name in names)  # --rows is separated by commas
@@ -249,4 +249,4 @@ def test_every_table_expands_at_every_scale(name, scale):
     for assertion in about.assertions:
         if scale in assertion.scales and scale != "smoke":
             assert set(assertion.names()) <= names, assertion.claim
-    targets.read(name)
+    published.read(name)

@@ -14,7 +14,7 @@ Writes results/<table>/<scale>/; docs/ablations/README.md says how to read it.
 import argparse
 from pathlib import Path
 
-from videores.ablation import table as tables
+from videores.ablation import spec as tables
 from videores.config import parse as configfile
 from videores.errors import UserError
 from videores.runtime import cli
@@ -23,9 +23,9 @@ from videores.runtime import cli
 def main():
     args = parse()
     if args.docs:
-        from videores.ablation import pages
+        from videores.ablation import docs
 
-        return pages.write()
+        return docs.write()
     names = tables.names() if args.table == "all" else [args.table]
     read = {Path(name).stem: tables.read(name) for name in names}
     from videores.ablation import commands  # torch takes seconds to import

@@ -25,9 +25,7 @@ def main():
         parser.error("--videos must be at least 1")
     cfg = parse.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
-    from videores.diagnostics import (
-        browse,  # here, so that helper processes, which import this file, need not import Lightning
-    )
+    from videores.diagnostics import browse
 
     return browse.browse(cfg, args.out or Path("results", "browse", Path(args.cfg).stem), args.videos)
 

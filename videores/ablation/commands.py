@@ -1,6 +1,6 @@
 """`tools/ablate.py`: from a table to its results, or to what they would be."""
 
-from videores.ablation import collect, costs, output, plan, processes, render, runner, targets
+from videores.ablation import collect, costs, executors, plan, published, sweep, tables
 from videores.errors import UserError
 
 ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
@@ -9,52 +9,52 @@ ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
 def run(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
     """Computes what is missing, writes and prints the table. Returns the exit code: 1 where a cell has no result or,
     with `judge`, an assertion fails."""
-    todo = runner.planned(table, scale, rows, seeds)
-    targets.read(name)  # a wrong one is told now, not after the sweep
+    todo = sweep.planned(table, scale, rows, seeds)
+    published.read(name)  # a wrong one is told now, not after the sweep
     if fresh:
-        runner.clear(todo)
+        sweep.clear(todo)
     if not reuse:
-        runner.refuse_other_code(todo)
+        sweep.refuse_other_code(todo)
     print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(is_pending, todo))} to compute", flush=True)
     shown = [*todo, *of_earlier_sweeps(name, table, scale, todo, reuse)]
-    table_costs = runner.counted(shown, processes.answer)
+    table_costs = sweep.counted(shown, executors.answer)
     if scale != "smoke" and slurm is None:
-        runner.tell_forecast(todo, table_costs, processes.answer)
-    runner.sweep(todo, table_costs, launcher(slurm))
+        sweep.tell_forecast(todo, table_costs, executors.answer)
+    sweep.sweep(todo, table_costs, launcher(slurm))
     if "latency" in table.columns:
-        table_costs = runner.measured(shown, table_costs, ROUNDS[scale], processes.answer)
+        table_costs = sweep.measured(shown, table_costs, ROUNDS[scale], executors.answer)
     return finish(name, table, scale, [collect.collect(cell, table_costs[cell.key]) for cell in shown], reuse, judge)
 
 
 def of_earlier_sweeps(name, table, scale, todo, reuse):
     """The cells beside which these stand in the table: what is measured is measured of all together."""
-    saved = render.done(output.load_cells(output.folder_of(name, scale)))
-    saved = [cell for cell in saved if reuse or cell["code"] == runner.cells.code()]
+    saved = tables.done(tables.load_cells(tables.folder_of(name, scale)))
+    saved = [cell for cell in saved if reuse or cell["code"] == sweep.cells.code()]
     keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
     rows = {cell["row"] for cell in saved} & {cell.name for cell in plan.of_scale(table, scale)}
     if not rows:
         return []
-    planned = runner.planned(table, scale, rows, {cell["seed"] for cell in saved})
+    planned = sweep.planned(table, scale, rows, {cell["seed"] for cell in saved})
     return [cell for cell in planned if cell.key in keys and not is_pending(cell.origin)]
 
 
 def is_pending(cell):
-    return not runner.cells.is_done(cell)
+    return not sweep.cells.is_done(cell)
 
 
 def launcher(slurm):
-    return runner.one_by_one(processes.forked) if slurm is None else runner.on_slurm(slurm)
+    return sweep.one_by_one(executors.forked) if slurm is None else sweep.on_slurm(slurm)
 
 
 def finish(name, table, scale, found, reuse, judge):
-    folder = output.folder_of(name, scale)
+    folder = tables.folder_of(name, scale)
     rows = [cell.name for cell in plan.of_scale(table, scale)]
-    output.save_cells(folder, found, rows)
-    output.forget(folder, lambda cell: is_current(cell, table, scale, rows))
-    whole = of_one_code(output.load_cells(folder), found, reuse)  # with the rows and seeds of earlier sweeps
-    files = output.write(folder, name, table, scale, whole)
-    outcomes = render.judged(table, scale, whole)
-    for line in render.numbers(table, render.summaries(table, whole), targets.read(name)):
+    tables.save_cells(folder, found, rows)
+    tables.forget(folder, lambda cell: is_current(cell, table, scale, rows))
+    whole = of_one_code(tables.load_cells(folder), found, reuse)  # with the rows and seeds of earlier sweeps
+    files = tables.write(folder, name, table, scale, whole)
+    outcomes = tables.judged(table, scale, whole)
+    for line in tables.numbers(table, tables.summaries(table, whole), published.read(name)):
         print(line)
     for one in outcomes:
         print(f"{one['outcome']:13s}{one['claim']}: {'; '.join(one['numbers'])}")
@@ -76,14 +76,14 @@ def is_current(cell, table, scale, rows):
     """Whether a saved cell is what the table asks for now."""
     if cell["row"] not in rows:
         return False
-    now = runner.planned(table, scale, [cell["row"]], [cell["seed"]])
+    now = sweep.planned(table, scale, [cell["row"]], [cell["seed"]])
     return cell["key"] in {planned.key for planned in now if planned.row == cell["row"]}
 
 
 def dry_run(name, table, scale, *, rows, seeds):
     """Prints the cells and what they cost by counting. All configurations are checked; no data is needed."""
-    todo = runner.planned(table, scale, rows, seeds)
-    targets.read(name)
+    todo = sweep.planned(table, scale, rows, seeds)
+    published.read(name)
     table_costs = costs.counted(todo)
     refuse_uncounted(todo, table_costs)
     print(f"{name} at scale {scale}: {len(todo)} cells")

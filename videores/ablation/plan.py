@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from videores.ablation.table import Cell
+from videores.ablation.spec import Cell
 from videores.config import parse
 from videores.config.schema import Config
 from videores.data.synthetic import datasets

@@ -5,7 +5,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from videores.ablation import cells, collect, costs, plan, processes
+from videores.ablation import cells, collect, costs, executors, plan
 from videores.data.synthetic import datasets
 from videores.errors import UserError
 
@@ -67,13 +67,13 @@ def one_by_one(run):
             cells.prepare(cell)
             began = time.monotonic()
             several = cell.config.trainer.devices not in (1, "auto")
-            code = (processes.started if several else run)(cells.command(cell), cells.log(cell))
+            code = (executors.started if several else run)(cells.command(cell), cells.log(cell))
             took = timedelta(seconds=round(time.monotonic() - began))
             print(
                 f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: {said(cell, code, table_costs)} ({took})",
                 flush=True,
             )
-            if code in processes.STOPPED:
+            if code in executors.STOPPED:
                 raise SystemExit(code)
 
     return launch
@@ -81,7 +81,7 @@ def one_by_one(run):
 
 def said(cell, code, table_costs):
     if not cells.is_done(cell):
-        if code in processes.STOPPED:
+        if code in executors.STOPPED:
             return "stopped; without --fresh the same command continues it"
         return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.error(cell)}"
     values = collect.collect(cell, table_costs.get(cell.key, {}))["values"]
@@ -97,7 +97,7 @@ def on_slurm(options):
                 cells.prepare(cell)
             logs = (plan.RUNS / "slurm").resolve()
             logs.mkdir(exist_ok=True)
-            processes.jobs([cells.command(cell) for cell in todo], logs, options)
+            executors.jobs([cells.command(cell) for cell in todo], logs, options)
         for cell in todo:
             print(f"{cell.row}, seed {cell.seed}: {said(cell, None, table_costs)}", flush=True)
 

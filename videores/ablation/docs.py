@@ -8,8 +8,8 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from videores.ablation import columns, output, render, table, targets
-from videores.ablation.outcomes import OUTCOMES
+from videores.ablation import columns, published, spec, tables
+from videores.ablation.assertions import OUTCOMES
 
 DOCS = Path("docs", "ablations")
 SCALE = "cpu"
@@ -17,15 +17,15 @@ NOTES = "notes.md"  # written by hand: what was looked at where something else c
 
 
 def write(docs=DOCS):
-    read = {name: table.read(name) for name in table.names()}
+    read = {name: spec.read(name) for name in spec.names()}
     for name in read:
-        take_over(output.folder_of(name, SCALE), docs / name)
-    there = {name: cells for name in read if (cells := output.load_cells(docs / name))}
+        take_over(tables.folder_of(name, SCALE), docs / name)
+    there = {name: cells for name in read if (cells := tables.load_cells(docs / name))}
     for name, cells in there.items():
         path = docs / name / NOTES
         notes = path.read_text() if path.exists() else ""
         (docs / name / "README.md").write_text(page(name, read[name], cells, notes))
-        output.draw(docs / name, read[name], cells)
+        tables.draw(docs / name, read[name], cells)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "README.md").write_text(index(read, there))
     print(f"wrote {docs}/README.md and {len(there)} pages")
@@ -40,7 +40,7 @@ def take_over(results, folder):
 
 
 def page(name, about, cells, notes=""):
-    body = render.markdown(name, about, SCALE, cells, targets.read(name)).split("\n")
+    body = tables.markdown(name, about, SCALE, cells, published.read(name)).split("\n")
     pictures = [
         f"![{title}]({file})"
         for file, title in (
@@ -174,5 +174,5 @@ def index(read, there):
 
 
 def outcomes(about, cells):
-    counts = Counter(one["outcome"] for one in render.judged(about, SCALE, cells))
+    counts = Counter(one["outcome"] for one in tables.judged(about, SCALE, cells))
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in reversed(OUTCOMES) if counts[outcome])
