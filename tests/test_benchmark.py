@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from benchmarks import clip_loading, memory, peers, report, videos, view_loading
+from benchmarks import contenders as measure
+from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender
+from benchmarks.material import Material, Plan, training_clips, view_clips
+from benchmarks.report import TARGETS, Row, Target
 from conftest import numbered_video, read_numbers, write_ucf101
 
-from videores.benchmark import loader, measure, memory, peers, report, videos, views
-from videores.benchmark.material import Material, Plan, training_clips, view_clips
-from videores.benchmark.measure import FLOOR, FRAMES, OURS, PREPARED, Contender
-from videores.benchmark.report import TARGETS, Row, Target
 from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.probe import probe
 from videores.errors import UnreadableVideo, UserError
@@ -41,7 +42,7 @@ def entrants(make, paths, scratch, *more, prepared=True, plan=PLAN):
 def contenders(numbered, tmp_path_factory):
     """Of four training clips of two videos."""
     paths = numbered["h264_gop"], numbered["h264"]
-    return entrants(loader.entrants, paths, tmp_path_factory.mktemp("scratch"), 4)
+    return entrants(clip_loading.entrants, paths, tmp_path_factory.mktemp("scratch"), 4)
 
 
 # -- the same work for all ---------------------------------------------------------------------------------------------
@@ -55,7 +56,7 @@ def test_contenders_are_ours_with_each_exact_reader_the_floor_and_both_of_pytorc
 
 def test_training_clips_have_the_sizes_that_networks_take(numbered, tmp_path):
     plan = Plan(transform=TransformConfig(short_side=40, crop=32))
-    made = entrants(loader.entrants, [numbered["h264_gop"]], tmp_path, 1, plan=plan)
+    made = entrants(clip_loading.entrants, [numbered["h264_gop"]], tmp_path, 1, plan=plan)
     for name, contender in made.items():
         clip = contender.read(0)
         if contender.peer:
@@ -74,7 +75,7 @@ def test_all_make_the_clips_that_our_data_set_draws(tmp_path):
     assert [number for _, number in asked.keys] == [0, 1, 0, 1, 0, 1]
     assert len({tuple(clip) for clip in drawn}) > 2
 
-    contender = loader.ours(OURS, material, plan, asked)
+    contender = clip_loading.ours(OURS, material, plan, asked)
     assert [read_numbers(contender.read(k)[0]) for k in range(6)] == drawn
     for decoder in peers.DECODERS:
         wanted = [(square[0], clip[0], 8, 25.0) for clip in drawn]
@@ -114,7 +115,7 @@ def test_all_views_of_a_video_are_made(numbered, tmp_path):
     asked = view_clips(material, PLAN, tmp_path)
     assert asked.frames_UKT.shape == (1, 3, 4)
     assert (asked.frames_UKT.min(), asked.frames_UKT.max()) == (0, 39)  # from the first frame to the last
-    made = entrants(views.entrants, material.paths, tmp_path)
+    made = entrants(view_loading.entrants, material.paths, tmp_path)
     assert made[OURS].read(0).shape == made[PREPARED].read(0).shape == (9, 4, 48, 48, 3)
     assert made[FRAMES].read(0).shape == (12, 48, 64, 3)
     for decoder in peers.DECODERS:
@@ -173,7 +174,7 @@ def test_nobody_is_wrong_on_well_behaved_files(contenders):
 
 
 def test_the_data_set_itself_is_checked_in_test_views(numbered, tmp_path):
-    made = entrants(views.entrants, [numbered["mpeg4_avi"], numbered["h264"]], tmp_path)
+    made = entrants(view_loading.entrants, [numbered["mpeg4_avi"], numbered["h264"]], tmp_path)
     assert {(c.wrong, c.checked) for c in made.values() if c.name.startswith(OURS) and c.name != FRAMES} == {(0, 24)}
 
 
@@ -340,14 +341,16 @@ def test_a_folder_that_is_not_the_shared_data_is_refused(tmp_path, monkeypatch):
 def test_a_video_that_does_not_decode_stops_it(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     with pytest.raises(UnreadableVideo, match=r"bad\.mp4"):
-        loader.main(arguments(loader, "--videos", tmp_path / "bad.mp4", "--quick", "--out", tmp_path / "out"))
+        clip_loading.main(
+            arguments(clip_loading, "--videos", tmp_path / "bad.mp4", "--quick", "--out", tmp_path / "out")
+        )
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--rounds", "many"], ["--clips", "-1"], ["--cores", "2"]])
 def test_numbers_that_make_no_sense_are_refused(words, capsys):
     with pytest.raises(SystemExit) as stopped:
-        arguments(loader, *words)
+        arguments(clip_loading, *words)
     assert stopped.value.code == 2
     assert words[0] in capsys.readouterr().err
 
@@ -381,7 +384,7 @@ def test_the_tool_works_anywhere_and_writes_a_table_and_every_time(tmp_path):
 
 def test_test_views_are_measured_with_prepared_copies_on_request(numbered, tmp_path, capsys):
     words = ["--videos", numbered["h264"], "--rounds", 1, "--out", tmp_path]
-    assert views.main(arguments(views, *words, "--prepared")) == 0
+    assert view_loading.main(arguments(view_loading, *words, "--prepared")) == 0
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["protocol"] == "16x2@112/128 10x3"
     names = [c["name"] for c in record["rows"][0]["contenders"]]
@@ -399,7 +402,7 @@ def test_a_configuration_gives_clips_sizes_seed_and_videos(tmp_path):
     }
     tiny = {"run": {"seed": 5}, "data": data, "model": {"name": "r3d_18"}, "train": {"epochs": 1}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    loader.main(arguments(loader, "--cfg", tmp_path / "tiny.yaml", "--quick", "--out", tmp_path / "out"))
+    clip_loading.main(arguments(clip_loading, "--cfg", tmp_path / "tiny.yaml", "--quick", "--out", tmp_path / "out"))
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (record["protocol"], record["seed"]) == ("4x3@32/40", 5)
     assert [(row["videos"], len(row["files"])) for row in record["rows"]] == [("tiny", 6)]

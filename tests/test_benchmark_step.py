@@ -5,9 +5,9 @@ import csv
 
 import pytest
 import torch
+from benchmarks import step
 from torch import nn
 
-from videores.benchmark import step
 from videores.compute import precision
 from videores.errors import UserError
 from videores.models import create_model

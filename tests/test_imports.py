@@ -154,7 +154,7 @@ def test_only_readers_reads_video_and_only_encode_writes_it():
         for name, path in {**modules(), **{p.stem: p for p in (ROOT / "tools").glob("*.py")}}.items()
     }
     users = {name: found for name, found in users.items() if found}
-    assert set(users) <= {"videores.data.video.readers", "videores.data.video.encode", "videores.benchmark.peers"}  # as others read
+    assert set(users) <= {"videores.data.video.readers", "videores.data.video.encode", "benchmarks.peers"}  # as others read
     assert users.get("videores.data.video.encode", {"av"}) == {"av"}
 
 

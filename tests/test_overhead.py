@@ -3,9 +3,9 @@
 import json
 
 import torch
+from benchmarks import overhead, upkeep
 from running import succeeded, tool, write_config, write_data
 
-from videores.benchmark import overhead, upkeep
 from videores.config import parse
 from videores.data import datamodule
 

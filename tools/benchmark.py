@@ -20,7 +20,7 @@ import sys
 from videores.runtime import cli
 
 SUBCOMMANDS = ("loader", "test", "memory", "step", "overhead", "upkeep")
-MODULES = {"test": "views"}  # of videores.benchmark, where they are called otherwise
+MODULES = {"test": "views"}  # of benchmarks, where they are called otherwise
 
 
 def main():
@@ -30,7 +30,7 @@ def main():
     for name in SUBCOMMANDS:
         subparser = subcommands.add_parser(name)
         if name in sys.argv[1:2]:  # only the one that is called: they import torch and more
-            modules[name] = importlib.import_module(f"videores.benchmark.{MODULES.get(name, name)}")
+            modules[name] = importlib.import_module(f"benchmarks.{MODULES.get(name, name)}")
             subparser.description = modules[name].__doc__
             modules[name].add_arguments(subparser)
     args = parser.parse_args()

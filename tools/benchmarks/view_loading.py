@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from videores.benchmark import peers, session, videos
-from videores.benchmark.material import Material, view_clips
-from videores.benchmark.measure import FLOOR, FRAMES, OURS, PREPARED, Contender, race
-from videores.benchmark.report import Row
+from benchmarks import peers, session, videos
+from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender, race
+from benchmarks.material import Material, view_clips
+from benchmarks.report import Row
 from videores.config.schema import TransformConfig
 from videores.data.decode import read_frames
 from videores.data.views import of_item

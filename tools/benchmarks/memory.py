@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from videores.benchmark import report, session
-from videores.benchmark.material import Material, Plan
-from videores.benchmark.videos import find_sets
+from benchmarks import report, session
+from benchmarks.material import Material, Plan
+from benchmarks.videos import find_sets
 from videores.errors import UserError
 from videores.runtime import environment, machine
 

@@ -17,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
 
-from videores.benchmark import report, session
+from benchmarks import report, session
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.data import datamodule

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from videores.benchmark.peers import thumbnail
+from benchmarks.peers import thumbnail
 
 OURS, PREPARED = "videores", "videores, prepared copy"
 FRAMES, FLOOR = "videores, frames without transforms", "decoding only"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videores.benchmark import peers, videos
+from benchmarks import peers, videos
 from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, fields
 from statistics import median
 
-from videores.benchmark.measure import FLOOR, OURS, PREPARED, Contender
-from videores.benchmark.videos import LARGE
+from benchmarks.contenders import FLOOR, OURS, PREPARED, Contender
+from benchmarks.videos import LARGE
 from videores.runtime import environment as environment_module
 from videores.runtime import files, machine
 

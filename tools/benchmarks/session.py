@@ -4,10 +4,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from videores.benchmark import report
-from videores.benchmark.material import Plan
-from videores.benchmark.measure import held
-from videores.benchmark.videos import find_sets
+from benchmarks import report
+from benchmarks.contenders import held
+from benchmarks.material import Plan
+from benchmarks.videos import find_sets
 from videores.config import parse
 
 

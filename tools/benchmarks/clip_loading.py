@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from videores.benchmark import peers, session, videos
-from videores.benchmark.material import Material, training_clips
-from videores.benchmark.measure import FLOOR, FRAMES, OURS, PREPARED, Contender, race
-from videores.benchmark.report import Row
+from benchmarks import peers, session, videos
+from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender, race
+from benchmarks.material import Material, training_clips
+from benchmarks.report import Row
 from videores.data.decode import read_frames
 
 

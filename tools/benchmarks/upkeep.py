@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from videores.benchmark import overhead, session
+from benchmarks import overhead, session
 from videores.config import parse
 from videores.data import datamodule
 from videores.training.callbacks.checkpointing import LEAST_WAIT, WAIT_PER_COST, Saving
