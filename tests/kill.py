@@ -70,7 +70,7 @@ def main():
     args = parser.parse_args()
     import torch
 
-    from videores import experiment  # noqa: F401 (what every start needs)
+    from videores import run  # noqa: F401 (what every start needs)
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from videores import experiment
+from videores import run
 from videores.config import parse
 from videores.training import trainer as trainers
 
@@ -60,7 +60,7 @@ def main():
     trainers.training_options = recorded
     for name, overrides in json.loads(sys.argv[1]).items():
         cfg = parse.load("tiny.yaml", [*overrides, f"run.dir={name}"])
-        assert experiment.train(cfg, "tiny.yaml") == 0
+        assert run.train(cfg, "tiny.yaml") == 0
 
 
 if __name__ == "__main__":

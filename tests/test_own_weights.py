@@ -7,7 +7,7 @@ import torch
 from conftest import write_folder
 from test_weights import PREPROCESSING, TINY, clips, logits, randomise, refusal, same_states, save
 
-from videores import experiment
+from videores import run as experiment
 from videores.config import parse
 from videores.errors import UserError
 from videores.models import create_model

@@ -12,7 +12,7 @@ from conftest import numbered_video, read_numbers, write_csv
 from test_task import make_config, make_data, make_task, one_quiet_thread  # noqa: F401 (a fixture for all tests)
 from torchvision.transforms.v2 import functional as F
 
-from videores import experiment
+from videores import run
 from videores.config import parse, schema
 from videores.config.schema import ClipConfig, ViewsConfig
 from videores.data import datamodule, mirroring, sampling, transforms, views
@@ -367,7 +367,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}
     torch.save(parts, checkpoint)
-    assert experiment.test(task, data, quiet_trainer(), cfg, tmp_path / "run", checkpoint, "test") == 1
+    assert run.test(task, data, quiet_trainer(), cfg, tmp_path / "run", checkpoint, "test") == 1
     (target,) = (tmp_path / "run" / "test").iterdir()
     found = json.loads((target / "metrics.json").read_text())
     assert found["videos"] == {"expected": 7, "scored": 5, "unreadable": ["e2.mp4", "e4.mp4"]}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from running import ROOT, environment, succeeded, tool
 
-from videores import experiment
+from videores import run as experiment
 from videores.config import parse
 from videores.errors import Stopped, UserError
 from videores.models.weights import safe_load

@@ -43,9 +43,9 @@ def test(args):
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
     cfg = parse.load(args.run / "config.yaml", args.overrides)
-    from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
+    from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
-    return experiment.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
+    return run.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
 
 
 def add_offline(group):

@@ -21,9 +21,9 @@ def main():
     args = parser.parse_intermixed_args()
     cfg = parse.load(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
-    from videores import experiment  # here, so that helper processes, which import this file, need not import Lightning
+    from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
-    return experiment.train(cfg, args.cfg)
+    return run.train(cfg, args.cfg)
 
 
 if __name__ == "__main__":
