@@ -20,7 +20,7 @@ import sys
 from videores.runtime import cli
 
 SUBCOMMANDS = ("loader", "test", "memory", "step", "overhead", "upkeep")
-MODULES = {"test": "views"}  # of benchmarks, where they are called otherwise
+MODULES = {"loader": "clip_loading", "test": "view_loading"}  # of benchmarks/, where they are called otherwise
 
 
 def main():

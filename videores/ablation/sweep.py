@@ -14,7 +14,7 @@ SMALL_DATA = Path("results", "small")  # copies of the embedded sets with few vi
 
 def planned(table, scale, rows, seeds):
     """The cells; at the smoke scale the small copies that they read are written first."""
-    todo = plan(table, scale, rows, seeds, SMALL_DATA if scale == "smoke" else None)
+    todo = plan.plan(table, scale, rows, seeds, SMALL_DATA if scale == "smoke" else None)
     for root in {Path(cell.config.data.root) for cell in todo}:
         if root.parent == SMALL_DATA:
             datasets.prepare(root, progress=False, videos=few_videos(datasets.SETS[root.name]), name=root.name)

@@ -15,7 +15,7 @@ from videores.ablation import columns
 from videores.config.schema import Section
 from videores.errors import UserError, nearest
 
-FOLDER = Path(__file__).parent / "targets"
+FOLDER = Path(__file__).parent
 OURS = re.compile(
     r"(?P<frames>\d+)x(?P<stride>\S+)@(?P<size>\d+)/(?P<short_side>\d+) (?P<clips>\w+)x(?P<crops>\w+) \S+ (?P<data>\S+)"
 )
