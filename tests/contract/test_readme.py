@@ -1,0 +1,57 @@
+"""Every command in the README and the docs names a tool, a configuration and keys that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from videores.config import parse
+from videores.data import index
+from videores.data.lists import Video
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
+COMMAND = re.compile(r"(?:python|python -m torch[^`\n]*?) (tools/\w+\.py[^`\n&]*)")
+
+
+def commands():
+    for page in [*PAGES, *sorted(ROOT.glob("configs/*.yaml"))]:
+        for match in COMMAND.finditer(page.read_text()):
+            yield pytest.param(shlex.split(match[1], comments=True), id=f"{page.relative_to(ROOT)}: {match[1]}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_command_names_things_that_exist(words):
+    assert (ROOT / words[0]).is_file()
+    if "--cfg" in words and "NAME.yaml" not in words:
+        overrides = [word for word in words[3:] if re.match(r"[\w.]+=", word) and "..." not in word]
+        parse.load(words[words.index("--cfg") + 1], overrides)
+
+
+def test_pages_link_to_files_that_exist():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_snippet_makes_ut_interactions_lists(tmp_path, monkeypatch):
+    for name in ("segmented_set1/4_1_0", "segmented_set1/17_3_0", "segmented_set2/0_11_4"):
+        path = tmp_path / f"datasets/ut-interaction/videos/{name}.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    page = (ROOT / "datasets/ut-interaction/README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1], {})
+    found = index.read(parse.load("r2plus1d_utinteraction.yaml", ["data.val=none"]).data)
+    punch = Video("Punching/v_Punching_g11_c00.avi", 4, "g11")
+    assert found.train == (Video("HandShaking/v_HandShaking_g01_c04.avi", 0, "g01"), punch)
+    assert found.test == (Video("HandShaking/v_HandShaking_g03_c17.avi", 0, "g03"),)
+
+
+def test_the_two_set_up_commands_are_single_lines_that_ci_finds():
+    text = (ROOT / "README.md").read_text()
+    for marker in ("train", "tests"):
+        block = re.search(rf"^<!-- {marker} -->\n```\w*\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)[1]
+        assert "\n" not in block
+        assert block.startswith("python3 -m venv .venv && ")

@@ -1,0 +1,92 @@
+"""The learning-rate finder: what it makes of a curve, and the tool as users run it."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from helpers.commands import forked, succeeded, write_config, write_data
+
+from videores.config.schema import TrainConfig
+from videores.diagnostics import lr_finder
+from videores.errors import UserError
+from videores.training import optim
+
+
+def test_rates_rise_in_equal_ratios_between_the_ends():
+    rates = lr_finder.rising(1e-4, 1.0, 5)
+    assert rates == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
+
+
+def test_smoothing_keeps_a_constant_and_starts_with_the_first_loss():
+    assert lr_finder.smoothed([2.0] * 5) == pytest.approx([2.0] * 5)
+    assert lr_finder.smoothed([3.0, 1.0])[0] == pytest.approx(3.0)
+    assert lr_finder.smoothed([3.0, 1.0])[1] == pytest.approx((0.95 * 3 + 1) / 1.95)
+
+
+def test_the_suggestion_is_where_the_loss_falls_fastest_not_where_it_is_lowest():
+    """A logistic fall around 1e-2, lowest near 0.1, and a divergence after it."""
+    rates = lr_finder.rising(1e-5, 10, 121)
+    x = np.log10(rates)
+    losses = 2 / (1 + np.exp(4 * (x + 2))) + 10 ** (2 * (x - 0.5))
+    assert lr_finder.suggestion(rates, list(losses)) == pytest.approx(1e-2, rel=0.2)
+
+
+def test_a_curve_that_only_rises_gives_no_suggestion():
+    with pytest.raises(UserError, match="smaller --lowest"):
+        lr_finder.suggestion(lr_finder.rising(1, 10, 30), list(range(30)))
+
+
+def test_a_loss_diverges_when_it_is_not_finite_or_four_times_the_lowest():
+    assert lr_finder.diverged([1.0, math.nan])
+    assert not lr_finder.diverged([1.0] * 20)
+    assert not lr_finder.diverged([1.0] * 3 + [100.0])  # too early to say
+    assert lr_finder.diverged([1.0] * 15 + [100.0] * 3)
+
+
+def test_the_rate_is_told_as_the_key_that_base_batch_scales():
+    """Whoever writes what is told into the configuration trains at the rate that was found."""
+    recipe = {"epochs": 1, "lr": 0.01, "base_batch": 32}
+    assert lr_finder.said(TrainConfig(**recipe), 0.02, 8).startswith("0.08 (train.lr, 0.02 at 8 videos a step;")
+    assert optim.scaled_lr(TrainConfig(**recipe | {"lr": 0.08}), 8) == pytest.approx(0.02)
+    assert lr_finder.said(TrainConfig(epochs=1), 0.02, 8).startswith("0.02 (train.lr;")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A working folder where the tool has run twice from the same seed, and once with wrong options."""
+    place = tmp_path_factory.mktemp("place")
+    write_data(place / "data")
+    train = {"epochs": 1, "schedule": "plateau", "ema": 0.9}
+    for name in ("one", "two"):
+        write_config(place / f"{name}.yaml", train=train)
+    command = ("--steps", "24", "--lowest", "1e-4", "--highest", "300")
+    cases = [("find_lr.py", "--cfg", f"{name}.yaml", *command) for name in ("one", "two")]
+    cases.append(("find_lr.py", "--cfg", "one.yaml", "--lowest", "1", "--highest", "0.1"))
+    return place, forked(cases, place)
+
+
+def table(place, name):
+    with (place / "results" / "find_lr" / name / "lr.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_the_tool_writes_its_curve_and_no_run_folder(found):
+    place, (first, *_) = found
+    succeeded(first)
+    rows = table(place, "one")
+    assert [row["lr"] for row in rows] == pytest.approx(lr_finder.rising(1e-4, 300, 24)[: len(rows)])
+    assert (place / "results" / "find_lr" / "one" / "lr.png").read_bytes().startswith(b"\x89PNG")
+    assert "rate " in first.stdout
+    assert sorted(path.name for path in place.iterdir()) == ["data", "one.yaml", "results", "two.yaml"]
+
+
+def test_the_same_seed_gives_the_same_curve(found):
+    place, _ = found
+    assert table(place, "one") == table(place, "two")
+
+
+def test_wrong_bounds_are_refused(found):
+    _, (*_, wrong) = found
+    assert wrong.returncode == 2
+    assert "--lowest" in wrong.stderr

@@ -1,0 +1,487 @@
+"""Stopping and resuming: signals at definite moments, damage, a full disk, other numbers of processes; and kills at
+random ones (kill.py). A resumed run must end with the bits of one that was not stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+import torch.multiprocessing
+from helpers import kill
+from helpers.commands import ROOT, environment, succeeded, tool
+
+from videores import run as experiment
+from videores.config import parse
+from videores.errors import Stopped, UserError
+from videores.models.weights import safe_load
+from videores.reporting import results
+from videores.runtime import failures
+from videores.training import optim
+from videores.training.callbacks.checkpointing import Saving
+from videores.training.callbacks.exchange import Exchange
+from videores.training.module import VideoClassifier
+
+OVERRIDES = (
+    *("model.dropout=0.3", "data.augment.mixup=0.4", "data.augment.hue=0.2", "train.epochs=3"),
+    *("val.clips=3", "test.clips=2", "data.batch_size=2", "trainer.accelerator=cpu"),
+)
+STEPS = 8  # of an epoch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums over several threads are rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        kill.prepare()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def train(folder, *overrides):
+    cfg = parse.load("tiny.yaml", [*OVERRIDES, f"run.dir={folder}", "run.resume=auto", *overrides])
+    return experiment.train(cfg, "tiny.yaml")
+
+
+def send_at(monkeypatch, owner, hook, call, number=signal.SIGTERM):
+    """Sends this process a signal as `hook` is called for the call-th time; 0 is the first."""
+    calls, function = [], getattr(owner, hook)
+
+    def wrapped(*args, **keys):
+        calls.append(1)
+        if len(calls) == call + 1:
+            os.kill(os.getpid(), number)
+        return function(*args, **keys)
+
+    monkeypatch.setattr(owner, hook, wrapped)
+
+
+def stop(monkeypatch, folder, owner, hook, call, *overrides, number=signal.SIGTERM):
+    """A training that is sent a signal. Returns what it was stopped by."""
+    with monkeypatch.context() as patch:
+        send_at(patch, owner, hook, call, number)
+        with pytest.raises(Stopped) as caught:
+            train(folder, *overrides)
+    return caught.value
+
+
+def env(folder):
+    return json.loads((Path(folder) / "env.json").read_text())
+
+
+def last(folder):
+    return safe_load.read(Path(folder) / "checkpoints" / "last.ckpt")
+
+
+def assert_same_run(folder, other):
+    folder, other = Path(folder), Path(other)
+    assert kill.same_checkpoint(folder, other, "last.ckpt")
+    assert kill.same_checkpoint(folder, other, "best.ckpt")
+    assert kill.rows(folder) == kill.rows(other)
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert train("whole") == 0
+    return "whole"
+
+
+# Signals. (where, its number, step of the checkpoint)
+
+MOMENTS = {
+    "first step": ("training_step", 0, 1),
+    "within an epoch": ("training_step", 10, 11),
+    "last step of an epoch": ("training_step", STEPS - 1, STEPS),
+    "first batch of a validation": ("validation_step", 0, STEPS),
+    "last batch of a later validation": ("validation_step", 15, 2 * STEPS),
+    "last step": ("training_step", 3 * STEPS - 1, 3 * STEPS),
+    "test": ("test_step", 0, 3 * STEPS),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_stops_at_the_step_s_end_and_the_rest_makes_the_same_run(monkeypatch, whole, moment):
+    hook, call, step = MOMENTS[moment]
+    folder = f"stopped-{hook}-{call}"
+    stopped = stop(monkeypatch, folder, VideoClassifier, hook, call)
+    assert (stopped.signal, str(stopped)) == (
+        signal.SIGTERM,
+        f"stopped by SIGTERM after step {step}: run.resume=auto continues",
+    )
+    assert (last(folder)["global_step"], env(folder)["exit_status"]) == (step, 75)
+    assert train(folder) == 0
+    assert [start["step"] for start in env(folder)["starts"]] == [0, step]
+    assert (env(folder)["exit_status"], env(folder)["exact"]) == (0, True)
+    assert_same_run(folder, whole)
+
+
+def test_a_signal_before_training_stops_at_once_and_the_run_starts_afresh(monkeypatch, whole):
+    stopped = stop(monkeypatch, "early", experiment, "make_data", 0)
+    assert "before the first step" in str(stopped)
+    assert train("early") == 0
+    assert_same_run("early", whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_other_signals_leave_a_checkpoint_too(monkeypatch, number, code):
+    stop(monkeypatch, f"signal{code}", VideoClassifier, "training_step", 2, number=number)
+    assert (last(f"signal{code}")["global_step"], env(f"signal{code}")["exit_status"]) == (3, code)
+
+
+def test_the_process_gets_its_handlers_back(monkeypatch):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    stop(monkeypatch, "handlers", VideoClassifier, "training_step", 0)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
+
+
+def test_stopping_twice_within_an_epoch_makes_the_same_run(monkeypatch, whole):
+    for call in (2, 1):
+        stop(monkeypatch, "twice", VideoClassifier, "training_step", call)
+    assert train("twice") == 0
+    assert [start["step"] for start in env("twice")["starts"]] == [0, 3, 5]
+    assert_same_run("twice", whole)
+
+
+def test_accumulated_gradients_and_averaged_weights_go_on_too(monkeypatch):
+    """A checkpoint is of a step's end, though the signal comes within one; and of the weights that learn, though the
+    average is in the network while it is validated."""
+    more = ("train.accumulate=2", "train.ema=0.5", "train.epochs=2")
+    assert train("average-whole", *more) == 0
+    stop(monkeypatch, "average", VideoClassifier, "training_step", 2, *more)
+    assert last("average")["global_step"] == 2  # of four batches
+    stop(monkeypatch, "average", VideoClassifier, "validation_step", 0, *more)
+    assert train("average", *more) == 0
+    assert [start["step"] for start in env("average")["starts"]] == [0, 2, 4]
+    assert_same_run("average", "average-whole")
+
+
+def test_a_rate_that_waits_for_a_plateau_goes_on_with_its_count(monkeypatch):
+    plateau = ("train.schedule=plateau", "train.plateau=1", "train.lr=0.3", "train.epochs=4")
+    assert train("plateau-whole", *plateau) == 0
+    assert len({row["lr"] for row in kill.rows(Path("plateau-whole")) if "lr" in row}) > 1
+    stop(monkeypatch, "plateau", VideoClassifier, "training_step", STEPS + 1, *plateau)
+    stop(monkeypatch, "plateau", VideoClassifier, "validation_step", 1, *plateau)
+    send = ("plateau", Saving, "on_train_epoch_end", 0, *plateau)
+    stop(monkeypatch, *send)  # at an epoch's end, before the rate is changed
+    assert train("plateau", *plateau) == 0
+    assert_same_run("plateau", "plateau-whole")
+
+
+# Damage
+
+
+def test_a_torn_last_checkpoint_falls_back_and_says_what_is_lost(monkeypatch, whole, capsys):
+    stop(monkeypatch, "torn", VideoClassifier, "training_step", 10)
+    path = Path("torn/checkpoints/last.ckpt")
+    path.write_bytes(path.read_bytes()[:-1000])
+    capsys.readouterr()
+    assert train("torn") == 0
+    warning = capsys.readouterr().err
+    assert "last.ckpt is not a checkpoint that loads" in warning
+    assert f"continuing from torn/checkpoints/last-previous.ckpt, of step {STEPS}" in warning
+    assert [start["step"] for start in env("torn")["starts"]] == [0, STEPS]
+    assert_same_run("torn", whole)
+
+
+def test_a_full_disk_ends_with_2_and_leaves_the_last_good_checkpoint(monkeypatch):
+    """A limit to the size of files stands for the full disk."""
+    wide = ("model.width=32", "val.clips=1")
+    stop(monkeypatch, "full", VideoClassifier, "training_step", 2, *wide)
+    command = [sys.executable, ROOT / "tools" / "train.py", "--cfg", "tiny.yaml", *OVERRIDES, *wide]
+    shell = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *map(str, command), "run.dir=full", "run.resume=auto"]
+    process = subprocess.run(shell, env=environment(), capture_output=True, text=True, timeout=200)
+    assert process.returncode == 2, process.stderr[-2000:]
+    assert "Traceback" not in process.stderr
+    assert f"the checkpoint of step {STEPS} cannot be written" in process.stderr
+    assert last("full")["global_step"] == 3
+    assert {path.name for path in Path("full/checkpoints").iterdir()} == {"last.ckpt"}
+    assert env("full")["exit_status"] == 2
+    assert train("full", *wide) == 0
+    assert train("full-whole", *wide) == 0
+    assert_same_run("full", "full-whole")
+
+
+# Other numbers of processes or videos
+
+
+def test_another_batch_size_continues_on_request_and_is_not_called_exact(monkeypatch, whole):
+    stop(monkeypatch, "inexact", VideoClassifier, "training_step", STEPS + 2)
+    with pytest.raises(UserError, match=r"data\.batch_size: 2 there, 4 now(.|\n)*run\.resume=inexact"):
+        train("inexact", "data.batch_size=4")
+    assert train("inexact", "data.batch_size=4", "run.resume=inexact") == 0
+    assert env("inexact")["exact"] is False
+    assert env("inexact")["starts"][1]["inexact"] == ["data.batch_size: 2 there, 4 now"]
+    rows = kill.rows(Path("inexact"))
+    trained = [row for row in rows if "train/loss" in row and row["step"] > STEPS + 3]
+    # The second epoch, of which three steps were done, begins again with half as many steps, and the third follows.
+    assert [row["epoch"] for row in trained] == [1] * (STEPS // 2) + [2] * (STEPS // 2)
+    assert train("four", "data.batch_size=4") == 0
+    rates = [row["lr"] for row in kill.rows(Path("four")) if "train/loss" in row]
+    assert [row["lr"] for row in trained] == rates[STEPS // 2 :]
+
+
+def test_a_whole_run_is_not_continued_otherwise_and_stays_as_it_is(whole):
+    """Nothing would be trained with what its configuration then said."""
+    before = [Path(whole, name).read_text() for name in ("config.yaml", "env.json")]
+    with pytest.raises(UserError, match=r"trained its 3 epochs: none is left(.|\n)*evaluate\.py"):
+        train(whole, "data.batch_size=4", "run.resume=inexact")
+    assert [Path(whole, name).read_text() for name in ("config.yaml", "env.json")] == before
+
+
+@pytest.mark.parametrize(
+    ("call", "warmup"),
+    [(2 * STEPS + 2, 2.5), (3 * STEPS + 2, 2.5), (3 * STEPS + 2, 0)],
+    ids=["in the warm-up", "when rates were lowered", "no warm-up"],
+)
+def test_another_batch_size_goes_on_with_what_a_plateau_has_lowered(monkeypatch, call, warmup):
+    """The rates are those of the batches of now, and what was not better before counts on."""
+    recipe = ("train.schedule=plateau", "train.plateau=1", "train.gamma=0.5", f"train.warmup={warmup}")
+    recipe += ("train.epochs=7", "train.base_batch=2")
+    now = ("data.batch_size=4", "run.resume=inexact")
+    folder = f"plateau-{call}-{warmup}"
+    stop(monkeypatch, folder, VideoClassifier, "training_step", call, *recipe)
+    epoch = call // STEPS
+    before = [row for row in kill.rows(Path(folder)) if "val/loss" in row]
+    assert len(before) == epoch
+    assert train(folder, *recipe, *now) == 0
+    rows = kill.rows(Path(folder))
+    found = {
+        e: [row["lr"] for row in rows if "train/loss" in row and row["epoch"] == e][-STEPS // 2 :]
+        for e in range(epoch, 7)
+    }
+    best_by = [row["val/video_top1"] / 100 - 1e-3 * min(row["val/loss"], 4) for row in rows if "val/loss" in row]
+    lowered = [lowered_by(best_by[:e]) for e in range(7)]
+    assert lowered[3] < 1, "the trial must have what it is about"
+    assert len(set(lowered[epoch:])) > 1, "the trial must have what it is about"
+    for e, rates in found.items():
+        steps = range(e * STEPS // 2, (e + 1) * STEPS // 2)
+        expected = [0.04 * lowered[e] * min((step + 1) / (warmup * STEPS // 2 + 1), 1) for step in steps]
+        assert rates == pytest.approx(expected), e
+
+
+@pytest.mark.parametrize("resume", ["auto", "inexact"])
+def test_a_checkpoint_with_other_schedules_is_refused(monkeypatch, resume):
+    """Lightning would give one's state to the other, or lose it."""
+    plateau, folder = ("train.schedule=plateau", "train.warmup=0"), Path(f"schedules-{resume}")
+    stop(monkeypatch, folder, VideoClassifier, "training_step", 2, *plateau)
+    path = folder / "checkpoints" / "last.ckpt"
+    stored = torch.load(path, weights_only=True)
+    torch.save({**stored, "lr_schedulers": stored["lr_schedulers"][1:]}, path)
+    with pytest.raises(UserError, match=r"last\.ckpt is of another version .* had 1 schedules and now has 2"):
+        train(folder, *plateau, f"run.resume={resume}")
+
+
+def lowered_by(values):
+    """What a rate is multiplied by after these epochs: by half after each that was not better than all before."""
+    return 0.5 ** sum(value <= max(values[:i]) for i, value in enumerate(values) if i)
+
+
+def test_data_that_changed_since_is_not_called_the_same(monkeypatch, place, whole):
+    listed = place / "data" / "train.csv"
+    before = listed.read_text()
+    stop(monkeypatch, "lists", VideoClassifier, "training_step", 2)
+    try:
+        listed.write_text("".join(before.splitlines(keepends=True)[:-1]))
+        with pytest.raises(UserError, match=r"the list of \w+ videos: (.|\n)*run\.resume=inexact"):
+            train("lists")
+    finally:
+        listed.write_text(before)
+    assert train("lists") == 0
+    assert_same_run("lists", whole)
+
+
+# What is written of a step
+
+
+@pytest.mark.parametrize("folder", ["whole", "stopped"])
+def test_a_row_has_the_rate_that_its_step_was_made_with(monkeypatch, whole, folder):
+    if folder == "stopped":
+        stop(monkeypatch, folder, VideoClassifier, "training_step", 10)
+        assert train(folder) == 0
+    rates = [row["lr"] for row in kill.rows(Path(folder)) if "train/loss" in row]
+    cfg = parse.load("tiny.yaml", OVERRIDES)
+    assert rates == pytest.approx([0.02 * optim.lr_factor(step, STEPS, cfg.train) for step in range(3 * STEPS)])
+
+
+# When checkpoints are written
+
+
+def test_checkpoints_come_by_steps_and_at_the_end_of_epochs(monkeypatch):
+    steps, save = [], Saving.save
+    monkeypatch.setattr(Saving, "save", lambda self, name: steps.append(self.trainer.global_step) or save(self, name))
+    assert train("steps", "run.checkpoint_steps=3", "train.epochs=2") == 0
+    assert steps == [3, 6, 8, 9, 12, 15, 16]
+
+
+def test_checkpoints_come_by_time(monkeypatch):
+    saved, save = [], Saving.save
+    monkeypatch.setattr(Saving, "save", lambda self, name: saved.append(time.monotonic()) or save(self, name))
+    assert train("time", "run.checkpoint_minutes=0.00001", "train.epochs=1") == 0
+    assert len(saved) == STEPS  # each step takes longer than that
+    saved.clear()
+    assert train("rare", "train.epochs=1") == 0
+    assert len(saved) == 1
+
+
+def test_the_wait_grows_with_what_a_checkpoint_costs():
+    run = parse.load("tiny.yaml").run
+    saving = Saving(Path("x"), run, {}, None)
+    assert saving.wait() == 60
+    saving.cost = 5
+    assert saving.cost / saving.wait() <= 0.005
+
+
+# Several processes
+
+
+def decide(rank, folder, wisher):
+    """Each rank prints the steps at which it learns of a wish that `wisher` has from step 3 on."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    wish = [0]
+    agreement = Exchange(lambda: wish, 2, timedelta(seconds=60))
+    learned = []
+    for step in range(6):
+        if rank in wisher and step == 3:
+            wish = [15]
+        if agreement.collect() == [15]:
+            learned.append(step)
+        agreement.send()
+    bounds = (agreement.largest(rank), agreement.smallest(rank + 5))
+    Path(folder, f"{rank}.json").write_text(json.dumps([learned, bounds]))
+    agreement.collect()
+
+
+@pytest.mark.parametrize("wisher", [[0], [1], [0, 1]])
+def test_all_processes_learn_of_a_wish_at_the_same_step_the_next_one(tmp_path, wisher):
+    torch.multiprocessing.start_processes(decide, (str(tmp_path), wisher), nprocs=2, start_method="fork")
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert found == [[[4, 5], [1, 5]]] * 2
+
+
+def wait_for_nobody(rank, folder):
+    """Process 0 asks; process 1 answers nothing until it has given up."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    agreement = Exchange(lambda: [0], 2, timedelta(seconds=2))
+    gave_up = Path(folder, "gave up")
+    if rank == 0:
+        try:
+            agreement.largest(1)
+        except RuntimeError as error:
+            gave_up.write_text(str(failures.explanation(str(error))))
+    limit = time.monotonic() + 60
+    while not gave_up.exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+
+
+def test_a_process_that_does_not_answer_is_waited_for_as_long_as_was_asked(tmp_path):
+    torch.multiprocessing.start_processes(wait_for_nobody, (str(tmp_path),), nprocs=2, start_method="fork")
+    assert "did not answer within trainer.timeout" in (tmp_path / "gave up").read_text()
+
+
+@pytest.mark.parametrize("ranks", [[0], [1], [0, 1]])
+def test_two_processes_stop_on_the_same_step_whichever_gets_the_signal(ranks):
+    folder = Path("two-" + "-".join(map(str, ranks)))
+    long = ["train.epochs=3000", "trainer.devices=2", f"run.dir={folder}", "val.clips=1"]
+    command = [sys.executable, ROOT / "tools" / "train.py", "--cfg", "tiny.yaml", *OVERRIDES, *long]
+    with Path(f"{folder}.log").open("w") as log:
+        process = subprocess.Popen(list(map(str, command)), env=environment(), stdout=log, stderr=log)
+        limit = time.monotonic() + 120
+        while not (folder / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None, Path(f"{folder}.log").read_text()[-3000:]
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        pids = [process.pid, *children_of_tool(process.pid)]
+        for rank in ranks:
+            os.kill(pids[rank], signal.SIGTERM)
+        assert process.wait(60) == 75
+    text = Path(f"{folder}.log").read_text()
+    assert text.count("stopped by SIGTERM after step") == 1
+    step = last(folder)["global_step"]
+    assert f"after step {step}:" in text
+    assert [row["step"] for row in kill.rows(folder) if "train/loss" in row][-1] == step
+    assert not Path(f"/proc/{pids[1]}").exists() or "Z" in Path(f"/proc/{pids[1]}/stat").read_text().split()[2]
+
+
+def children_of_tool(pid):
+    """The processes that a training started with its own command line."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_lightning_has_what_is_replaced_and_nothing_else_uses_signals():
+    """Else the replacement would do nothing, without a word."""
+    import inspect
+
+    from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+    from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+    assert "_broadcast_sigterm_tensor()" in inspect.getsource(_TrainingEpochLoop.advance)
+    assert inspect.signature(_SignalConnector.register_signal_handlers).parameters.keys() == {"self"}
+
+
+# A second process
+
+
+def test_a_second_training_in_the_same_folder_is_refused_at_once(monkeypatch):
+    """While the first one tests, which is when it writes results."""
+    found = []
+    write_test = results.write_test
+
+    def in_between(*args):
+        again = (*OVERRIDES, "run.dir=locked", "run.overwrite=true")
+        found.append(tool("train.py", "--cfg", "tiny.yaml", *again, cwd="."))
+        return write_test(*args)
+
+    monkeypatch.setattr(results, "write_test", in_between)
+    assert train("locked", "train.epochs=1") == 0
+    assert found[0].returncode == 2
+    assert "another process writes to locked" in found[0].stderr
+
+
+# Kills at random moments
+
+
+def test_runs_that_are_killed_at_random_moments_end_with_the_same_bits(tmp_path):
+    """A dozen here; `python tests/helpers/kill.py --kills 100` for more."""
+    names = [name for name in kill.SETTINGS if name != "2 processes"]  # whose starts take seconds
+    command = [
+        sys.executable,
+        ROOT / "tests" / "helpers" / "kill.py",
+        "--kills",
+        "12",
+        "--folder",
+        tmp_path,
+        "--settings",
+        *names,
+    ]
+    process = subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=550)
+    succeeded(process)
+    assert process.stdout.splitlines()[-1].endswith(", 0 wrong")
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_end_with_the_same_bits(tmp_path):
+    command = [sys.executable, ROOT / "tests" / "helpers" / "kill.py", "--kills", "4", "--folder", tmp_path]
+    command += ["--settings", "2 processes"]
+    succeeded(subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=550))

@@ -1,0 +1,334 @@
+"""The networks against torchvision's: names, outputs, gradients, initialisation; their stems; and what is refused."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.video import resnet as video
+
+from videores.config import parse, schema
+from videores.errors import UserError
+from videores.models.registry import OVERRIDES, create_model
+from videores.models.resnet import MODELS
+
+TINY = {"layers": (1, 1, 1), "width": 16, "stem": "small"}
+
+
+class Depthwise(nn.Conv3d):
+    """A convolution for torchvision's VideoResNet, as VMZ's ir-CSN has it."""
+
+    def __init__(self, cin, cout, midplanes, stride=1, padding=1):
+        super().__init__(cin, cout, 3, stride, padding, groups=cin, bias=False)
+
+    @staticmethod
+    def get_downsample_stride(stride):
+        return (stride,) * 3
+
+
+class AfterPointwise(nn.Sequential):
+    """The same of ip-CSN."""
+
+    def __init__(self, cin, cout, midplanes, stride=1):
+        super().__init__(nn.Conv3d(cin, cout, 1, bias=False), nn.BatchNorm3d(cout), Depthwise(cout, cout, None, stride))
+
+    get_downsample_stride = Depthwise.get_downsample_stride
+
+
+IMAGE = {f"f_r2d_{n}": f"resnet{n}" for n in (18, 34, 50, 101, 152)}
+IMAGE |= {f"f_{name}": name for name in ("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2")}
+VIDEO_CONVS = {
+    "r3d": [video.Conv3DSimple] * 4,
+    **{f"mc{x}": [video.Conv3DSimple] * (x - 2) + [video.Conv3DNoTemporal] * (6 - x) for x in (2, 3, 4, 5)},
+    "r2plus1d": [video.Conv2Plus1D] * 4,
+    "ir_csn": [Depthwise] * 4,
+    "ip_csn": [AfterPointwise] * 4,
+}
+DEPTHS = {
+    "18": (video.BasicBlock, [2, 2, 2, 2]),
+    "34": (video.BasicBlock, [3, 4, 6, 3]),
+    "50": (video.Bottleneck, [3, 4, 6, 3]),
+    "101": (video.Bottleneck, [3, 4, 23, 3]),
+    "152": (video.Bottleneck, [3, 8, 36, 3]),
+}
+VIDEO = [name for name in MODELS if name.rsplit("_", 1)[0] in VIDEO_CONVS]
+
+
+def torchvision_twin(name, num_classes, layers=None):
+    if name in IMAGE:
+        return getattr(torchvision.models, IMAGE[name])(num_classes=num_classes)
+    family, depth = name.rsplit("_", 1)
+    block, counts = DEPTHS[depth]
+    stem = video.R2Plus1dStem if family == "r2plus1d" else video.BasicStem
+    return video.VideoResNet(block, VIDEO_CONVS[family], layers or counts, stem, num_classes)
+
+
+def twin_logits(twin, clips_BCTHW):
+    """Those of torchvision's network; a 2D one sees every frame, and its logits are averaged."""
+    if isinstance(twin, video.VideoResNet):
+        return twin(clips_BCTHW)
+    return twin(clips_BCTHW.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clips_BCTHW), -1)).mean(1)
+
+
+# ------------------------------------------------------------------------------------------ parity with torchvision
+
+
+@pytest.mark.parametrize("name", [*IMAGE, *VIDEO])
+def test_names_shapes_and_order_are_torchvisions(name):
+    with torch.device("meta"):
+        model, twin = create_model(name, 400), torchvision_twin(name, 400)
+    for ours, theirs in [(model.named_parameters(), twin.named_parameters()), (model.state_dict(), twin.state_dict())]:
+        ours, theirs = dict(ours), dict(theirs)
+        assert [(key, value.shape) for key, value in ours.items()] == [(key, v.shape) for key, v in theirs.items()]
+
+
+@pytest.mark.parametrize("name", [*IMAGE, "r3d_18", "mc3_18", "r2plus1d_18"])
+def test_outputs_and_gradients_are_torchvisions(name):
+    torch.manual_seed(0)
+    assert_equal(create_model(name, 10), torchvision_twin(name, 10))
+
+
+@pytest.mark.parametrize("family", ["r3d", "mc3", "r2plus1d", "ir_csn", "ip_csn"])
+def test_3d_bottlenecks_without_the_stem_pool_are_torchvisions(family):
+    torch.manual_seed(0)
+    twin = torchvision_twin(f"{family}_50", 10, layers=[2, 1, 1, 1])
+    assert_equal(create_model(f"{family}_50", 10, stem="nopool", layers=[2, 1, 1, 1]), twin)
+
+
+def assert_equal(model, twin):
+    """With torchvision's random weights, loaded strictly both ways, in both modes.
+
+    In training mode in float64: in float32 the gradients of some networks with random weights are right to 1e-3 only,
+    ours and torchvision's alike.
+    """
+    model.load_state_dict(twin.state_dict(), strict=True)
+    twin.load_state_dict(model.state_dict(), strict=True)
+    clips_BCTHW = torch.randn(2, 3, 1 if model.dim == 2 else 2, 64, 64)
+    with torch.no_grad():
+        ours_BN, theirs_BN = model.eval()(clips_BCTHW), twin_logits(twin.eval(), clips_BCTHW)
+    assert (ours_BN - theirs_BN).norm() <= 1e-5 * theirs_BN.norm()
+    model, twin, clips_BCTHW = model.double(), twin.double(), clips_BCTHW.double()
+    for training in (False, True):
+        ours = logits_and_gradients(model.train(training), model, clips_BCTHW)
+        theirs = logits_and_gradients(twin.train(training), lambda x: twin_logits(twin, x), clips_BCTHW)
+        for key, expected in theirs.items():
+            assert (ours[key] - expected).norm() <= 1e-5 * expected.norm(), (key, training)
+
+
+def logits_and_gradients(model, forward, clips_BCTHW):
+    model.zero_grad()
+    logits_BN = forward(clips_BCTHW)
+    nn.functional.cross_entropy(logits_BN, torch.tensor([1, 2])).backward()
+    return {"logits": logits_BN.detach()} | {key: p.grad for key, p in model.named_parameters()}
+
+
+ANCHORS = {
+    "f_r2d_18": ["conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight"],
+    "f_r2d_50": ["layer1.0.conv3.weight", "layer1.0.bn3.bias", "layer4.2.bn1.num_batches_tracked", "fc.bias"],
+    "r3d_18": ["stem.0.weight", "stem.1.bias", "layer1.0.conv1.0.weight", "layer2.0.downsample.1.weight", "fc.weight"],
+    "mc3_18": ["stem.0.weight", "layer4.1.conv2.0.weight", "layer4.1.conv2.1.running_var"],
+    "r2plus1d_18": ["stem.0.weight", "stem.3.weight", "stem.4.weight", "layer1.0.conv1.0.3.weight"],
+    "r2plus1d_50": ["layer1.0.conv2.0.0.weight", "layer1.0.conv2.0.1.bias", "layer1.0.conv3.1.weight"],
+}
+
+
+@pytest.mark.parametrize("name", ANCHORS)
+def test_anchor_names(name):
+    with torch.device("meta"):
+        keys = create_model(name, 400).state_dict()
+    assert set(ANCHORS[name]) <= set(keys)
+
+
+@pytest.mark.parametrize("name", ["f_r2d_18", "r2plus1d_18"])
+def test_initialisation_is_torchvisions(name):
+    """The same distribution: per tensor, the mean and the standard deviation agree within the sampling error."""
+    torch.manual_seed(0)
+    twin = dict(torchvision_twin(name, 400).named_parameters())
+    for key, p in create_model(name, 400).named_parameters():
+        expected, error = twin[key].std(correction=0), 5 / p.numel() ** 0.5
+        assert abs(p.mean() - twin[key].mean()) <= 2 * error * expected + 1e-7, key
+        assert abs(p.std(correction=0) / expected - 1 if expected else p.std(correction=0)) <= 2 * error, key
+
+
+# ------------------------------------------------------------------------------------------ stems and other choices
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "size"),
+    [("f_r2d_18", "default", 28), ("f_r2d_18", "nopool", 56), ("f_r2d_18", "small", 56)]
+    + [("r3d_18", stem, 56) for stem in ("default", "nopool", "small")]
+    + [("r3d_50", "default", 28), ("r3d_50", "nopool", 56), ("r2plus1d_18", "small", 56)],
+)
+def test_stems_reduce_space_and_keep_time(name, stem, size):
+    sizes = []
+    with torch.device("meta"):
+        model = create_model(name, 5, stem=stem)
+        model.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape))
+        model(torch.empty(2, 3, 8, 112, 112))
+    time = () if name.startswith("f_r2d") else (8,)
+    assert sizes[0][2:] == (*time, size, size)
+
+
+def test_cifar_stem_keeps_the_size():
+    with torch.device("meta"):
+        model = create_model("cifar3d_20", 10)
+        assert model.stem(torch.empty(1, 3, 8, 32, 32)).shape == (1, 16, 8, 32, 32)
+
+
+def test_time_strides_follow_the_convolutions():
+    with torch.device("meta"):
+        model = create_model("r3d_18", 5, conv=("3d", "1x3x3", "2plus1d", "1x3x3"))
+        assert model.features(torch.empty(1, 3, 16, 64, 64)).shape[1] == 8
+
+
+def test_the_stem_may_have_a_convolution_of_its_own():
+    with torch.device("meta"):
+        model, same = create_model("r3d_18", 5, conv=("1x3x3", *["3d"] * 4)), create_model("rmc2_18", 5)
+    assert model.design == same.design
+
+
+def test_mid_is_the_inner_width_of_a_3x3_stem():
+    with torch.device("meta"):
+        options = {"conv": ("2plus1d", "3d", "3d", "3d", "3d"), "stem": "small"}
+        assert create_model("r3d_18", 5, **options, mid="none").stem[0].out_channels == 64
+
+
+def test_preact_keeps_bottlenecks():
+    with torch.device("meta"):
+        assert create_model("r3d_50", 5, block="preact").design.block == "preact_bottleneck"
+        assert create_model("r3d_18", 5, block="preact").design.block == "preact"
+
+
+@pytest.mark.parametrize(("block", "layers"), [("preact", 27), ("preact_bottleneck", 18)])
+def test_a_cifar_name_counts_the_layers_of_either_block(block, layers):
+    with torch.device("meta"):
+        assert create_model("cifar2d_164", 10, block=block).design.layers == (layers,) * 3
+
+
+def test_head_dropouts_act_in_training_only():
+    for key in ("dropout", "spatial_dropout"):
+        model, clips_BCTHW = create_model("r3d_18", 5, **TINY, **{key: 0.9}), torch.randn(1, 3, 4, 32, 32)
+        features_BTD = model.features(clips_BCTHW).detach()
+        assert not torch.equal(model.head(features_BTD), model.head(features_BTD))
+        assert torch.equal(model.eval().head(features_BTD), model.head(features_BTD))
+
+
+# ------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("r3d18", {}, "did you mean 'r3d_18'"),
+        ("r2plus1d_19", {}, "did you mean 'r2plus1d_18'"),
+        ("cifar2d_21", {}, "the depth is 6n.2, such as 20"),
+        ("cifar2d_2", {}, "the depth is 6n.2"),
+        ("cifar2d_32", {"block": "bottleneck"}, "the depth is 9n.2"),
+        ("r3d_18", {"layer": [1]}, "unknown model option 'layer'; did you mean 'layers'"),
+        ("r3d_18", {"layers": []}, "layers must be the blocks of 1 to 4 stages"),
+        ("r3d_18", {"layers": [1, 1, 1, 1, 1]}, "1 to 4 stages"),
+        ("r3d_18", {"layers": [1, 0]}, "each at least 1"),
+        ("r3d_18", {"layers": 3}, "layers must be"),
+        ("r3d_18", {"width": 0}, "width must be"),
+        ("r3d_18", {"width": 1.5}, "width must be"),
+        ("r3d_18", {"stem": "big"}, "stem must be one of default, nopool, pool, small, cifar"),
+        ("r3d_18", {"conv": "4d"}, "conv must be one of 2d, 3d, 1x3x3, 2plus1d"),
+        ("r3d_18", {"conv": []}, "conv must be"),
+        ("r3d_18", {"conv": ["3d", "3d"]}, "r3d_18 has 4 stages and conv 2 entries"),
+        ("r3d_18", {"conv": ["2d", "3d", "3d", "3d"]}, "cannot be mixed with others"),
+        ("r2d_18", {"frames": 8, "conv": "3d"}, "its convolutions are 2d"),
+        ("r3d_18", {"mid": "paper"}, "r3d_18 has none"),
+        ("r3d_18", {"mid": "paper", "conv": ["2plus1d", *["3d"] * 4]}, "other than a 7x7 stem's; r3d_18 has none"),
+        ("r2plus1d_18", {"mid": "papers"}, "mid must be one of torchvision, paper, round8, none"),
+        ("r2plus1d_50", {"mid": "paper", "connect": "depthwise"}, "mid has no effect"),
+        ("r3d_18", {"connect": "depthwise"}, "no convolution would mix the channels"),
+        ("r3d_18", {"connect": "ip"}, "is for bottlenecks"),
+        ("r3d_50", {"connect": "depthwise", "groups": 4}, "drop groups"),
+        ("resnext3d_50", {"connect": "depthwise"}, "drop groups"),
+        ("r3d_18", {"groups": 64}, "no convolution would mix the channels"),
+        ("r3d_18", {"groups": 3}, "groups=3 does not divide the 64 channels"),
+        ("r3d_50", {"groups": 48}, "groups=48 does not divide"),
+        ("r3d_18", {"base_width": 4}, "base_width is the inner width of bottlenecks"),
+        ("f_resnext50_32x4d", {"width": 8}, "base_width=4 leaves no channels"),
+        ("r3d_18", {"stride_in": "conv1"}, "stride_in is for bottlenecks"),
+        ("r3d_50", {"stride_in": "conv1", "layers": [2]}, "a single stage does not stride"),
+        ("r3d_18", {"shortcut": "D"}, "shortcut must be one of A, B, C, none"),
+        ("plain3d_18", {"block": "preact"}, "pre-activation orders the layers around a shortcut"),
+        ("plain3d_18", {"drop_path": 0.1}, "nothing would be left"),
+        ("plain3d_18", {"zero_init": True}, "everything would be 0"),
+        ("r3d_18", {"zero_init": True, "block": "preact"}, "end in a convolution"),
+        ("r3d_18", {"zero_init": True, "norm": "none"}, "SkipInit starts the branches at 0 already"),
+        ("r3d_18", {"zero_init": True, "norm": "frozen"}, "keep every branch at 0"),
+        ("r3d_18", {"norm": "none", "norm_eps": 1e-3}, "norm_eps has no norm"),
+        ("r3d_18", {"norm": "layer"}, "norm must be one of batch, group, frozen, none"),
+        ("r3d_18", {"shift": 8}, "shift moves channels between frames of 2D networks"),
+        ("f_r2d_18", {"shift": 1}, "shift must be a whole number of at least 2"),
+        ("f_r2d_18", {"shift": 8, "width": 4}, "the first stage has 4"),
+        ("r3d_18", {"stage_pool": True}, "stage_pool is for 2D networks"),
+        ("f_r2d_18", {"stage_pool": True, "layers": [2]}, "stage_pool is between stages, and there is one"),
+        ("r2d_18", {}, "it takes the frames as channels: say how many, frames="),
+        ("r2d_18", {"frames": 8, "pool": "max"}, "nothing to pool"),
+        ("f_r2d_18", {"pool": "weights"}, "learns one a time step: give the clips' length, frames="),
+        ("r3d_18", {"frames": 8}, "frames has no effect"),
+        ("f_r2d_18", {"pool": "gem", "consensus": "logits"}, "features, not logits"),
+        ("f_r2d_18", {"pool": "median"}, "pool must be one of mean, max, gem, attention, weights, conv, lstm"),
+        ("r3d_18", {"dropout": 1}, "dropout must be"),
+        ("r3d_18", {"dropout": "half"}, "dropout must be"),
+        ("r3d_18", {"zero_init": 1}, "zero_init must be true or false"),
+        ("r3d_18", {"checkpoint": "all"}, "checkpoint must be one of none, stages"),
+        ("pytorchvideo/slow_r50", {"width": 8}, "takes dropout and no other override"),
+    ],
+)
+def test_wrong_options_are_refused(name, overrides, message):
+    with pytest.raises(UserError, match=message):
+        create_model(name, 5, **overrides)
+
+
+def test_every_override_is_a_key_of_the_configuration_and_no_other():
+    assert set(OVERRIDES) <= set(schema.ModelConfig.model_fields)
+    assert set(schema.ModelConfig(name="r3d_18", **dict.fromkeys(OVERRIDES)).overrides()) == set()
+
+
+def test_a_network_made_for_another_clip_length_is_refused_with_the_configuration():
+    overrides = ["model.name=r2d_18", "model.frames=8", "data.clip.frames=16"]
+    with pytest.raises(UserError, match=r"model\.frames=8, but clips have data\.clip\.frames=16"):
+        parse.load("f_r2d_ucf101.yaml", overrides)
+    cfg = parse.load("f_r2d_ucf101.yaml", [*overrides[:2], "data.clip.frames=8"])
+    assert create_model(cfg.model.name, 5, **cfg.model.overrides()).conv1.in_channels == 24
+
+
+def test_conv_may_be_a_word_or_a_list_in_a_configuration():
+    for text, expected in (("1x3x3", ("1x3x3",) * 5), ("[3d, 1x3x3, 3d, 3d]", ("3d", "3d", "1x3x3", "3d", "3d"))):
+        cfg = parse.load("r3d_ucf101.yaml", [f"model.conv={text}"])
+        with torch.device("meta"):
+            assert create_model(cfg.model.name, 5, **cfg.model.overrides()).design.conv == expected
+
+
+def test_r2d_refuses_another_number_of_frames():
+    model = create_model("r2d_18", 5, **TINY, frames=8)
+    with pytest.raises(UserError, match="has 8 frames as channels and got a clip of 4"):
+        model(torch.zeros(1, 3, 4, 32, 32))
+
+
+def test_branches_of_different_shape_are_refused_where_torch_would_broadcast():
+    block = create_model("f_r2d_18", 5, **TINY).layer1[0]
+    block.downsample = nn.Conv2d(16, 1, 1)
+    with pytest.raises(UserError, match=r"branch puts out \(1, 16, 8, 8\), its shortcut \(1, 1, 8, 8\)"):
+        block(torch.zeros(1, 16, 8, 8), 1)
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, 2.0, True, None])
+def test_wrong_num_classes_is_refused(num_classes):
+    with pytest.raises(UserError, match="num_classes"):
+        create_model("r3d_18", num_classes)
+
+
+@pytest.mark.parametrize("name", ["f_r2d_18", "r3d_18"])
+@pytest.mark.parametrize("shape", [(3, 8, 32, 32), (2, 8, 3, 32, 32), (2, 1, 3, 8, 32, 32), (2, 3, 0, 32, 32)])
+def test_wrong_shapes_are_refused(name, shape):
+    with pytest.raises(UserError, match="clips must be B x 3 x T x H x W"):
+        create_model(name, 5, **TINY)(torch.zeros(shape))
+
+
+def test_uint8_clips_are_refused():
+    with pytest.raises(UserError, match="floating point"):
+        create_model("r3d_18", 5, **TINY)(torch.zeros(1, 3, 4, 32, 32, dtype=torch.uint8))

@@ -1,0 +1,127 @@
+"""Checkpoint files: whole or not there, two of them, and the newest good one is found."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from videores.errors import UserError
+from videores.training import checkpoint_io
+
+
+def content(step):
+    return {"state_dict": {"w": torch.full((1000,), float(step))}, "global_step": step, "epoch": 0}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """The checkpoints of steps 3 and 5."""
+    for step in (1, 3, 5):
+        checkpoint_io.write(content(step), tmp_path / "last.ckpt")
+    return tmp_path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def steps(folder):
+    return {name: torch.load(folder / name, weights_only=True)["global_step"] for name in names(folder)}
+
+
+def test_the_previous_checkpoint_is_kept(two):
+    assert steps(two) == {"last.ckpt": 5, "last-previous.ckpt": 3}
+
+
+def test_the_best_one_becomes_the_last_too(two):
+    checkpoint_io.write(content(7), two / "best.ckpt")
+    checkpoint_io.copy_as_last(two / "best.ckpt")
+    assert steps(two) == {"best.ckpt": 7, "last.ckpt": 7, "last-previous.ckpt": 5}
+    checkpoint_io.write(content(9), two / "last.ckpt")
+    assert steps(two) == {"best.ckpt": 7, "last.ckpt": 9, "last-previous.ckpt": 7}
+
+
+def test_a_file_system_without_links_gets_copies(two, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    checkpoint_io.write(content(7), two / "last.ckpt")
+    assert steps(two) == {"last.ckpt": 7, "last-previous.ckpt": 5}
+
+
+def test_the_newest_is_taken(two):
+    path, found, bad = checkpoint_io.newest_good(two)
+    assert (path.name, found["global_step"], bad) == ("last.ckpt", 5, [])
+
+
+def torn(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    """A bit of the weights, which torch reads without a word."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [torn, flipped, lambda data: b"", lambda data: bytes(len(data))])
+def test_a_damaged_last_one_falls_back_to_the_one_before(two, damage):
+    last = two / "last.ckpt"
+    last.write_bytes(damage(last.read_bytes()))
+    path, found, bad = checkpoint_io.newest_good(two)
+    assert (path.name, found["global_step"]) == ("last-previous.ckpt", 3)
+    assert len(bad) == 1
+    assert str(last) in bad[0]
+
+
+def test_torch_would_not_see_the_flipped_bit(two):
+    last = two / "last.ckpt"
+    last.write_bytes(flipped(last.read_bytes()))
+    assert not torch.equal(torch.load(last, weights_only=True)["state_dict"]["w"], content(5)["state_dict"]["w"])
+    with zipfile.ZipFile(last) as archive:
+        assert archive.testzip()
+
+
+def test_a_kill_between_the_two_names_is_as_if_it_had_come_before(two):
+    (two / "last.ckpt").unlink()
+    assert checkpoint_io.newest_good(two)[1]["global_step"] == 3
+
+
+def test_without_any_good_one_there_is_nothing_to_continue_from(two, tmp_path):
+    for path in two.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"overwrite=true(.|\n)*last\.ckpt(.|\n)*last-previous\.ckpt"):
+        checkpoint_io.newest_good(two)
+    assert checkpoint_io.newest_good(tmp_path / "none") is None
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(two):
+    (two / ".last.999999.tmp.ckpt").write_bytes(b"half")
+    (two / "mine.ckpt").write_bytes(b"precious")
+    checkpoint_io.clean(two)
+    assert names(two) == ["last-previous.ckpt", "last.ckpt", "mine.ckpt"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import torch
+from videores.training import checkpoint_io
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    checkpoint_io.write({"w": torch.zeros(100000)}, Path(sys.argv[1]))
+except OSError as error:
+    sys.exit(f"errno {error.errno}")
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 300000])
+def test_a_disk_that_takes_no_more_leaves_the_old_files_and_no_others(two, limit):
+    """A limit to the size of files stands for the full disk: writing fails in the same places."""
+    command = [sys.executable, "-c", FULL, two / "last.ckpt", str(limit)]
+    environment = os.environ | {"PYTHONPATH": str(Path(checkpoint_io.__file__).parents[2])}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert "errno 27" in process.stderr
+    assert steps(two) == {"last.ckpt": 5, "last-previous.ckpt": 3}
