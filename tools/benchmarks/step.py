@@ -1,7 +1,7 @@
 """Training steps and inference against torchvision's networks, in turns on the same machine.
 
 torchvision's r3d_18 and r2plus1d_18 in float32, contiguous and eager are what a user gets without thinking. Ours are
-measured at our defaults (the number format and memory layout that videores.compute.precision chooses for the device) and at
+measured at our defaults (the dtype and memory layout that compute.precision chooses for the device) and at
 torchvision's settings, with the same weights and clips; the answers are compared too. Inference at our defaults is that
 of validation and test scores, which are float32; where training's format is another one, scores in it, which
 `trainer.score_precision` asks for, are measured too.

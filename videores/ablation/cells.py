@@ -3,6 +3,7 @@
 results/runs/<key>/ is a run folder, <key>.json beside it the record of who computed it, <key>.log its output.
 """
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from videores.training import run_folder
 
 TOOLS = Path(__file__).parents[2] / "tools"
 PACKAGE = Path(__file__).parents[1]
+RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
 
 
 def folder(cell):
@@ -91,13 +93,17 @@ def write_json(path, values):
 # The code
 
 
-def code():
-    """A hash of the package's sources, but for this part, which computes no cell."""
-    found = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if "ablation" not in path.relative_to(PACKAGE).parts:
-            found.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    return found.hexdigest()[:16]
+def code(package=PACKAGE):
+    """Hash the statements that can change a result: those of RESULT_CODE, without comments, docstrings and layout."""
+    paths = [path for name in RESULT_CODE for path in (package / name).rglob("*.py")] + [package / "run.py"]
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body[0] = ast.Pass()
+        digest.update(str(path.relative_to(package)).encode() + ast.unparse(tree).encode())
+    return digest.hexdigest()[:16]
 
 
 def commit():

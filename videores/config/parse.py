@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from videores.config.schema import Config, Section
 from videores.errors import UserError, nearest
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def load(name, overrides=()):

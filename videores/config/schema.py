@@ -1,4 +1,4 @@
-"""What a run is: typed models with the default of every key. configfile.py fills them."""
+"""What a run is: typed models with the default of every key. parse.py fills them."""
 
 from typing import Annotated, Literal
 

@@ -39,7 +39,7 @@ def git_state():
     """None where videores was installed without its repository, or git is not there to ask."""
     run = lambda *args: subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True)
     try:
-        commit = run("rev-parse", "HEAD") if (Path(__file__).parent.parent / ".git").exists() else None
+        commit = run("rev-parse", "HEAD") if (Path(__file__).parents[2] / ".git").exists() else None
     except OSError:
         return None
     if commit is None or commit.returncode:

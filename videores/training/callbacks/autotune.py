@@ -1,4 +1,4 @@
-"""run.autotune: a run trains with what videores.compute.autotune finds fastest, on all processes and when it resumes."""
+"""Train with the setting that compute.autotune measures as fastest, on all ranks and when a run resumes."""
 
 import lightning.pytorch as pl
 from lightning.pytorch.plugins import MixedPrecision, Precision
@@ -10,7 +10,7 @@ from videores.errors import UserError
 class Autotune(pl.Callback):
     """Decides as training is set up: the processes know each other then, and the optimizer is not made yet.
 
-    The first process measures, or reads what env.json (`record`, a runfolder.Record) holds of an earlier start.
+    The first process measures, or reads what env.json (`record`, a run_folder.Record) holds of an earlier start.
     """
 
     def __init__(self, record):
