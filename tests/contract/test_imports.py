@@ -1,14 +1,10 @@
 """The order in which the package is built: imports go one way, and only data/video opens video files."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "videores"
+from helpers.source import MODULES, PACKAGE, ROOT, import_roots, imports, own_imports, package
 
 # Each may import those above it. `data` and `models` do not know each other.
 PACKAGES = [
@@ -52,42 +48,7 @@ DATA = [  # within data, in the order of the data's way
 DECODERS = {"av", "decord", "torchcodec"}
 
 
-def module_files():
-    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
-    return {name.removesuffix(".__init__"): path for name, path in files.items()}
-
-
-MODULES = module_files()
-
-
-def imports(path):
-    """Dotted names of everything a file imports, wherever in the file."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
-
-
-def outermost(path):
-    return {name.split(".")[0] for name in imports(path)}
-
-
-def own_imports(module):
-    """Our modules that a module imports."""
-    for name in imports(MODULES[module]):
-        while name.startswith("videores.") and name not in MODULES:
-            name = name.rpartition(".")[0]
-        if name.startswith("videores."):
-            yield name
-
-
 IMPORTS = {module: sorted(set(own_imports(module))) for module in MODULES}
-
-
-def package(module):
-    return module.split(".")[1]
 
 
 def upward(order, part, modules):
@@ -152,7 +113,7 @@ def test_only_data_video_opens_video_files():
 
 def test_lightning_is_imported_under_its_new_name_only():
     old = {"pytorch_lightning", "lightning_fabric"}
-    assert [name for name, path in MODULES.items() if old & outermost(path)] == []
+    assert [name for name, path in MODULES.items() if old & import_roots(path)] == []
 
 
 def test_few_modules_lie_directly_in_the_package():
