@@ -21,7 +21,7 @@ from videores.runtime import cli
 
 
 def main():
-    args = parse()
+    args = parse_args()
     if args.docs:
         from videores.ablation import docs
 
@@ -35,11 +35,11 @@ def main():
         for name, table in read.items():
             commands.dry_run(name, table, args.scale, **options)
         return 0
-    options |= dict(fresh=args.fresh, reuse=args.reuse, slurm=slurm_options(args))
+    options |= dict(fresh=args.fresh, reuse=args.reuse, slurm=parse_slurm_options(args))
     return max(commands.run(name, table, args.scale, judge=args.judge, **options) for name, table in read.items())
 
 
-def parse():
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
@@ -65,7 +65,7 @@ def words(text):
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def slurm_options(args):
+def parse_slurm_options(args):
     """None for the local launcher."""
     if args.launcher == "local":
         if args.slurm:
@@ -73,7 +73,7 @@ def slurm_options(args):
         return None
     values = {}
     for option in args.slurm or ():
-        configfile.assign(values, option)
+        configfile.apply_override(values, option)
     return values
 
 

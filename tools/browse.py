@@ -23,7 +23,7 @@ def main():
     args = parser.parse_intermixed_args()
     if args.videos < 1:
         parser.error("--videos must be at least 1")
-    cfg = parse.load(args.cfg, args.overrides)
+    cfg = parse.load_config(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores.diagnostics import browse
 

@@ -21,14 +21,14 @@ from videores.runtime import cli
 
 
 def main():
-    args = parse()
+    args = parse_args()
     from videores.diagnostics import complexity  # torch takes seconds to import, --help should not
 
     if args.docs:
         complexity.write_docs(Path("docs"))
         print("wrote docs/complexity.md, docs/complexity.png")
         return
-    models, options, folder = what(args, complexity)
+    models, options, folder = select_models(args, complexity)
     modes = complexity.check_modes(args.measure)
     complexity.check_device(args.device)
     rows = complexity.rows_that_fit(models, **options) if args.all else [complexity.row(m, **options) for m in models]
@@ -40,7 +40,7 @@ def main():
     print(f"wrote {folder}/table.csv, table.md, pareto.png")
 
 
-def parse():
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--cfg", help="a YAML file: its network, clip and test views")
@@ -67,22 +67,22 @@ def positive(text):
     return int(text)
 
 
-def what(args, complexity):
+def select_models(args, complexity):
     """The networks, the clip, and the folder to write to."""
     options = {"classes": args.classes, "frames": args.frames, "size": args.size, "views": args.views or 1}
     root = Path("results", "complexity")
     if args.all:
         return complexity.every_name(), options, root / "all"
     if args.model:
-        return args.model, options, root / folder_of(args.model)
-    cfg = configfile.load(args.cfg, args.overrides)
+        return args.model, options, root / make_folder_name(args.model)
+    cfg = configfile.load_config(args.cfg, args.overrides)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
-    options["views"] = args.views or views_of(cfg.test)
+    options["views"] = args.views or count_views(cfg.test)
     return [complexity.label(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
 
 
-def folder_of(models):
+def make_folder_name(models):
     """Their labels in a name; of many, their number and a hash of them all."""
     name = "-".join(re.sub(r"\W+", "-", model) for model in models)
     if len(name) <= 100:
@@ -90,7 +90,7 @@ def folder_of(models):
     return f"{len(models)}-networks-{hashlib.sha256(' '.join(models).encode()).hexdigest()[:8]}"
 
 
-def views_of(test):
+def count_views(test):
     if test.clips == "all" or test.crops == "full":
         raise UserError("test.clips=all and test.crops=full have no fixed cost: give --views")
     return test.clips * test.crops

@@ -21,8 +21,8 @@ from videores.config import parse, schema
 from videores.errors import UserError
 from videores.runtime import cli
 
-ONLINE = ("checkpoint", "part", "overrides")  # what only --run takes
-OFFLINE = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes
+RUN_OPTIONS = ("checkpoint", "part", "overrides")  # what only --run takes
+SCORES_OPTIONS = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes
 
 
 def main():
@@ -32,23 +32,23 @@ def main():
     source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
     parser.add_argument("--part", choices=("test", "val"), help="which videos; val writes <run>/val/")
-    add_offline(parser.add_argument_group("with --scores, without a model"))
+    add_scores_arguments(parser.add_argument_group("with --scores, without a model"))
     cli.add_overrides(parser, "test.clips=10")
     args = parser.parse_intermixed_args()
-    return offline(args) if args.scores else test(args)
+    return evaluate_scores(args) if args.scores else evaluate_run(args)
 
 
-def test(args):
-    refuse(args, OFFLINE, "--run")
+def evaluate_run(args):
+    check_options_absent(args, SCORES_OPTIONS, "--run")
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
-    cfg = parse.load(args.run / "config.yaml", args.overrides)
+    cfg = parse.load_config(args.run / "config.yaml", args.overrides)
     from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
     return run.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
 
 
-def add_offline(group):
+def add_scores_arguments(group):
     group.add_argument("--clips", type=int, help="so many of the clips in time")
     group.add_argument("--crops", type=int, help="so many of the crops in space")
     group.add_argument(
@@ -64,22 +64,22 @@ def add_offline(group):
     group.add_argument("--out", type=Path, help="the folder to write into")
 
 
-def offline(args):
-    refuse(args, ONLINE, "--scores")
+def evaluate_scores(args):
+    check_options_absent(args, RUN_OPTIONS, "--scores")
     from videores.reporting import rescoring
 
     views = dict(clips=args.clips, crops=args.crops, fusion=args.fusion, out=args.out)
     if args.compare:
-        refuse(args, ("sweep", "weights"), "--compare")
+        check_options_absent(args, ("sweep", "weights"), "--compare")
         return rescoring.compare(args.scores, **views)
     if len(args.scores) > 1:
-        refuse(args, ("sweep",), "several runs, which are fused,")
+        check_options_absent(args, ("sweep",), "several runs, which are fused,")
         return rescoring.fuse(args.scores, weights=args.weights, **views)
-    refuse(args, ("weights",), "one run")
+    check_options_absent(args, ("weights",), "one run")
     return rescoring.rescore(args.scores[0], sweep=args.sweep, **views)
 
 
-def refuse(args, names, what):
+def check_options_absent(args, names, what):
     given = [name for name in names if getattr(args, name)]
     if given:
         raise UserError(

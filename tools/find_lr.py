@@ -26,7 +26,7 @@ def main():
     args = parser.parse_intermixed_args()
     if not 0 < args.lowest < args.highest or args.steps < 20:
         raise UserError("give 0 < --lowest < --highest, and --steps of at least 20")
-    cfg = parse.load(args.cfg, args.overrides)
+    cfg = parse.load_config(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)
     from videores.diagnostics import lr_finder  # it imports Lightning, which takes seconds
 

@@ -24,31 +24,31 @@ from videores.errors import UserError
 from videores.runtime import cli, machine, slurm
 
 FORMATS = [name for name in formats.READERS if name not in datasets.SETS]
-SETTINGS = reencode.Settings()
-HEADER = ("file", "what is wrong")
-MOST = 20  # bad files that are printed
+DEFAULT_SETTINGS = reencode.EncodingSettings()
+BAD_VIDEO_COLUMNS = ("file", "what is wrong")
+MAX_PRINTED_ROWS = 20  # bad files that are printed
 
 
 def main():
-    args = parser().parse_args()
-    refuse_wrong(args)
+    args = build_parser().parse_args()
+    check_args(args)
     lists = survey.read_lists(args.format, args.root, args.splits, args.split)
     paths = [p for p in survey.listed(lists) if args.format not in index.INCOMPLETE or (args.root / p).is_file()]
     if args.out:
         prepare.refuse_bad_target(args.root, args.out, paths)
     if args.slurm:
-        return submit(args)
+        return submit_shards(args)
     mine = prepare.part_of(paths, args.shard)
-    infos, bad = manifest.probe_all(args.root, mine, cache=shard_cache(args), workers=args.workers)
-    describe(args, lists, infos)
+    infos, bad = manifest.probe_all(args.root, mine, cache=make_shard_cache_path(args), workers=args.workers)
+    print_survey(args, lists, infos)
     if args.out:
-        bad |= copies(args, lists, paths, infos, bad)
-    wrong = [*bad.items(), *twins(args, lists, infos)]
-    tell_wrong(args, wrong)
+        bad |= copy_dataset(args, lists, paths, infos, bad)
+    wrong = [*bad.items(), *find_duplicates(args, lists, infos)]
+    report_bad_videos(args, wrong)
     return 1 if wrong else 0
 
 
-def parser():
+def build_parser():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("format", choices=FORMATS, help="the format of its lists (data.format)")
     p.add_argument("--root", type=Path, required=True, metavar="DIR", help="the videos: the lists' paths begin here")
@@ -57,13 +57,13 @@ def parser():
     p.add_argument("--duplicates", action="store_true", help="look for equal videos in two lists of a split")
     p.add_argument("--out", type=Path, metavar="DIR", help="write re-encoded copies here")
     p.add_argument(
-        "--short-side", type=even, default=SETTINGS.short_side, metavar="PIXELS", help="%(default)s; never up"
+        "--short-side", type=even, default=DEFAULT_SETTINGS.short_side, metavar="PIXELS", help="%(default)s; never up"
     )
     p.add_argument(
-        "--keyframes", type=positive, default=SETTINGS.keyframes, metavar="FRAMES", help="apart: %(default)s"
+        "--keyframes", type=positive, default=DEFAULT_SETTINGS.keyframes, metavar="FRAMES", help="apart: %(default)s"
     )
-    p.add_argument("--crf", type=quality, default=SETTINGS.crf, help="x264's, 0 (lossless) to 51: %(default)s")
-    p.add_argument("--audio", choices=["keep", "drop"], default=SETTINGS.audio, help="(default: %(default)s)")
+    p.add_argument("--crf", type=quality, default=DEFAULT_SETTINGS.crf, help="x264's, 0 (lossless) to 51: %(default)s")
+    p.add_argument("--audio", choices=["keep", "drop"], default=DEFAULT_SETTINGS.audio, help="(default: %(default)s)")
     p.add_argument("--workers", type=positive, metavar="N", help="processes at work (default: all processors)")
     p.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="the I-th of N parts only")
     p.add_argument(
@@ -97,7 +97,7 @@ def shard(text):
     return int(match[1]), int(match[2])
 
 
-def refuse_wrong(args):
+def check_args(args):
     for name, folder in (("--root", args.root), ("--splits", args.splits or args.root)):
         if not folder.is_dir():
             raise UserError(f"{name}: there is no folder {folder}")
@@ -110,11 +110,11 @@ def refuse_wrong(args):
         raise UserError("--slurm makes the shards: leave --shard out")
 
 
-def settings_of(args):
-    return reencode.Settings(args.short_side, args.keyframes, args.crf, args.audio)
+def build_settings(args):
+    return reencode.EncodingSettings(args.short_side, args.keyframes, args.crf, args.audio)
 
 
-def shard_cache(args):
+def make_shard_cache_path(args):
     """Shards have a cache each: probing locks it."""
     return args.out / prepare.LEDGERS / prepare.shard_name(args.shard) if args.shard != (1, 1) else None
 
@@ -122,7 +122,7 @@ def shard_cache(args):
 # -- what it says -----------------------------------------------------------------------------------------------------
 
 
-def describe(args, lists, infos):
+def print_survey(args, lists, infos):
     if args.shard == (1, 1):
         print(
             *survey.table(survey.counts(lists, infos), ("split", "list", "listed", "there", "readable")), "", sep="\n"
@@ -131,7 +131,7 @@ def describe(args, lists, infos):
         print(*survey.table(survey.traits(infos), ("readable videos", f"{len(infos):,}")), "", sep="\n")
 
 
-def twins(args, lists, infos):
+def find_duplicates(args, lists, infos):
     if not args.duplicates:
         return []
     rows = survey.duplicates(lists, infos)
@@ -139,24 +139,29 @@ def twins(args, lists, infos):
     return [(a, f"equals {b}, in {part} and {other} of split {n}") for n, part, a, other, b in rows]
 
 
-def tell_wrong(args, wrong):
+def report_bad_videos(args, wrong):
     if args.shard != (1, 1):
         path = args.out / prepare.LEDGERS / f"{prepare.shard_name(args.shard)}.bad.csv"
     else:
-        path = args.out / "bad.csv" if args.out else manifest.manifest_path(args.root).with_suffix(".bad.csv")
-    survey.save_csv(path, wrong, HEADER)
+        path = args.out / "bad.csv" if args.out else manifest.find_manifest_path(args.root).with_suffix(".bad.csv")
+    survey.save_csv(path, wrong, BAD_VIDEO_COLUMNS)
     if wrong:
-        more = [f"... and {len(wrong) - MOST:,} more"] if len(wrong) > MOST else []
-        print(*survey.table(wrong, HEADER)[: MOST + 1], *more, f"wrote {path}: {len(wrong):,} rows", sep="\n")
+        more = [f"... and {len(wrong) - MAX_PRINTED_ROWS:,} more"] if len(wrong) > MAX_PRINTED_ROWS else []
+        print(
+            *survey.table(wrong, BAD_VIDEO_COLUMNS)[: MAX_PRINTED_ROWS + 1],
+            *more,
+            f"wrote {path}: {len(wrong):,} rows",
+            sep="\n",
+        )
 
 
 # -- copies -----------------------------------------------------------------------------------------------------------
 
 
-def copies(args, lists, paths, infos, bad):
+def copy_dataset(args, lists, paths, infos, bad):
     """Makes the copies. Returns {path: reason} of the videos that have none."""
-    settings = settings_of(args)
-    workers = args.workers or machine.processors()
+    settings = build_settings(args)
+    workers = args.workers or machine.count_cpus()
     failed = prepare.prepare(args.root, args.out, infos, bad, settings, shard=args.shard, workers=workers)
     if args.format != "folder":
         prepare.copy_lists(args.root, args.splits, args.out)
@@ -165,26 +170,26 @@ def copies(args, lists, paths, infos, bad):
         print(f"shard {'{}/{}'.format(*args.shard)} is done; the last one to end writes {args.out}/prepared.json")
     else:
         found["videos"] = {"expected": survey.expected(lists), **found["videos"]}
-        tell_done(args, {"format": args.format, **found})
+        report_preparation(args, {"format": args.format, **found})
     return failed
 
 
-def tell_done(args, found):
+def report_preparation(args, found):
     path = prepare.save_summary(args.out, found)
     if args.shard != (1, 1):
-        survey.save_csv(args.out / "bad.csv", sorted(found["bad"].items()), HEADER)
+        survey.save_csv(args.out / "bad.csv", sorted(found["bad"].items()), BAD_VIDEO_COLUMNS)
     n, size = found["videos"], found["bytes"]
     before, after = (f"{size[what] / 1e6:,.1f} MB" for what in ("sources", "copies"))
     print(f"prepared {n['prepared']:,} of {n['expected']:,} videos, {found['frames']:,} frames: {before} -> {after}")
     print(f"wrote {args.out} (train with data.root={args.out}) and {path}")
 
 
-def submit(args):
+def submit_shards(args):
     count, *options = args.slurm
     values = {"cpus_per_task": args.workers} if args.workers else {}
     for option in options:
-        parse.assign(values, option)
-    commands = [command(args, f"{number}/{count}") for number in range(1, positive_or_refuse(count) + 1)]
+        parse.apply_override(values, option)
+    commands = [build_shard_command(args, f"{number}/{count}") for number in range(1, parse_shard_count(count) + 1)]
     logs = args.out.resolve() / prepare.LEDGERS / "slurm"
     logs.mkdir(parents=True, exist_ok=True)
     jobs = slurm.submit(commands, logs, values)
@@ -193,14 +198,14 @@ def submit(args):
     return 0
 
 
-def positive_or_refuse(count):
+def parse_shard_count(count):
     try:
         return positive(count)
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--slurm: {error}") from None
 
 
-def command(args, part):
+def build_shard_command(args, part):
     names = ("root", "splits", "split", "out", "short_side", "keyframes", "crf", "audio", "workers")
     values = {name: getattr(args, name) for name in names}
     given = {k: v.resolve() if isinstance(v, Path) else v for k, v in values.items() if v is not None}

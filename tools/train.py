@@ -19,7 +19,7 @@ def main():
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
-    cfg = parse.load(args.cfg, args.overrides)
+    cfg = parse.load_config(args.cfg, args.overrides)
     index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
     from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 

@@ -26,15 +26,15 @@ class UnreadableVideo(UserError):
         return f"{self.path}: {self.reason}"
 
 
-class LostWorker(UserError):
+class WorkerFailure(UserError):
     """A process that loads videos was killed, of one process of the run, perhaps not the first."""
 
 
-class LostProcess(Exception):
+class RankFailure(Exception):
     """Another process of the run has ended or hangs, so that this one can't go on."""
 
 
-class Stopped(BaseException):
+class SignalInterrupt(BaseException):
     """A signal ended the run; `where` says at which point. No Exception, so that nothing takes it for an error."""
 
     def __init__(self, signal, where):
@@ -42,6 +42,6 @@ class Stopped(BaseException):
         self.signal = signal
 
 
-def nearest(word, known, also=()):
+def format_suggestion(word, known, also=()):
     meant = [*difflib.get_close_matches(word, known, n=1), *also]
     return f" (did you mean {' or '.join(meant)}?)" if meant else ""

@@ -18,19 +18,19 @@ from videores.runtime import signals as stopping
 from videores.training import checkpoint_io, distillation, optim, resume, run_folder, summary
 from videores.training import trainer as trainers
 from videores.training.callbacks import loggers
-from videores.training.callbacks.checkpointing import Saving, replace_lightnings
+from videores.training.callbacks.checkpointing import Checkpointing, disable_lightning_signals
 from videores.training.callbacks.progress import ProgressBar
-from videores.training.callbacks.rank_check import Agreement
+from videores.training.callbacks.rank_check import RankCheck
 from videores.training.module import VideoClassifier
 from videores.training.setup import (
-    clip_cost,
-    fingerprint,
-    lists,
-    load_weights,
-    refuse_none,
-    refuse_other_use,
-    refuse_unmonitored,
-    warn_mirrored,
+    check_model_and_normalization,
+    check_monitor,
+    check_readable_videos,
+    compute_clip_gmacs,
+    fingerprint_lists,
+    load_initial_weights,
+    make_list_signature,
+    warn_mirrored_classes,
 )
 
 
@@ -39,39 +39,41 @@ def train(cfg, config_name):
 
     Raises Stopped where a signal ended it, which run.resume=auto continues.
     """
-    folder = run_folder.path_of(cfg, config_name)
-    run_folder.refuse_taken(cfg, folder)
-    with run_folder.Claim(cfg, folder) as claim, stopping.Signals() as signals:
-        loggers.refuse_absent(cfg.watch)
-        trainers.refuse_without_gpu(cfg.trainer)
-        trainer_options = trainers.hardware(cfg.trainer, cfg.train.accumulate)
+    folder = run_folder.resolve_run_folder(cfg, config_name)
+    run_folder.check_run_folder(cfg, folder)
+    with run_folder.RunLock(cfg, folder) as claim, stopping.SignalHandler() as signals:
+        loggers.check_loggers_installed(cfg.watch)
+        trainers.check_training_device(cfg.trainer)
+        trainer_options = trainers.make_hardware_options(cfg.trainer, cfg.train.accumulate)
         signals.act_at_once = trainer_options["strategy"] == "auto"  # several processes stop together, at a step's end
-        videos = datamodule.prepare(cfg.data)
-        made_with = trainers.made_with(cfg.trainer, trainer_options) | lists(videos, ("train", "val"))
-        start = resume.find(cfg, folder, made_with, list(videos.index.classes))
-        datamodule.refuse_too_few(videos, optim.global_batch(cfg, made_with["processes"]))
-        refuse_unmonitored(cfg.train, videos)
-        workers.refuse_small_shm(cfg.data, trainer_options["devices"])
+        videos = datamodule.load_videos(cfg.data)
+        made_with = trainers.make_resume_signature(cfg.trainer, trainer_options) | make_list_signature(
+            videos, ("train", "val")
+        )
+        start = resume.find_resume_point(cfg, folder, made_with, list(videos.index.classes))
+        datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, made_with["processes"]))
+        check_monitor(cfg.train, videos)
+        workers.check_shm_size(cfg.data, trainer_options["devices"])
         gap = splits.gap_numbers(cfg.train.gap_videos, videos.index)
         mirroring.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
         mirroring.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
-        warn_mirrored(cfg.data, videos.index.classes)
+        warn_mirrored_classes(cfg.data, videos.index.classes)
         torch.manual_seed(cfg.run.seed)
         task = VideoClassifier(cfg, videos.index.classes)
-        gmacs = clip_cost(cfg, task)
-        loaded = None if start else load_weights(cfg, task)
-        task.teacher, taught_by = distillation.load(cfg, task.model, task.classes)
-        if taught_by and launch.is_first_process():
+        gmacs = compute_clip_gmacs(cfg, task)
+        loaded = None if start else load_initial_weights(cfg, task)
+        task.teacher, taught_by = distillation.load_teacher(cfg, task.model, task.classes)
+        if taught_by and launch.is_rank_zero():
             print(f"teacher {taught_by}")
         claim.make()
-        run_folder.create(cfg, folder)
-        record = run_folder.Record(folder, cfg)
+        run_folder.prepare_run_folder(cfg, folder)
+        record = run_folder.RunRecord(folder, cfg)
         data = make_data(cfg, videos, gap)
-        saving = Saving(folder, cfg.run, made_with, signals)
-        trainer = pl.Trainer(**trainer_options, **trainers.training_options(cfg, folder, saving, start, record))
+        saving = Checkpointing(folder, cfg.run, made_with, signals)
+        trainer = pl.Trainer(**trainer_options, **trainers.make_training_options(cfg, folder, saving, start, record))
         step = start.step if start else 0
-        trainer.callbacks.insert(0, Agreement({**lists(videos), "the step that they start from": step}))
-        describe(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
+        trainer.callbacks.insert(0, RankCheck({**make_list_signature(videos), "the step that they start from": step}))
+        write_run_summary(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
         if loaded:
             record.update(weights=loaded.as_dict())
         signals.act_at_once = False
@@ -82,20 +84,22 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
     step = start.step if start else 0
     try:
         record.started(step, start.inexact if start else [])
-        with processes(options):
+        with run_all_ranks(options):
             began = time.monotonic()
             trainer.fit(task, data, ckpt_path=start.path if start else None, weights_only=True)
-            if launch.is_first_process():
-                print(summary.end(trainer.global_step - step, time.monotonic() - began, trainer.current_epoch))
-            code = test(task, data, trainer, cfg, folder, run_folder.best_checkpoint(folder), "test")
+            if launch.is_rank_zero():
+                print(summary.format_end(trainer.global_step - step, time.monotonic() - began, trainer.current_epoch))
+            code = evaluate_checkpoint(
+                task, data, trainer, cfg, folder, run_folder.find_best_checkpoint(folder), "test"
+            )
         record.finished(code)
         return code
     except BaseException as error:
         with suppress(OSError):  # a full disk takes no record either, and is the error already
-            record.finished(cli.exit_code(error), error=str(error) or type(error).__name__)
+            record.finished(cli.select_exit_code(error), error=str(error) or type(error).__name__)
         raise
     finally:
-        if launch.is_first_process():
+        if launch.is_rank_zero():
             with suppress(OSError):
                 plots.draw_curves(folder)
 
@@ -103,30 +107,30 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
 def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     """Tests a run's checkpoint on the test videos, or as `part` the validation videos, each under its protocol of the
     configuration. Returns the exit code."""
-    options = trainers.hardware(cfg.trainer)
-    videos = datamodule.prepare(cfg.data, parts=(part,))
-    refuse_none(videos, part)
+    options = trainers.make_hardware_options(cfg.trainer)
+    videos = datamodule.load_videos(cfg.data, parts=(part,))
+    check_readable_videos(videos, part)
     mirroring.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
-    callbacks = [Agreement(lists(videos)), ProgressBar()]
-    trainer = pl.Trainer(**options, **trainers.common_options(folder), callbacks=callbacks)
-    replace_lightnings(trainer)
-    path = checkpoint_path or run_folder.best_checkpoint(folder)
-    if launch.is_first_process() and (note := run_folder.unfinished(folder)):
+    callbacks = [RankCheck(make_list_signature(videos)), ProgressBar()]
+    trainer = pl.Trainer(**options, **trainers.make_common_options(folder), callbacks=callbacks)
+    disable_lightning_signals(trainer)
+    path = checkpoint_path or run_folder.find_best_checkpoint(folder)
+    if launch.is_rank_zero() and (note := run_folder.format_unfinished_note(folder)):
         print(f"note    {note}")
-    with stopping.ending(), processes(options):
-        return test(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
+    with stopping.exit_on_sigterm(), run_all_ranks(options):
+        return evaluate_checkpoint(task, make_data(cfg, videos), trainer, cfg, folder, path, part)
 
 
 @contextmanager
-def processes(options):
+def run_all_ranks(options):
     """All processes of the run, for as long as this block works; what one of them loses is said clearly."""
-    with launch.others(options["devices"], options["num_nodes"]), failures.explained():
+    with launch.run_local_ranks(options["devices"], options["num_nodes"]), failures.translate_errors():
         yield
 
 
-def test(task, data, trainer, cfg, folder, path, part):
-    tested = {"file": os.path.relpath(path, folder), **loaded_weights(task, path)}
+def evaluate_checkpoint(task, data, trainer, cfg, folder, path, part):
+    tested = {"file": os.path.relpath(path, folder), **load_weights_for_test(task, path)}
     gap = tested.pop("gap", None)
     task.model.to(memory_format=torch.contiguous_format)  # whatever training had
     if precision.scores_channels_last(trainer.strategy.root_device.type, cfg.trainer.score_precision):
@@ -135,30 +139,32 @@ def test(task, data, trainer, cfg, folder, path, part):
     scored = data.dataset(part).videos
     failed = [scored[number].path for number in task.scoring[part].scores.failed_V.nonzero()]
     data.videos.unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
-    if launch.is_first_process():
+    if launch.is_rank_zero():
         results.write_test(folder, cfg, data.videos, task.logits_VKN, scored, tested, gap, part)
     return 1 if any(data.videos.unreadable.values()) else 0
 
 
-def loaded_weights(task, path):
+def load_weights_for_test(task, path):
     """Lightning sends the first process' weights to the others before a test: a node need not see the run folder."""
-    if not (launch.is_first_process() or path.exists()):
+    if not (launch.is_rank_zero() or path.exists()):
         return {}
     loaded = checkpoint_io.load_weights(task, path)
-    refuse_other_use(path, loaded.pop("config"), task)
+    check_model_and_normalization(path, loaded.pop("config"), task)
     return loaded
 
 
-def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
+def write_run_summary(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
     """The start-up summary, in env.json and on the screen."""
     device = trainer.strategy.root_device.type
     setting = precision.of(cfg.trainer, device)
     readers = dict(Counter(i.reader if cfg.data.reader == "auto" else cfg.data.reader for i in videos.infos.values()))
     chosen = dict(setting._asdict(), readers=readers)
-    record.update(world_size=trainer.world_size, manifest=fingerprint(videos), videos=videos.index.counts, **chosen)
+    record.update(
+        world_size=trainer.world_size, manifest=fingerprint_lists(videos), videos=videos.index.counts, **chosen
+    )
     record.update(skipped={part: videos.unreadable[part] for part in ("train", "val")})
-    if launch.is_first_process():
-        batch = optim.global_batch(cfg, trainer.world_size)
+    if launch.is_rank_zero():
+        batch = optim.compute_global_batch_size(cfg, trainer.world_size)
         norms = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else trainer.world_size)
         facts = summary.Facts(
             videos={part: len(getattr(videos.index, part)) for part in datamodule.PARTS},
@@ -168,7 +174,7 @@ def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
             parameters=cost.parameters(task),
             trainable=sum(p.numel() for p in task.parameters() if p.requires_grad),
             gmacs=gmacs,
-            step=optim.explained(cfg, trainer.world_size),
+            step=optim.format_batch_and_lr(cfg, trainer.world_size),
             steps=len(videos.index.train) // batch,
             norm_parts=norms if sync.batch_norms(task.model) else 1,
             processes=trainer.world_size,
@@ -176,4 +182,4 @@ def describe(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
             folder=folder,
             **chosen,
         )
-        print(summary.start(cfg, facts))
+        print(summary.format_start(cfg, facts))

@@ -220,7 +220,7 @@ def test_a_wrong_table_is_refused_with_its_key(tmp_path, change, message):
 
 def test_a_step_is_of_videos_and_its_work_of_all_their_clips():
     usual = ("data.batch_size=8", "train.epochs=2", "train.warmup=0")
-    load = lambda *overrides: parse.load(BASE, (*usual, *overrides))
+    load = lambda *overrides: parse.load_config(BASE, (*usual, *overrides))
     once, twice = load(), load("data.clip.repeat=2")
     assert costs.steps_of(once, 70) == costs.steps_of(twice, 70) == 16
     assert costs.steps_of(load("trainer.devices=2"), 70) == 8

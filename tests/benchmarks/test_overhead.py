@@ -30,8 +30,8 @@ def test_both_loops_see_the_same_batches(tmp_path, monkeypatch):
     write_data(tmp_path / "data")
     write_config(tmp_path / "tiny.yaml")
     changes = [f"data.root={tmp_path / 'data'}", "data.workers=0", "data.val=none", *SMALL, *SIZE]
-    cfg = parse.load(str(tmp_path / "tiny.yaml"), changes)
-    data = datamodule.VideoData(cfg.data, datamodule.prepare(cfg.data), val=cfg.val, test=cfg.test)
+    cfg = parse.load_config(str(tmp_path / "tiny.yaml"), changes)
+    data = datamodule.VideoData(cfg.data, datamodule.load_videos(cfg.data), val=cfg.val, test=cfg.test)
     seen, finish = [], datamodule.VideoData.on_after_batch_transfer
 
     def spy(self, batch, number):

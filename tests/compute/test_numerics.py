@@ -13,7 +13,7 @@ from videores.models.cpu_conv import Conv3d
 from videores.models.registry import create_model
 from videores.models.resnet import MODELS
 
-CONFIGS = sorted(path.name for path in parse.CONFIGS.glob("*.yaml"))
+CONFIGS = sorted(path.name for path in parse.CONFIG_DIR.glob("*.yaml"))
 CONVOLUTIONS = {nn.Conv2d: torch.nn.grad.conv2d_weight, nn.Conv3d: torch.nn.grad.conv3d_weight}
 LENGTHS = [1, 2, 3, 4, 8]
 LIMITS = {"fp32": 1e-5, "bf16": 0.02}
@@ -177,7 +177,7 @@ def traced_backward(model, clips_BCTHW, autocast):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weight_gradients_equal_float64(name):
-    cfg = parse.load(name)
+    cfg = parse.load_config(name)
     number_format, channels_last = precision.choose("cpu")
     torch.manual_seed(0)
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())

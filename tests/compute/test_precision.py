@@ -16,7 +16,7 @@ from videores.errors import UserError
 from videores.models.registry import create_model
 from videores.models.weights import safe_load
 from videores.training import trainer as trainers
-from videores.training.callbacks.metrics_log import read_history
+from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.callbacks.precision import Tf32
 
 CPU = torch.device("cpu")
@@ -35,13 +35,13 @@ FP32 = Setting("fp32", False)
 )
 def test_what_a_cpu_can_not_do_is_refused_with_the_reason(section, words):
     with pytest.raises(UserError, match=words):
-        trainers.refuse_without_gpu(TrainerConfig(accelerator="cpu", **section))
+        trainers.check_training_device(TrainerConfig(accelerator="cpu", **section))
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="C\\+\\+ compiler"):
-        trainers.refuse_without_gpu(TrainerConfig(accelerator="cpu", compile=True))
+        trainers.check_training_device(TrainerConfig(accelerator="cpu", compile=True))
 
 
 def test_an_older_gpu_has_no_tf32(monkeypatch):
@@ -299,7 +299,7 @@ def test_a_compiled_run_has_the_same_keys_and_takes_the_same_first_step(compiled
     ours, theirs = (safe_load.read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in compiled)
     assert list(ours) == list(theirs)
     assert [json.loads((folder / "env.json").read_text())["compiled"] for folder in compiled] == [True, False]
-    losses = [read_history(folder / "metrics.jsonl")[0]["train/loss"] for folder in compiled]
+    losses = [read_metrics_log(folder / "metrics.jsonl")[0]["train/loss"] for folder in compiled]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

@@ -9,7 +9,7 @@ from videores.config import parse
 from videores.errors import UserError
 from videores.models.registry import create_model
 
-SHIPPED = sorted(path.name for path in parse.CONFIGS.glob("*.yaml"))
+SHIPPED = sorted(path.name for path in parse.CONFIG_DIR.glob("*.yaml"))
 MINIMAL = {
     "data": {"name": "tiny", "format": "csv", "root": "videos"},
     "model": {"name": "r3d_18"},
@@ -26,7 +26,7 @@ def tiny(tmp_path):
 
 def refusal(path, *overrides):
     with pytest.raises(UserError) as caught:
-        parse.load(path, overrides)
+        parse.load_config(path, overrides)
     return str(caught.value)
 
 
@@ -40,13 +40,13 @@ def test_the_configurations_that_the_readme_names_are_shipped():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configuration_builds_its_network(name):
-    cfg = parse.load(name)
+    cfg = parse.load_config(name)
     create_model(cfg.model.name, 7, **cfg.model.overrides())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configuration_is_short_and_headed_by_its_command(name):
-    lines = (parse.CONFIGS / name).read_text().splitlines()
+    lines = (parse.CONFIG_DIR / name).read_text().splitlines()
     head = [line for i, line in enumerate(lines) if all(other.startswith("#") for other in lines[: i + 1])]
     assert f"python tools/train.py --cfg {name}" in "\n".join(head)
     assert len(lines) - len(head) <= 30
@@ -55,15 +55,17 @@ def test_shipped_configuration_is_short_and_headed_by_its_command(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configuration_is_its_own_round_trip(name, tmp_path):
-    cfg = parse.load(name)
+    cfg = parse.load_config(name)
     (tmp_path / "resolved.yaml").write_text(parse.to_yaml(cfg))
-    assert parse.load(tmp_path / "resolved.yaml") == cfg
+    assert parse.load_config(tmp_path / "resolved.yaml") == cfg
 
 
 def test_round_trip_keeps_overridden_lists_and_floats(tiny, tmp_path):
-    cfg = parse.load(tiny, ["train.schedule=step", "train.milestones=[0.5, 1]", "data.transform.jitter=[128, 160]"])
+    cfg = parse.load_config(
+        tiny, ["train.schedule=step", "train.milestones=[0.5, 1]", "data.transform.jitter=[128, 160]"]
+    )
     (tmp_path / "resolved.yaml").write_text(parse.to_yaml(cfg))
-    again = parse.load(tmp_path / "resolved.yaml")
+    again = parse.load_config(tmp_path / "resolved.yaml")
     assert again == cfg
     assert (again.train.milestones, again.data.transform.jitter) == ((0.5, 1.0), (128, 160))
 
@@ -90,30 +92,30 @@ def test_round_trip_keeps_overridden_lists_and_floats(tiny, tmp_path):
     ],
 )
 def test_override_has_the_type_of_its_key(tiny, override, section, key, value):
-    found = getattr(getattr(parse.load(tiny, [override]), section), key)
+    found = getattr(getattr(parse.load_config(tiny, [override]), section), key)
     assert found == value
     assert type(found) is type(value)
 
 
 def test_override_reaches_a_nested_section_and_keeps_the_rest_of_it(tiny):
-    cfg = parse.load(tiny, ["data.clip.frames=8", "data.transform.crop=32", "data.transform.short_side=40"])
+    cfg = parse.load_config(tiny, ["data.clip.frames=8", "data.transform.crop=32", "data.transform.short_side=40"])
     assert (cfg.data.clip.frames, cfg.data.clip.stride, cfg.data.clip.short) == (8, 1, "loop")
     assert (cfg.data.transform.crop, cfg.data.transform.short_side) == (32, 40)
 
 
 def test_override_may_name_a_section_that_the_file_leaves_out(tiny):
     assert "test" not in MINIMAL
-    assert parse.load(tiny, ["test.clips=3"]).test.clips == 3
+    assert parse.load_config(tiny, ["test.clips=3"]).test.clips == 3
 
 
 def test_the_last_override_of_a_key_counts(tiny):
-    assert parse.load(tiny, ["train.epochs=3", "train.epochs=4"]).train.epochs == 4
+    assert parse.load_config(tiny, ["train.epochs=3", "train.epochs=4"]).train.epochs == 4
 
 
 def test_an_overridden_list_is_replaced_not_merged(tmp_path):
     path = tmp_path / "lists.yaml"
     path.write_text(yaml.safe_dump({**MINIMAL, "model": {"name": "r3d_18", "layers": [1, 1, 1]}}))
-    assert parse.load(path, ["model.layers=[2]"]).model.layers == (2,)
+    assert parse.load_config(path, ["model.layers=[2]"]).model.layers == (2,)
 
 
 @pytest.mark.parametrize("text", ["train.epochs", "=3", "train.=3", ".epochs=3", "train..epochs=3", "tr ain.epochs=3"])
@@ -141,7 +143,7 @@ def test_how_to_load_weights_without_weights_is_refused(tiny, override):
     message = refusal(tiny, override)
     assert override.partition("=")[0].removeprefix("model.") in message
     assert "model.weights" in message
-    assert parse.load(tiny, [override, "model.weights=a.ckpt"])
+    assert parse.load_config(tiny, [override, "model.weights=a.ckpt"])
 
 
 # Unknown keys and wrong types
@@ -224,7 +226,7 @@ def test_missing_key_is_named(tmp_path):
 
 def test_a_configuration_cannot_be_changed_after_it_was_checked(tiny):
     with pytest.raises(ValueError, match="frozen"):
-        parse.load(tiny).train.epochs = 3
+        parse.load_config(tiny).train.epochs = 3
 
 
 # Files
@@ -262,7 +264,7 @@ def test_a_binary_file_is_refused_not_a_crash(tmp_path):
 def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path, text):
     path = tmp_path / "rate.yaml"
     path.write_text(yaml.safe_dump(MINIMAL).replace("epochs: 2", f"epochs: 2\n  lr: {text}"))
-    assert parse.load(path).train.lr == 0.001
+    assert parse.load_config(path).train.lr == 0.001
 
 
 # Values that contradict each other
@@ -318,6 +320,6 @@ def test_contradictory_values_are_refused(tiny, overrides, words):
 
 
 def test_values_that_only_look_contradictory_are_fine(tiny):
-    parse.load(tiny, ["data.clip.fps=12.5", "data.clip.stride=1"])
-    parse.load(tiny, ["data.transform.crop=128"])
-    parse.load(tiny, ["train.warmup=1.9"])
+    parse.load_config(tiny, ["data.clip.fps=12.5", "data.clip.stride=1"])
+    parse.load_config(tiny, ["data.transform.crop=128"])
+    parse.load_config(tiny, ["train.warmup=1.9"])

@@ -74,7 +74,7 @@ def test_the_python_snippet_runs_and_its_comments_are_true():
 
 
 def test_the_configuration_is_valid_and_its_network_takes_its_clips():
-    cfg = parse.build(yaml.safe_load(snippet("yaml")), "docs/networks.md")
+    cfg = parse.build_config(yaml.safe_load(snippet("yaml")), "docs/networks.md")
     crop = cfg.data.transform.crop
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())
     assert model(torch.randn(1, 3, cfg.data.clip.frames, crop, crop)).shape == (1, 8)

@@ -17,7 +17,7 @@ from videores.config import parse
 from videores.config.schema import AugmentConfig, DataConfig, ViewsConfig
 from videores.data import augment as augmenting
 from videores.data import datamodule, mirroring
-from videores.data.datamodule import VideoData, prepare
+from videores.data.datamodule import VideoData, load_videos
 from videores.errors import UserError
 from videores.evaluation import protocol
 from videores.training.module import VideoClassifier
@@ -230,7 +230,7 @@ def test_flip_rules_that_make_no_sense_are_refused(rule, message):
 
 def test_unknown_classes_of_a_flip_rule_are_refused_before_a_run_begins(tiny):
     with pytest.raises(UserError, match=r"no class 'Rum' \(did you mean Run\?\)"):
-        prepare(data_config(tiny, augment=dict(flip_labels={"Rum": "Walk"})))
+        load_videos(data_config(tiny, augment=dict(flip_labels={"Rum": "Walk"})))
 
 
 # -- the loader -------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def data_config(values, **more):
 
 def module(values, **more):
     data = data_config(values, **more)
-    return VideoData(data, prepare(data), val=ViewsConfig(), test=ViewsConfig(), seed=0)
+    return VideoData(data, load_videos(data), val=ViewsConfig(), test=ViewsConfig(), seed=0)
 
 
 def batches(dm, passes=1):
@@ -396,7 +396,7 @@ def test_keys_that_contradict_each_other_are_refused_with_the_reason(keys, messa
 @pytest.mark.parametrize("value", ["leftright", "[a, b]"])
 def test_a_flip_rule_of_another_kind_is_refused_with_its_key(value):
     with pytest.raises(UserError, match=r"data\.augment\.flip_labels.*'left-right'"):
-        parse.load("r2plus1d_ucf101.yaml", [f"data.augment.flip_labels={value}"])
+        parse.load_config("r2plus1d_ucf101.yaml", [f"data.augment.flip_labels={value}"])
 
 
 def test_every_key_is_in_the_docs():
@@ -407,7 +407,7 @@ def test_every_key_is_in_the_docs():
 
 
 def test_the_protocol_says_that_clips_are_segments():
-    cfg = parse.load("r2plus1d_ucf101.yaml", ["data.clip={frames: 8, sampling: segments}"])
+    cfg = parse.load_config("r2plus1d_ucf101.yaml", ["data.clip={frames: 8, sampling: segments}"])
     assert protocol.protocol_of(cfg).startswith("8xsegments@112/128 ")
 
 
@@ -432,7 +432,7 @@ def training_config(place, epochs, workers=0, augment=None, **clip):
     data |= dict(clip=dict(frames=8, **clip), transform=dict(short_side=28, crop=24), augment=augment or {})
     model = dict(name="r3d_18", layers=[1], width=8, stem="small", dropout=0.2)
     train = dict(epochs=epochs, lr=0.01, schedule="constant", label_smoothing=0.1)
-    return parse.build(dict(data=data, model=model, train=train), "test")
+    return parse.build_config(dict(data=data, model=model, train=train), "test")
 
 
 class Watch(pl.Callback):
@@ -447,7 +447,7 @@ class Watch(pl.Callback):
 def fit(cfg, checkpoint=None):
     """(task, trainer, what was watched) after training, from a checkpoint's epoch on if one is given."""
     torch.manual_seed(cfg.run.seed)
-    videos, watch = datamodule.prepare(cfg.data), Watch()
+    videos, watch = datamodule.load_videos(cfg.data), Watch()
     task = VideoClassifier(cfg, videos.index.classes)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)

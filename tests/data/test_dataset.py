@@ -14,7 +14,7 @@ from videores.config.schema import DataConfig, ViewsConfig
 from videores.data import datamodule, sampling, transforms
 from videores.data import dataset as dataset_module
 from videores.data.cache import FrameCache
-from videores.data.datamodule import VideoData, prepare
+from videores.data.datamodule import VideoData, load_videos
 from videores.data.decode import read_frames
 from videores.data.probe import probe
 from videores.data.samplers import EvalSampler, TrainSampler
@@ -36,7 +36,7 @@ def config(values, **more):
 
 def module(values, test=None, seed=0, **more):
     data = config(values, **more)
-    return VideoData(data, prepare(data), val=ViewsConfig(), test=test or ViewsConfig(), seed=seed)
+    return VideoData(data, load_videos(data), val=ViewsConfig(), test=test or ViewsConfig(), seed=seed)
 
 
 def train_set(values, **more):
@@ -420,7 +420,7 @@ def test_without_validation_videos_there_is_no_validation_loader(tiny):
 @pytest.mark.parametrize("batch_size", [9, 1000])
 def test_a_batch_larger_than_the_training_set_is_refused(tiny, batch_size):
     with pytest.raises(UserError, match=rf"8 training videos.*{batch_size}.*data\.batch_size"):
-        datamodule.refuse_too_few(module(tiny).videos, batch_size)
+        datamodule.check_enough_videos(module(tiny).videos, batch_size)
 
 
 # -- the frame cache --------------------------------------------------------------------------------------------------
@@ -484,7 +484,7 @@ def damaged(tmp_path):
 def test_bad_training_videos_stop_a_run_and_are_all_named_with_reasons(damaged):
     values, (empty, broken, tested) = damaged
     with pytest.raises(UserError, match=r"2 videos do not decode.*data\.on_unreadable=skip") as caught:
-        prepare(config(values))
+        load_videos(config(values))
     message = str(caught.value)
     assert f"{empty}: the file is empty" in message
     assert f"{broken}: " in message
@@ -495,14 +495,14 @@ def test_bad_validation_videos_stop_a_run(damaged):
     values, paths = damaged
     for val in (0.3, 0.7):
         with pytest.raises(UserError, match="2 videos do not decode") as caught:
-            prepare(config(values, val=val))
+            load_videos(config(values, val=val))
         assert "(val)" in str(caught.value)
         assert all(path in str(caught.value) for path in paths[:2])
 
 
 def test_bad_videos_are_skipped_on_request_and_recorded(damaged, capsys):
     values, (empty, broken, tested) = damaged
-    videos = prepare(config(values, on_unreadable="skip"))
+    videos = load_videos(config(values, on_unreadable="skip"))
     assert set(videos.unreadable["train"]) == {empty, broken}
     assert set(videos.unreadable["test"]) == {tested}
     listed = {video.path for video in videos.index.train}
@@ -532,13 +532,13 @@ def test_a_bad_test_video_is_warned_of_and_stays_in_the_list(tmp_path, capsys):
 def test_missing_videos_are_skipped_on_request(tmp_path):
     values = write_ucf101(tmp_path)
     Path(values["root"], "Run/v_Run_g02_c01.avi").unlink()
-    videos = prepare(config(values, on_unreadable="skip"))
+    videos = load_videos(config(values, on_unreadable="skip"))
     assert videos.unreadable["train"] == {"Run/v_Run_g02_c01.avi": "there is no such file"}
 
 
 def test_testing_alone_looks_at_test_videos_alone(damaged):
     values, (*_, tested) = damaged
-    videos = prepare(config(values), parts=("test",))
+    videos = load_videos(config(values), parts=("test",))
     assert list(videos.unreadable) == ["test"]
     assert (len(videos.readable("test")), len(videos.index.test)) == (3, 4)
     assert tested not in videos.infos
@@ -549,12 +549,12 @@ def test_no_readable_training_video_is_an_error(tmp_path):
     for path in Path(values["root"]).rglob("*.avi"):
         path.write_bytes(b"no video")
     with pytest.raises(UserError, match="no training video decodes"):
-        prepare(config(values, on_unreadable="skip"))
+        load_videos(config(values, on_unreadable="skip"))
 
 
 def test_a_reader_that_is_wrong_for_some_files_is_refused_and_they_are_named(tiny):
     with pytest.raises(UserError, match=r"data\.reader=decord.*data\.reader=auto") as caught:
-        prepare(config(tiny, reader="decord"))
+        load_videos(config(tiny, reader="decord"))
     assert "Run/v_Run_g02_c01.avi" in str(caught.value)
 
 
@@ -567,4 +567,4 @@ def test_a_reader_that_is_exact_is_accepted_and_gives_the_same_items(tmp_path, r
 
 
 def test_a_second_look_at_a_data_set_is_the_same(tiny):
-    assert datamodule.prepare(config(tiny)) == datamodule.prepare(config(tiny))
+    assert datamodule.load_videos(config(tiny)) == datamodule.load_videos(config(tiny))

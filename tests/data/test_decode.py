@@ -12,7 +12,7 @@ from helpers.videos import AVAILABLE, CODECS, numbered_video, read_numbers, rota
 from PIL import Image
 
 from videores.data.decode import read_frames
-from videores.data.probe import probe, stamp
+from videores.data.probe import probe, read_file_stamp
 from videores.data.transforms import scale
 from videores.data.video import readers
 from videores.data.video.encode import write_video
@@ -84,7 +84,7 @@ def test_without_info_the_file_is_probed(numbered):
 
 
 def test_a_named_reader_needs_no_info(numbered):
-    for reader in readers.INSTALLED:
+    for reader in readers.INSTALLED_READERS:
         assert read_numbers(read_frames(str(numbered["h264"]), [39, 3], reader=reader)) == [39, 3]
 
 
@@ -115,7 +115,7 @@ def test_frame_that_is_not_there_is_refused_with_the_range(numbered, wanted):
 
 
 @pytest.mark.parametrize("wanted", [[-1], [40], [0, 400]])
-@pytest.mark.parametrize("reader", readers.INSTALLED)
+@pytest.mark.parametrize("reader", readers.INSTALLED_READERS)
 def test_frame_that_is_not_there_is_refused_without_info(numbered, reader, wanted):
     with pytest.raises(UserError, match=str(max(wanted, key=abs))) as caught:
         read_frames(numbered["h264"], wanted, reader=reader)
@@ -134,7 +134,7 @@ def test_unknown_reader_is_refused_with_the_known_ones(numbered):
         read_frames(numbered["h264"], [0], reader="cv2")
 
 
-@pytest.mark.parametrize("reader", ["auto", *readers.INSTALLED])
+@pytest.mark.parametrize("reader", ["auto", *readers.INSTALLED_READERS])
 def test_file_that_does_not_decode_is_named_with_a_reason(tmp_path, reader):
     path = tmp_path / "text.mp4"
     path.write_text("this is no video\n" * 100)
@@ -158,12 +158,12 @@ def test_file_that_changed_after_it_was_probed_is_refused(tmp_path, change):
         read_frames(path, [3], info=info)
 
 
-@pytest.mark.parametrize("reader", readers.INSTALLED)
+@pytest.mark.parametrize("reader", readers.INSTALLED_READERS)
 def test_file_that_breaks_while_it_is_read_is_named(tmp_path, reader):
     path = numbered_video(tmp_path / "x", 40, "h264")
     info = probe(path)
     path.write_bytes(path.read_bytes()[:1000])
-    info = replace(info, stamp=tuple(stamp(path)))  # as if it broke within the read
+    info = replace(info, stamp=tuple(read_file_stamp(path)))  # as if it broke within the read
     with pytest.raises(UnreadableVideo, match=reader):
         read_frames(path, [39], reader=reader, info=info)
 
@@ -216,7 +216,7 @@ def test_scaling_while_converting_is_area_averaging_on_real_videos(shared_data):
         assert np.abs(scaled - average).mean() < 3.5, name  # saturated colours differ: they are clipped after
 
 
-@pytest.mark.parametrize("reader", readers.INSTALLED)
+@pytest.mark.parametrize("reader", readers.INSTALLED_READERS)
 def test_only_what_is_kept_of_each_frame_is_returned(numbered, reader):
     info = probe(numbered["h264"])
     whole = read_frames(numbered["h264"], [30, 2, 2], reader=reader, info=info)

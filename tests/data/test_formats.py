@@ -275,7 +275,7 @@ def test_missing_kinetics_test_video_counts_as_wrong(tmp_path, capsys):
     values = write_kinetics(tmp_path, files=[])
     for name in sorted(FILES)[1:-1]:
         numbered_video(tmp_path / "videos" / name, 8)
-    videos = datamodule.prepare(DataConfig(**values, val="none"))
+    videos = datamodule.load_videos(DataConfig(**values, val="none"))
     assert list(videos.unreadable["test"]) == ["val/air drumming/_dbcJuKJQNs_000040_000050.mp4"]
     assert (len(videos.index.test), len(videos.readable("test")), len(videos.readable("train"))) == (2, 1, 3)
     assert "there is no such file" in capsys.readouterr().err
@@ -481,7 +481,7 @@ IMAGES = ["train/cat/a.png", "train/cat/b.JPG", "train/dog/c.jpeg", "train/dog/s
 
 def test_images_in_class_folders_are_videos_of_one_frame(tmp_path):
     pixels = write_images(tmp_path, IMAGES)
-    videos = datamodule.prepare(DataConfig(name="tiny", format="folder", root=str(tmp_path)))
+    videos = datamodule.load_videos(DataConfig(name="tiny", format="folder", root=str(tmp_path)))
     assert videos.index == Index(
         ("cat", "dog"),
         tuple(Video(name, int("dog" in name)) for name in IMAGES[:4]),
@@ -513,7 +513,7 @@ def test_image_that_does_not_decode_is_reported(tmp_path):
     write_images(tmp_path, IMAGES)
     (tmp_path / "train/cat/broken.png").write_bytes((tmp_path / "train/cat/a.png").read_bytes()[:60])
     with pytest.raises(UserError, match=r"train/cat/broken\.png"):
-        datamodule.prepare(DataConfig(name="tiny", format="folder", root=str(tmp_path)))
+        datamodule.load_videos(DataConfig(name="tiny", format="folder", root=str(tmp_path)))
 
 
 def test_hidden_files_are_no_videos_and_links_are_followed(tmp_path):

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from helpers.processes import alive
 
 from videores.data.video import sandbox
-from videores.data.video.sandbox import Helper, Lost
+from videores.data.video.sandbox import Helper, HelperFailure
 
 
 def answer(value, beat):
@@ -90,7 +91,7 @@ def test_errors_are_raised_here_and_the_helper_goes_on(helper):
 )
 def test_a_crash_is_reported_and_the_next_call_is_answered(helper, function, reason, stage):
     for value in range(2):
-        with pytest.raises(Lost) as caught:
+        with pytest.raises(HelperFailure) as caught:
             helper.call(function)
         assert (caught.value.reason, caught.value.stage) == (reason, stage)
         assert helper.call(answer, value)[0] == value
@@ -99,7 +100,7 @@ def test_a_crash_is_reported_and_the_next_call_is_answered(helper, function, rea
 @pytest.mark.parametrize(("function", "stage"), [(hang, "hanging"), (hang_natively, "spinning")])
 def test_a_hang_ends_when_patience_does(function, stage):
     helper = Helper(patience=1.5)
-    with pytest.raises(Lost, match="hung: no sign of life for") as caught:
+    with pytest.raises(HelperFailure, match="hung: no sign of life for") as caught:
         helper.call(function)
     assert caught.value.stage == stage
     assert helper.call(answer, 1)[0] == 1
@@ -120,14 +121,14 @@ def test_an_error_that_cannot_be_sent_is_reported(helper):
 def job(helper, item):
     try:
         return item, helper.call(*item)
-    except Lost as lost:
+    except HelperFailure as lost:
         return item, lost.reason
 
 
 def test_each_item_is_worked_on_once_whatever_others_do():
     items = [(answer, i) for i in range(20)]
     items[3], items[11] = (crash,), (leave,)
-    results = dict(sandbox.each(job, items, workers=2))
+    results = dict(sandbox.map_unordered(job, items, workers=2))
     assert set(results) == set(items)
     assert results[(crash,)] == "crashed (SIGSEGV)"
     processes = {results[(answer, i)][1] for i in range(20) if i not in (3, 11)}
@@ -135,7 +136,7 @@ def test_each_item_is_worked_on_once_whatever_others_do():
 
 
 def test_giving_up_ends_the_helpers():
-    results = sandbox.each(job, [(answer, 0)] + [(hang,)] * 5, workers=2)
+    results = sandbox.map_unordered(job, [(answer, 0)] + [(hang,)] * 5, workers=2)
     (_, process) = next(r for item, r in results if item == (answer, 0))
     results.close()
     wait_until(lambda: not alive(process))
@@ -143,7 +144,7 @@ def test_giving_up_ends_the_helpers():
 
 def test_a_helper_ends_with_its_parent():
     code = f"""
-import os, sys; sys.path[:0] = [{os.path.dirname(__file__)!r}, {os.path.dirname(os.path.dirname(__file__))!r}]
+import os, sys; sys.path[:0] = [{os.path.dirname(__file__)!r}, {str(Path(__file__).parents[1])!r}]
 from test_guard import answer
 from videores.data.video.sandbox import Helper
 print(Helper().call(answer, 1)[1], flush=True); os._exit(9)

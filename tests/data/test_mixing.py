@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as TF
 from videores.config.schema import AugmentConfig
 from videores.data import mixing
 from videores.data.dataset import collate_training
-from videores.training.module import labels_of_clips
+from videores.training.module import expand_labels
 
 
 def clips(batch=3, views=2, frames=4, size=10, seed=0):
@@ -173,8 +173,8 @@ def test_the_loss_of_a_mixed_label_is_the_mixture_of_the_losses(smoothing):
     mix = drawn(mixup=1)
     label_BKN = finished(mix)["label"]
     logits_XN = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    mixed = F.cross_entropy(logits_XN, labels_of_clips(label_BKN, 2), label_smoothing=smoothing)
-    label_X = labels_of_clips(torch.tensor([0, 3, 1]), 2)
+    mixed = F.cross_entropy(logits_XN, expand_labels(label_BKN, 2), label_smoothing=smoothing)
+    label_X = expand_labels(torch.tensor([0, 3, 1]), 2)
     own, other = (
         F.cross_entropy(logits_XN, label, label_smoothing=smoothing)
         for label in (label_X, label_X[mix["partner"].flatten()])
@@ -183,9 +183,9 @@ def test_the_loss_of_a_mixed_label_is_the_mixture_of_the_losses(smoothing):
 
 
 def test_labels_of_clips_go_video_by_video():
-    assert labels_of_clips(torch.tensor([4, 7]), 3).tolist() == [4, 4, 4, 7, 7, 7]
-    assert labels_of_clips(torch.tensor([[4, 5], [6, 7]]), 2).tolist() == [4, 5, 6, 7]
-    assert labels_of_clips(torch.zeros(4, 2, 9), 2).shape == (8, 9)
+    assert expand_labels(torch.tensor([4, 7]), 3).tolist() == [4, 4, 4, 7, 7, 7]
+    assert expand_labels(torch.tensor([[4, 5], [6, 7]]), 2).tolist() == [4, 5, 6, 7]
+    assert expand_labels(torch.zeros(4, 2, 9), 2).shape == (8, 9)
 
 
 # -- hue --------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from videores.data.prepare import copies, survey
 from videores.data.synthetic import datasets
 from videores.data.video import sandbox
 from videores.data.video.encode import write_video
-from videores.data.video.reencode import Settings
+from videores.data.video.reencode import EncodingSettings
 from videores.data.views import of_item
 from videores.errors import UserError
 
@@ -243,7 +243,7 @@ def test_training_from_copies_sees_the_sources_frames(tool, ucf, tmp_path):
     shown = {}
     for root in (ucf["root"], str(tmp_path / "out")):
         data = DataConfig(**{**ucf, **usual, "root": root})
-        module = datamodule.VideoData(data, datamodule.prepare(data), val=ViewsConfig(), test=ViewsConfig(clips=3))
+        module = datamodule.VideoData(data, datamodule.load_videos(data), val=ViewsConfig(), test=ViewsConfig(clips=3))
         sets = [module.dataset(part) for part in ("train", "test")]
         train, test = sets
         clips = [train[0, i]["clips"] for i in range(len(train))]
@@ -450,7 +450,7 @@ def helped(work, helper, values, out):
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        return copies.make(root, out, infos, Settings(), helper, "00.mp4")
+        return copies.make(root, out, infos, EncodingSettings(), helper, "00.mp4")
     finally:
         thread.join()
         helper.end()

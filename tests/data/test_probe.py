@@ -19,10 +19,10 @@ import pytest
 from helpers.videos import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 
 from videores.data.decode import read_frames
-from videores.data.manifest import manifest_path, probe_all, probe_one
-from videores.data.probe import examine, guarded, probe
+from videores.data.manifest import find_manifest_path, probe_all, probe_one
+from videores.data.probe import examine, probe, probe_in_helper
 from videores.data.video import readers
-from videores.data.video.sandbox import Helper, own_helper
+from videores.data.video.sandbox import Helper, get_process_helper
 from videores.errors import UnreadableVideo
 
 
@@ -232,7 +232,7 @@ def probed(root, paths):
 def test_manifests_are_in_the_cache_folder_not_beside_the_videos(tmp_path, cache_folder):
     paths = numbered_set(tmp_path, 2, frames=5)
     probed(tmp_path, paths)
-    assert manifest_path(tmp_path).is_relative_to(cache_folder)
+    assert find_manifest_path(tmp_path).is_relative_to(cache_folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == paths
 
 
@@ -243,9 +243,9 @@ def test_a_second_probe_decodes_nothing(tmp_path):
     assert list(first[1]) == ["bad.mp4", "missing.mp4"]
     for path in paths:
         replace_unseen(tmp_path / path, b"")
-    written = manifest_path(tmp_path).stat().st_mtime_ns
+    written = find_manifest_path(tmp_path).stat().st_mtime_ns
     assert probed(tmp_path, [*paths, "bad.mp4", "missing.mp4"]) == first
-    assert manifest_path(tmp_path).stat().st_mtime_ns == written
+    assert find_manifest_path(tmp_path).stat().st_mtime_ns == written
 
 
 def test_results_come_as_they_were_probed(tmp_path):
@@ -294,9 +294,9 @@ def test_a_subset_does_not_forget_the_rest(tmp_path):
 def test_a_damaged_or_foreign_manifest_is_made_anew(tmp_path, content):
     paths = numbered_set(tmp_path, 1, frames=5)
     probed(tmp_path, paths)
-    manifest_path(tmp_path).write_bytes(content)
+    find_manifest_path(tmp_path).write_bytes(content)
     assert list(probed(tmp_path, paths)[0]) == paths
-    assert json.loads(manifest_path(tmp_path).read_text())["videos"]
+    assert json.loads(find_manifest_path(tmp_path).read_text())["videos"]
 
 
 def test_data_sets_of_the_same_name_have_manifests_of_their_own(tmp_path):
@@ -308,7 +308,7 @@ def test_data_sets_of_the_same_name_have_manifests_of_their_own(tmp_path):
 
 def test_an_interrupted_probe_goes_on_where_it_stopped(tmp_path):
     paths = numbered_set(tmp_path, 60, frames=80)
-    code = f"from videores.data.probe import probe_all; probe_all({str(tmp_path)!r}, {paths!r})"
+    code = f"from videores.data.manifest import probe_all; probe_all({str(tmp_path)!r}, {paths!r})"
     # A program that a shell runs in the background ignores Ctrl-C, and so would its children.
     heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, preexec_fn=heeding)
@@ -319,7 +319,7 @@ def test_an_interrupted_probe_goes_on_where_it_stopped(tmp_path):
         seen += chunk
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=60)
-    done = json.loads(manifest_path(tmp_path).read_text())["videos"]
+    done = json.loads(find_manifest_path(tmp_path).read_text())["videos"]
     assert 0 < len(done) < 60
     for path in done:
         replace_unseen(tmp_path / path, b"")
@@ -333,7 +333,7 @@ def test_parallel_equals_serial(tmp_path):
     paths = [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*.*"))]
     (tmp_path / paths[7]).write_text("no video")
     infos, bad = probed(tmp_path, paths)
-    serial = dict(probe_one(str(tmp_path), own_helper(os.getpid()), path) for path in paths)
+    serial = dict(probe_one(str(tmp_path), get_process_helper(os.getpid()), path) for path in paths)
     assert bad == {path: result["bad"] for path, result in serial.items() if "bad" in result}
     assert list(bad) == [paths[7]]
     expected = {path: probe(tmp_path / path) for path in paths if path not in bad}
@@ -344,7 +344,7 @@ def test_parallel_equals_serial(tmp_path):
 def test_a_root_may_be_given_in_any_form(tmp_path, monkeypatch):
     numbered_video(tmp_path / "x", 5)
     monkeypatch.chdir(tmp_path)
-    assert manifest_path(".") == manifest_path(tmp_path) == manifest_path(str(tmp_path) + "/")
+    assert find_manifest_path(".") == find_manifest_path(tmp_path) == find_manifest_path(str(tmp_path) + "/")
     assert list(probed(Path("."), ["x.mp4"])[0]) == ["x.mp4"]
 
 
@@ -377,11 +377,11 @@ def test_a_reader_that_crashes_or_hangs_costs_itself_or_the_file(numbered, monke
     monkeypatch.setattr("videores.data.probe.examine", partial(examine_with_broken, broken, break_))
     helper = Helper(patience=2)
     if broken == "decord":
-        info = guarded(helper, numbered["h264"])
+        info = probe_in_helper(helper, numbered["h264"])
         assert replace(info, reader="") == replace(whole, reader="", readers=("pyav",))
     else:
         with pytest.raises(UnreadableVideo, match="crashed .SIGSEGV." if break_ == "crash" else "hung") as caught:
-            guarded(helper, numbered["h264"])
+            probe_in_helper(helper, numbered["h264"])
         assert caught.value.path == str(numbered["h264"])
     helper.end()
 
@@ -449,7 +449,7 @@ def test_helpers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
         (tmp_path / name).write_text("raise SystemExit('the wrong module')")
     monkeypatch.chdir(tmp_path)
     helper = Helper()
-    assert guarded(helper, path).num_frames == 5
+    assert probe_in_helper(helper, path).num_frames == 5
     helper.end()
 
 

@@ -11,13 +11,13 @@ from helpers.videos import AVAILABLE, numbered_frames, numbered_video, read_numb
 from videores.data.decode import read_frames
 from videores.data.probe import probe
 from videores.data.video import readers, reencode
-from videores.data.video.reencode import Settings
+from videores.data.video.reencode import EncodingSettings
 from videores.errors import UnreadableVideo
 
 
 def copy_of(source, target, **settings):
     """Makes the copy, here and now. Returns its path."""
-    reencode.reencode(source, target, Settings(**settings), len(times_of(source)), lambda stage: None)
+    reencode.reencode(source, target, EncodingSettings(**settings), len(times_of(source)), lambda stage: None)
     return target
 
 
@@ -309,7 +309,7 @@ def test_sound_that_mp4_cannot_hold_is_said(tmp_path):
 
 def test_a_source_that_decodes_otherwise_than_it_was_probed_is_refused(numbered, tmp_path):
     with pytest.raises(UnreadableVideo, match="40 frames decode now, 39 when it was probed") as caught:
-        reencode.reencode(numbered["h264"], tmp_path / "x.mp4", Settings(), 39, lambda stage: None)
+        reencode.reencode(numbered["h264"], tmp_path / "x.mp4", EncodingSettings(), 39, lambda stage: None)
     assert caught.value.path == str(numbered["h264"])
     assert list(tmp_path.iterdir()) == []
 
@@ -317,14 +317,14 @@ def test_a_source_that_decodes_otherwise_than_it_was_probed_is_refused(numbered,
 def test_a_file_that_is_no_video_is_refused(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"no video" * 100)
     with pytest.raises(UnreadableVideo, match=r"x\.mp4: cannot be re-encoded"):
-        reencode.reencode(tmp_path / "x.mp4", tmp_path / "copy.mp4", Settings(), 3, lambda stage: None)
+        reencode.reencode(tmp_path / "x.mp4", tmp_path / "copy.mp4", EncodingSettings(), 3, lambda stage: None)
 
 
 def test_a_failure_keeps_an_older_copy(numbered, tmp_path):
     copy = copy_of(numbered["h264"], tmp_path / "x.mp4")
     before = copy.read_bytes()
     with pytest.raises(UnreadableVideo):
-        reencode.reencode(numbered["h264"], copy, Settings(), 39, lambda stage: None)
+        reencode.reencode(numbered["h264"], copy, EncodingSettings(), 39, lambda stage: None)
     assert copy.read_bytes() == before
     assert list(tmp_path.iterdir()) == [copy]
 
@@ -332,8 +332,10 @@ def test_a_failure_keeps_an_older_copy(numbered, tmp_path):
 def check(path, frames, times=None, keyframes=12, **size):
     """Checks a file against these numbered frames."""
     images = numbered_frames(max(frames) + 1, **size)
-    some = {i: reencode.blocks(images[number]) for i, number in enumerate(frames)}
-    reencode.check(path, some, times or [Fraction(i, 25) for i in range(len(frames))], keyframes, lambda stage: None)
+    some = {i: reencode.compute_block_means(images[number]) for i, number in enumerate(frames)}
+    reencode.check_copy(
+        path, some, times or [Fraction(i, 25) for i in range(len(frames))], keyframes, lambda stage: None
+    )
 
 
 def test_what_is_wrong_in_a_copy_is_found(tmp_path):
@@ -359,10 +361,10 @@ def test_what_is_wrong_in_a_copy_is_found(tmp_path):
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_shift_by_one_frame_is_found_in_a_moving_scene(tmp_path, shift):
     images = readers.read_pyav(noisy_video(tmp_path / "x.mp4", move=1), np.arange(30))
-    blocks = [reencode.blocks(image) for image in images]
+    blocks = [reencode.compute_block_means(image) for image in images]
     for moved in (0, shift):
         some = {i: blocks[i + moved] for i in range(1, 29)}
-        assert all(reencode.looks_like_another(blocks[i], i, some) == (moved != 0) for i in range(2, 28))
+        assert all(reencode.is_closer_to_other_frame(blocks[i], i, some) == (moved != 0) for i in range(2, 28))
 
 
 # -- real files -------------------------------------------------------------------------------------------------------
@@ -380,7 +382,7 @@ def test_real_files_of_many_kinds(shared_data, tmp_path, name):
     source = min(clips.iterdir()) if clips.is_dir() else shared_data / "videos" / name
     found = readers.scan(source)
     copy = tmp_path / source.name
-    reencode.reencode(source, copy, Settings(audio="keep"), len(found.checksums), lambda stage: None)
+    reencode.reencode(source, copy, EncodingSettings(audio="keep"), len(found.checksums), lambda stage: None)
     info = probe(copy)
     assert (info.num_frames, info.rotation, info.has_audio) == (len(found.checksums), 0, found.has_audio)
     assert min(info.width, info.height) == min(128, *found.size)

@@ -28,11 +28,11 @@ def tiny(tmp_path_factory):
 def make_config(tiny, test=None, **data):
     usual = dict(batch_size=4, val="none", clip=dict(frames=12), transform=dict(short_side=48, crop=48, flip=0))
     sections = dict(data={**tiny, **usual, **data}, model={"name": "r3d_18"}, train={"epochs": 1}, test=test or {})
-    return parse.build(sections, "test")
+    return parse.build_config(sections, "test")
 
 
 def module(cfg):
-    videos = datamodule.prepare(cfg.data)
+    videos = datamodule.load_videos(cfg.data)
     return datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
 
 

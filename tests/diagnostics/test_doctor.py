@@ -72,15 +72,15 @@ def test_a_cache_that_can_not_be_written_is_a_warning(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("mebibytes", "status"), [(64, "bad"), (512, "warning"), (4096, "ok")])
 def test_shared_memory_as_containers_give_it(monkeypatch, mebibytes, status):
-    monkeypatch.setattr(machine, "shared_memory", lambda: (mebibytes * 2**20, 0))
+    monkeypatch.setattr(machine, "read_shared_memory", lambda: (mebibytes * 2**20, 0))
     (finding,) = (f for f in doctor.memory() if f.what == "/dev/shm")
     assert finding.status == status
     assert ("--shm-size" in finding.advice) == (status != "ok")
 
 
 def test_fewer_processors_than_it_looks(monkeypatch):
-    monkeypatch.setattr(machine, "processors", lambda: 16)
-    monkeypatch.setattr(machine, "processor_limit", lambda: 2.0)
+    monkeypatch.setattr(machine, "count_cpus", lambda: 16)
+    monkeypatch.setattr(machine, "read_cpu_limit", lambda: 2.0)
     finding = next(iter(doctor.processors()))
     assert finding.status == doctor.WARNING
     assert "OMP_NUM_THREADS=2" in finding.advice

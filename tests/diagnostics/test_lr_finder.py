@@ -48,7 +48,7 @@ def test_the_rate_is_told_as_the_key_that_base_batch_scales():
     """Whoever writes what is told into the configuration trains at the rate that was found."""
     recipe = {"epochs": 1, "lr": 0.01, "base_batch": 32}
     assert lr_finder.said(TrainConfig(**recipe), 0.02, 8).startswith("0.08 (train.lr, 0.02 at 8 videos a step;")
-    assert optim.scaled_lr(TrainConfig(**recipe | {"lr": 0.08}), 8) == pytest.approx(0.02)
+    assert optim.scale_lr(TrainConfig(**recipe | {"lr": 0.08}), 8) == pytest.approx(0.02)
     assert lr_finder.said(TrainConfig(epochs=1), 0.02, 8).startswith("0.02 (train.lr;")
 
 

@@ -18,13 +18,13 @@ from helpers.commands import ROOT, environment, succeeded, tool
 
 from videores import run as experiment
 from videores.config import parse
-from videores.errors import Stopped, UserError
+from videores.errors import SignalInterrupt, UserError
 from videores.models.weights import safe_load
 from videores.reporting import results
 from videores.runtime import failures
 from videores.training import optim
-from videores.training.callbacks.checkpointing import Saving
-from videores.training.callbacks.exchange import Exchange
+from videores.training.callbacks.checkpointing import Checkpointing
+from videores.training.callbacks.exchange import AsyncMaxReducer
 from videores.training.module import VideoClassifier
 
 OVERRIDES = (
@@ -58,7 +58,7 @@ def here(place, monkeypatch):
 
 
 def train(folder, *overrides):
-    cfg = parse.load("tiny.yaml", [*OVERRIDES, f"run.dir={folder}", "run.resume=auto", *overrides])
+    cfg = parse.load_config("tiny.yaml", [*OVERRIDES, f"run.dir={folder}", "run.resume=auto", *overrides])
     return experiment.train(cfg, "tiny.yaml")
 
 
@@ -79,7 +79,7 @@ def stop(monkeypatch, folder, owner, hook, call, *overrides, number=signal.SIGTE
     """A training that is sent a signal. Returns what it was stopped by."""
     with monkeypatch.context() as patch:
         send_at(patch, owner, hook, call, number)
-        with pytest.raises(Stopped) as caught:
+        with pytest.raises(SignalInterrupt) as caught:
             train(folder, *overrides)
     return caught.value
 
@@ -182,7 +182,7 @@ def test_a_rate_that_waits_for_a_plateau_goes_on_with_its_count(monkeypatch):
     assert len({row["lr"] for row in kill.rows(Path("plateau-whole")) if "lr" in row}) > 1
     stop(monkeypatch, "plateau", VideoClassifier, "training_step", STEPS + 1, *plateau)
     stop(monkeypatch, "plateau", VideoClassifier, "validation_step", 1, *plateau)
-    send = ("plateau", Saving, "on_train_epoch_end", 0, *plateau)
+    send = ("plateau", Checkpointing, "on_train_epoch_end", 0, *plateau)
     stop(monkeypatch, *send)  # at an epoch's end, before the rate is changed
     assert train("plateau", *plateau) == 0
     assert_same_run("plateau", "plateau-whole")
@@ -320,23 +320,25 @@ def test_a_row_has_the_rate_that_its_step_was_made_with(monkeypatch, whole, fold
         stop(monkeypatch, folder, VideoClassifier, "training_step", 10)
         assert train(folder) == 0
     rates = [row["lr"] for row in kill.rows(Path(folder)) if "train/loss" in row]
-    cfg = parse.load("tiny.yaml", OVERRIDES)
-    assert rates == pytest.approx([0.02 * optim.lr_factor(step, STEPS, cfg.train) for step in range(3 * STEPS)])
+    cfg = parse.load_config("tiny.yaml", OVERRIDES)
+    assert rates == pytest.approx([0.02 * optim.compute_lr_factor(step, STEPS, cfg.train) for step in range(3 * STEPS)])
 
 
 # When checkpoints are written
 
 
 def test_checkpoints_come_by_steps_and_at_the_end_of_epochs(monkeypatch):
-    steps, save = [], Saving.save
-    monkeypatch.setattr(Saving, "save", lambda self, name: steps.append(self.trainer.global_step) or save(self, name))
+    steps, save = [], Checkpointing.save
+    monkeypatch.setattr(
+        Checkpointing, "save", lambda self, name: steps.append(self.trainer.global_step) or save(self, name)
+    )
     assert train("steps", "run.checkpoint_steps=3", "train.epochs=2") == 0
     assert steps == [3, 6, 8, 9, 12, 15, 16]
 
 
 def test_checkpoints_come_by_time(monkeypatch):
-    saved, save = [], Saving.save
-    monkeypatch.setattr(Saving, "save", lambda self, name: saved.append(time.monotonic()) or save(self, name))
+    saved, save = [], Checkpointing.save
+    monkeypatch.setattr(Checkpointing, "save", lambda self, name: saved.append(time.monotonic()) or save(self, name))
     assert train("time", "run.checkpoint_minutes=0.00001", "train.epochs=1") == 0
     assert len(saved) == STEPS  # each step takes longer than that
     saved.clear()
@@ -345,8 +347,8 @@ def test_checkpoints_come_by_time(monkeypatch):
 
 
 def test_the_wait_grows_with_what_a_checkpoint_costs():
-    run = parse.load("tiny.yaml").run
-    saving = Saving(Path("x"), run, {}, None)
+    run = parse.load_config("tiny.yaml").run
+    saving = Checkpointing(Path("x"), run, {}, None)
     assert saving.wait() == 60
     saving.cost = 5
     assert saving.cost / saving.wait() <= 0.005
@@ -359,7 +361,7 @@ def decide(rank, folder, wisher):
     """Each rank prints the steps at which it learns of a wish that `wisher` has from step 3 on."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     wish = [0]
-    agreement = Exchange(lambda: wish, 2, timedelta(seconds=60))
+    agreement = AsyncMaxReducer(lambda: wish, 2, timedelta(seconds=60))
     learned = []
     for step in range(6):
         if rank in wisher and step == 3:
@@ -382,13 +384,13 @@ def test_all_processes_learn_of_a_wish_at_the_same_step_the_next_one(tmp_path, w
 def wait_for_nobody(rank, folder):
     """Process 0 asks; process 1 answers nothing until it has given up."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    agreement = Exchange(lambda: [0], 2, timedelta(seconds=2))
+    agreement = AsyncMaxReducer(lambda: [0], 2, timedelta(seconds=2))
     gave_up = Path(folder, "gave up")
     if rank == 0:
         try:
             agreement.largest(1)
         except RuntimeError as error:
-            gave_up.write_text(str(failures.explanation(str(error))))
+            gave_up.write_text(str(failures.translate_message(str(error))))
     limit = time.monotonic() + 60
     while not gave_up.exists() and time.monotonic() < limit:
         time.sleep(0.05)

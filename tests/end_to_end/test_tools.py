@@ -275,7 +275,7 @@ def test_classes_that_a_flip_would_confuse_are_told_at_the_start(capsys):
         (["up", "down"], 0.5, "none"),
     ):
         changed = [f"data.transform.flip={flip}", f"data.augment.flip_labels={labels}"]
-        setup.warn_mirrored(parse.load("r2plus1d_ucf101.yaml", changed).data, classes)
+        setup.warn_mirrored_classes(parse.load_config("r2plus1d_ucf101.yaml", changed).data, classes)
         said.append(capsys.readouterr().err)
     assert "moves left, moves right" in said[0]
     assert said[1:] == ["", "", ""]

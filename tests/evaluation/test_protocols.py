@@ -77,7 +77,7 @@ def test_segments_take_a_number_of_uniform_clips_only(root, tmp_path, wrong):
     path = tmp_path / "c.yaml"
     path.write_text(parse.to_yaml(make_config(root, data={"clip": {"frames": 8, "sampling": "segments"}})))
     with pytest.raises(UserError, match=r"segments.*whole video"):
-        parse.load(path, wrong)
+        parse.load_config(path, wrong)
 
 
 # -- crops ------------------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     folder = tmp_path / "copy"
     shutil.copytree(root, folder)
     cfg = configured(folder, {"clips": "all", "crops": 3}, workers=workers, cache="none")
-    videos = datamodule.prepare(cfg.data, parts=("test",))
+    videos = datamodule.load_videos(cfg.data, parts=("test",))
     (folder / "e2.mp4").write_bytes(b"no video any more")
     (folder / "e4.mp4").unlink()
     task, data = make_task(cfg), datamodule.make_data(cfg, videos)
@@ -330,7 +330,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}
     torch.save(parts, checkpoint)
-    assert run.test(task, data, quiet_trainer(), cfg, tmp_path / "run", checkpoint, "test") == 1
+    assert run.evaluate_checkpoint(task, data, quiet_trainer(), cfg, tmp_path / "run", checkpoint, "test") == 1
     (target,) = (tmp_path / "run" / "test").iterdir()
     found = json.loads((target / "metrics.json").read_text())
     assert found["videos"] == {"expected": 7, "scored": 5, "unreadable": ["e2.mp4", "e4.mp4"]}

@@ -560,7 +560,7 @@ def test_wrong_commands_are_refused_without_a_traceback(tmp_path, monkeypatch, c
 
 
 def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
-    cfg = parse.build(
+    cfg = parse.build_config(
         {
             "data": {"name": "zoo", "format": "csv", "root": "."},
             "model": {"name": "r3d_18"},

@@ -11,7 +11,7 @@ CLASSES = ["a", "b", "c"]
 def make_task(classes=CLASSES, **model):
     model = {"name": "r3d_18", "layers": [1], "width": 4, "stem": "small", **model}
     data = {"name": "tiny", "format": "csv", "root": "."}
-    return VideoClassifier(parse.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
+    return VideoClassifier(parse.build_config({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
 
 
 def save(path, task):

@@ -51,15 +51,15 @@ class Recorder(pl.Callback):
 
 
 def main():
-    options = trainers.training_options
+    options = trainers.make_training_options
 
     def recorded(cfg, folder, *more):
         found = options(cfg, folder, *more)
         return {**found, "callbacks": [*found["callbacks"], Recorder(folder)]}
 
-    trainers.training_options = recorded
+    trainers.make_training_options = recorded
     for name, overrides in json.loads(sys.argv[1]).items():
-        cfg = parse.load("tiny.yaml", [*overrides, f"run.dir={name}"])
+        cfg = parse.load_config("tiny.yaml", [*overrides, f"run.dir={name}"])
         assert run.train(cfg, "tiny.yaml") == 0
 
 

@@ -8,7 +8,7 @@ from videores.config import parse
 from videores.data import datamodule
 from videores.training import distillation
 from videores.training.module import VideoClassifier
-from videores.training.trainer import recipe_callbacks
+from videores.training.trainer import make_recipe_callbacks
 
 
 def make_config(root, **sections):
@@ -28,7 +28,9 @@ def make_config(root, **sections):
         "train": {"epochs": 2, "optimizer": "adamw", "lr": 0.01, "schedule": "constant"},
         "trainer": {"accelerator": "cpu", "precision": "fp32"},
     }
-    return parse.build({key: {**values.get(key, {}), **sections.get(key, {})} for key in {*values, *sections}}, "test")
+    return parse.build_config(
+        {key: {**values.get(key, {}), **sections.get(key, {})} for key in {*values, *sections}}, "test"
+    )
 
 
 def make_task(cfg, classes=("a", "b")):
@@ -38,7 +40,7 @@ def make_task(cfg, classes=("a", "b")):
 
 def make_data(cfg):
     options = dict(val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate)
-    return datamodule.VideoData(cfg.data, datamodule.prepare(cfg.data), **options)
+    return datamodule.VideoData(cfg.data, datamodule.load_videos(cfg.data), **options)
 
 
 class Watch(pl.Callback):
@@ -57,14 +59,14 @@ class Watch(pl.Callback):
 def fit(cfg, watch=None, precision_name="fp32", *, task=None, more=(), start=None):
     """Trains as experiment.train does, without a run folder; with the callbacks `more`, from the checkpoint `start`."""
     task, watch = task or make_task(cfg), watch or Watch()
-    task.teacher, _ = distillation.load(cfg, task.model, task.classes)
+    task.teacher, _ = distillation.load_teacher(cfg, task.model, task.classes)
     quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=cfg.train.epochs,
         precision=precision.LIGHTNING[precision_name],
-        callbacks=[watch, *recipe_callbacks(cfg.train), *more],
+        callbacks=[watch, *make_recipe_callbacks(cfg.train), *more],
         use_distributed_sampler=False,
         accumulate_grad_batches=cfg.train.accumulate,
         num_sanity_val_steps=0,

@@ -18,7 +18,7 @@ from videores.training.module import VideoClassifier
 def make_task(classes, **model):
     model = {"name": "r3d_18", **TINY, **model}
     data = {"name": "tiny", "format": "csv", "root": "."}
-    return VideoClassifier(parse.build({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
+    return VideoClassifier(parse.build_config({"data": data, "model": model, "train": {"epochs": 1}}, "test"), classes)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def train(root, folder, **model):
         **{"data": data, "run": {"dir": str(folder), "resume": "auto"}, "trainer": {"accelerator": "cpu"}},
         **{"model": {"name": "r3d_18", **TINY, **model}, "train": {"epochs": 1, "lr": 1e-3}, "test": {"clips": 1}},
     }
-    assert experiment.train(parse.build(values, "test"), "test.yaml") == 0
+    assert experiment.train(parse.build_config(values, "test"), "test.yaml") == 0
 
 
 def test_a_run_starts_from_the_weights_of_another_and_continues_without_them(tmp_path, capsys):

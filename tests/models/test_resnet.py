@@ -291,14 +291,14 @@ def test_every_override_is_a_key_of_the_configuration_and_no_other():
 def test_a_network_made_for_another_clip_length_is_refused_with_the_configuration():
     overrides = ["model.name=r2d_18", "model.frames=8", "data.clip.frames=16"]
     with pytest.raises(UserError, match=r"model\.frames=8, but clips have data\.clip\.frames=16"):
-        parse.load("f_r2d_ucf101.yaml", overrides)
-    cfg = parse.load("f_r2d_ucf101.yaml", [*overrides[:2], "data.clip.frames=8"])
+        parse.load_config("f_r2d_ucf101.yaml", overrides)
+    cfg = parse.load_config("f_r2d_ucf101.yaml", [*overrides[:2], "data.clip.frames=8"])
     assert create_model(cfg.model.name, 5, **cfg.model.overrides()).conv1.in_channels == 24
 
 
 def test_conv_may_be_a_word_or_a_list_in_a_configuration():
     for text, expected in (("1x3x3", ("1x3x3",) * 5), ("[3d, 1x3x3, 3d, 3d]", ("3d", "3d", "1x3x3", "3d", "3d"))):
-        cfg = parse.load("r3d_ucf101.yaml", [f"model.conv={text}"])
+        cfg = parse.load_config("r3d_ucf101.yaml", [f"model.conv={text}"])
         with torch.device("meta"):
             assert create_model(cfg.model.name, 5, **cfg.model.overrides()).design.conv == expected
 

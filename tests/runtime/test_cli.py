@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from videores.errors import LostProcess, Stopped, UnreadableVideo, UserError
+from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError
 from videores.runtime import cli
 
 
@@ -29,21 +29,21 @@ def ended(error, env=(), code="raise error"):
         (PermissionError(errno.EACCES, "Permission denied", "runs"), 2),
         (OSError(errno.ENOSPC, "No space left on device"), 2),
         (KeyError("x"), 70),
-        (LostProcess("x"), 71),
+        (RankFailure("x"), 71),
         (KeyboardInterrupt(), 130),
         (SystemExit(1), 130),  # Lightning's, on Ctrl-C
         (SystemExit(), 143),  # on SIGTERM
         (SystemExit(2), 2),  # argparse's
         (SystemExit(0), 0),
-        (Stopped(signal.SIGTERM, "after step 3"), 75),
-        (Stopped(signal.SIGUSR1, "after step 3"), 75),
-        (Stopped(signal.SIGINT, "after step 3"), 130),
+        (SignalInterrupt(signal.SIGTERM, "after step 3"), 75),
+        (SignalInterrupt(signal.SIGUSR1, "after step 3"), 75),
+        (SignalInterrupt(signal.SIGINT, "after step 3"), 130),
         (OSError(errno.EFBIG, "File too large"), 2),
         (OSError(errno.ENAMETOOLONG, "File name too long"), 2),
     ],
 )
 def test_every_ending_has_its_code(error, code):
-    assert cli.exit_code(error) == code
+    assert cli.select_exit_code(error) == code
 
 
 def test_wrong_input_is_one_line_and_a_bug_is_a_traceback():
@@ -60,7 +60,7 @@ def test_only_the_first_process_speaks_of_what_all_meet():
 
 def test_a_process_that_lost_what_loads_its_videos_says_so_whichever_it_is():
     text = "DataLoader worker (pid 17) is killed by signal: Killed. "
-    error = f"__import__('videores.runtime.failures', fromlist=['*']).explanation({text!r})"
+    error = f"__import__('videores.runtime.failures', fromlist=['*']).translate_message({text!r})"
     code, said = ended(error, {"LOCAL_RANK": "1"})
     assert (code, said.count("error: a process that loads videos (PID 17) was killed")) == (2, 1)
 
@@ -80,7 +80,7 @@ def test_a_machine_that_lacks_something_says_so_once_whichever_it_is(environ, sp
 
 
 def test_a_process_that_lost_another_says_so_whichever_it_is():
-    assert ended("errors.LostProcess('gone')", {"LOCAL_RANK": "1"}) == (71, "error: gone\n")
+    assert ended("errors.RankFailure('gone')", {"LOCAL_RANK": "1"}) == (71, "error: gone\n")
 
 
 def test_an_unreadable_video_survives_the_way_out_of_a_worker():

@@ -18,7 +18,7 @@ from helpers.commands import ROOT, environment, read_result, succeeded, tool, wr
 
 from videores.config.schema import DataConfig, TrainerConfig
 from videores.data import workers
-from videores.errors import LostProcess, LostWorker, UserError
+from videores.errors import RankFailure, UserError, WorkerFailure
 from videores.runtime import failures, launch
 from videores.training.callbacks import rank_check
 
@@ -50,9 +50,9 @@ ADDRESS = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1"}
     ],
 )
 def test_the_environment_says_who_started_how_many_and_which_is_the_first(environ, by, layout, first):
-    assert launch.launcher(environ) == by
-    assert launch.processes(TrainerConfig(), None, environ) == layout
-    assert launch.is_first_process(environ) == first
+    assert launch.detect_launcher(environ) == by
+    assert launch.resolve_devices(TrainerConfig(), None, environ) == layout
+    assert launch.is_rank_zero(environ) == first
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_the_environment_says_who_started_how_many_and_which_is_the_first(enviro
 )
 def test_a_launch_that_would_hang_or_use_less_is_refused(values, gpus, environ, message):
     with pytest.raises(UserError, match=message):
-        launch.processes(TrainerConfig(**values), gpus, environ)
+        launch.resolve_devices(TrainerConfig(**values), gpus, environ)
 
 
 def test_what_is_asked_for_is_given():
-    assert launch.processes(TrainerConfig(devices="auto"), 3, {}) == (3, 1)
-    assert launch.processes(TrainerConfig(devices="auto"), None, {}) == (1, 1)
-    assert launch.processes(TrainerConfig(devices=4, num_nodes=2), 4, SRUN) == (4, 2)
-    assert launch.processes(TrainerConfig(devices=2, num_nodes=2), None, ADDRESS) == (2, 2)
+    assert launch.resolve_devices(TrainerConfig(devices="auto"), 3, {}) == (3, 1)
+    assert launch.resolve_devices(TrainerConfig(devices="auto"), None, {}) == (1, 1)
+    assert launch.resolve_devices(TrainerConfig(devices=4, num_nodes=2), 4, SRUN) == (4, 2)
+    assert launch.resolve_devices(TrainerConfig(devices=2, num_nodes=2), None, ADDRESS) == (2, 2)
 
 
 def test_lightning_reads_the_environment_of_slurm_alike(monkeypatch):
@@ -91,10 +91,10 @@ def test_lightning_reads_the_environment_of_slurm_alike(monkeypatch):
         monkeypatch.setenv(name, value)
     assert SLURMEnvironment.detect()
     theirs = SLURMEnvironment(auto_requeue=False)
-    devices, nodes = launch.processes(TrainerConfig(), None)
+    devices, nodes = launch.resolve_devices(TrainerConfig(), None)
     theirs.validate_settings(devices, nodes)
     assert theirs.world_size() == devices * nodes
-    assert (theirs.global_rank() == 0) == launch.is_first_process()
+    assert (theirs.global_rank() == 0) == launch.is_rank_zero()
 
 
 # What is said
@@ -103,49 +103,49 @@ def test_lightning_reads_the_environment_of_slurm_alike(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", LostWorker, "PID 17, 18.*lower data.workers"),
-        ("DataLoader worker (pid 17) is killed by signal: Bus error. ", LostWorker, "PID 17.*--shm-size"),
+        ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", WorkerFailure, "PID 17, 18.*lower data.workers"),
+        ("DataLoader worker (pid 17) is killed by signal: Bus error. ", WorkerFailure, "PID 17.*--shm-size"),
         (
             "The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: "
             "-98, name: EADDRINUSE, message: address already in use",
             UserError,
             "port 29500 is taken",
         ),
-        ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242", LostProcess, "has ended"),
-        ("[../gloo/transport/tcp/pair.cc:534] Read error: Connection reset by peer", LostProcess, "has ended"),
-        ("NCCL error ...: ncclRemoteError: remote process exited or there was a network error", LostProcess, "ended"),
-        ("[../gloo/x.cc:78] Timed out waiting 15000ms for recv operation to complete", LostProcess, "did not answer"),
-        ("Timed out after 601 seconds waiting for clients. 1/2 clients joined.", LostProcess, "did not come together"),
+        ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242", RankFailure, "has ended"),
+        ("[../gloo/transport/tcp/pair.cc:534] Read error: Connection reset by peer", RankFailure, "has ended"),
+        ("NCCL error ...: ncclRemoteError: remote process exited or there was a network error", RankFailure, "ended"),
+        ("[../gloo/x.cc:78] Timed out waiting 15000ms for recv operation to complete", RankFailure, "did not answer"),
+        ("Timed out after 601 seconds waiting for clients. 1/2 clients joined.", RankFailure, "did not come together"),
     ],
 )
 def test_what_torch_says_of_a_lost_process_is_explained(text, kind, message):
-    found = failures.explanation(text)
+    found = failures.translate_message(text)
     assert type(found) is kind
     assert re.search(message.replace("did not come", "not all processes of this run came"), str(found))
 
 
 def test_other_errors_are_left_as_they_are():
-    assert failures.explanation("mat1 and mat2 shapes cannot be multiplied") is None
-    with pytest.raises(RuntimeError, match="shapes"), failures.explained():
+    assert failures.translate_message("mat1 and mat2 shapes cannot be multiplied") is None
+    with pytest.raises(RuntimeError, match="shapes"), failures.translate_errors():
         raise RuntimeError("shapes")
 
 
 def test_batches_that_do_not_fit_into_shared_memory_are_refused_before_they_are_written():
     data = DataConfig(name="x", format="csv", root=".", batch_size=16, workers=4)
-    needed = workers.training_bytes(data, processes=2)
+    needed = workers.compute_prefetch_bytes(data, processes=2)
     assert needed == 2 * 4 * 2 * 16 * 3 * 16 * 112 * 112
-    workers.refuse_less(needed, needed, 4)
+    workers.check_fits_shm(needed, needed, 4)
     with pytest.raises(UserError, match=r"take up to 154 MB of /dev/shm, where 67.1 MB are free.*data.workers=0"):
-        workers.refuse_less(needed, 67_108_864, 4)
+        workers.check_fits_shm(needed, 67_108_864, 4)
     with pytest.raises(UserError, match=r"take up to 0.02 MB of /dev/shm, where 0.01 MB are free"):
-        workers.refuse_less(20_000, 10_000, 4)
+        workers.check_fits_shm(20_000, 10_000, 4)
 
 
 def test_processes_that_are_about_to_do_different_things_are_told_apart():
     facts = {"the list of train videos": "abc", "the step that they start from": 0}
-    rank_check.refuse_different([("here", facts), ("there", dict(facts))])
+    rank_check.check_ranks_agree([("here", facts), ("there", dict(facts))])
     with pytest.raises(UserError, match=r"start from:\n  process 0 on here: 0\n  process 1 on there: 8"):
-        rank_check.refuse_different([("here", facts), ("there", {**facts, "the step that they start from": 8})])
+        rank_check.check_ranks_agree([("here", facts), ("there", {**facts, "the step that they start from": 8})])
 
 
 # Real processes
@@ -221,7 +221,7 @@ def test_the_first_process_ends_when_another_is_killed(place):
     process = begin(place, "child", "trainer.devices=2")
     everyone = descendants(process.pid)
     os.kill(other_process(process), signal.SIGKILL)
-    assert process.wait(150) == launch.LOST
+    assert process.wait(150) == launch.EXIT_RANK_FAILURE
     (message,) = errors(place, "child")
     assert "another process of this run has ended" in message
     assert "Traceback" not in (place / "child.err").read_text()
@@ -254,7 +254,7 @@ def test_a_process_that_hangs_ends_the_run_when_the_time_is_out(place):
     process = begin(place, "hangs", "trainer.devices=2", "trainer.timeout=1.5")
     everyone, other = descendants(process.pid), other_process(process)
     os.kill(other, signal.SIGSTOP)
-    assert process.wait(300) == launch.LOST
+    assert process.wait(300) == launch.EXIT_RANK_FAILURE
     assert "did not answer within trainer.timeout" in errors(place, "hangs")[0]
     assert gone(everyone) == []
 
@@ -263,9 +263,9 @@ def test_a_loading_process_that_ends_as_it_hands_a_batch_over_is_told_from_other
     def rebuild_storage_fd():
         raise EOFError
 
-    with pytest.raises(UserError, match="a process that loads videos was killed"), failures.explained():
+    with pytest.raises(UserError, match="a process that loads videos was killed"), failures.translate_errors():
         rebuild_storage_fd()
-    with pytest.raises(EOFError), failures.explained():
+    with pytest.raises(EOFError), failures.translate_errors():
         raise EOFError
 
 
@@ -335,7 +335,7 @@ def second(tmp_path_factory):
 
 def two_nodes(places, *overrides):
     """train.py under a torchrun on each of two nodes. Returns their CompletedProcesses."""
-    port = launch.free_port()
+    port = launch.find_free_port()
     started = []
     for rank, (folder, cache) in enumerate(places):
         torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank), "--nproc-per-node", "1"]

@@ -59,13 +59,13 @@ def test_ema_is_its_closed_formula():
     decay, weights = 0.8, [float(k) for k in range(60)]
     average = {"w": torch.tensor(0.0)}
     for count, w in enumerate(weights):
-        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.ema_share(count + 1000, decay))
+        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.compute_ema_share(count + 1000, decay))
     expected = sum((1 - decay) * decay ** (len(weights) - 1 - k) * w for k, w in enumerate(weights))
     assert average["w"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_ema_warms_up_to_its_decay():
-    shares = [weight_averaging.ema_share(count, 0.9) for count in range(200)]
+    shares = [weight_averaging.compute_ema_share(count, 0.9) for count in range(200)]
     assert shares[:3] == pytest.approx([9 / 10, 9 / 11, 9 / 12])
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == pytest.approx(0.1)
@@ -74,7 +74,7 @@ def test_ema_warms_up_to_its_decay():
 def test_swa_weighs_all_alike():
     average = {"w": torch.tensor(9.0)}
     for count, w in enumerate([1.0, 2.0, 6.0]):
-        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.swa_share(count))
+        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.compute_swa_share(count))
     assert average["w"].item() == pytest.approx(3.0)
 
 
@@ -88,7 +88,7 @@ def test_ema_equals_torchs():
             [p.add_(torch.randn_like(p)) for p in net.parameters()]
         net(torch.randn(8, 3))
         theirs.update_parameters(net)
-        weight_averaging.blend(ours, net.state_dict(), weight_averaging.ema_share(100, 0.7))
+        weight_averaging.blend(ours, net.state_dict(), weight_averaging.compute_ema_share(100, 0.7))
     floats = {key: value for key, value in ours.items() if value.is_floating_point()}  # torch averages counters too
     assert_close(floats, theirs.module.state_dict())
 
@@ -102,7 +102,7 @@ def test_validation_and_checkpoints_have_the_average_and_learning_goes_on_withou
     assert differing(state(plain), keep.learning[-1]) == []
     average = state(make_task(cfg))
     for count, weights in enumerate(keep.learning):
-        weight_averaging.blend(average, weights, weight_averaging.ema_share(count, 0.5))
+        weight_averaging.blend(average, weights, weight_averaging.compute_ema_share(count, 0.5))
         if count % 2:
             epoch, validated = count // 2, keep.validated[count // 2]
             assert differing(average, validated) == []
@@ -154,7 +154,7 @@ def test_precise_statistics_are_the_moments_of_all_clips(root):
     """Of the first norm, whose input hangs on no other; behind it they are of batches that norms saw."""
     model = make_task(make_config(root)).model
     batches = clips(4)
-    precise_bn.recompute(model, batches)
+    precise_bn.recompute_statistics(model, batches)
     x = torch.cat([model.stem[0](batch) for batch in batches]).transpose(0, 1).flatten(1)
     torch.testing.assert_close(model.stem[1].running_mean, x.mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model.stem[1].running_var, x.var(1), rtol=1e-4, atol=1e-5)
@@ -165,19 +165,19 @@ def test_precise_statistics_normalise_what_training_normalised(root):
     model = make_task(make_config(root)).model.train()
     (batch,) = clips(8, 1)
     expected = model(batch)
-    precise_bn.recompute(model, [batch])
+    precise_bn.recompute_statistics(model, [batch])
     torch.testing.assert_close(model.eval()(batch), expected, rtol=1e-2, atol=1e-3)
 
 
 def test_recomputing_leaves_modes_counters_parameters_and_what_is_frozen(root):
     task = make_task(make_config(root, model={"dropout": 0.5, "layers": [1, 1]}, train={"freeze": ["stem"]})).train()
     before, modes = state(task), [m.training for m in task.modules()]
-    precise_bn.recompute(task.model, clips(2))
+    precise_bn.recompute_statistics(task.model, clips(2))
     assert [m.training for m in task.modules()] == modes
     statistics = {key for key in before if "running_" in key and ".stem." not in key}
     assert set(differing(before, state(task))) == statistics
     again = state(task)
-    precise_bn.recompute(task.model, clips(2))
+    precise_bn.recompute_statistics(task.model, clips(2))
     assert differing(again, state(task)) == []  # they hang on the clips alone, not on what was there
 
 
@@ -185,7 +185,7 @@ def recompute_share(rank, folder):
     """One of two processes: statistics over every other batch."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     norm = nn.Sequential(nn.BatchNorm3d(3))
-    precise_bn.recompute(norm, clips(4, 6)[rank::2])
+    precise_bn.recompute_statistics(norm, clips(4, 6)[rank::2])
     torch.save(norm.state_dict(), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -193,7 +193,7 @@ def recompute_share(rank, folder):
 def test_two_processes_have_the_moments_of_all_their_clips(tmp_path):
     mp.start_processes(recompute_share, (tmp_path,), nprocs=2, start_method="fork")
     whole = nn.Sequential(nn.BatchNorm3d(3))
-    precise_bn.recompute(whole, clips(4, 6))
+    precise_bn.recompute_statistics(whole, clips(4, 6))
     for rank in (0, 1):
         assert_close(whole.state_dict(), torch.load(tmp_path / f"{rank}.pt", weights_only=True))
 
@@ -206,7 +206,9 @@ def test_training_is_the_same_with_precise_statistics_and_validation_has_them(ro
         "running_var",
     }
     task, _, trainer = fit(make_config(root, data=HELD, train={"epochs": 1}))
-    precise_bn.recompute(task.model, [task.clips_of(b) for b in trainer.datamodule.training_batches(0, 2, "cpu")])
+    precise_bn.recompute_statistics(
+        task.model, [task.clips_of(b) for b in trainer.datamodule.training_batches(0, 2, "cpu")]
+    )
     assert differing(keep.validated[0], state(task)) == []
 
 

@@ -21,7 +21,7 @@ def content(step):
 def two(tmp_path):
     """The checkpoints of steps 3 and 5."""
     for step in (1, 3, 5):
-        checkpoint_io.write(content(step), tmp_path / "last.ckpt")
+        checkpoint_io.write_checkpoint(content(step), tmp_path / "last.ckpt")
     return tmp_path
 
 
@@ -38,21 +38,21 @@ def test_the_previous_checkpoint_is_kept(two):
 
 
 def test_the_best_one_becomes_the_last_too(two):
-    checkpoint_io.write(content(7), two / "best.ckpt")
+    checkpoint_io.write_checkpoint(content(7), two / "best.ckpt")
     checkpoint_io.copy_as_last(two / "best.ckpt")
     assert steps(two) == {"best.ckpt": 7, "last.ckpt": 7, "last-previous.ckpt": 5}
-    checkpoint_io.write(content(9), two / "last.ckpt")
+    checkpoint_io.write_checkpoint(content(9), two / "last.ckpt")
     assert steps(two) == {"best.ckpt": 7, "last.ckpt": 9, "last-previous.ckpt": 7}
 
 
 def test_a_file_system_without_links_gets_copies(two, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
-    checkpoint_io.write(content(7), two / "last.ckpt")
+    checkpoint_io.write_checkpoint(content(7), two / "last.ckpt")
     assert steps(two) == {"last.ckpt": 7, "last-previous.ckpt": 5}
 
 
 def test_the_newest_is_taken(two):
-    path, found, bad = checkpoint_io.newest_good(two)
+    path, found, bad = checkpoint_io.read_newest_checkpoint(two)
     assert (path.name, found["global_step"], bad) == ("last.ckpt", 5, [])
 
 
@@ -70,7 +70,7 @@ def flipped(data):
 def test_a_damaged_last_one_falls_back_to_the_one_before(two, damage):
     last = two / "last.ckpt"
     last.write_bytes(damage(last.read_bytes()))
-    path, found, bad = checkpoint_io.newest_good(two)
+    path, found, bad = checkpoint_io.read_newest_checkpoint(two)
     assert (path.name, found["global_step"]) == ("last-previous.ckpt", 3)
     assert len(bad) == 1
     assert str(last) in bad[0]
@@ -86,21 +86,21 @@ def test_torch_would_not_see_the_flipped_bit(two):
 
 def test_a_kill_between_the_two_names_is_as_if_it_had_come_before(two):
     (two / "last.ckpt").unlink()
-    assert checkpoint_io.newest_good(two)[1]["global_step"] == 3
+    assert checkpoint_io.read_newest_checkpoint(two)[1]["global_step"] == 3
 
 
 def test_without_any_good_one_there_is_nothing_to_continue_from(two, tmp_path):
     for path in two.iterdir():
         path.write_bytes(b"")
     with pytest.raises(UserError, match=r"overwrite=true(.|\n)*last\.ckpt(.|\n)*last-previous\.ckpt"):
-        checkpoint_io.newest_good(two)
-    assert checkpoint_io.newest_good(tmp_path / "none") is None
+        checkpoint_io.read_newest_checkpoint(two)
+    assert checkpoint_io.read_newest_checkpoint(tmp_path / "none") is None
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(two):
     (two / ".last.999999.tmp.ckpt").write_bytes(b"half")
     (two / "mine.ckpt").write_bytes(b"precious")
-    checkpoint_io.clean(two)
+    checkpoint_io.remove_partial_checkpoints(two)
     assert names(two) == ["last-previous.ckpt", "last.ckpt", "mine.ckpt"]
 
 

@@ -38,7 +38,7 @@ def taught(root, teacher, model=NET, freeze=(), **distill):
     distill = {"teacher": str(teacher), **distill}
     cfg = make_config(root, model=model, train={"epochs": 1, "freeze": freeze, "distill": distill})
     task = make_task(cfg)
-    task.teacher, report = distillation.load(cfg, task.model, task.classes)
+    task.teacher, report = distillation.load_teacher(cfg, task.model, task.classes)
     task.log = lambda *args, **kwargs: None
     return task.train(), report
 
@@ -129,10 +129,10 @@ def test_a_teacher_of_another_preprocessing_is_noted_and_of_other_colours_refuse
         data={"transform": {"short_side": 32, "crop": 24, "flip": 0, **transform}},
         train={"distill": {"teacher": str(teacher)}, "epochs": 1},
     )
-    _, report = distillation.load(cfg(), make_task(cfg()).model, ["a", "b"])
+    _, report = distillation.load_teacher(cfg(), make_task(cfg()).model, ["a", "b"])
     assert "crop is 24 here, 32 where it was trained" in str(report)
     with pytest.raises(UserError, match=r"data\.transform\.mean="):
-        distillation.load(cfg(mean=[0.5, 0.5, 0.5]), make_task(cfg()).model, ["a", "b"])
+        distillation.load_teacher(cfg(mean=[0.5, 0.5, 0.5]), make_task(cfg()).model, ["a", "b"])
 
 
 def test_a_teacher_of_clips_of_another_length_is_refused(root, tmp_path):
@@ -142,20 +142,20 @@ def test_a_teacher_of_clips_of_another_length_is_refused(root, tmp_path):
     torch.save(stored, tmp_path / "r2d.ckpt")
     cfg = make_config(root, data={"clip": {"frames": 4}}, train={"distill": {"teacher": str(tmp_path / "r2d.ckpt")}})
     with pytest.raises(UserError, match=r"train\.distill\.teacher: .* cannot take the clips of this run: .*8 frames"):
-        distillation.load(cfg, make_task(cfg).model, ["a", "b"])
+        distillation.load_teacher(cfg, make_task(cfg).model, ["a", "b"])
 
 
 def test_an_address_of_a_teacher_is_named_as_it_was_given():
     with pytest.raises(UserError, match=r"^https://a.b/c is an address"):
-        distillation.checkpoint_of("https://a.b/c")
+        distillation.find_teacher_checkpoint("https://a.b/c")
 
 
 def test_a_teacher_of_other_classes_is_refused_and_they_are_listed(root, teacher):
     task, _ = taught(root, teacher)
     with pytest.raises(UserError, match=r"(?s)train\.distill\.teacher.*1: b / c"):
-        distillation.load(task.cfg, task.model, ["a", "c"])
+        distillation.load_teacher(task.cfg, task.model, ["a", "c"])
     with pytest.raises(UserError, match="knows 2 classes, the data has 3"):
-        distillation.load(task.cfg, task.model, ["a", "b", "c"])
+        distillation.load_teacher(task.cfg, task.model, ["a", "b", "c"])
 
 
 def test_what_is_no_teacher_is_refused(root, teacher, tmp_path):
@@ -168,5 +168,5 @@ def test_what_is_no_teacher_is_refused(root, teacher, tmp_path):
 def test_attention_needs_stages(root, teacher):
     cfg = make_config(root, model=NET, train={"distill": {"teacher": str(teacher), "attention": 1}, "epochs": 1})
     with pytest.raises(UserError, match=r"train\.distill\.attention compares stages"):
-        distillation.load(cfg, torch.nn.Linear(2, 2), ["a", "b"])
-    assert losses.attention_map(torch.ones(1, 2, 1, 1, 1)).item() == 1
+        distillation.load_teacher(cfg, torch.nn.Linear(2, 2), ["a", "b"])
+    assert losses.compute_attention_map(torch.ones(1, 2, 1, 1, 1)).item() == 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.commands import environment, succeeded, write_config, write_data
 
-from videores.training.callbacks.metrics_log import read_history
+from videores.training.callbacks.metrics_log import read_metrics_log
 
 RECORDING = str(Path(__file__).parents[1] / "helpers" / "recording.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -91,7 +91,7 @@ def test_weights_are_equal_after_four_steps(records, one, other):
 def test_every_row_of_the_history_is_equal(place, records, one, other):
     """One row a step, whatever a step is made of: loss and accuracy of all its videos on one process, of the first
     process' share on several; learning rate and validation numbers are the same everywhere."""
-    ours, theirs = (read_history(place / name / "metrics.jsonl") for name in (one, other))
+    ours, theirs = (read_metrics_log(place / name / "metrics.jsonl") for name in (one, other))
     shared = ["epoch", "step", "lr", "val/loss", "val/clip_top1", "val/video_top1"]
     shared += ["train/loss", "train/top1"] if other not in TWO else []
     assert len(ours) == len(theirs) == 6

@@ -88,7 +88,7 @@ def test_cached_training_frames_are_not_decoded_again(tmp_path, monkeypatch):
         tmp_path, {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(6)], "test": [("e.mp4", "a", "h")]}
     )
     cfg = make_config(tmp_path, data={"val": 0.4, "transform": {"short_side": 32, "crop": 32}})
-    videos = datamodule.prepare(cfg.data)
+    videos = datamodule.load_videos(cfg.data)
     data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, gap=(1, 3))
     train, gap = data.dataset("train"), data.dataset("gap")
     assert [v.path for v in gap.videos] == [train.videos[n].path for n in (1, 3)]
@@ -153,8 +153,8 @@ def gap_of(folder, name="tiny", part="test"):
 
 def by_hand(folder, file="best.ckpt"):
     """{list: (loss, accuracy)} of a checkpoint, by sequential decodes and one clip after the other."""
-    cfg = parse.load(folder / "config.yaml")
-    index = datamodule.prepare(cfg.data).index
+    cfg = parse.load_config(folder / "config.yaml")
+    index = datamodule.load_videos(cfg.data).index
     network = create_model(cfg.model.name, len(index.classes), **cfg.model.overrides()).eval()
     stored = safe_load.read(folder / "checkpoints" / file)["state_dict"]
     network.load_state_dict({key.removeprefix("model."): value for key, value in stored.items()})

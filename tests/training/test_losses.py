@@ -10,13 +10,13 @@ from videores.training import losses
 
 def test_balanced_weights_are_inverse_to_the_counts_and_one_in_the_mean():
     label_V = np.array([0] * 6 + [1] * 2 + [3] * 4)
-    weight_N = losses.balanced_weights(label_V, 5)
+    weight_N = losses.compute_class_weights(label_V, 5)
     assert weight_N.tolist() == pytest.approx([12 / (3 * 6), 12 / (3 * 2), 0, 12 / (3 * 4), 0])
     assert weight_N[label_V].mean().item() == pytest.approx(1)
 
 
 def test_equal_classes_weigh_as_without_weights():
-    assert losses.balanced_weights([0, 1, 2, 0, 1, 2], 3).tolist() == [1, 1, 1]
+    assert losses.compute_class_weights([0, 1, 2, 0, 1, 2], 3).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -25,23 +25,25 @@ def test_a_weighted_loss_is_the_sum_over_clips_of_their_class_weights(smoothing)
     logits_XN, label_X, weight_N = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1]), torch.tensor([0.5, 1.0, 3.0])
     target = F.one_hot(label_X, 3) * (1 - smoothing) + smoothing / 3
     expected = -(target * weight_N * logits_XN.log_softmax(1)).sum(1).mean()
-    assert losses.classification(logits_XN, label_X, smoothing, weight_N).item() == pytest.approx(expected.item())
+    assert losses.classification_loss(logits_XN, label_X, smoothing, weight_N).item() == pytest.approx(expected.item())
     one_hot_XN = F.one_hot(label_X, 3).float()
-    assert losses.classification(logits_XN, one_hot_XN, smoothing, weight_N).item() == pytest.approx(expected.item())
+    assert losses.classification_loss(logits_XN, one_hot_XN, smoothing, weight_N).item() == pytest.approx(
+        expected.item()
+    )
 
 
 def test_weights_of_a_batch_may_be_averaged_over_processes():
     torch.manual_seed(1)
     logits_XN, label_X, weight_N = torch.randn(8, 3), torch.randint(3, (8,)), torch.tensor([0.5, 1.0, 3.0])
-    whole = losses.classification(logits_XN, label_X, 0.0, weight_N)
-    halves = [losses.classification(logits_XN[s], label_X[s], 0.0, weight_N) for s in (slice(4), slice(4, 8))]
+    whole = losses.classification_loss(logits_XN, label_X, 0.0, weight_N)
+    halves = [losses.classification_loss(logits_XN[s], label_X[s], 0.0, weight_N) for s in (slice(4), slice(4, 8))]
     assert whole.item() == pytest.approx((halves[0] + halves[1]).item() / 2)
 
 
 def test_a_mixed_label_weighs_its_classes_in_proportion():
     logits_XN, weight_N = torch.randn(1, 2), torch.tensor([1.0, 4.0])
-    parts = [losses.classification(logits_XN, torch.tensor([label]), 0.0, weight_N) for label in (0, 1)]
-    mixed = losses.classification(logits_XN, torch.tensor([[0.3, 0.7]]), 0.0, weight_N)
+    parts = [losses.classification_loss(logits_XN, torch.tensor([label]), 0.0, weight_N) for label in (0, 1)]
+    mixed = losses.classification_loss(logits_XN, torch.tensor([[0.3, 0.7]]), 0.0, weight_N)
     assert mixed.item() == pytest.approx((0.3 * parts[0] + 0.7 * parts[1]).item())
 
 
@@ -55,19 +57,21 @@ def test_distillation_is_hintons_equation(temperature):
     p = (teacher_XN / temperature).exp() / (teacher_XN / temperature).exp().sum(1, keepdim=True)
     q = (student_XN / temperature).exp() / (student_XN / temperature).exp().sum(1, keepdim=True)
     expected = temperature**2 * (p * (p / q).log()).sum(1).mean()
-    assert losses.distillation(student_XN, teacher_XN, temperature).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.distillation_loss(student_XN, teacher_XN, temperature).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 def test_distillation_is_zero_of_equal_answers_only():
     logits_XN = torch.randn(5, 4)
-    assert losses.distillation(logits_XN + 3, logits_XN, 2.0).item() == pytest.approx(0, abs=1e-6)
-    assert losses.distillation(logits_XN.flip(1), logits_XN, 2.0).item() > 0.01
+    assert losses.distillation_loss(logits_XN + 3, logits_XN, 2.0).item() == pytest.approx(0, abs=1e-6)
+    assert losses.distillation_loss(logits_XN.flip(1), logits_XN, 2.0).item() > 0.01
 
 
 def test_the_gradient_of_distillation_is_t_times_the_difference_of_probabilities():
     """dL/dz = T (q - p) / X: with the factor T^2, the 1/T of the paper's equation 2 becomes T."""
     student_XN, teacher_XN = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4)
-    losses.distillation(student_XN, teacher_XN, 3.0).backward()
+    losses.distillation_loss(student_XN, teacher_XN, 3.0).backward()
     q, p = (student_XN / 3).softmax(1), (teacher_XN / 3).softmax(1)
     torch.testing.assert_close(student_XN.grad, 3 * (q - p).detach() / 5)
 
@@ -79,7 +83,7 @@ def test_at_high_temperature_the_gradient_no_longer_depends_on_it():
     gradients = []
     for temperature in (50.0, 200.0):
         z = student_XN.clone().requires_grad_()
-        losses.distillation(z, teacher_XN, temperature).backward()
+        losses.distillation_loss(z, teacher_XN, temperature).backward()
         gradients.append(z.grad)
     centred = lambda x: x - x.mean(1, keepdim=True)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0.1, atol=1e-3)
@@ -88,20 +92,20 @@ def test_at_high_temperature_the_gradient_no_longer_depends_on_it():
 
 def test_an_attention_map_is_the_mean_square_over_channels():
     x = torch.randn(2, 5, 3, 4, 4)
-    torch.testing.assert_close(losses.attention_map(x), (x * x).sum(1) / 5)
+    torch.testing.assert_close(losses.compute_attention_map(x), (x * x).sum(1) / 5)
 
 
 def test_attention_transfer_is_the_papers_equation_and_ignores_scale():
     ours, theirs = torch.rand(2, 2, 3, 3), torch.rand(2, 2, 3, 3)
     unit = lambda x: x.flatten(1) / x.flatten(1).norm(dim=1, keepdim=True)
     expected = (unit(ours) - unit(theirs)).square().mean()
-    assert losses.attention_transfer(ours, theirs).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert losses.attention_transfer(7 * ours, theirs).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert losses.attention_transfer(ours, 5 * ours).item() == pytest.approx(0, abs=1e-10)
+    assert losses.attention_transfer_loss(ours, theirs).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.attention_transfer_loss(7 * ours, theirs).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.attention_transfer_loss(ours, 5 * ours).item() == pytest.approx(0, abs=1e-10)
 
 
 def test_attention_of_another_size_is_averaged_to_the_smaller():
     fine = torch.rand(2, 4, 6, 6)
     coarse = F.avg_pool3d(fine, (2, 3, 3))
-    assert losses.attention_transfer(coarse, fine).item() == pytest.approx(0, abs=1e-10)
-    assert losses.attention_transfer(fine, coarse).item() == pytest.approx(0, abs=1e-10)
+    assert losses.attention_transfer_loss(coarse, fine).item() == pytest.approx(0, abs=1e-10)
+    assert losses.attention_transfer_loss(fine, coarse).item() == pytest.approx(0, abs=1e-10)

@@ -21,7 +21,7 @@ def recipe(**values):
 
 
 def rates(train, steps_per_epoch):
-    return [optim.lr_factor(step, steps_per_epoch, train) for step in range(train.epochs * steps_per_epoch)]
+    return [optim.compute_lr_factor(step, steps_per_epoch, train) for step in range(train.epochs * steps_per_epoch)]
 
 
 def torchs_rates(make, steps, lr=1.0):
@@ -42,7 +42,7 @@ def torchs_rates(make, steps, lr=1.0):
 def test_convolutions_and_the_head_decay_norms_and_biases_do_not(name):
     with torch.device("meta"):
         model = create_model(name, 11, **({"frames": 8} if name == "r2d_18" else {}))
-    decayed, plain = optim.parameter_groups(model, 0.05)
+    decayed, plain = optim.make_parameter_groups(model, 0.05)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
     convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
     norms = [m for m in model.modules() if isinstance(m, NORM_TYPES)]
@@ -55,13 +55,13 @@ def test_convolutions_and_the_head_decay_norms_and_biases_do_not(name):
 def test_every_parameter_is_in_one_group_once(name):
     with torch.device("meta"):
         model = create_model(name, 11, **({"frames": 8} if name == "r2d_18" else {}))
-    found = [id(p) for group in optim.parameter_groups(model, 0.05) for p in group["params"]]
+    found = [id(p) for group in optim.make_parameter_groups(model, 0.05) for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
 
 
 def test_a_norm_is_told_by_its_type_not_by_its_shape_or_name():
     model = nn.ModuleDict({"conv": nn.GroupNorm(1, 4), "bn": nn.Conv1d(4, 4, 1), "layer": nn.LayerNorm(4)})
-    decayed, plain = optim.parameter_groups(model, 0.1)
+    decayed, plain = optim.make_parameter_groups(model, 0.1)
     assert [p.shape for p in decayed["params"]] == [(4, 4, 1)]
     assert len(plain["params"]) == 5
 
@@ -69,7 +69,7 @@ def test_a_norm_is_told_by_its_type_not_by_its_shape_or_name():
 def test_frozen_parameters_are_in_no_group():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[0].requires_grad_(False)
-    assert sum(len(group["params"]) for group in optim.parameter_groups(model, 0.1)) == 2
+    assert sum(len(group["params"]) for group in optim.make_parameter_groups(model, 0.1)) == 2
 
 
 def test_decay_moves_weights_and_leaves_norms_where_they_are():
@@ -119,7 +119,7 @@ def test_decay_is_a_part_of_the_gradient_or_apart_from_it():
 
 
 def test_layer_factors_fall_from_the_classifier_to_the_stem():
-    factors = optim.layer_factors({"stem": 0, "layer1": 1, "layer2": 2, "pool": 3, "fc": 3}, 0.5)
+    factors = optim.compute_layer_lr_factors({"stem": 0, "layer1": 1, "layer2": 2, "pool": 3, "fc": 3}, 0.5)
     assert factors == {"stem": 0.125, "layer1": 0.25, "layer2": 0.5, "pool": 1, "fc": 1}
 
 
@@ -130,7 +130,7 @@ def test_every_parameter_has_the_rate_of_its_part(name):
     optimizer = optim.make_optimizer(model, recipe(layer_decay=0.5, weight_decay=0.1), 0.8)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    plain = {id(p) for p in optim.parameter_groups(model, 0.1)[1]["params"]}
+    plain = {id(p) for p in optim.make_parameter_groups(model, 0.1)[1]["params"]}
     for key, p in model.named_parameters():
         stage = int(key[5]) if key.startswith("layer") else 5 if key.startswith("fc.") else 0
         assert rate[id(p)] == pytest.approx(0.8 * 0.5 ** (5 - stage)), key
@@ -157,9 +157,9 @@ def test_frozen_parts_are_in_no_group_of_layer_decay():
 
 
 def test_rate_is_linear_in_the_batch_where_a_base_is_given():
-    assert optim.scaled_lr(recipe(lr=0.01, base_batch=32), 256) == pytest.approx(0.08)
-    assert optim.scaled_lr(recipe(lr=0.01, base_batch=32), 8) == pytest.approx(0.0025)
-    assert optim.scaled_lr(recipe(lr=0.01), 256) == 0.01
+    assert optim.scale_lr(recipe(lr=0.01, base_batch=32), 256) == pytest.approx(0.08)
+    assert optim.scale_lr(recipe(lr=0.01, base_batch=32), 8) == pytest.approx(0.0025)
+    assert optim.scale_lr(recipe(lr=0.01), 256) == 0.01
 
 
 def test_constant_is_one_throughout():
@@ -279,7 +279,7 @@ def test_plateau_after_a_warm_up_starts_as_every_schedule_does():
     train = recipe(schedule="plateau", warmup=2, plateau=2, gamma=0.5)
     constant = recipe(schedule="constant", warmup=2)
     found = plateau_rates(train, [1, 2, 3, 4, 4, 4, 4], 3)
-    assert found[:18] == pytest.approx([0.4 * optim.lr_factor(step, 3, constant) for step in range(18)])
+    assert found[:18] == pytest.approx([0.4 * optim.compute_lr_factor(step, 3, constant) for step in range(18)])
     assert found[18:] == pytest.approx([0.2] * 3)
 
 
@@ -287,18 +287,18 @@ def test_a_resumed_optimizer_has_the_rate_of_its_step():
     train = recipe(schedule="cosine", warmup=2)
     make = lambda: torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     first = make()
-    schedule = torch.optim.lr_scheduler.LambdaLR(first, lambda step: optim.lr_factor(step, 5, train))
+    schedule = torch.optim.lr_scheduler.LambdaLR(first, lambda step: optim.compute_lr_factor(step, 5, train))
     for _ in range(17):
         first.step()
         schedule.step()
-    again = torch.optim.lr_scheduler.LambdaLR(make(), lambda step: optim.lr_factor(step, 5, train))
+    again = torch.optim.lr_scheduler.LambdaLR(make(), lambda step: optim.compute_lr_factor(step, 5, train))
     again.load_state_dict(schedule.state_dict())
-    assert again.get_last_lr() == schedule.get_last_lr() == [0.3 * optim.lr_factor(17, 5, train)]
+    assert again.get_last_lr() == schedule.get_last_lr() == [0.3 * optim.compute_lr_factor(17, 5, train)]
 
 
 def test_biases_of_an_lstm_and_scales_of_skipinit_do_not_decay():
     model = create_model("r3d_18", 5, layers=[1, 1], width=8, pool="lstm", norm="none")
-    plain = {id(p) for p in optim.parameter_groups(model, 0.05)[1]["params"]}
+    plain = {id(p) for p in optim.make_parameter_groups(model, 0.05)[1]["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in plain}
     assert {"pool.lstm.bias_ih_l0", "pool.lstm.bias_hh_l0", "layer1.0.scale", "fc.bias"} <= names
     assert not any("weight" in name for name in names)

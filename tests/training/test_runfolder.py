@@ -14,7 +14,7 @@ from videores.training import resume as resuming
 def make_config(**run):
     data = {"name": "tiny", "format": "csv", "root": "."}
     values = {"run": run, "data": data, "model": {"name": "r3d_18"}, "train": {"epochs": 1}}
-    return parse.build(values, "test")
+    return parse.build_config(values, "test")
 
 
 MADE_WITH = {"processes": 1, "device": "cpu", "precision": "fp32", "the list of train videos": "abc"}
@@ -23,19 +23,19 @@ CLASSES = ["a", "b"]
 
 def enter(cfg, folder, made_with=MADE_WITH, classes=CLASSES):
     """What a training does with the folder before it trains. Returns what it continues from."""
-    run_folder.refuse_taken(cfg, folder)
-    with run_folder.Claim(cfg, folder) as claim:
-        start = resuming.find(cfg, folder, made_with, classes)
+    run_folder.check_run_folder(cfg, folder)
+    with run_folder.RunLock(cfg, folder) as claim:
+        start = resuming.find_resume_point(cfg, folder, made_with, classes)
         claim.make()
-        run_folder.create(cfg, folder)
+        run_folder.prepare_run_folder(cfg, folder)
         return start
 
 
 def save(cfg, folder, step=7, name="last.ckpt"):
-    known = {"config": parse.dump(cfg), "classes": CLASSES}
+    known = {"config": parse.dump_config(cfg), "classes": CLASSES}
     loops = {"fit_loop": {"epoch_progress": {"current": {"processed": 0}}}}
     content = {"epoch": 1, "global_step": step, "hyper_parameters": known, "loops": loops, "lr_schedulers": [{}]}
-    checkpoint_io.write({**content, "made_with": MADE_WITH}, folder / "checkpoints" / name)
+    checkpoint_io.write_checkpoint({**content, "made_with": MADE_WITH}, folder / "checkpoints" / name)
 
 
 @pytest.fixture
@@ -43,21 +43,21 @@ def taken(tmp_path):
     """A run folder with a checkpoint."""
     folder = tmp_path / "run"
     enter(make_config(), folder)
-    run_folder.Record(folder, make_config()).started(0)
+    run_folder.RunRecord(folder, make_config()).started(0)
     save(make_config(), folder)
     return folder
 
 
 def test_folder_is_named_after_the_configuration_without_a_time():
-    assert run_folder.path_of(make_config(), "configs/r3d_motion.yaml").as_posix() == "runs/r3d_motion"
-    assert run_folder.path_of(make_config(name="a"), "r3d_motion.yaml").as_posix() == "runs/r3d_motion-a"
-    assert run_folder.path_of(make_config(name="a", dir="x/y"), "r3d_motion.yaml").as_posix() == "x/y"
+    assert run_folder.resolve_run_folder(make_config(), "configs/r3d_motion.yaml").as_posix() == "runs/r3d_motion"
+    assert run_folder.resolve_run_folder(make_config(name="a"), "r3d_motion.yaml").as_posix() == "runs/r3d_motion-a"
+    assert run_folder.resolve_run_folder(make_config(name="a", dir="x/y"), "r3d_motion.yaml").as_posix() == "x/y"
 
 
 def test_a_new_folder_gets_the_resolved_configuration(tmp_path):
     cfg = make_config(seed=3)
     assert enter(cfg, tmp_path / "a" / "b") is None
-    assert parse.load(tmp_path / "a" / "b" / "config.yaml") == cfg
+    assert parse.load_config(tmp_path / "a" / "b" / "config.yaml") == cfg
     assert (tmp_path / "a" / "b" / "checkpoints").is_dir()
 
 
@@ -114,7 +114,7 @@ def test_overwrite_of_a_link_to_a_run_starts_afresh(taken, tmp_path):
 @pytest.mark.parametrize("content", ["", '{"starts": [{"st'])
 def test_a_record_that_was_cut_off_does_not_stop_a_resumed_run(taken, content):
     (taken / "env.json").write_text(content)
-    run_folder.Record(taken, make_config()).started(7)
+    run_folder.RunRecord(taken, make_config()).started(7)
     assert [entry["step"] for entry in json.loads((taken / "env.json").read_text())["starts"]] == [7]
 
 
@@ -126,7 +126,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, run):
 
 
 def test_resume_continues_from_the_last_checkpoint(taken):
-    assert enter(make_config(resume="auto"), taken) == resuming.Start(taken / "checkpoints" / "last.ckpt", 7, [])
+    assert enter(make_config(resume="auto"), taken) == resuming.ResumePoint(taken / "checkpoints" / "last.ckpt", 7, [])
 
 
 def test_resume_wins_over_overwrite(taken):
@@ -199,7 +199,7 @@ def test_a_run_from_before_a_key_existed_goes_on(taken):
     content = torch.load(path, weights_only=True)
     del content["hyper_parameters"]["config"]["train"]["label_smoothing"]
     del content["made_with"]
-    checkpoint_io.write(content, path)
+    checkpoint_io.write_checkpoint(content, path)
     assert enter(make_config(resume="auto"), taken).inexact == []
     with pytest.raises(UserError, match=r"train\.label_smoothing: 0\.0 there, 0\.5 now"):
         enter(changed(make_config(resume="auto"), train={"label_smoothing": 0.5}), taken)
@@ -207,7 +207,7 @@ def test_a_run_from_before_a_key_existed_goes_on(taken):
 
 def test_a_second_process_is_refused_at_once_until_the_first_has_ended(taken):
     cfg = make_config(resume="auto")
-    with run_folder.Claim(cfg, taken):
+    with run_folder.RunLock(cfg, taken):
         for other in (cfg, make_config(overwrite=True)):
             with pytest.raises(UserError, match="another process writes to"):
                 enter(other, taken)
@@ -216,7 +216,7 @@ def test_a_second_process_is_refused_at_once_until_the_first_has_ended(taken):
 
 def test_a_new_folder_is_locked_when_it_is_made(tmp_path):
     folder = tmp_path / "run"
-    with run_folder.Claim(make_config(), folder) as first, run_folder.Claim(make_config(), folder) as second:
+    with run_folder.RunLock(make_config(), folder) as first, run_folder.RunLock(make_config(), folder) as second:
         assert not folder.exists()
         first.make()
         with pytest.raises(UserError, match="another process writes to"):
@@ -225,7 +225,7 @@ def test_a_new_folder_is_locked_when_it_is_made(tmp_path):
 
 def test_a_folder_that_became_a_run_meanwhile_is_refused(tmp_path):
     folder = tmp_path / "run"
-    with run_folder.Claim(make_config(), folder) as claim:
+    with run_folder.RunLock(make_config(), folder) as claim:
         enter(make_config(), folder)
         with pytest.raises(UserError, match="holds a run"):
             claim.make()
@@ -233,7 +233,7 @@ def test_a_folder_that_became_a_run_meanwhile_is_refused(tmp_path):
 
 def test_an_inexact_start_is_in_the_record_for_good(tmp_path):
     for step, inexact in ((0, []), (4, ["processes: 1 there, 2 now"]), (8, [])):
-        run_folder.Record(tmp_path, make_config()).started(step, inexact)
+        run_folder.RunRecord(tmp_path, make_config()).started(step, inexact)
         exact = json.loads((tmp_path / "env.json").read_text())["exact"]
         assert exact == (step == 0)
     starts = json.loads((tmp_path / "env.json").read_text())["starts"]
@@ -242,7 +242,7 @@ def test_an_inexact_start_is_in_the_record_for_good(tmp_path):
 
 def test_record_keeps_the_starts_of_earlier_processes(tmp_path):
     for step in (0, 4):
-        record = run_folder.Record(tmp_path, make_config(seed=2))
+        record = run_folder.RunRecord(tmp_path, make_config(seed=2))
         record.started(step)
         record.finished(0)
     found = json.loads((tmp_path / "env.json").read_text())
@@ -252,17 +252,17 @@ def test_record_keeps_the_starts_of_earlier_processes(tmp_path):
 
 
 def test_record_of_a_running_process_has_no_end_yet(tmp_path):
-    first = run_folder.Record(tmp_path, make_config())
+    first = run_folder.RunRecord(tmp_path, make_config())
     first.started(0)
     first.finished(0)
-    run_folder.Record(tmp_path, make_config()).started(4)
+    run_folder.RunRecord(tmp_path, make_config()).started(4)
     found = json.loads((tmp_path / "env.json").read_text())
     assert "end" not in found
     assert "exit_status" not in found
 
 
 def test_record_names_versions_hardware_and_commit(tmp_path):
-    run_folder.Record(tmp_path, make_config()).started(0)
+    run_folder.RunRecord(tmp_path, make_config()).started(0)
     found = json.loads((tmp_path / "env.json").read_text())
     assert {"torch", "lightning", "av", "videores", "python"} <= set(found["versions"])
     assert found["hardware"]["cores"] >= 1

@@ -33,7 +33,7 @@ FACTS = summary.Facts(
 
 def start(facts=FACTS, **sections):
     values = {name: {**VALUES.get(name, {}), **sections.get(name, {})} for name in {*VALUES, *sections}}
-    return summary.start(parse.build(values, "test"), facts)
+    return summary.format_start(parse.build_config(values, "test"), facts)
 
 
 def test_the_start_fits_on_a_screen_and_says_every_fact():
@@ -75,9 +75,9 @@ def test_views_without_a_number_cost_what_no_number_says(views):
 
 
 def test_what_remains_is_steps_times_their_length():
-    assert progress.remaining(20, 10.0, 1440) == "time    0.5 s a batch (20 measured): 12 min of training to go, " + (
-        "without validation"
-    )
+    assert progress.format_remaining_time(
+        20, 10.0, 1440
+    ) == "time    0.5 s a batch (20 measured): 12 min of training to go, " + ("without validation")
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_what_remains_is_steps_times_their_length():
     [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min"), (725, "12 min 5 s"), (12000, "3 h 20 min"), (187200, "2 d 4 h")],
 )
 def test_durations_have_two_units_at_most(seconds, words):
-    assert summary.duration(seconds) == words
+    assert summary.format_duration(seconds) == words

@@ -13,7 +13,7 @@ from videores.data import transforms
 from videores.errors import UserError
 from videores.training import optim
 from videores.training import trainer as trainers
-from videores.training.module import VideoClassifier, hash_of
+from videores.training.module import VideoClassifier, derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 
@@ -43,7 +43,7 @@ def test_learning_rate_follows_the_schedule_step_by_step(root):
     cfg = make_config(root, data={"batch_size": 2}, train={"schedule": "onecycle", "epochs": 3, "warmup": 1})
     rate = lambda module: module.optimizers().param_groups[0]["lr"]
     _, watch, _ = fit(cfg, Watch(rate))
-    assert watch.seen == pytest.approx([0.01 * optim.lr_factor(step, 4, cfg.train) for step in range(12)])
+    assert watch.seen == pytest.approx([0.01 * optim.compute_lr_factor(step, 4, cfg.train) for step in range(12)])
 
 
 def test_learning_rate_is_scaled_with_the_batch(root):
@@ -70,7 +70,7 @@ def test_another_seed_gives_other_initial_weights_and_another_order(root):
 
 
 def dropout_mask(seed, rank, step):
-    torch.manual_seed(hash_of(seed, rank, step))
+    torch.manual_seed(derive_seed(seed, rank, step))
     return torch.nn.functional.dropout(torch.ones(64), 0.5)
 
 
@@ -94,8 +94,8 @@ def test_dropout_of_a_training_step_hangs_on_nothing_that_came_before(root):
 
 
 def test_hash_is_the_same_on_every_machine_and_fits_a_seed():
-    assert hash_of(0, 0, 0) == hash_of(0, 0, 0)
-    seeds = {hash_of(seed, rank, step) for seed in range(3) for rank in range(3) for step in range(50)}
+    assert derive_seed(0, 0, 0) == derive_seed(0, 0, 0)
+    seeds = {derive_seed(seed, rank, step) for seed in range(3) for rank in range(3) for step in range(50)}
     assert len(seeds) == 450
     assert all(0 <= seed < 2**63 for seed in seeds)
 
@@ -117,7 +117,7 @@ def test_channels_last_goes_with_low_precision():
 
 def test_scores_in_fp16_are_refused_on_a_cpu():
     with pytest.raises(UserError, match=r"score_precision=fp16.*bf16 or fp32"):
-        trainers.hardware(TrainerConfig(accelerator="cpu", score_precision="fp16"))
+        trainers.make_hardware_options(TrainerConfig(accelerator="cpu", score_precision="fp16"))
 
 
 def test_a_cpu_without_bf16_instructions_trains_in_fp32(monkeypatch):

@@ -14,9 +14,9 @@ from helpers.videos import write_csv
 from videores.compute import precision
 from videores.config.schema import DataConfig
 from videores.runtime import machine
-from videores.training.callbacks.metrics_log import History, read_history
+from videores.training.callbacks.metrics_log import MetricsLog, read_metrics_log
 from videores.training.callbacks.progress import ProgressBar
-from videores.training.callbacks.throughput import Throughput, advice
+from videores.training.callbacks.throughput import Throughput, format_wait_hint
 from videores.training.callbacks.watch import Watch
 
 FIGURES = {"clips_per_s", "step_ms", "data_wait", "memory_mb"}
@@ -47,7 +47,7 @@ def train(cfg, folder, every=4):
         precision=precision.LIGHTNING["fp32"],
         callbacks=[
             throughput,
-            History(path, every, throughput, Watch(cfg.watch, every)),
+            MetricsLog(path, every, throughput, Watch(cfg.watch, every)),
             clock,
             ProgressBar(throughput),
         ],
@@ -60,7 +60,7 @@ def train(cfg, folder, every=4):
         enable_model_summary=False,
     )
     trainer.fit(make_task(cfg), make_data(cfg))
-    return [row for row in read_history(path) if "train/loss" in row], clock
+    return [row for row in read_metrics_log(path) if "train/loss" in row], clock
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_figures_agree_with_the_clock(small, tmp_path):
     for row in rows:
         assert row["clips_per_s"] == pytest.approx(2 * 1000 / row["step_ms"], rel=0.02)
         assert 0 <= row["data_wait"] <= 1
-        assert 50 < row["memory_mb"] < machine.memory()[0] / 2**20
+        assert 50 < row["memory_mb"] < machine.read_memory()[0] / 2**20
 
 
 @pytest.mark.parametrize(("accumulate", "tolerance"), [(1, 0.005), (2, 0.3)])  # of the last batch, or of both
@@ -136,12 +136,12 @@ def test_a_fast_data_set_is_not_waited_for_and_gives_no_hint(small, tmp_path, ca
 
 def test_advice_names_what_this_configuration_can_change():
     data = DataConfig(name="x", format="csv", root="x", workers=2, cache="none")
-    assert advice(0.62, data, 8) == (
+    assert format_wait_hint(0.62, data, 8) == (
         "hint: 62% of the time training waits for videos to be read: try data.workers=7 (now 2), small copies by "
         "tools/prepare.py --out, data.cache=ram if all frames fit into memory"
     )
     full = data.model_copy(update={"workers": 8, "cache": "ram"})
-    assert "data." not in advice(0.62, full, 8)
+    assert "data." not in format_wait_hint(0.62, full, 8)
 
 
 def trainer_at(batch, batches=10, epochs=4):
@@ -164,19 +164,19 @@ def test_the_time_left_is_the_whole_run_s(before, monkeypatch):
 def test_memory_is_what_this_process_holds():
     size = 2**27
     with mmap.mmap(-1, size) as block:  # new memory, where an array may get what was freed before
-        before = machine.resident_bytes()
+        before = machine.read_resident_memory()
         block.write(bytes(size))
-        assert machine.resident_bytes() - before > 0.8 * size
+        assert machine.read_resident_memory() - before > 0.8 * size
 
 
 def test_limits_of_control_groups(tmp_path):
-    assert (machine.processor_limit(tmp_path), machine.memory_limit(tmp_path)) == (None, None)
+    assert (machine.read_cpu_limit(tmp_path), machine.read_memory_limit(tmp_path)) == (None, None)
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    assert (machine.processor_limit(tmp_path), machine.memory_limit(tmp_path)) == (1.5, 2**30)
+    assert (machine.read_cpu_limit(tmp_path), machine.read_memory_limit(tmp_path)) == (1.5, 2**30)
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert (machine.processor_limit(tmp_path), machine.memory_limit(tmp_path)) == (None, None)
+    assert (machine.read_cpu_limit(tmp_path), machine.read_memory_limit(tmp_path)) == (None, None)
 
 
 def test_limits_of_the_older_control_groups(tmp_path):
@@ -185,4 +185,4 @@ def test_limits_of_the_older_control_groups(tmp_path):
         (tmp_path / name).write_text(text)
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712")
-    assert (machine.processor_limit(tmp_path), machine.memory_limit(tmp_path)) == (0.5, None)
+    assert (machine.read_cpu_limit(tmp_path), machine.read_memory_limit(tmp_path)) == (0.5, None)

@@ -66,8 +66,8 @@ def config(root, tools, teacher="TEACHER"):
     }
     values["data"] |= {"clip": {"frames": 4}, "transform": {"short_side": 32, "crop": 24, "flip": 0}, "cache": "ram"}
     for override in (override for tool in tools for override in TOOLS[tool]):
-        parse.assign(values, override.replace("TEACHER", str(teacher)))
-    return parse.build(values, "test")
+        parse.apply_override(values, override.replace("TEACHER", str(teacher)))
+    return parse.build_config(values, "test")
 
 
 def alternatives(one, other):

@@ -19,11 +19,11 @@ from videores.training import trainer as trainers
 )
 def test_what_only_gpus_can_is_refused_on_a_cpu_with_the_reason(values, reason):
     with pytest.raises(UserError, match=reason):
-        trainers.refuse_without_gpu(TrainerConfig(accelerator="cpu", devices=2, **values))
+        trainers.check_training_device(TrainerConfig(accelerator="cpu", devices=2, **values))
 
 
 def options(accelerator, accumulate=1, **values):
-    return trainers.ddp_options(accelerator, TrainerConfig(**values), accumulate)
+    return trainers.make_ddp_options(accelerator, TrainerConfig(**values), accumulate)
 
 
 def test_gpus_talk_by_nccl_and_cpus_by_gloo():

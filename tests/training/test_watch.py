@@ -17,7 +17,7 @@ from videores.models.parts import parts
 from videores.models.registry import create_model
 from videores.reporting import plots
 from videores.training.callbacks import loggers
-from videores.training.callbacks.watch import Watch, gradient_norms, statistics
+from videores.training.callbacks.watch import Watch, compute_activation_statistics, compute_gradient_norms
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 
@@ -76,7 +76,7 @@ def test_the_parts_norms_make_up_the_whole_gradient(name):
     overrides = {} if name.startswith("cifar") else {"layers": (1, 1), "width": 8}
     model = create_model(name, 3, **overrides)
     model(torch.randn(2, 3, 4, 32, 32)).square().sum().backward()
-    norms = gradient_norms(model)
+    norms = compute_gradient_norms(model)
     assert {"stem", "layer1", "fc"} <= set(norms)
     whole = sum(float((p.grad.double() ** 2).sum()) for p in model.parameters())
     assert sum(norm**2 for norm in norms.values()) == pytest.approx(whole, rel=1e-5)
@@ -86,9 +86,9 @@ def test_the_parts_norms_make_up_the_whole_gradient(name):
 
 
 def test_statistics_are_those_of_the_numbers():
-    found = statistics(torch.tensor([[0.0, 1.0], [0.0, 3.0]]))
+    found = compute_activation_statistics(torch.tensor([[0.0, 1.0], [0.0, 3.0]]))
     assert found == {"activation_mean": 1.0, "activation_std": pytest.approx(1.5**0.5), "activation_zeros": 0.5}
-    assert statistics([torch.zeros(3, 2), torch.ones(2)])["activation_mean"] == 0.25
+    assert compute_activation_statistics([torch.zeros(3, 2), torch.ones(2)])["activation_mean"] == 0.25
 
 
 def test_activations_are_those_that_a_look_from_outside_sees(root):
@@ -140,7 +140,9 @@ def test_parts_of_other_networks_put_out_what_can_be_watched(name):
     small = {} if "/" in name else {"layers": (1,), "width": 8, "pool": "attention"}
     model, found = create_model(name, 3, **small).eval(), {}
     for part, modules in parts(model).items():
-        modules[-1].register_forward_hook(lambda m, i, output, part=part: found.update({part: statistics(output)}))
+        modules[-1].register_forward_hook(
+            lambda m, i, output, part=part: found.update({part: compute_activation_statistics(output)})
+        )
     with torch.no_grad():
         model(torch.randn(1, 3, 8, 64, 64))
     assert set(found) == set(parts(model))
@@ -227,7 +229,7 @@ def test_two_processes_have_the_gradient_of_one_with_their_whole_batch(place, ru
 
 def test_a_library_that_is_not_installed_is_named_with_the_command():
     with pytest.raises(UserError, match=r"watch\.x needs the package videores-none: pip install videores-none"):
-        loggers.need("videores-none", "watch.x")
+        loggers.check_package_installed("videores-none", "watch.x")
 
 
 def test_curves_have_a_panel_for_what_was_watched():

@@ -45,7 +45,7 @@ def watch(clips, reads):
 
 
 def resident_bytes():
-    found = machine.resident_bytes()
+    found = machine.read_resident_memory()
     if found is None:
         raise UserError("benchmark memory reads /proc/self/statm, which this system does not have")
     return found
@@ -63,7 +63,7 @@ def summary(at, resident):
 
 def save(folder, result):
     """Writes table.md and results.json, prints the table."""
-    about = {"measurement": "memory", "date": environment.now(), **report.environment()}
+    about = {"measurement": "memory", "date": environment.format_utc_now(), **report.environment()}
     header, values = (" | ".join(map(str, column)) for column in zip(*list(result.items())[1:], strict=True))
     caption = f"Training clips of {', '.join(result['videos'])} in one process, {report.where(about)}."
     text = f"{caption}\n\n| {header.replace('_', ' ')} |\n|{'---:|' * (len(result) - 1)}\n| {values} |\n"

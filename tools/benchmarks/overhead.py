@@ -24,7 +24,7 @@ from videores.data import datamodule
 from videores.runtime import environment, files, signals
 from videores.training import optim, run_folder
 from videores.training import trainer as trainers
-from videores.training.callbacks.checkpointing import Saving
+from videores.training.callbacks.checkpointing import Checkpointing
 from videores.training.module import VideoClassifier
 
 LIMIT = 3.0  # ms a step
@@ -51,7 +51,9 @@ def main(args):
     rows = []
     print(f"{'':20} {'bare ms':>9} {'ours ms':>9} {'added ms':>9}   middle half")
     for name, (changes, steps) in CASES.items():
-        cfg = parse.load(args.cfg, [*changes, "data.val=none", "data.workers=0", "data.cache=ram", *args.overrides])
+        cfg = parse.load_config(
+            args.cfg, [*changes, "data.val=none", "data.workers=0", "data.cache=ram", *args.overrides]
+        )
         rows.append({"case": name, **compare(cfg, args.rounds, args.steps or steps)})
         print(said(rows[-1]), flush=True)
     write(args.out, "overhead", rows)
@@ -61,8 +63,8 @@ def main(args):
 def write(path, measurement, rows):
     """The rows as JSON, with what they were measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"measurement": measurement, "date": environment.now(), **report.environment()}
-    files.write(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    about = {"measurement": measurement, "date": environment.format_utc_now(), **report.environment()}
+    files.write_text(path, json.dumps({**about, "rows": rows}, indent=1) + "\n")
     print(f"wrote {path}")
 
 
@@ -75,7 +77,7 @@ def said(row):
 
 def compare(cfg, rounds, steps):
     """{"bare_ms", "ours_ms": medians over the rounds' medians; "added_ms": the median of the rounds' differences}."""
-    videos = datamodule.prepare(cfg.data)
+    videos = datamodule.load_videos(cfg.data)
     data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
     loops = {"bare": bare_loop, "ours": lightning_loop}
     ms = {name: [] for name in loops}
@@ -134,10 +136,12 @@ def lightning_trainer(cfg, steps, *callbacks):
     """The Trainer of tools/train.py, for an epoch of `steps` batches in a temporary run folder, without validation."""
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as folder:
         (Path(folder) / "checkpoints").mkdir()
-        record = run_folder.Record(Path(folder), cfg)
-        hardware = trainers.hardware(cfg.trainer)
-        saving = Saving(Path(folder), cfg.run, trainers.made_with(cfg.trainer, hardware), signals.Signals())
-        options = trainers.training_options(cfg, Path(folder), saving, None, record)
+        record = run_folder.RunRecord(Path(folder), cfg)
+        hardware = trainers.make_hardware_options(cfg.trainer)
+        saving = Checkpointing(
+            Path(folder), cfg.run, trainers.make_resume_signature(cfg.trainer, hardware), signals.SignalHandler()
+        )
+        options = trainers.make_training_options(cfg, Path(folder), saving, None, record)
         options |= {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0}
         options["callbacks"] = [*options["callbacks"], *callbacks]
         yield pl.Trainer(**hardware, **options)

@@ -69,7 +69,7 @@ TARGETS = {  # measurement -> row -> contender -> target
 
 
 def save(folder, name, settings, rows):
-    about = {"measurement": name, **settings, "date": environment_module.now(), **environment()}
+    about = {"measurement": name, **settings, "date": environment_module.format_utc_now(), **environment()}
     how = f"`{about['protocol']}`, {THREADS[about['cores']]}, median of {about['rounds']} rounds, seed {about['seed']}"
     record = {**about, "rows": [to_json(name, row) for row in rows]}
     text = "\n\n".join([f"{how}, {where(about)}.", table(name, rows), totals(rows), *disturbed(rows)])
@@ -79,14 +79,14 @@ def save(folder, name, settings, rows):
 def write(folder, text, record):
     """table.md and results.json; prints the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / "table.md", text)
-    files.write(folder / "results.json", json.dumps(record, indent=1) + "\n")
+    files.write_text(folder / "table.md", text)
+    files.write_text(folder / "results.json", json.dumps(record, indent=1) + "\n")
     print(f"\n{text}\nwrote {folder / 'table.md'} and {folder / 'results.json'}")
 
 
 def environment():
-    about = {"cpu_model": machine.processor_model(), "cores_usable": machine.processors()}
-    return {**environment_module.environment(), **about}
+    about = {"cpu_model": machine.read_cpu_model(), "cores_usable": machine.count_cpus()}
+    return {**environment_module.collect_environment(), **about}
 
 
 def where(about):

@@ -39,7 +39,7 @@ def rounds_of(args):
 
 def run(args, name, measure):
     """Measures each row, prints it and writes the results. `measure(video set, plan, scratch folder)` returns a Row."""
-    cfg = parse.load(args.cfg) if args.cfg else None
+    cfg = parse.load_config(args.cfg) if args.cfg else None
     plan = Plan.of(cfg) if cfg else Plan()
     rows = []
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as scratch, held(args.cores == "one"):

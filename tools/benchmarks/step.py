@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from videores.compute import cost, precision
 from videores.errors import UserError
 from videores.models import create_model
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 NETWORKS = ("r3d_18", "r2plus1d_18")
 TARGETS = {  # name -> how many times as fast as torchvision, at least
@@ -56,7 +56,7 @@ def main(args):
     rows = [] if args.sparse else [row for name in args.networks for row in compare(name, args)]
     rows += sparse(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(args.out) as temporary, open(temporary, "w", newline="") as file:
+    with write_atomically(args.out) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -12,8 +12,8 @@ from statistics import median
 from benchmarks import overhead, session
 from videores.config import parse
 from videores.data import datamodule
-from videores.training.callbacks.checkpointing import LEAST_WAIT, WAIT_PER_COST, Saving
-from videores.training.callbacks.weight_averaging import Averaging
+from videores.training.callbacks.checkpointing import MIN_SAVE_INTERVAL, SAVE_INTERVAL_RATIO, Checkpointing
+from videores.training.callbacks.weight_averaging import WeightAverager
 from videores.training.module import VideoClassifier
 
 LIMIT = 1.0  # per cent, of each
@@ -34,7 +34,7 @@ def main(args):
     rows = []
     for name, changes in CASES.items():
         fixed = ["data.val=none", "data.workers=0", "data.cache=ram", "train.ema=0.999", "run.checkpoint_steps=1"]
-        cfg = parse.load(args.cfg, [*changes, *fixed, *args.overrides])
+        cfg = parse.load_config(args.cfg, [*changes, *fixed, *args.overrides])
         rows.append({"case": name, **measure(cfg, args.steps)})
         print(said(rows[-1]), flush=True)
     overhead.write(args.out, "upkeep", rows)
@@ -54,11 +54,13 @@ def said(row):
 
 def measure(cfg, steps):
     """Medians over the steps, in ms, and shares of training, in per cent."""
-    data = datamodule.VideoData(cfg.data, datamodule.prepare(cfg.data), val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    data = datamodule.VideoData(
+        cfg.data, datamodule.load_videos(cfg.data), val=cfg.val, test=cfg.test, seed=cfg.run.seed
+    )
     module, arrivals = VideoClassifier(cfg, data.videos.index.classes), overhead.Arrivals()
     with overhead.lightning_trainer(cfg, overhead.WARM_UP + steps + 1, arrivals) as trainer:
-        updates = timed(find(trainer, Averaging), "update")
-        checkpoints = timed(find(trainer, Saving), "save")
+        updates = timed(find(trainer, WeightAverager), "update")
+        checkpoints = timed(find(trainer, Checkpointing), "save")
         trainer.fit(module, data)
         epoch_steps = len(data.dataset("train")) // cfg.data.batch_size
     rounds = [*zip(pairwise(arrivals.times), updates[:-1], checkpoints[:-1], strict=True)][overhead.WARM_UP :]
@@ -77,7 +79,7 @@ def measure(cfg, steps):
 
 def share(cost, epoch):
     """Of the seconds of an epoch, how much its checkpoints take: one at its end, and those that the time decides."""
-    return cost * (1 + epoch // max(LEAST_WAIT, WAIT_PER_COST * cost)) / epoch
+    return cost * (1 + epoch // max(MIN_SAVE_INTERVAL, SAVE_INTERVAL_RATIO * cost)) / epoch
 
 
 def find(trainer, kind):

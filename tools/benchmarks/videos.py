@@ -11,7 +11,7 @@ from videores.data import index, lists
 from videores.data.decode import read_frames
 from videores.data.probe import probe
 from videores.data.video.encode import write_video
-from videores.data.video.reencode import Settings, reencode
+from videores.data.video.reencode import EncodingSettings, reencode
 from videores.errors import UserError
 
 FILES_PER_SET = 6  # of a folder or a data set, evenly spread over its sorted files
@@ -109,7 +109,7 @@ def moving_frames(frames, height, width, seed=0):
 def prepared_copy(path, transform, folder):
     """The video as `tools/prepare.py` leaves it, for the largest short side that this transform asks for."""
     copy, largest = copy_of(path, folder, "prepared"), max(transform.short_side, *(transform.jitter or (0,)))
-    settings = Settings(short_side=largest + largest % 2)
+    settings = EncodingSettings(short_side=largest + largest % 2)
     reencode(path, copy, settings, probe(path).num_frames, lambda what: None)
     return copy
 

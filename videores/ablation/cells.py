@@ -38,7 +38,7 @@ def command(cell):
         "--run",
         str(folder(cell)),
         "--checkpoint",
-        str(run_folder.best_checkpoint(folder(cell.needs))),
+        str(run_folder.find_best_checkpoint(folder(cell.needs))),
     ]
 
 
@@ -48,7 +48,7 @@ def prepare(cell):
     write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": code(), **commit()})
     if cell.kind == "test":
         folder(cell).mkdir(exist_ok=True)
-        files.write(folder(cell) / "config.yaml", parse.to_yaml(cell.config))
+        files.write_text(folder(cell) / "config.yaml", parse.to_yaml(cell.config))
 
 
 def tested(cell):
@@ -87,7 +87,7 @@ def error(cell):
 
 
 def write_json(path, values):
-    files.write(path, json.dumps(values, indent=1) + "\n")
+    files.write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 # The code
@@ -107,5 +107,5 @@ def code(package=PACKAGE):
 
 
 def commit():
-    git = environment_module.git_state() or {"commit": None, "dirty": None}
+    git = environment_module.read_git_state() or {"commit": None, "dirty": None}
     return {"commit": git["commit"], "dirty": git["dirty"]}

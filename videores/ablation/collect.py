@@ -15,7 +15,7 @@ from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
 from videores.evaluation import predictions as scores
 from videores.evaluation.protocol import protocol_of
-from videores.training.callbacks.metrics_log import read_history
+from videores.training.callbacks.metrics_log import read_metrics_log
 
 CURVE_POINTS = 40
 SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number
@@ -98,7 +98,7 @@ def training(cell):
     """The columns that a training's log gives; the loss is the mean over the last epoch's logged steps."""
     if cell.kind != "train":
         return {}
-    rows = [row for row in read_history(cells.folder(cell) / "metrics.jsonl") if "train/loss" in row]
+    rows = [row for row in read_metrics_log(cells.folder(cell) / "metrics.jsonl") if "train/loss" in row]
     last = [row["train/loss"] for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
     speeds = [row["clips_per_s"] for row in rows[1:] or rows]
     gradients = [row["grad_norm/stem"] for row in rows if row.get("grad_norm/stem") is not None]
@@ -113,7 +113,7 @@ def history(cell):
     """{"curves": {name: [[step, value], ...]}} of a training, at most CURVE_POINTS of each; the day and the machine."""
     if cell.kind != "train":
         return {}
-    rows, environment = read_history(cells.folder(cell) / "metrics.jsonl"), cells.environment(cell)
+    rows, environment = read_metrics_log(cells.folder(cell) / "metrics.jsonl"), cells.environment(cell)
     curves = {}
     for name in ("train/loss", "val/loss", "val/video_top1"):
         points = [[row["step"], round(row[name], 4)] for row in rows if row.get(name) is not None]

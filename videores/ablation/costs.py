@@ -154,8 +154,8 @@ def listed(data):
 def trial(cfg):
     """(seconds of a clip's forward pass, the median over measured steps without the first few; seconds of all else)"""
     began, clock = time.perf_counter(), Clock()
-    videos = datamodule.prepare(cfg.data)
-    options = {**trainers.trial_options(cfg), "max_steps": STEPS, "enable_progress_bar": False}
+    videos = datamodule.load_videos(cfg.data)
+    options = {**trainers.make_trial_options(cfg), "max_steps": STEPS, "enable_progress_bar": False}
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     pl.Trainer(**options, callbacks=[clock]).fit(task, make_data(cfg, videos))

@@ -15,8 +15,8 @@ from videores.ablation.spec import Cell
 from videores.config import parse
 from videores.config.schema import Config
 from videores.data.synthetic import datasets
-from videores.errors import UserError, nearest
-from videores.training.resume import RESUMABLE, flat
+from videores.errors import UserError, format_suggestion
+from videores.training.resume import CHANGEABLE_KEYS, flatten_config
 
 # keys that a run may resume without, and that a table's columns come from
 COLUMNS_FROM = {"trainer.devices", "trainer.num_nodes", "train.gap_videos", "watch.gradients"}
@@ -96,7 +96,7 @@ def chosen(cells, rows):
     names = [cell.name for cell in cells]
     for row in rows or ():
         if row not in names:
-            raise UserError(f"there is no row {row}{nearest(row, names)}; the table has {', '.join(names)}")
+            raise UserError(f"there is no row {row}{format_suggestion(row, names)}; the table has {', '.join(names)}")
     return set(rows or names)
 
 
@@ -106,7 +106,9 @@ def with_needed(cells, wanted):
 
     def add(name, chain):
         if name not in by_name:
-            raise UserError(f"{chain[-1]} needs {name}{nearest(name, by_name)}, which is no row at this scale")
+            raise UserError(
+                f"{chain[-1]} needs {name}{format_suggestion(name, by_name)}, which is no row at this scale"
+            )
         if name in chain:
             raise UserError(f"rows need each other in a circle: {' needs '.join((*chain, name))}")
         if by_name[name].needs:
@@ -132,8 +134,8 @@ def refuse_unknown(assertions, names, scale):
         for name in assertion.names() if scale in assertion.scales else ():
             if name not in names:
                 raise UserError(
-                    f"the assertion {assertion.claim!r} names {name}{nearest(name, names)}, which is no row at scale "
-                    f"{scale}; give it the scales that have it"
+                    f"the assertion {assertion.claim!r} names {name}{format_suggestion(name, names)}, which is no row "
+                    f"at scale {scale}; give it the scales that have it"
                 )
 
 
@@ -142,7 +144,7 @@ def refuse_unknown(assertions, names, scale):
 
 @functools.cache  # reading YAML takes milliseconds, and there are hundreds of combinations
 def load(base, overrides):
-    return parse.load(base, overrides)
+    return parse.load_config(base, overrides)
 
 
 def resolve(cell, scale, seed, done, small_data):
@@ -201,9 +203,9 @@ def refuse_equal(planned):
 
 def key_of(config, kind, needs):
     """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
-    values = flat(config.model_dump(mode="json", exclude_defaults=True))
+    values = flatten_config(config.model_dump(mode="json", exclude_defaults=True))
     reads_files = kind != "measure" and config.data.format not in datasets.SETS
     kept = COLUMNS_FROM | WHERE if reads_files else COLUMNS_FROM
-    values = {key: value for key, value in values.items() if key not in RESUMABLE - kept}
+    values = {key: value for key, value in values.items() if key not in CHANGEABLE_KEYS - kept}
     what = [kind, needs.key if needs else None, sorted(values.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]

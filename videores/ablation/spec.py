@@ -14,9 +14,9 @@ from pydantic import Field, ValidationError, model_validator
 from videores.ablation import columns
 from videores.config import parse as configfile
 from videores.config.schema import Section
-from videores.errors import UserError, nearest
+from videores.errors import UserError, format_suggestion
 
-TABLES = configfile.CONFIGS / "ablations"
+TABLES = configfile.CONFIG_DIR / "ablations"
 SCALES = ("smoke", "cpu", "full")
 Overrides = dict[str, Any]  # "section.key": value
 
@@ -76,7 +76,9 @@ class Assertion(Section):
                 f"{self.claim!r}: give above and below, or rows and one of at_least, at_most, within, equal"
             )
         if self.metric not in columns.COLUMNS and self.metric != "scores":
-            raise ValueError(f"metric {self.metric}{nearest(self.metric, columns.COLUMNS)}: it is none of the columns")
+            raise ValueError(
+                f"metric {self.metric}{format_suggestion(self.metric, columns.COLUMNS)}: it is none of the columns"
+            )
         return self
 
     def names(self):
@@ -104,7 +106,7 @@ class Table(Section):
             raise ValueError(f"scales must be {', '.join(SCALES)}")
         for name in self.columns:
             if name not in columns.COLUMNS:
-                raise ValueError(f"unknown column {name}{nearest(name, columns.COLUMNS)}")
+                raise ValueError(f"unknown column {name}{format_suggestion(name, columns.COLUMNS)}")
         return self
 
 
@@ -117,7 +119,7 @@ def read(name):
     path = next((p for p in (Path(name), TABLES / f"{name}.yaml") if p.is_file()), None)
     if path is None:
         raise UserError(
-            f"there is no table {name}{nearest(name, names())}; configs/ablations/ has {', '.join(names())}"
+            f"there is no table {name}{format_suggestion(name, names())}; configs/ablations/ has {', '.join(names())}"
         )
     values = parse(path)
     try:
@@ -141,5 +143,5 @@ def explain(error):
     if error["type"] == "extra_forbidden":
         inner = {"cells": Cell, "scales": Scale, "assertions": Assertion}
         model = Table if len(error["loc"]) == 1 else inner[error["loc"][0]]
-        return f"{key}: unknown key{nearest(str(error['loc'][-1]), model.model_fields)}"
+        return f"{key}: unknown key{format_suggestion(str(error['loc'][-1]), model.model_fields)}"
     return f"{key}: missing" if error["type"] == "missing" else f"{key}: {error['msg'].removeprefix('Value error, ')}"

@@ -14,31 +14,31 @@ import yaml
 from pydantic import ValidationError
 
 from videores.config.schema import Config, Section
-from videores.errors import UserError, nearest
+from videores.errors import UserError, format_suggestion
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIG_DIR = Path(__file__).parents[2] / "configs"
 
 
-def load(name, overrides=()):
+def load_config(name, overrides=()):
     """The configuration in a YAML file, a path or a name in configs/, with `key=value` overrides. Raises UserError."""
-    path = find(name)
-    values = parse_yaml(path)
+    path = find_config_file(name)
+    values = read_yaml(path)
     for override in overrides:
-        assign(values, override)
-    return build(values, path)
+        apply_override(values, override)
+    return build_config(values, path)
 
 
-def find(name):
-    for path in (Path(name), CONFIGS / name):
+def find_config_file(name):
+    for path in (Path(name), CONFIG_DIR / name):
         if path.is_file():
             return path
-    shipped = sorted(p.name for p in CONFIGS.glob("*.yaml"))
+    shipped = sorted(p.name for p in CONFIG_DIR.glob("*.yaml"))
     raise UserError(
-        f"no configuration file {name}{nearest(Path(name).name, shipped)}; configs/ has {', '.join(shipped)}"
+        f"no configuration file {name}{format_suggestion(Path(name).name, shipped)}; configs/ has {', '.join(shipped)}"
     )
 
 
-def parse_yaml(path):
+def read_yaml(path):
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -48,7 +48,7 @@ def parse_yaml(path):
     return values
 
 
-def assign(values, override):
+def apply_override(values, override):
     """Sets `a.b=value` in a tree of dicts; the value is read as YAML."""
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
@@ -66,22 +66,24 @@ def assign(values, override):
         raise UserError(f"{override}: the value is not valid YAML: {error}") from None
 
 
-def build(values, where):
+def build_config(values, where):
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join([f"{where}:", *(f"  {explain(e)}" for e in error.errors())])) from None
+        raise UserError(
+            "\n".join([f"{where}:", *(f"  {format_validation_error(e)}" for e in error.errors())])
+        ) from None
 
 
-def explain(error):
+def format_validation_error(error):
     """One pydantic error as `key: what is wrong`; for an unknown key with the nearest one of its section, and those
     that have its name in others."""
-    key = ".".join(keys_in(error["loc"]))
+    key = ".".join(extract_keys(error["loc"]))
     if error["type"] == "extra_forbidden":
-        known, name = known_keys(error["loc"][:-1]), str(error["loc"][-1])
+        known, name = list_section_keys(error["loc"][:-1]), str(error["loc"][-1])
         section = ".".join(str(part) for part in error["loc"][:-1]) or "the top level"
-        same = [other for other in all_keys() if other.rpartition(".")[2] == name]
-        return f"{key}: unknown key{nearest(name, known, same)}; {section} has {', '.join(known)}"
+        same = [other for other in list_leaf_keys() if other.rpartition(".")[2] == name]
+        return f"{key}: unknown key{format_suggestion(name, known, same)}; {section} has {', '.join(known)}"
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):  # an entry of a list
         return f"{key}: too few values (got {error['input']!r})"
     if error["type"] == "missing":
@@ -91,7 +93,7 @@ def explain(error):
     return f"{where}{error['msg'].removeprefix('Value error, ')}{got}"
 
 
-def keys_in(location):
+def extract_keys(location):
     """The keys in pydantic's location of an error, without the names of the types that it tried."""
     model = Config
     for part in location:
@@ -106,26 +108,26 @@ def is_section(kind):
     return inspect.isclass(kind) and not get_origin(kind) and issubclass(kind, Section)
 
 
-def all_keys(model=Config, section=""):
+def list_leaf_keys(model=Config, section=""):
     """The keys that have values, dotted."""
     for name, field in model.model_fields.items():
         if is_section(field.annotation):
-            yield from all_keys(field.annotation, f"{section}{name}.")
+            yield from list_leaf_keys(field.annotation, f"{section}{name}.")
         else:
             yield f"{section}{name}"
 
 
-def known_keys(location):
+def list_section_keys(location):
     model = Config
     for part in location:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
 
 
-def dump(config):
+def dump_config(config):
     """The configuration as primitives, for YAML, JSON and checkpoints."""
     return config.model_dump(mode="json")
 
 
 def to_yaml(config):
-    return yaml.safe_dump(dump(config), sort_keys=False)
+    return yaml.safe_dump(dump_config(config), sort_keys=False)

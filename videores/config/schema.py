@@ -5,19 +5,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Scale = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Strength = Annotated[float, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
-def rising(pair):
+def check_ascending(pair):
     if pair[0] > pair[1]:
         raise ValueError(f"{list(pair)} is not a range: give [smallest, largest]")
     return pair
 
 
-def one_probe(parts):
+def normalize_freeze(parts):
     """A list of all-but-fc is the word alone."""
     if isinstance(parts, str) or "all-but-fc" not in parts:
         return parts
@@ -26,10 +26,12 @@ def one_probe(parts):
     return parts[0]
 
 
-Word = Annotated[str, Field(pattern=r"^[^/\\]*$")]  # part of a file's name
-Range = Annotated[tuple[Scale, Scale], AfterValidator(rising)]
-Parts = Annotated[str | tuple[str, ...], AfterValidator(one_probe)]
-Shares = Annotated[tuple[Annotated[Scale, Field(le=1)], Annotated[Scale, Field(le=1)]], AfterValidator(rising)]
+FileNamePart = Annotated[str, Field(pattern=r"^[^/\\]*$")]  # part of a file's name
+Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(check_ascending)]
+NetworkParts = Annotated[str | tuple[str, ...], AfterValidator(normalize_freeze)]
+FractionRange = Annotated[
+    tuple[Annotated[PositiveFloat, Field(le=1)], Annotated[PositiveFloat, Field(le=1)]], AfterValidator(check_ascending)
+]
 
 
 class Section(BaseModel):
@@ -39,27 +41,29 @@ class Section(BaseModel):
 class RunConfig(Section):
     """Where a run writes, and how it may start."""
 
-    name: Word | None = None  # appended to the config's name: runs/<config>-<name>
+    name: FileNamePart | None = None  # appended to the config's name: runs/<config>-<name>
     dir: str | None = None  # replaces runs/<config>[-<name>]
     seed: int = Field(0, ge=0, lt=2**32)
     # auto: continue, start, or test again, whichever the folder asks for; inexact: continue also with other numbers of
     # processes or videos in a batch
     resume: Literal["none", "auto", "inexact"] = "none"
     overwrite: bool = False
-    checkpoint_steps: Positive | None = None  # a checkpoint also after so many steps, beside the end of each epoch
-    checkpoint_minutes: Scale | Literal["auto"] | None = "auto"  # and after these; auto: such that it costs under 1 %
+    checkpoint_steps: PositiveInt | None = None  # a checkpoint also after so many steps, beside the end of each epoch
+    checkpoint_minutes: PositiveFloat | Literal["auto"] | None = (
+        "auto"  # and after these; auto: such that it costs under 1 %
+    )
     autotune: bool = False  # measure which precision and memory layout train fastest: docs/precision.md
 
 
 class ClipConfig(Section):
     """Which frames make a clip: `frames` of them, every `stride`-th, or at `fps` a second whatever the video's rate."""
 
-    frames: Positive = 16
-    stride: Positive = 1
+    frames: PositiveInt = 16
+    stride: PositiveInt = 1
     fps: float | None = Field(None, gt=0)
     short: Literal["loop", "last"] = "loop"  # what follows the end of a short video: its beginning, or its last frame
     sampling: Literal["dense", "segments"] = "dense"  # segments: one frame of each of `frames` equal parts of the video
-    repeat: Positive = 1  # training: clips of each video in a batch, from one decode; batch_size counts videos
+    repeat: PositiveInt = 1  # training: clips of each video in a batch, from one decode; batch_size counts videos
 
     @model_validator(mode="after")
     def one_rate(self):
@@ -77,12 +81,12 @@ class ClipConfig(Section):
 class TransformConfig(Section):
     """From frames to network input: the short side is scaled to `short_side`, then a `crop` x `crop` square is cut."""
 
-    short_side: Positive = 128
-    jitter: tuple[Positive, Positive] | None = None  # training: short side drawn from this range instead
-    crop: Positive = 112
+    short_side: PositiveInt = 128
+    jitter: tuple[PositiveInt, PositiveInt] | None = None  # training: short side drawn from this range instead
+    crop: PositiveInt = 112
     flip: Fraction = 0.5  # probability of a horizontal flip in training; 0 where left and right are labels
     mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)  # Kinetics-400, as torchvision's video weights
-    std: tuple[Scale, Scale, Scale] = (0.22803, 0.22145, 0.216989)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)
 
     @model_validator(mode="after")
     def crop_fits(self):
@@ -98,22 +102,26 @@ class AugmentConfig(Section):
     """Training only, off by default. One draw a clip, the same for all its frames; sources in docs/augmentation.md."""
 
     speed: Range | None = None  # frames are this many times as far apart, evenly over the logarithm
-    resized_crop: Shares | None = None  # share of the picture's area that becomes the crop, whatever short_side says
+    resized_crop: FractionRange | None = (
+        None  # share of the picture's area that becomes the crop, whatever short_side says
+    )
     resized_aspect: Range = (3 / 4, 4 / 3)  # width / height of that
-    multi_scale: tuple[Annotated[Scale, Field(le=1)], ...] | None = None  # crop's height and width / the short side
+    multi_scale: tuple[Annotated[PositiveFloat, Field(le=1)], ...] | None = (
+        None  # crop's height and width / the short side
+    )
     flip_labels: Literal["none", "left-right"] | dict[str, str | None] = "none"  # or {class: class, or null}
-    brightness: Strength = 0.0  # factor from 1 - strength to 1 + strength; so contrast and saturation
-    contrast: Strength = 0.0
-    saturation: Strength = 0.0
+    brightness: NonNegativeFloat = 0.0  # factor from 1 - strength to 1 + strength; so contrast and saturation
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # shift up to this share of the colour circle
     grey: Fraction = 0.0  # probability
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees to either side
-    randaugment: tuple[Positive, Annotated[int, Field(ge=0, le=30)]] | None = None  # [operations, magnitude of 30]
+    randaugment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=30)]] | None = None  # [operations, magnitude of 30]
     trivialaugment: bool = False
     erasing: Fraction = 0.0  # probability that a box through all frames is filled with noise
-    erasing_area: Shares = (0.02, 1 / 3)  # its share of the picture
-    mixup: Strength = 0.0  # alpha of Beta(alpha, alpha); with cutmix, each batch takes one of the two
-    cutmix: Strength = 0.0
+    erasing_area: FractionRange = (0.02, 1 / 3)  # its share of the picture
+    mixup: NonNegativeFloat = 0.0  # alpha of Beta(alpha, alpha); with cutmix, each batch takes one of the two
+    cutmix: NonNegativeFloat = 0.0
 
     @property
     def mixes(self):
@@ -137,7 +145,7 @@ class ViewsConfig(Section):
     """The test protocol: `clips` in time x `crops` in space, scores fused per video; and what is done to the frames
     to probe what the network uses. docs/evaluation.md defines every value."""
 
-    clips: Positive | Literal["all"] = 1  # all: one after the other over the whole video
+    clips: PositiveInt | Literal["all"] = 1  # all: one after the other over the whole video
     starts: Literal["uniform", "dense"] = "uniform"  # uniform: from the first frame to the last; dense: as TSM's
     crops: Literal[1, 3, 5, 10, "full"] = 1  # full: the whole picture, not cut
     fusion: Literal["softmax-mean", "logit-mean", "max", "vote"] = "softmax-mean"
@@ -152,15 +160,15 @@ class ViewsConfig(Section):
         return self
 
 
-Lists = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"]
-Embedded = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/motion.py
+ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"]
+SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/motion.py
 
 
 class DataConfig(Section):
     """Which videos, and how they are read."""
 
     name: str  # names the data set in protocol strings and reports
-    format: Literal[Lists, Embedded]
+    format: Literal[ListFormat, SyntheticFormat]
     root: str  # the folder that the lists' paths are relative to
     splits: str | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
@@ -174,7 +182,7 @@ class DataConfig(Section):
     transform: TransformConfig = TransformConfig()
     augment: AugmentConfig = AugmentConfig()
     balanced: bool = False  # training: an epoch shows as many videos of each class, some of them more than once
-    batch_size: Positive = 16  # videos per process
+    batch_size: PositiveInt = 16  # videos per process
     workers: int = Field(4, ge=0)
 
     @model_validator(mode="after")
@@ -199,23 +207,23 @@ class ModelConfig(Section):
     """An architecture's name and what to change in it (models/design.py); None leaves what the name says."""
 
     name: str
-    layers: tuple[Positive, ...] | None = None
-    width: Positive | None = None
+    layers: tuple[PositiveInt, ...] | None = None
+    width: PositiveInt | None = None
     stem: str | None = None
     block: str | None = None
     conv: str | tuple[str, ...] | None = None
     connect: str | None = None
-    groups: Positive | None = None
-    base_width: Positive | None = None
+    groups: PositiveInt | None = None
+    base_width: PositiveInt | None = None
     mid: str | None = None
     stride_in: str | None = None
     shortcut: str | None = None
     norm: str | None = None
-    norm_eps: Scale | None = None
+    norm_eps: PositiveFloat | None = None
     bias: bool | None = None
     zero_init: bool | None = None
-    se: Positive | None = None
-    shift: Positive | None = None
+    se: PositiveInt | None = None
+    shift: PositiveInt | None = None
     stage_pool: bool | None = None
     drop_path: Rate | None = None
     pool: str | None = None
@@ -223,7 +231,7 @@ class ModelConfig(Section):
     dropout: Rate | None = None
     spatial_dropout: Rate | None = None
     checkpoint: str | None = None
-    frames: Positive | None = None  # of r2d and pool=weights, which are made for clips of one length
+    frames: PositiveInt | None = None  # of r2d and pool=weights, which are made for clips of one length
     control: str | None = None  # a negative control: videores/models/controls.py
     weights: str | None = None  # what it starts from: docs/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
@@ -246,9 +254,11 @@ class DistillConfig(Section):
     """What a trained network teaches this one, beside the labels. Sources in docs/regularisation.md."""
 
     teacher: str | None = None  # a run folder, or a checkpoint of one
-    temperature: Scale = 4.0  # what both networks' logits are divided by
+    temperature: PositiveFloat = 4.0  # what both networks' logits are divided by
     weight: Fraction = 0.9  # of the teacher's answers; the labels have the rest
-    attention: Strength = 0.0  # weight of the difference between the stages' attention maps; the authors took 1000
+    attention: NonNegativeFloat = (
+        0.0  # weight of the difference between the stages' attention maps; the authors took 1000
+    )
 
     @model_validator(mode="after")
     def teacher_teaches(self):
@@ -263,27 +273,29 @@ class DistillConfig(Section):
 class TrainConfig(Section):
     """The recipe. What is against overfitting is off by default; sources in docs/regularisation.md."""
 
-    epochs: Positive
+    epochs: PositiveInt
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # decay is coupled in the first two, decoupled in adamw
     lr: float = Field(0.01, gt=0)
-    base_batch: Positive | None = None  # the videos of a step, over all processes, that `lr` is for; else scaled
-    accumulate: Positive = 1  # batches whose mean gradient makes a step; an epoch has whole steps only
+    base_batch: PositiveInt | None = None  # the videos of a step, over all processes, that `lr` is for; else scaled
+    accumulate: PositiveInt = 1  # batches whose mean gradient makes a step; an epoch has whole steps only
     momentum: Fraction = 0.9
     weight_decay: float = Field(1e-4, ge=0)
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None  # lr of a part / lr of the part that follows
     schedule: Literal["constant", "cosine", "step", "plateau", "onecycle"] = "cosine"
     warmup: float = Field(0, ge=0)  # epochs of linear warm-up (onecycle: of its rise)
     milestones: tuple[float, ...] = ()  # step: epochs after which the rate is multiplied by gamma
-    plateau: Positive = 3  # plateau: epochs without a better validation until the rate is multiplied by gamma
+    plateau: PositiveInt = 3  # plateau: epochs without a better validation until the rate is multiplied by gamma
     gamma: float = Field(0.1, gt=0)
-    patience: Positive | None = None  # epochs without a better validation until training ends
+    patience: PositiveInt | None = None  # epochs without a better validation until training ends
     label_smoothing: Rate = 0.0
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
-    freeze: Parts = ()  # parts that stay as they are: stem, layer1, ...; all-but-fc is a linear probe
+    freeze: NetworkParts = ()  # parts that stay as they are: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms stay as they are, their statistics too
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of a moving average of the weights, which is tested
     swa: Annotated[int, Field(ge=0)] | None = None  # from this epoch on (0 is the first) the mean of weights is tested
-    precise_bn: Positive | None = None  # training batches a process, of which batch norms have statistics when scored
+    precise_bn: PositiveInt | None = (
+        None  # training batches a process, of which batch norms have statistics when scored
+    )
     distill: DistillConfig = DistillConfig()
     # training videos that are scored at each validation as the validation videos are (docs/watching.md); auto: as many
     gap_videos: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -333,16 +345,16 @@ class TrainerConfig(Section):
     """What it runs on."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Positive | Literal["auto"] = 1
-    num_nodes: Positive = 1
+    devices: PositiveInt | Literal["auto"] = 1
+    num_nodes: PositiveInt = 1
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"  # of training
     score_precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of validation and test: docs/evaluation.md
     channels_last: bool | Literal["auto"] = "auto"
     sync_batchnorm: bool = False  # several GPUs: batch norms take their statistics from the clips of all
-    timeout: Scale = 10.0  # minutes that processes wait for one that does not answer
+    timeout: PositiveFloat = 10.0  # minutes that processes wait for one that does not answer
     compression: Literal["none", "fp16", "bf16"] = "none"  # several GPUs: of the gradients that they exchange
     compile: bool | Literal["auto"] = "auto"  # training steps by torch.compile; auto: no, but for what autotune finds
-    log_every: Positive = 20  # steps
+    log_every: PositiveInt = 20  # steps
 
 
 class WatchConfig(Section):

@@ -13,7 +13,7 @@ class FrameCache:
     def __init__(self, infos, shared):
         self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
         self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
-        refuse_too_large(int(self.ends[-1]), shared)
+        check_cache_fits(int(self.ends[-1]), shared)
         self.frames = torch.empty(int(self.ends[-1]), dtype=torch.uint8)
         self.filled = torch.zeros(len(self.shapes), dtype=torch.bool)
         if shared:
@@ -28,7 +28,7 @@ class FrameCache:
         return frames_THWC
 
 
-class PartOfCache:
+class CacheSubset:
     """The cache of a longer list, for some of its videos: number k here is numbers[k] there."""
 
     def __init__(self, cache, numbers):
@@ -38,10 +38,10 @@ class PartOfCache:
         return self.cache.read(self.numbers[number], lambda _: decode(number))
 
 
-def refuse_too_large(size, shared):
-    free, where = machine.free_memory(), "memory"
-    if shared and machine.shared_memory():
-        free, where = machine.free_shared_memory(), "/dev/shm (data.workers=0 takes other memory)"
+def check_cache_fits(size, shared):
+    free, where = machine.read_free_memory(), "memory"
+    if shared and machine.read_shared_memory():
+        free, where = machine.read_free_shared_memory(), "/dev/shm (data.workers=0 takes other memory)"
     if free is not None and size > 0.9 * free:
         need = f"data.cache=ram needs {size / 1e9:.1f} GB"
         raise UserError(f"{need}, {free / 1e9:.1f} are free in {where}; use data.cache=none")

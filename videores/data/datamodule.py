@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from videores.data import index, lists, manifest, mirroring, mixing, probe, transforms, views
 from videores.data import workers as workers_of
-from videores.data.cache import FrameCache, PartOfCache
+from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
-from videores.data.decode import refuse_unknown
+from videores.data.decode import check_reader_installed
 from videores.data.samplers import EvalSampler, TrainSampler
 from videores.errors import UserError
 
@@ -33,17 +33,17 @@ class Videos:
         return tuple(v for v in getattr(self.index, part) if v.path in self.infos)
 
 
-def prepare(data, parts=PARTS):
+def load_videos(data, parts=PARTS):
     """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
-    refuse_unknown(data.reader)
+    check_reader_installed(data.reader)
     found = index.read(data)
     mirroring.flip_map(data.augment.flip_labels, found.classes)  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
     infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
-    report(unreadable, data.on_unreadable)
-    refuse_inexact(infos, data.reader)
-    refuse_no_rate(infos, data.clip.fps)
+    report_unreadable(unreadable, data.on_unreadable)
+    check_reader_exact(infos, data.reader)
+    check_frame_rates(infos, data.clip.fps)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
@@ -53,7 +53,7 @@ def prepare(data, parts=PARTS):
     return replace(videos, index=replace(found, train=videos.readable("train"), val=videos.readable("val")))
 
 
-def report(unreadable, policy):
+def report_unreadable(unreadable, policy):
     """Bad training and validation videos stop a run, or are skipped on request; bad test videos count as wrong."""
     fatal = [
         f"{path}: {reason} ({part})"
@@ -74,7 +74,7 @@ def report(unreadable, policy):
         print(f"warning: {len(bad)} videos do not decode:\n  {lists.head(bad)}", file=sys.stderr)
 
 
-def refuse_inexact(infos, reader):
+def check_reader_exact(infos, reader):
     wrong = [path for path, info in infos.items() if reader != "auto" and reader not in info.readers]
     if wrong:
         raise UserError(
@@ -83,14 +83,14 @@ def refuse_inexact(infos, reader):
         )
 
 
-def refuse_too_few(videos, batch):
+def check_enough_videos(videos, batch):
     """`batch` is the videos of a step. Before a run folder is made, which would refuse the corrected command."""
     count = len(videos.readable("train"))
     if count < batch:
         raise UserError(f"{count} training videos do not fill one step of {batch}: lower data.batch_size")
 
 
-def refuse_no_rate(infos, target_fps):
+def check_frame_rates(infos, target_fps):
     without = [path for path, info in infos.items() if target_fps and not info.fps]
     if without:
         raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {lists.head(without)}")
@@ -139,7 +139,7 @@ class VideoData(pl.LightningDataModule):
         if self.data.cache != "ram" or not listed:
             return None
         if part == "gap":
-            return PartOfCache(self.dataset("train").cache, self.gap)
+            return CacheSubset(self.dataset("train").cache, self.gap)
         return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)
 
     def flips(self):
@@ -152,7 +152,7 @@ class VideoData(pl.LightningDataModule):
     def train_dataloader(self):
         sampler = self.train_sampler()
         if self.trainer:
-            sampler.position = partial(next_batch, self.trainer.fit_loop, len(sampler))
+            sampler.position = partial(find_next_batch, self.trainer.fit_loop, len(sampler))
         return self.training_loader(sampler, persistent_workers=self.data.workers > 0)
 
     def train_sampler(self, epoch=0):
@@ -185,14 +185,14 @@ class VideoData(pl.LightningDataModule):
 
     def loader(self, dataset, sampler, collate_fn, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
-        return Loader(
+        return ResumableLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate_fn,
             num_workers=workers,
             persistent_workers=persistent_workers and workers > 0,
-            multiprocessing_context=workers_of.server() if workers else None,
-            worker_init_fn=workers_of.begin if workers else None,
+            multiprocessing_context=workers_of.make_worker_context() if workers else None,
+            worker_init_fn=workers_of.init_worker if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -204,7 +204,7 @@ class VideoData(pl.LightningDataModule):
         return {**batch, "clips": transforms.normalise(batch["clips"], t.mean, t.std)}
 
 
-class Loader(DataLoader):
+class ResumableLoader(DataLoader):
     """A loader of which Lightning knows that it goes on within an epoch: its sampler asks for the position."""
 
     def state_dict(self):
@@ -214,7 +214,7 @@ class Loader(DataLoader):
         pass
 
 
-def next_batch(fit_loop, batches):
+def find_next_batch(fit_loop, batches):
     """(epoch, number of the batch in it) that come next in Lightning's training loop of so many batches an epoch; also
     where it restarts."""
     epochs = fit_loop.epoch_progress.current

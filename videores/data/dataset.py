@@ -12,14 +12,14 @@ from videores.data import augment as augmenting
 from videores.data import corruptions, mixing, sampling, transforms
 from videores.data import views as viewing
 from videores.data.decode import read_frames
-from videores.data.samplers import LOOK, MIX, SAMPLE, stream
+from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, SAMPLING_STREAM, make_rng
 from videores.data.video import sandbox
 from videores.errors import UnreadableVideo
 
 ITEM_TIMEOUT = 300  # seconds for one item
 
 
-class Draw(NamedTuple):
+class ClipParameters(NamedTuple):
     """What chance decides of a training clip; `rng` draws what is done to its pixels."""
 
     index_T: np.ndarray
@@ -65,7 +65,7 @@ class VideoDataset(Dataset):
         return len(self.videos)
 
     def __getitem__(self, key):
-        with limited():
+        with limit_item_time():
             return self.item(*key)
 
     def item(self, epoch, number):
@@ -96,20 +96,20 @@ class VideoDataset(Dataset):
         if self.augment.hue:
             item["hue"] = torch.tensor([draw.hue for draw in draws])
         if self.augment.mixes:
-            item["draw"] = int(stream(MIX, self.seed, epoch, number).integers(2**63))
+            item["draw"] = int(make_rng(MIX_STREAM, self.seed, epoch, number).integers(2**63))
         return item
 
     def draw(self, epoch, number, view):
         """The first view's place is drawn as if there were no others, and as if nothing were augmented."""
-        place = stream(SAMPLE, self.seed, epoch, number, *([view] if view else []))
-        look = stream(LOOK, self.seed, epoch, number, view)
+        place = make_rng(SAMPLING_STREAM, self.seed, epoch, number, *([view] if view else []))
+        look = make_rng(AUGMENT_STREAM, self.seed, epoch, number, view)
         info, augment = self.info(number), self.augment
         speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
         hue = look.uniform(-augment.hue, augment.hue)
         index_T = sampling.random_clip(info.num_frames, info.fps, self.clip, place, speed)
         box = transforms.training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
-        return Draw(index_T, box, flip, hue, look)
+        return ClipParameters(index_T, box, flip, hue, look)
 
     def may_flip(self, number):
         return self.flips is None or self.flips[self.videos[number].label] >= 0
@@ -165,23 +165,23 @@ class VideoDataset(Dataset):
 
 
 @contextmanager
-def limited(seconds=ITEM_TIMEOUT):
+def limit_item_time(seconds=ITEM_TIMEOUT):
     """Ends a loading process that hangs, be it in native code, so that its parent, which looks whether it lives, stops
     the run. (A time-out of the parent's own would make it look only then.)"""
     guarded = get_worker_info() is not None
     if guarded:
-        sandbox.alarm(seconds)
+        sandbox.set_alarm(seconds)
     try:
         yield
     finally:
         if guarded:
-            sandbox.alarm(0)
+            sandbox.set_alarm(0)
 
 
 def collate_training(items, augment, crop):
     """A batch with the mixture that is drawn from its first item, where mixtures are on."""
     batch = default_collate(items)
     if augment.mixes:
-        rng = stream(MIX, int(batch.pop("draw")[0]))
+        rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))
         batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)
     return batch

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from videores.data.probe import probe, stamp
+from videores.data.probe import probe, read_file_stamp
 from videores.data.video import readers
 from videores.errors import UnreadableVideo, UserError
 
 
-def read_frames(path, indices, *, reader="auto", short_side=None, info=None, keep=readers.whole):
+def read_frames(path, indices, *, reader="auto", short_side=None, info=None, keep=readers.keep_whole_frame):
     """uint8 frames_THWC (RGB) of a video by number, in any order and with repeats, each decoded once.
 
     `reader`: auto, decord, pyav or torchcodec; auto takes the fastest that is exact for this file. What is exact says
@@ -20,24 +20,24 @@ def read_frames(path, indices, *, reader="auto", short_side=None, info=None, kee
     Raises UserError for a frame that is not there or a reader that is not exact for the file, UnreadableVideo(path,
     reason) where decoding fails.
     """
-    refuse_no_numbers(path, indices, short_side)
+    check_arguments(path, indices, short_side)
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
-    refuse_unknown(reader)
-    now = stamp(Path(path))
-    info = info or probed(str(path), str(now))
-    refuse_changed(path, info, now)
-    refuse_bad_request(path, wanted, reader, info)
-    name = chosen(reader, info, short_side)
+    check_reader_installed(reader)
+    now = read_file_stamp(Path(path))
+    info = info or probe_cached(str(path), str(now))
+    check_file_unchanged(path, info, now)
+    check_request_fits_video(path, wanted, reader, info)
+    name = select_reader(reader, info, short_side)
     try:
         # absolute, as FFmpeg takes what stands before a colon for a protocol
         frames = readers.READERS[name](os.path.abspath(path), wanted, info.keyframes, keep, short_side)
-    except readers.FAILURES as error:
-        what = readers.describe(error, 0) or type(error).__name__
+    except readers.DECODE_ERRORS as error:
+        what = readers.format_decode_error(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None
     return frames if len(places) == len(wanted) and (np.diff(places) > 0).all() else frames[places]
 
 
-def chosen(reader, info, short_side):
+def select_reader(reader, info, short_side):
     """Unscaled frames are equal bytes from every reader. Scaled ones are PyAV's, which scales as it converts to RGB,
     unless another is named: that scales the RGB picture, which is slower and on real videos 1 to 2 grey levels off."""
     if reader != "auto":
@@ -46,11 +46,11 @@ def chosen(reader, info, short_side):
 
 
 @lru_cache(maxsize=1024)
-def probed(path, _stamp):
+def probe_cached(path, _stamp):
     return probe(path)
 
 
-def refuse_no_numbers(path, indices, short_side):
+def check_arguments(path, indices, short_side):
     given = np.asarray(indices)
     if given.size and given.dtype.kind not in "iu":
         raise UserError(f"{path}: frames are asked for by whole numbers, got {given.dtype}")
@@ -58,20 +58,20 @@ def refuse_no_numbers(path, indices, short_side):
         raise UserError(f"{path}: short_side must be at least 1, got {short_side}")
 
 
-def refuse_changed(path, info, now):
+def check_file_unchanged(path, info, now):
     if now is None:
         raise UnreadableVideo(path, "there is no such file (any more)")
     if tuple(now) != info.stamp:
         raise UnreadableVideo(path, "the file changed since it was probed; start again to probe it anew")
 
 
-def refuse_unknown(reader):
-    if reader not in ("auto", *readers.INSTALLED):
+def check_reader_installed(reader):
+    if reader not in ("auto", *readers.INSTALLED_READERS):
         extra = "; torchcodec is an extra: pip install 'videores[torchcodec]'" if reader == "torchcodec" else ""
-        raise UserError(f"no reader {reader!r} here: use auto, {', '.join(readers.INSTALLED)}{extra}")
+        raise UserError(f"no reader {reader!r} here: use auto, {', '.join(readers.INSTALLED_READERS)}{extra}")
 
 
-def refuse_bad_request(path, wanted, reader, info):
+def check_request_fits_video(path, wanted, reader, info):
     if reader not in ("auto", *info.readers):
         raise UserError(f"{path}: {reader} returns wrong frames of this file: use auto or {', '.join(info.readers)}")
     if wanted.size == 0:

@@ -3,7 +3,7 @@
 import re
 
 from videores.data import lists
-from videores.errors import UserError, nearest
+from videores.errors import UserError, format_suggestion
 
 
 def flip_map(rule, classes):
@@ -27,7 +27,7 @@ def flip_map(rule, classes):
 def refuse_unknown(rule, classes):
     for name in {**rule, **dict.fromkeys(rule.values())}:
         if name is not None and name not in classes:
-            raise UserError(f"data.augment.flip_labels: there is no class {name!r}{nearest(name, classes)}")
+            raise UserError(f"data.augment.flip_labels: there is no class {name!r}{format_suggestion(name, classes)}")
 
 
 def flip_labels(classes):

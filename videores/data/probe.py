@@ -40,29 +40,29 @@ class VideoInfo:
 
 def probe(path):
     """Decodes the file once and checks random access against that. Raises UnreadableVideo(path, reason)."""
-    return guarded(sandbox.own_helper(os.getpid()), path)
+    return probe_in_helper(sandbox.get_process_helper(os.getpid()), path)
 
 
-def guarded(helper, path):
+def probe_in_helper(helper, path):
     """`examine` in a helper. A reader that takes the helper with it is left out; without PyAV the file is bad."""
     without = ()
     while True:
         try:
             return helper.call(examine, os.path.abspath(path), without)  # the helper may be in another folder
-        except sandbox.Lost as lost:
-            if lost.stage == sandbox.STARTING:
+        except sandbox.HelperFailure as lost:
+            if lost.stage == sandbox.STARTING_STAGE:
                 raise UserError(f"the helper process that probes videos {lost.reason} as it started") from None
             if lost.stage not in readers.READERS or lost.stage == "pyav":
                 lasting = "SIG" in lost.reason and "SIGKILL" not in lost.reason  # no want of memory, no slow machine
-                raise unreadable(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
+                raise make_unreadable_error(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
             without = (*without, lost.stage)
         except UnreadableVideo as error:
-            raise unreadable(path, error.reason, error.lasting) from None
+            raise make_unreadable_error(path, error.reason, error.lasting) from None
         except Exception as error:  # whatever a decoder's bindings make of a damaged file
             raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
 
 
-def unreadable(path, reason, lasting):
+def make_unreadable_error(path, reason, lasting):
     error = UnreadableVideo(path, reason)
     error.lasting = lasting
     return error
@@ -71,21 +71,25 @@ def unreadable(path, reason, lasting):
 def examine(path, without, beat):
     """The VideoInfo of a file, from the readers that are not in `without`; beat(stage) is called while it works."""
     beat("opening")
-    refuse_no_file(path)
-    before = stamp(Path(path))
+    check_nonempty_file(path)
+    before = read_file_stamp(Path(path))
     found = readers.scan(path, beat)
-    refuse_truncated(path, found)
-    keyframes = tuple(thin(found.keyframes))
-    seconds = {name: trial(name, path, found, keyframes, beat) for name in readers.INSTALLED if name not in without}
+    check_not_truncated(path, found)
+    keyframes = tuple(sparsify_keyframes(found.keyframes))
+    seconds = {
+        name: time_if_exact(name, path, found, keyframes, beat)
+        for name in readers.INSTALLED_READERS
+        if name not in without
+    }
     if seconds["pyav"] is None and keyframes:
         keyframes = ()  # seeking is not exact here: PyAV decodes from the start
-        seconds["pyav"] = trial("pyav", path, found, keyframes, beat)
+        seconds["pyav"] = time_if_exact("pyav", path, found, keyframes, beat)
     exact = {name: s for name, s in seconds.items() if s is not None}
     if found.complaints and readers.scan(path, beat, hold=16).checksums != found.checksums:
         raise UnreadableVideo(path, f"damaged: two decodes of it differ ({found.complaints[0]})")
     if not exact:
         raise UnreadableVideo(path, "two decodes of it differ")
-    if stamp(Path(path)) != before:
+    if read_file_stamp(Path(path)) != before:
         raise UnreadableVideo(path, "it changed while it was probed")
     return VideoInfo(
         num_frames=len(found.checksums),
@@ -96,28 +100,28 @@ def examine(path, without, beat):
         has_audio=found.has_audio,
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
-        seek_points=packed(keyframes),
-        digest=digest(found),
+        seek_points=pack_keyframes(keyframes),
+        digest=compute_digest(found),
         stamp=tuple(before),
     )
 
 
-def packed(keyframes):
+def pack_keyframes(keyframes):
     return np.array(keyframes, np.int64).tobytes()
 
 
-def digest(found):
+def compute_digest(found):
     return hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest()
 
 
-def refuse_no_file(path):
+def check_nonempty_file(path):
     if not Path(path).is_file():
         raise UnreadableVideo(path, "there is no such file")
     if Path(path).stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
 
 
-def refuse_truncated(path, found):
+def check_not_truncated(path, found):
     """AVI headers often promise a few frames more than there are, so a few are forgiven.
 
     A cut without re-encoding keeps frames in the file that its edit list hides: then the shown time is all there.
@@ -125,21 +129,21 @@ def refuse_truncated(path, found):
     decoded = len(found.checksums)
     if decoded == 0:
         raise UnreadableVideo(path, "no frame decodes")
-    if found.promised - decoded > max(3, 0.02 * found.promised) and not lasts(found):
+    if found.promised - decoded > max(3, 0.02 * found.promised) and not has_full_duration(found):
         raise UnreadableVideo(path, f"truncated: its header promises {found.promised} frames, {decoded} decode")
     counted = found.promised or not found.duration or not found.end
     if not counted and found.duration - found.end > max(0.5, 0.1 * found.duration):
         raise UnreadableVideo(path, f"truncated: its header promises {found.duration:.2f} s, {found.end:.2f} s decode")
 
 
-def lasts(found):
+def has_full_duration(found):
     """Whether the frames fill the time that the header states, but for as many as are forgiven."""
     if not found.duration or None in (found.start, found.end):
         return False
     return found.duration - (found.end - found.start) <= max(3 / found.fps, 0.02 * found.duration)
 
 
-def thin(keyframes, gap=readers.WORTH_A_SEEK):
+def sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
     """Keyframes at least `gap` frames apart: intra-coded files have one a frame, and the manifest should stay small."""
     last = -gap
     for index, pts in keyframes:
@@ -148,28 +152,28 @@ def thin(keyframes, gap=readers.WORTH_A_SEEK):
             yield index, pts
 
 
-def trial(name, path, found, keyframes, beat):
+def time_if_exact(name, path, found, keyframes, beat):
     """Processor time of the trial reads of clips; None where a read differs from the sequential decode."""
     seconds = []
     if name == "pyav" and not keyframes:
         return 0.0  # it decodes from the start, as the scan did
     try:
         beat(name)
-        if not readers.may_seek(name, path, found):
+        if not readers.is_seeking_reliable(name, path, found):
             return None
-        for indices in trial_reads(len(found.checksums), [index for index, _ in found.keyframes]):
+        for indices in make_trial_indices(len(found.checksums), [index for index, _ in found.keyframes]):
             beat(name)
             start = time.process_time()
             frames = readers.READERS[name](path, indices, keyframes)
             seconds.append(time.process_time() - start)
             if [zlib.crc32(np.ascontiguousarray(f)) for f in frames] != [found.checksums[i] for i in indices]:
                 return None
-    except readers.FAILURES:
+    except readers.DECODE_ERRORS:
         return None
     return sum(seconds[-2:])
 
 
-def trial_reads(num_frames, keyframes):
+def make_trial_indices(num_frames, keyframes):
     """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
     some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
@@ -178,7 +182,7 @@ def trial_reads(num_frames, keyframes):
         yield np.arange(start, min(start + 31, num_frames), 2)
 
 
-def stamp(path):
+def read_file_stamp(path):
     """What changes when a file does, as JSON has it: [size, modification time]; None where it is not there."""
     try:
         status = path.stat()

@@ -3,7 +3,7 @@
 import numpy as np
 from torch.utils.data import Sampler
 
-ORDER, SAMPLE, LOOK, MIX = (
+ORDER_STREAM, SAMPLING_STREAM, AUGMENT_STREAM, MIX_STREAM = (
     1,
     2,
     3,
@@ -11,7 +11,7 @@ ORDER, SAMPLE, LOOK, MIX = (
 )  # streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
 
 
-def stream(*numbers):
+def make_rng(*numbers):
     return np.random.default_rng(numbers)
 
 
@@ -34,26 +34,26 @@ class TrainSampler(Sampler):
 
     def __iter__(self):
         epoch, done = self.position()
-        order = self.order(stream(ORDER, self.seed, epoch), len(self) * self.batch_size * self.world_size)
+        order = self.order(make_rng(ORDER_STREAM, self.seed, epoch), len(self) * self.batch_size * self.world_size)
         batches = order.reshape(len(self), self.batch_size, self.world_size)[:, :, self.rank]
         return iter([[(epoch, int(number)) for number in batch] for batch in batches[done:]])
 
     def order(self, rng, count):
         if self.labels is not None:
-            return balanced_order(self.labels, count, rng)
+            return draw_balanced_order(self.labels, count, rng)
         return rng.permutation(self.length)[:count]
 
 
-def balanced_order(labels, count, rng):
+def draw_balanced_order(labels, count, rng):
     """`count` numbers of videos in random order, of each class that there is equally many, but for the rest of the
     division, which falls on classes drawn at random; of a class each video equally often, in the same sense."""
     members = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
     quotas = [int((np.arange(count) % len(members) == place).sum()) for place in rng.permutation(len(members))]
-    drawn = [balanced_draw(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
+    drawn = [draw_evenly(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
     return rng.permutation(np.concatenate(drawn))
 
 
-def balanced_draw(numbers, count, rng):
+def draw_evenly(numbers, count, rng):
     """`count` of the numbers: whole permutations of them, the last one cut off."""
     return np.concatenate([rng.permutation(numbers) for _ in range(count // len(numbers) + 1)])[:count]
 

@@ -11,23 +11,23 @@ from videores.errors import UserError
 from videores.runtime import machine, signals
 
 
-def server():
+def make_worker_context():
     """Workers fork from a clean server that has the imports done; a fork of this process would copy decoders' locks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
-    with signals.ignored():
+    with signals.ignore_signals():
         forkserver.ensure_running()
-    end_workers_at_exit()
+    kill_workers_at_exit()
     return context
 
 
-def begin(_):
+def init_worker(_):
     """The first thing that a worker does."""
-    signals.ignored().__enter__()  # for good
-    threading.Thread(target=end_with_the_run, daemon=True).start()
+    signals.ignore_signals().__enter__()  # for good
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def end_with_the_run():
+def exit_with_parent():
     """A run that is killed tells nobody, and torch's workers look whether the process that forked them is there, which
     is the server: it waits for them."""
     connection.wait([multiprocessing.parent_process().sentinel])
@@ -35,31 +35,31 @@ def end_with_the_run():
 
 
 @lru_cache(maxsize=1)
-def end_workers_at_exit():
+def kill_workers_at_exit():
     """Python waits for them, and one that hangs in a decoder would never end."""
     atexit.register(lambda: [process.kill() for process in multiprocessing.active_children()])
 
 
-SHM = "/dev/shm"
-WAITING = 2  # batches that each loading process prepares ahead: DataLoader's prefetch_factor
+SHM_PATH = "/dev/shm"
+PREFETCH_FACTOR = 2  # batches that each loading process prepares ahead: DataLoader's prefetch_factor
 
 
-def refuse_small_shm(data, processes):
+def check_shm_size(data, processes):
     """Before a process is killed by a bus error as it writes. `processes` are those of the run on this machine."""
-    if data.workers and machine.shared_memory():
-        refuse_less(training_bytes(data, processes), machine.free_shared_memory(), data.workers)
+    if data.workers and machine.read_shared_memory():
+        check_fits_shm(compute_prefetch_bytes(data, processes), machine.read_free_shared_memory(), data.workers)
 
 
-def training_bytes(data, processes):
+def compute_prefetch_bytes(data, processes):
     """What the batches that wait take at most. (Those of validation and test differ from video to video.)"""
     clip = 3 * data.clip.frames * data.transform.crop**2
-    return processes * data.workers * WAITING * data.batch_size * data.clip.repeat * clip
+    return processes * data.workers * PREFETCH_FACTOR * data.batch_size * data.clip.repeat * clip
 
 
-def refuse_less(needed, free, workers):
+def check_fits_shm(needed, free, workers):
     if needed > free:
         raise UserError(
-            f"the batches of data.workers={workers} loading processes take up to {needed / 1e6:.3g} MB of {SHM}, where "
-            f"{free / 1e6:.3g} MB are free: enlarge it (docker run --shm-size=8g), lower data.workers or "
+            f"the batches of data.workers={workers} loading processes take up to {needed / 1e6:.3g} MB of {SHM_PATH}, "
+            f"where {free / 1e6:.3g} MB are free: enlarge it (docker run --shm-size=8g), lower data.workers or "
             "data.batch_size, or use data.workers=0"
         )

@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 def browse(cfg, folder, count):
     """Writes a sheet and videos of `count` training and as many test videos. Returns the exit code."""
-    videos = datamodule.prepare(cfg.data)
+    videos = datamodule.load_videos(cfg.data)
     batch_size = min(cfg.data.batch_size, len(videos.readable("train")))  # a look needs no whole step
     data = cfg.data.model_copy(update={"workers": 0, "cache": "none", "batch_size": batch_size})
     module = datamodule.VideoData(data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)

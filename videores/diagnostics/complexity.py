@@ -15,7 +15,7 @@ from videores.compute import cost
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 matplotlib.use("Agg")
 
@@ -157,7 +157,7 @@ def write(folder, rows):
     """table.csv, table.md and pareto.png in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.csv", to_csv(rows)), ("table.md", markdown(rows))):
-        with replacing(folder / name) as temporary:
+        with write_atomically(folder / name) as temporary:
             temporary.write_text(text)
     draw(folder / "pareto.png", rows)
 
@@ -184,7 +184,7 @@ def draw(path, rows):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5), labelOnlyBase=False))
         axes.grid(alpha=0.3, which="both")
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)
 
@@ -244,5 +244,5 @@ def write_docs(folder):
         first = first or rows
         text += f"\n## {title}\n\n{markdown(rows, without=('classes',))}"
     draw(folder / "complexity.png", first)
-    with replacing(folder / "complexity.md") as temporary:
+    with write_atomically(folder / "complexity.md") as temporary:
         temporary.write_text(text)

@@ -131,7 +131,7 @@ def optional_packages():
 
 
 def processors():
-    usable, limit = machine.processors(), machine.processor_limit()
+    usable, limit = machine.count_cpus(), machine.read_cpu_limit()
     if limit and limit < usable:
         advice = f"OMP_NUM_THREADS={max(1, int(limit))}, or libraries start {usable} threads and wait for each other"
         yield Finding("processors", WARNING, f"{usable}, but the container grants the time of {limit:g}", advice)
@@ -157,14 +157,14 @@ def load(usable):
 
 
 def memory():
-    found, limit = machine.memory(), machine.memory_limit()
+    found, limit = machine.read_memory(), machine.read_memory_limit()
     if found is None:
         yield Finding("memory", OK, "the system does not tell")
         return
     total, free = (value if limit is None else min(value, limit) for value in found)
     advice = "lower data.workers and data.batch_size; leave out data.cache=ram" if free < 4 * GIB else ""
     yield Finding("memory", WARNING if advice else OK, f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", advice)
-    sizes = machine.shared_memory()
+    sizes = machine.read_shared_memory()
     if sizes is None:
         yield Finding("/dev/shm", OK, "not there on this system")
     else:
@@ -204,7 +204,7 @@ def driver():
 
 def folders():
 
-    cache = Path(os.environ.get("VIDEORES_CACHE") or Path(machine.home_cache(), "videores"))
+    cache = Path(os.environ.get("VIDEORES_CACHE") or Path(machine.find_cache_root(), "videores"))
     problem = unwritable(cache)
     advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
     yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)

@@ -60,29 +60,29 @@ def find(cfg, folder, lowest, highest, steps):
     draw(folder / "lr.png", rates, losses, smooth, best)
     ended = "diverged" if diverged(losses) else "did not diverge"
     print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
-    print(f"rate    {said(cfg.train, best, optim.global_batch(cfg, 1))}")
+    print(f"rate    {said(cfg.train, best, optim.compute_global_batch_size(cfg, 1))}")
     print(f"wrote   {folder}/lr.csv, lr.png")
     return 0
 
 
 def said(train, rate, global_batch):
     """The rate as train.lr, which `base_batch` scales."""
-    factor = optim.scaled_lr(train, global_batch) / train.lr
+    factor = optim.scale_lr(train, global_batch) / train.lr
     scaled = f", {rate:.2g} at {global_batch} videos a step" if train.base_batch else ""
     return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
 
 
 def train(cfg, ramp):
-    options = trainers.trial_options(cfg)
+    options = trainers.make_trial_options(cfg)
     if options["devices"] * options["num_nodes"] > 1:
         raise UserError("the rate is found in one process: give trainer.devices=1, and scale it by train.base_batch")
-    videos = datamodule.prepare(cfg.data, parts=("train",))
-    datamodule.refuse_too_few(videos, optim.global_batch(cfg, 1))
+    videos = datamodule.load_videos(cfg.data, parts=("train",))
+    datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, 1))
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     if cfg.model.weights is not None:
         loading.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
-    task.teacher, _ = distillation.load(cfg, task.model, task.classes)
+    task.teacher, _ = distillation.load_teacher(cfg, task.model, task.classes)
     data = make_data(cfg, videos)
     pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)
 

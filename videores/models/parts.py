@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from videores.errors import UserError, nearest
+from videores.errors import UserError, format_suggestion
 from videores.models.resnet import ResNet
 
 
@@ -63,7 +63,7 @@ def names(model, chosen):
     chosen = [chosen] if isinstance(chosen, str) else chosen
     for name in chosen:
         if name not in known:
-            hint = nearest(name, [*known, ALL_BUT_FC])
+            hint = format_suggestion(name, [*known, ALL_BUT_FC])
             raise UserError(f"train.freeze: no part {name!r}{hint}; the network has {', '.join(known)}")
     return chosen
 

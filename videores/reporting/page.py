@@ -17,9 +17,9 @@ from videores.evaluation import protocol as protocol_module
 from videores.reporting import html as h
 from videores.reporting import plots, results
 from videores.reporting.contact_sheet import contact_sheet
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 from videores.training import run_folder
-from videores.training.callbacks.metrics_log import read_history
+from videores.training.callbacks.metrics_log import read_metrics_log
 
 Test = namedtuple("Test", "folder found predictions why")  # one protocol; why its predictions are None
 
@@ -28,10 +28,10 @@ def write(run, out=None, overrides=()):
     """Writes the page. Returns its path. Raises UserError for a folder that holds no run."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.yaml")
-    page = build(run, parse.load(run / "config.yaml", overrides))
+    page = build(run, parse.load_config(run / "config.yaml", overrides))
     path = Path(out or run / "report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
@@ -58,7 +58,7 @@ def header(run, cfg, main):
         f"{cfg.model.name} on {data.name}, {train.epochs} epochs of {train.optimizer}, seed {cfg.run.seed}",
         css="soft",
     )
-    if note := run_folder.unfinished(run):
+    if note := run_folder.format_unfinished_note(run):
         yield h.note(f"{note[0].upper()}{note[1:]}.")
     if main is not None and main.found.get("video_top1") is not None:
         top1, (low, high) = main.found["video_top1"], main.found["ci95_video_top1"]
@@ -207,7 +207,7 @@ def sheet(root, video, reader, caption):
 
 
 def curves(run):
-    rows = read_history(run / "metrics.jsonl")
+    rows = read_metrics_log(run / "metrics.jsonl")
     if not rows:
         yield h.note("There is no metrics.jsonl, or it is empty: nothing was logged.")
         return

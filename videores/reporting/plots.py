@@ -6,8 +6,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from videores.runtime.files import replacing
-from videores.training.callbacks.metrics_log import read_history
+from videores.runtime.files import write_atomically
+from videores.training.callbacks.metrics_log import read_metrics_log
 
 matplotlib.use("Agg")
 
@@ -36,7 +36,7 @@ WATCHED = {  # where what is logged begins -> title; a line for each part of the
 
 def draw_curves(folder, path=None):
     """curves.png, or `path`: what was logged against the step."""
-    rows = read_history(folder / "metrics.jsonl")
+    rows = read_metrics_log(folder / "metrics.jsonl")
     if rows:
         figure = curves(rows)
         figure.savefig(path or folder / "curves.png", dpi=110)
@@ -69,10 +69,10 @@ def panels_of(logged):
 
 def write_csv(folder):
     """metrics.csv: the rows of metrics.jsonl, with a column for everything that some row has. Returns its path."""
-    rows = read_history(folder / "metrics.jsonl")
+    rows = read_metrics_log(folder / "metrics.jsonl")
     columns = list(dict.fromkeys(name for row in rows for name in row))
     path = folder / "metrics.csv"
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

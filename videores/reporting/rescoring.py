@@ -14,7 +14,7 @@ from videores.evaluation import offline, view_subset
 from videores.evaluation import predictions as scores
 from videores.evaluation import protocol as protocol_module
 from videores.reporting import plots, results
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 TOGETHER = Path("results", "scores")  # where results of several runs are written
 
@@ -144,12 +144,12 @@ def write_metrics(folder, found, classes):
 
 
 def write_json(path, values):
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(results.as_json(values))
 
 
 def write_rows(path, rows):
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -158,7 +158,7 @@ def write_rows(path, rows):
 def write_predictions(path, first, logits_VKN):
     """Scores of an ensemble as one view of each video, so that it can be compared and fused like a run."""
     same = {name: getattr(first, name) for name in ("video", "label", "group", "classes")}
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         np.savez_compressed(temporary, clip=np.array([0]), crop=np.array([0]), logits=logits_VKN, **same)
 
 

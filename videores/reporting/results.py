@@ -12,7 +12,7 @@ from videores.errors import UserError
 from videores.evaluation import fusion, metrics
 from videores.evaluation.protocol import protocol_of, slug
 from videores.reporting import plots
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 
 def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="test"):
@@ -46,14 +46,14 @@ def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="
     found |= against_clean(folder / part, cfg, part, found)
     clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), viewing.crops_of(views))
     names = dict(video=[v.path for v in listed], group=group_V, classes=classes)
-    with replacing(target / "predictions.npz") as temporary, temporary.open("wb") as file:
+    with write_atomically(target / "predictions.npz") as temporary, temporary.open("wb") as file:
         # Not compressed: of logits that saves a tenth and costs seconds.
         np.savez(file, label=label_V, clip=clip, crop=crop, logits=logits_VKN, **names)
     counts_NN = np.array(found["confusion"])
     plots.draw_confusion(
         target / "confusion.png", counts_NN, classes, found["protocol"], largest=13
     )  # 90 MB and a second less than a large one
-    with replacing(target / "metrics.json") as temporary:
+    with write_atomically(target / "metrics.json") as temporary:
         temporary.write_text(as_json(found))
     print_result(found, target)
 

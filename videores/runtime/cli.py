@@ -13,65 +13,65 @@ import sys
 import traceback
 import warnings
 
-from videores.errors import LostProcess, LostWorker, Stopped, UnreadableVideo, UserError
-from videores.runtime.launch import LOST, is_first_of_machine, is_first_process
+from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError, WorkerFailure
+from videores.runtime.launch import EXIT_RANK_FAILURE, is_local_rank_zero, is_rank_zero
 
-WRONG_INPUT, BUG, PREEMPTED, INTERRUPTED, TERMINATED = 2, 70, 75, 130, 143
+EXIT_USER_ERROR, EXIT_BUG, EXIT_PREEMPTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70, 75, 130, 143
 
-NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG)
+DISK_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG)
 
 
 def run(main):
     """Runs a tool's `main()` and exits with its code."""
-    quiet()
+    silence_libraries()
     try:
-        refuse_unsafe()
+        check_safe_loading()
         code = main()
     except BaseException as error:
-        code = exit_code(error)
-        tell(error, code)
+        code = select_exit_code(error)
+        print_error(error, code)
     sys.exit(code)
 
 
-def refuse_unsafe():
+def check_safe_loading():
     name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     if os.environ.get(name, "0").lower() not in ("", "0", "n", "no", "false"):
         raise UserError(f"{name} is set: with it a checkpoint could run any code. Unset it")
 
 
-def exit_code(error):
+def select_exit_code(error):
     """Where SIGTERM ends a tool it is with SystemExit without a code; Lightning ends with code 1 on Ctrl-C."""
-    if isinstance(error, Stopped):
-        return INTERRUPTED if error.signal == signal.SIGINT else PREEMPTED
+    if isinstance(error, SignalInterrupt):
+        return EXIT_INTERRUPTED if error.signal == signal.SIGINT else EXIT_PREEMPTED
     if isinstance(error, SystemExit):
-        return {None: TERMINATED, 1: INTERRUPTED}.get(error.code, error.code)
+        return {None: EXIT_TERMINATED, 1: EXIT_INTERRUPTED}.get(error.code, error.code)
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
-    if isinstance(error, LostProcess):
-        return LOST
-    return WRONG_INPUT if isinstance(error, UserError) or is_of_the_disk(error) else BUG
+        return EXIT_INTERRUPTED
+    if isinstance(error, RankFailure):
+        return EXIT_RANK_FAILURE
+    return EXIT_USER_ERROR if isinstance(error, UserError) or is_disk_error(error) else EXIT_BUG
 
 
-def is_of_the_disk(error):
+def is_disk_error(error):
     """A folder that may not be written to, or is full: the message names it."""
     refused = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
-    return isinstance(error, refused) or getattr(error, "errno", None) in NO_ROOM
+    return isinstance(error, refused) or getattr(error, "errno", None) in DISK_ERRNOS
 
 
-def tell(error, code):
+def print_error(error, code):
     """The first process of a machine speaks for all of them; but a video that only another one reads must be named by
     that one, as what it lost, and the first one may be the one that is lost."""
-    speaks = is_first_of_machine() or isinstance(error, (UnreadableVideo, LostWorker))
-    if code == BUG:
+    speaks = is_local_rank_zero() or isinstance(error, (UnreadableVideo, WorkerFailure))
+    if code == EXIT_BUG:
         traceback.print_exception(error)
-    elif (code == WRONG_INPUT and speaks and not isinstance(error, SystemExit)) or code == LOST:
+    elif (code == EXIT_USER_ERROR and speaks and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
         print(f"error: {error}", file=sys.stderr)
-    elif isinstance(error, Stopped) and is_first_process():
+    elif isinstance(error, SignalInterrupt) and is_rank_zero():
         print(error, file=sys.stderr)
 
 
 # Advice on settings that were chosen on purpose, and warnings that concern the libraries alone.
-EXPECTED = (
+IGNORED_WARNINGS = (
     ".*DataLoader will create .* worker processes.*",  # a server's configuration on a small machine
     ".*Total length of .* across ranks is zero.*",  # no validation videos, which the summary says
     ".*does not have many workers.*",
@@ -83,11 +83,11 @@ EXPECTED = (
 )
 
 
-def quiet():
+def silence_libraries():
     for name in ("lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(f"{name}.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(f"{name}.distributed").setLevel(logging.WARNING)
-    for message in EXPECTED:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
 

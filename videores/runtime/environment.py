@@ -27,15 +27,20 @@ PACKAGES = (
 )
 
 
-def now():
+def format_utc_now():
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def environment():
-    return {"command": shlex.join(sys.argv), "git": git_state(), "versions": versions(), "hardware": hardware()}
+def collect_environment():
+    return {
+        "command": shlex.join(sys.argv),
+        "git": read_git_state(),
+        "versions": collect_versions(),
+        "hardware": collect_hardware(),
+    }
 
 
-def git_state():
+def read_git_state():
     """None where videores was installed without its repository, or git is not there to ask."""
     run = lambda *args: subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True)
     try:
@@ -47,7 +52,7 @@ def git_state():
     return {"commit": commit.stdout.strip(), "dirty": bool(run("status", "--porcelain", "--untracked-files=no").stdout)}
 
 
-def versions():
+def collect_versions():
     found = {"python": platform.python_version(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     for name in PACKAGES:
         try:
@@ -57,11 +62,11 @@ def versions():
     return found
 
 
-def hardware():
+def collect_hardware():
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "machine": platform.machine(),
-        "model": machine.processor_model(),
+        "model": machine.read_cpu_model(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),  # of a process; with another number, sums are rounded in another order

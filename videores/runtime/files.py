@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def write_atomically(path: Path | str) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block ends well, and is removed when it fails."""
     path = Path(path)
     # the suffix stays last because FFmpeg takes the container from it
@@ -20,7 +20,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(paths: Iterable[Path]) -> None:
+def remove_temporary_files(paths: Iterable[Path]) -> None:
     """Removes the temporary files for `paths` of processes that were killed; lists each folder once."""
     paths = set(paths)
     for folder in {path.parent for path in paths if path.parent.is_dir()}:
@@ -30,7 +30,7 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
                 other.unlink(missing_ok=True)
 
 
-def write(path, text):
+def write_text(path, text):
     """A killed run leaves the old file or the new one."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text)

@@ -7,12 +7,12 @@ heavy.
 import signal
 import threading
 
-from videores.errors import Stopped
+from videores.errors import SignalInterrupt
 
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
 
 
-class Signals:
+class SignalHandler:
     """Within `with`, notes the first signal in `received`; once `act_at_once` is false the handler does nothing else.
 
     Before that nothing is half done that could not be left, so that the handler raises Stopped. A second Ctrl-C does
@@ -24,7 +24,7 @@ class Signals:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            self.before = {number: signal.signal(number, self.handle) for number in SIGNALS}
+            self.before = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_):
@@ -37,10 +37,10 @@ class Signals:
         if again:
             raise KeyboardInterrupt
         if self.act_at_once:
-            raise Stopped(number, "before the first step")
+            raise SignalInterrupt(number, "before the first step")
 
 
-class ending:
+class exit_on_sigterm:
     """Within `with`, SIGTERM ends this process by SystemExit, so that it ends what it has started."""
 
     def __enter__(self):
@@ -55,13 +55,13 @@ class ending:
         raise SystemExit
 
 
-class ignored:
+class ignore_signals:
     """Within `with`, this process ignores the signals, and so do the programs that it starts, for their whole life."""
 
     def __enter__(self):
         self.before = {}
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+            self.before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
 
     def __exit__(self, *_):
         for number, handler in self.before.items():

@@ -19,12 +19,12 @@ def submit(commands, folder, options=()):
     try:
         executor = submitit.AutoExecutor(folder, cluster=options.pop("cluster"))
         executor.update_parameters(**options)
-        return executor.map_array(run, commands)
+        return executor.map_array(run_command, commands)
     except (AssertionError, NameError, RuntimeError, ValueError) as error:  # submitit's ways of refusing
         raise UserError(f"submitit: {error}") from None
 
 
-def run(command):
+def run_command(command):
     """A job: 1 says that some data is bad, which is a result; any other failure is the job's own."""
     code = subprocess.run(command).returncode
     if code not in (0, 1):

@@ -13,12 +13,12 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from videores.errors import UserError
 from videores.models.weights import safe_load
 from videores.models.weights.safe_load import config_of, differences, read
-from videores.runtime.files import remove_leftovers, replacing
+from videores.runtime.files import remove_temporary_files, write_atomically
 
-LAST, PREVIOUS, BEST = "last.ckpt", "last-previous.ckpt", "best.ckpt"
+LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 
 
-class WholeFiles(CheckpointIO):
+class AtomicCheckpointIO(CheckpointIO):
     """Lightning's plugin. A failure to write is kept in `failure`, for all processes must learn of it together."""
 
     def __init__(self):
@@ -31,7 +31,7 @@ class WholeFiles(CheckpointIO):
             self.failure = error
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        self.attempt(write, checkpoint, Path(path))
+        self.attempt(write_checkpoint, checkpoint, Path(path))
 
     def load_checkpoint(self, path, map_location=None, weights_only=True):
         return safe_load.read(path)
@@ -40,20 +40,20 @@ class WholeFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def write(content, path):
+def write_checkpoint(content, path):
     """The file at `path` is the old one, or the new one and on the disk. Raises OSError, then nothing is left over."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         with temporary.open("wb") as file:
-            save(content, file)
+            serialize_checkpoint(content, file)
             file.flush()
             os.fsync(file.fileno())
         keep_previous(path)
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def save(content, file):
+def serialize_checkpoint(content, file):
     """torch.save; it turns the reason why a disk took no more into an error of its own, which says nothing."""
-    guarded = Guarded(file)
+    guarded = ErrorRecordingFile(file)
     try:
         torch.save(content, guarded)
     except Exception:
@@ -62,7 +62,7 @@ def save(content, file):
         raise
 
 
-class Guarded:
+class ErrorRecordingFile:
     """A file to write to that remembers the error it ended with."""
 
     def __init__(self, file):
@@ -81,13 +81,13 @@ class Guarded:
 
 def keep_previous(path):
     """A second name for the last checkpoint, which is about to be replaced: at no time is there none."""
-    if path.name == LAST and path.exists():
-        second_name(path, path.with_name(PREVIOUS))
+    if path.name == LAST_CHECKPOINT and path.exists():
+        link_or_copy(path, path.with_name(PREVIOUS_CHECKPOINT))
 
 
-def second_name(path, other):
+def link_or_copy(path, other):
     """`other` becomes the file at `path`: a link where the file system has them, else a copy."""
-    with replacing(other) as temporary:
+    with write_atomically(other) as temporary:
         try:
             os.link(path, temporary)
         except OSError:
@@ -96,13 +96,13 @@ def second_name(path, other):
 
 def copy_as_last(path):
     """Makes a checkpoint that was just written the last one, too."""
-    last = path.with_name(LAST)
+    last = path.with_name(LAST_CHECKPOINT)
     keep_previous(last)
-    second_name(path, last)
-    sync_folder(path.parent)
+    link_or_copy(path, last)
+    fsync_folder(path.parent)
 
 
-def sync_folder(folder):
+def fsync_folder(folder):
     """The names in a folder are on the disk; Windows has no such thing."""
     if hasattr(os, "O_DIRECTORY"):
         number = os.open(folder, os.O_DIRECTORY)
@@ -112,13 +112,13 @@ def sync_folder(folder):
             os.close(number)
 
 
-def newest_good(folder):
+def read_newest_checkpoint(folder):
     """(path, content, why not the last one) of the newest checkpoint in a folder that is whole; None without any.
 
     Raises UserError where there are some, and all are damaged.
     """
     bad = []
-    for path in (folder / name for name in (LAST, PREVIOUS)):
+    for path in (folder / name for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT)):
         if not path.exists():
             continue
         try:
@@ -130,9 +130,9 @@ def newest_good(folder):
     return None
 
 
-def clean(folder):
+def remove_partial_checkpoints(folder):
     """Removes what a process that was killed while it wrote has left."""
-    remove_leftovers(folder / name for name in (LAST, PREVIOUS, BEST))
+    remove_temporary_files(folder / name for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT))
 
 
 def load_weights(task, path):

@@ -20,22 +20,24 @@ class Teacher:
         self.model, self.distill = model.eval().requires_grad_(False), distill
         self.attention = {}
         if distill.attention:
-            stages = common_stages(model, student)
-            self.attention = {network: Attention(network, stages) for network in (model, student)}
+            stages = find_common_stages(model, student)
+            self.attention = {network: AttentionRecorder(network, stages) for network in (model, student)}
 
     def loss(self, loss, clips_XCTHW, logits_XN):
         """The student's loss with the teacher's added; the student has just answered `logits_XN` to the clips."""
         with torch.no_grad():
             theirs_XN = self.model(clips_XCTHW)
         weight = self.distill.weight
-        loss = (1 - weight) * loss + weight * losses.distillation(logits_XN, theirs_XN, self.distill.temperature)
+        loss = (1 - weight) * loss + weight * losses.distillation_loss(logits_XN, theirs_XN, self.distill.temperature)
         if not self.attention:
             return loss
         theirs, ours = (attention.maps for attention in self.attention.values())
-        return loss + self.distill.attention * sum(losses.attention_transfer(ours[name], theirs[name]) for name in ours)
+        return loss + self.distill.attention * sum(
+            losses.attention_transfer_loss(ours[name], theirs[name]) for name in ours
+        )
 
 
-class Attention:
+class AttentionRecorder:
     """The attention maps of a network's stages when it last ran; of a student, when it last trained, those of its
     frozen stages too, through which what is before them learns."""
 
@@ -49,10 +51,10 @@ class Attention:
     def keep(self, name, x, clips, needed):
         if needed or self.always:
             x_XCTHW = x if x.ndim == 5 else x.unflatten(0, (clips, -1)).transpose(1, 2)
-            self.maps[name] = losses.attention_map(x_XCTHW)
+            self.maps[name] = losses.compute_attention_map(x_XCTHW)
 
 
-def common_stages(teacher, student):
+def find_common_stages(teacher, student):
     found = [name for name in getattr(student, "stages", ()) if name in getattr(teacher, "stages", ())]
     if not found:
         raise UserError(
@@ -61,7 +63,7 @@ def common_stages(teacher, student):
     return found
 
 
-def load(cfg, student, classes):
+def load_teacher(cfg, student, classes):
     """The Teacher of a configuration, and a report of what was loaded; (None, None) if there is none.
 
     Raises UserError for a teacher of other classes, one that was trained with other colours, or one that cannot take
@@ -69,7 +71,7 @@ def load(cfg, student, classes):
     """
     if cfg.train.distill.teacher is None:
         return None, None
-    path = checkpoint_of(cfg.train.distill.teacher)
+    path = find_teacher_checkpoint(cfg.train.distill.teacher)
     stored = safe_load.read(path)
     if not safe_load.config_of(stored):
         raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
@@ -78,14 +80,14 @@ def load(cfg, student, classes):
     network = ModelConfig(**known["config"]["model"])
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
-    refuse_other_clips(path, model, cfg.data)
+    check_teacher_input(path, model, cfg.data)
     report = loading.load(
-        model, path, list(classes), preprocessing=preprocessing.preprocessing_of(parse.dump(cfg)["data"])
+        model, path, list(classes), preprocessing=preprocessing.preprocessing_of(parse.dump_config(cfg)["data"])
     )
     return Teacher(model, student, cfg.train.distill), report
 
 
-def refuse_other_clips(path, model, data):
+def check_teacher_input(path, model, data):
     """Before a run folder is made, not in the first step."""
     size = data.transform.crop
     try:
@@ -94,8 +96,8 @@ def refuse_other_clips(path, model, data):
         raise UserError(f"train.distill.teacher: {path} cannot take the clips of this run: {error}") from None
 
 
-def checkpoint_of(source):
+def find_teacher_checkpoint(source):
     """A checkpoint, or the one of a run folder that is tested."""
     safe_load.refuse_address(source)
     path = Path(source)
-    return run_folder.best_checkpoint(path) if (path / "checkpoints").is_dir() else path
+    return run_folder.find_best_checkpoint(path) if (path / "checkpoints").is_dir() else path

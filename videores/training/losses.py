@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 
-def classification(logits_XN, label, smoothing=0.0, weight_N=None):
+def classification_loss(logits_XN, label, smoothing=0.0, weight_N=None):
     """The mean cross-entropy of clips in float32; label_X or label_XN.
 
     Each clip counts with the weight of its class, a mixed label with those of its classes in proportion. The sum is
@@ -17,7 +17,7 @@ def classification(logits_XN, label, smoothing=0.0, weight_N=None):
     return F.cross_entropy(logits_XN.float(), label, weight=weight_N, label_smoothing=smoothing)
 
 
-def balanced_weights(label_V, classes):
+def compute_class_weights(label_V, classes):
     """weight_N inverse to the number of videos of each class, 1 in the mean over videos; 0 for a class without any.
 
     Source: King and Zeng 2001, "Logistic regression in rare events data", section 4.2, as in scikit-learn's "balanced".
@@ -28,7 +28,7 @@ def balanced_weights(label_V, classes):
     return torch.tensor(np.where(present, weight_N, 0.0), dtype=torch.float32)
 
 
-def distillation(student_XN, teacher_XN, temperature):
+def distillation_loss(student_XN, teacher_XN, temperature):
     """T^2 KL(teacher || student) of the softened probabilities, the mean over clips.
 
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2: gradients of soft targets scale with 1 / T^2, so that the
@@ -39,12 +39,12 @@ def distillation(student_XN, teacher_XN, temperature):
     return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
 
 
-def attention_map(features_XCTHW):
+def compute_attention_map(features_XCTHW):
     """attention_XTHW: the mean square over channels (Zagoruyko and Komodakis 2017, arXiv:1612.03928, section 3.1)."""
     return features_XCTHW.float().square().mean(1)
 
 
-def attention_transfer(student_XTHW, teacher_XTHW):
+def attention_transfer_loss(student_XTHW, teacher_XTHW):
     """The mean squared difference of the two attention maps, of length 1 (equation 2, as in the authors' code).
 
     Maps of other sizes are averaged to the smaller in every dimension.

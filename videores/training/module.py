@@ -32,7 +32,7 @@ class VideoClassifier(pl.LightningModule):
 
     def __init__(self, cfg, classes):
         super().__init__()
-        self.save_hyperparameters({"config": parse.dump(cfg), "classes": list(classes)})
+        self.save_hyperparameters({"config": parse.dump_config(cfg), "classes": list(classes)})
         self.cfg, self.classes = cfg, list(classes)
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
         self.frozen = freezing.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
@@ -61,7 +61,7 @@ class VideoClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch, batch_idx):
         """Dropout at a step depends on seed, rank and step alone: a resumed run draws what a whole one would."""
-        seed = hash_of(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
+        seed = derive_seed(self.cfg.run.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 0.16 ms for devices that are not there
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -70,8 +70,8 @@ class VideoClassifier(pl.LightningModule):
         """All clips of the batch at once, for they share its statistics. Of a mixed label the heavier class counts."""
         clips_XCTHW = self.clips_of(batch)
         logits_XN = (self.compiled or self.model)(clips_XCTHW)
-        label = labels_of_clips(batch["label"], batch["clips"].shape[1])
-        loss = losses.classification(logits_XN, label, self.cfg.train.label_smoothing, self.weight_N)
+        label = expand_labels(batch["label"], batch["clips"].shape[1])
+        loss = losses.classification_loss(logits_XN, label, self.cfg.train.label_smoothing, self.weight_N)
         if self.teacher is not None:
             loss = self.teacher.loss(loss, clips_XCTHW, logits_XN)
         label_X = label if label.ndim == 1 else label.argmax(1)
@@ -87,7 +87,7 @@ class VideoClassifier(pl.LightningModule):
 
     def global_batch(self):
         """The videos of a step, over all processes."""
-        return optim.global_batch(self.cfg, self.trainer.world_size)
+        return optim.compute_global_batch_size(self.cfg, self.trainer.world_size)
 
     def ends_step(self, batch_idx):
         """Whether the optimizer steps after this batch of the epoch, or its gradient waits for others."""
@@ -97,7 +97,7 @@ class VideoClassifier(pl.LightningModule):
         return len(self.trainer.datamodule.dataset("train")) // self.global_batch()
 
     def lr(self):
-        return optim.scaled_lr(self.cfg.train, self.global_batch())
+        return optim.scale_lr(self.cfg.train, self.global_batch())
 
     # Scoring: validation and test are the same code, in float32 if nothing else is asked for
 
@@ -190,14 +190,14 @@ class VideoClassifier(pl.LightningModule):
                 self.compiled = torch.compile(self.model.forward)
             if self.cfg.train.class_weights == "balanced":
                 label_V = [video.label for video in self.trainer.datamodule.dataset("train").videos]
-                self.weight_N = losses.balanced_weights(label_V, len(self.classes))
+                self.weight_N = losses.compute_class_weights(label_V, len(self.classes))
 
 
-def labels_of_clips(label, views):
+def expand_labels(label, views):
     """label_X or probabilities label_XN of the B * K clips, from label_B, label_BK or label_BKN."""
     return label.repeat_interleave(views) if label.ndim == 1 else label.flatten(0, 1)
 
 
-def hash_of(*numbers):
+def derive_seed(*numbers):
     """A seed for torch from numbers, the same on every machine."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

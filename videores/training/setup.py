@@ -12,19 +12,19 @@ from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime import launch
 
 
-def load_weights(cfg, task):
+def load_initial_weights(cfg, task):
     """Starts the network from model.weights. Returns the report, or None."""
     if cfg.model.weights is None:
         return None
-    fed = preprocessing.preprocessing_of(parse.dump(cfg)["data"])
+    fed = preprocessing.preprocessing_of(parse.dump_config(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
     report = loading.load(task.model, cfg.model.weights, task.classes, **options)
-    if launch.is_first_process():
+    if launch.is_rank_zero():
         print(f"weights {report}")
     return report
 
 
-def refuse_unmonitored(train, videos):
+def check_monitor(train, videos):
     waiting = [
         key for key, on in (("patience", train.patience), ("schedule=plateau", train.schedule == "plateau")) if on
     ]
@@ -35,10 +35,10 @@ def refuse_unmonitored(train, videos):
         )
 
 
-def warn_mirrored(data, classes):
+def warn_mirrored_classes(data, classes):
     """Where training would show videos of one class as those of another."""
     changed = mirroring.mirrored(classes)
-    if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_first_process():
+    if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_rank_zero():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
             f"({', '.join(changed[:4])}): data.transform.flip=0 leaves that out, and "
@@ -47,12 +47,12 @@ def warn_mirrored(data, classes):
         )
 
 
-def refuse_none(videos, part):
+def check_readable_videos(videos, part):
     if not videos.readable(part):
         raise UserError(f"there are no {part} videos (nothing is held out without groups, or with data.val=none)")
 
 
-def refuse_other_use(path, trained, task):
+def check_model_and_normalization(path, trained, task):
     """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
     colours, than they were trained for."""
     lines = compatibility.differences(trained["model"], task.model)
@@ -64,22 +64,22 @@ def refuse_other_use(path, trained, task):
         raise UserError(f"{path} would be tested as what it is not:\n  " + "\n  ".join(lines))
 
 
-def clip_cost(cfg, task):
+def compute_clip_gmacs(cfg, task):
     """GMACs of a clip. Raises UserError, before a run folder is made, for clips that the network cannot take."""
     size = cfg.data.transform.crop
     return cost.gmacs(task.model, (1, 3, cfg.data.clip.frames, size, size))
 
 
-def fingerprint(videos):
+def fingerprint_lists(videos):
     """A hash for each list: which videos, labels and frame counts the numbers are about."""
-    return {part: hash_of_list(getattr(videos.index, part), videos.infos) for part in datamodule.PARTS}
+    return {part: hash_video_list(getattr(videos.index, part), videos.infos) for part in datamodule.PARTS}
 
 
-def lists(videos, parts=datamodule.PARTS):
+def make_list_signature(videos, parts=datamodule.PARTS):
     """The same, as what all processes must agree on, and a run that is continued on those it learns from."""
-    return {f"the list of {part} videos": value for part, value in fingerprint(videos).items() if part in parts}
+    return {f"the list of {part} videos": value for part, value in fingerprint_lists(videos).items() if part in parts}
 
 
-def hash_of_list(listed, infos):
+def hash_video_list(listed, infos):
     rows = sorted((v.path, v.label, infos[v.path].num_frames if v.path in infos else None) for v in listed)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

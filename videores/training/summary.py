@@ -6,7 +6,16 @@ from videores.compute import precision
 from videores.config.schema import AugmentConfig, Section, TrainConfig
 
 # keys of train that the summary says elsewhere
-SAID = ("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay", "gap_videos")
+EXCLUDED_TRAIN_KEYS = (
+    "epochs",
+    "optimizer",
+    "lr",
+    "base_batch",
+    "accumulate",
+    "schedule",
+    "weight_decay",
+    "gap_videos",
+)
 
 
 class Facts(NamedTuple):
@@ -31,33 +40,33 @@ class Facts(NamedTuple):
     compiled: bool = False
 
 
-def start(cfg, facts):
-    return text(
+def format_start(cfg, facts):
+    return format_lines(
         [
-            ("data", data(cfg, facts)),
-            ("", held_out(facts)),
-            ("model", model(cfg, facts)),
-            ("recipe", recipe(cfg, facts)),
+            ("data", format_data(cfg, facts)),
+            ("", format_validation(facts)),
+            ("model", format_model(cfg, facts)),
+            ("recipe", format_recipe(cfg, facts)),
             ("", facts.step),
-            *([("", norms(facts))] if facts.norm_parts > 1 else []),
-            ("", tools(cfg)),
-            ("cost", cost_of_test(cfg, facts)),
-            ("run", run(cfg, facts)),
+            *([("", format_batch_norms(facts))] if facts.norm_parts > 1 else []),
+            ("", format_options(cfg)),
+            ("cost", format_test_cost(cfg, facts)),
+            ("run", format_run(cfg, facts)),
         ]
     )
 
 
-def text(lines):
+def format_lines(lines):
     return "\n".join(f"{label:<8}{said}" for label, said in lines)
 
 
-def data(cfg, facts):
+def format_data(cfg, facts):
     counts = ", ".join(f"{count:,} {part}" for part, count in facts.videos.items())
     readers = ", ".join(f"{name} ({count})" for name, count in facts.readers.items())
     return f"{cfg.data.name}: {counts} videos, {facts.classes} classes; read by {readers}"
 
 
-def held_out(facts):
+def format_validation(facts):
     if not facts.videos["val"]:
         return "nothing is held out (no groups, or data.val=none): the last checkpoint is tested, no gap is measured"
     groups = f"of {facts.held_out} groups" if facts.held_out else "without groups"
@@ -65,27 +74,27 @@ def held_out(facts):
     return f"validation videos are {groups}; {gap}"
 
 
-def model(cfg, facts):
+def format_model(cfg, facts):
     clip, t = cfg.data.clip, cfg.data.transform
     share = 100 * facts.trainable / facts.parameters
     trained = "all" if facts.trainable == facts.parameters else f"{share:.1f} %"
-    cost = f"{digits(facts.gmacs)} GMAC a clip of {clip.frames}x{t.crop}x{t.crop}"
+    cost = f"{format_number(facts.gmacs)} GMAC a clip of {clip.frames}x{t.crop}x{t.crop}"
     return f"{cfg.model.name}: {facts.parameters:,} parameters, {trained} trained; {cost}"
 
 
-def recipe(cfg, facts):
+def format_recipe(cfg, facts):
     steps = f"{facts.steps:,} steps an epoch, {cfg.train.epochs * facts.steps:,} in all"
     return f"{cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}; {steps}"
 
 
-def norms(facts):
+def format_batch_norms(facts):
     return f"batch norm sees {facts.norm_parts} parts of a step, one by one: not equal to one large batch"
 
 
-def tools(cfg):
+def format_options(cfg):
     """What else is on: weight decay, and every key of the recipe and of augmentation that differs from its default."""
     t, model = cfg.data.transform, cfg.model
-    on = {"weight_decay": cfg.train.weight_decay, **changed(cfg.train, TrainConfig, SAID)}
+    on = {"weight_decay": cfg.train.weight_decay, **select_non_default(cfg.train, TrainConfig, EXCLUDED_TRAIN_KEYS)}
     on |= {name: getattr(model, name) for name in ("dropout", "spatial_dropout", "drop_path") if getattr(model, name)}
     on |= {
         name: value
@@ -93,48 +102,49 @@ def tools(cfg):
         if value
     }
     on |= {"repeat": cfg.data.clip.repeat} if cfg.data.clip.repeat > 1 else {}
-    on |= changed(cfg.data.augment, AugmentConfig)
-    return ", ".join(f"{name}={said(value)}" for name, value in on.items())
+    on |= select_non_default(cfg.data.augment, AugmentConfig)
+    return ", ".join(f"{name}={format_value(value)}" for name, value in on.items())
 
 
-def changed(section, kind, but=()):
+def select_non_default(section, kind, but=()):
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
     return {name: getattr(section, name) for name, field in fields.items() if getattr(section, name) != field.default}
 
 
-def said(value):
+def format_value(value):
     if isinstance(value, Section):
-        return f"({', '.join(f'{name}={said(one)}' for name, one in changed(value, type(value)).items())})"
+        options = select_non_default(value, type(value))
+        return f"({', '.join(f'{name}={format_value(one)}' for name, one in options.items())})"
     if isinstance(value, float):
         return f"{value:g}"
-    return f"[{', '.join(map(said, value))}]" if isinstance(value, tuple) else str(value)
+    return f"[{', '.join(map(format_value, value))}]" if isinstance(value, tuple) else str(value)
 
 
-def cost_of_test(cfg, facts):
+def format_test_cost(cfg, facts):
     """A whole picture costs more than the square that is counted, and `all` clips of a video are as many as it has."""
     clips, crops = cfg.test.clips, cfg.test.crops
     if "all" in (clips, crops) or crops == "full":
         return f"test: {clips} clips x {crops} crops a video"
     views = clips * crops
-    return f"test: {clips} clips x {crops} crops = {views} views, {digits(views * facts.gmacs)} GMAC a video"
+    return f"test: {clips} clips x {crops} crops = {views} views, {format_number(views * facts.gmacs)} GMAC a video"
 
 
-def run(cfg, facts):
+def format_run(cfg, facts):
     setting = precision.Setting(facts.precision, facts.channels_last, facts.compiled)
     how = "as run.autotune finds" if cfg.run.autotune else setting
     return f"{facts.processes} process(es) on {facts.device}, {how}; writes {facts.folder}"
 
 
-def end(steps, seconds, epochs):
+def format_end(steps, seconds, epochs):
     """Of this start; the lines of the test follow."""
-    return text([("trained", f"{steps:,} steps in {duration(seconds)}, {epochs} epochs in all")])
+    return format_lines([("trained", f"{steps:,} steps in {format_duration(seconds)}, {epochs} epochs in all")])
 
 
-def digits(number):
+def format_number(number):
     return f"{number:,.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def duration(seconds):
+def format_duration(seconds):
     """The two largest units that matter: 48 s, 12 min 5 s, 3 h 20 min, 2 d 4 h."""
     seconds = round(seconds)
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):

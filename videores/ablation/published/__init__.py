@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from videores.ablation import columns
 from videores.config.schema import Section
-from videores.errors import UserError, nearest
+from videores.errors import UserError, format_suggestion
 
 FOLDER = Path(__file__).parent
 OURS = re.compile(
@@ -67,7 +67,7 @@ def check(group, where):
         raise UserError("\n".join([f"{where}:", *lines])) from None
     for name in {name for row in published.values.values() for name in row}:
         if name not in columns.COLUMNS:
-            raise UserError(f"{where}: unknown column {name}{nearest(name, columns.COLUMNS)}")
+            raise UserError(f"{where}: unknown column {name}{format_suggestion(name, columns.COLUMNS)}")
     return published
 
 

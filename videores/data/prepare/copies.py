@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import videores
-from videores.data.probe import stamp
+from videores.data.probe import read_file_stamp
 from videores.data.video import readers, sandbox
 from videores.data.video.reencode import reencode
 from videores.errors import UnreadableVideo, UserError
@@ -68,7 +68,7 @@ def prepare(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, progres
         todo = [p for p in sorted(infos) if not is_made(known.get(p), root, out, settings)]
         if todo:
             (out / "prepared.json").unlink(missing_ok=True)  # it speaks of other copies
-        files.remove_leftovers(out / path for path in todo)
+        files.remove_temporary_files(out / path for path in todo)
         lines = [note(root, path, settings, reason=reason) for path, reason in bad.items()]
         copied = made(root, out, infos, todo, settings, workers)
         bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not (progress and todo))
@@ -100,7 +100,7 @@ def full_disk_told(path):
 def made(root, out, infos, paths, settings, workers):
     """Makes copies; yields their lines for the ledger, in the order in which they end."""
     work = partial(make, root, out, infos, settings)
-    with closing(sandbox.each(work, paths, max(1, min(workers, len(paths))))) as lines:
+    with closing(sandbox.map_unordered(work, paths, max(1, min(workers, len(paths))))) as lines:
         yield from lines
 
 
@@ -111,19 +111,19 @@ def make(root, out, infos, settings, helper, path):
             helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
     except UnreadableVideo as error:
         return note(root, path, settings, reason=error.reason)
-    except sandbox.Lost as lost:
-        files.remove_leftovers([copy])
+    except sandbox.HelperFailure as lost:
+        files.remove_temporary_files([copy])
         return note(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
-    if stamp(root / path) != list(info.stamp):
+    if read_file_stamp(root / path) != list(info.stamp):
         return note(root, path, settings, reason="it changed while it was prepared")
-    return note(root, path, settings, copy=stamp(copy), frames=info.num_frames)
+    return note(root, path, settings, copy=read_file_stamp(copy), frames=info.num_frames)
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 
 def note(root, path, settings, *, reason=None, copy=None, frames=0):
-    now = {"time": time.time(), "source": stamp(root / path), "settings": asdict(settings)}
+    now = {"time": time.time(), "source": read_file_stamp(root / path), "settings": asdict(settings)}
     return {"path": path, **now, "reason": reason, "copy": copy, "frames": frames}
 
 
@@ -153,11 +153,15 @@ def read_ledger(path):
 
 
 def is_current(line, root, settings):
-    return line is not None and line["source"] == stamp(root / line["path"]) and line["settings"] == asdict(settings)
+    return (
+        line is not None
+        and line["source"] == read_file_stamp(root / line["path"])
+        and line["settings"] == asdict(settings)
+    )
 
 
 def is_made(line, root, out, settings):
-    there = line is not None and line["copy"] is not None and line["copy"] == stamp(out / line["path"])
+    there = line is not None and line["copy"] is not None and line["copy"] == read_file_stamp(out / line["path"])
     return there and is_current(line, root, settings)
 
 
@@ -174,7 +178,7 @@ def summary(root, out, paths, settings):
         return None
     return {
         "settings": asdict(settings),
-        "versions": {"videores": videores.__version__, **readers.VERSIONS},
+        "versions": {"videores": videores.__version__, **readers.READER_VERSIONS},
         "videos": {"prepared": len(good), "bad": len(bad)},
         "frames": sum(line["frames"] for line in good),
         "bytes": {"sources": sum(line["source"][0] for line in good), "copies": sum(line["copy"][0] for line in good)},
@@ -191,13 +195,13 @@ def copy_lists(root, splits, out):
         if path.suffix.lower() in LISTS and path.is_file():
             target = out / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with files.replacing(target) as temporary:
+            with files.write_atomically(target) as temporary:
                 shutil.copyfile(path, temporary)
 
 
 def save_summary(out, content):
     """Writes prepared.json; shards that end together write the same. Returns its path."""
     path = Path(out) / "prepared.json"
-    with files.replacing(path) as temporary:
+    with files.write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return path

@@ -52,7 +52,7 @@ def traits(infos):
     yield "frames", f"{lengths[0]} to {lengths[-1]}, median {median(lengths):g}, {sum(lengths):,} in all"
     yield "frames a second", common(f"{info.fps:.4g}" for info in infos)
     yield "sound", f"{sum(info.has_audio for info in infos):,} with, {sum(not i.has_audio for i in infos):,} without"
-    yield "exact with", ", ".join(f"{reader} {exact[reader]:,}" for reader in readers.INSTALLED)
+    yield "exact with", ", ".join(f"{reader} {exact[reader]:,}" for reader in readers.INSTALLED_READERS)
     yield "need PyAV", f"{sum(info.readers == ('pyav',) for info in infos):,}"
 
 
@@ -96,6 +96,6 @@ def save_csv(path, rows, header):
     if not rows:
         path.unlink(missing_ok=True)
         return None
-    with files.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with files.write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path

@@ -40,7 +40,7 @@ from tqdm import tqdm
 from videores.data.synthetic import sprites
 from videores.data.video.encode import write_video
 from videores.errors import UserError
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
 MOTIONS = tuple(motion for pair in PAIRS for motion in pair)
@@ -329,7 +329,7 @@ def write_scene(root, embedded, seed, split, number):
 
 def write_lists(root, embedded, spec):
     for split, count in spec["videos"].items():
-        with replacing(root / f"{split}.csv") as temporary, open(temporary, "w", newline="") as file:
+        with write_atomically(root / f"{split}.csv") as temporary, open(temporary, "w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("path", "label", "group"))
             for number in scenes_in(embedded, count):
@@ -338,5 +338,5 @@ def write_lists(root, embedded, spec):
 
 
 def write_text(path, text):
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text)

@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from videores.errors import UserError
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 
 def write_video(
@@ -26,10 +26,12 @@ def write_video(
 
     The container follows from the name; `options` are the encoder's, e.g. {"qp": "0", "g": "1", "bf": "0"}.
     """
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         try:
             with av.open(str(temporary), "w") as container:
-                for packet in encode(container, checked(frames_THWC, path), fps, codec, pix_fmt, options or {}):
+                for packet in encode_frames(
+                    container, check_frame_arrays(frames_THWC, path), fps, codec, pix_fmt, options or {}
+                ):
                     container.mux(packet)
         except UserError:
             raise
@@ -38,14 +40,14 @@ def write_video(
 
 
 @contextmanager
-def mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.BytesIO]]:
+def open_mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.BytesIO]]:
     """A container to write to, and the buffer that has the file's bytes when the block has ended."""
     buffer = io.BytesIO()  # whose owner then writes it, and sees a full disk as it is: PyAV would hide the reason
     with av.open(buffer, "w", format="mp4") as container:
         yield container, buffer
 
 
-def encode(container, frames, fps, codec, pix_fmt, options):
+def encode_frames(container, frames, fps, codec, pix_fmt, options):
     """Adds a video stream and yields its packets, which are to be written; their times are i / fps."""
     stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(30000), options=options)
     stream.pix_fmt = pix_fmt
@@ -59,7 +61,7 @@ def encode(container, frames, fps, codec, pix_fmt, options):
     yield from stream.encode(None)
 
 
-def checked(frames, path):
+def check_frame_arrays(frames, path):
     """The frames as they come, each uint8 H,W,3 and all of one size."""
     shape = None
     for image in frames:

@@ -23,14 +23,23 @@ from av.video.reformatter import VideoReformatter
 
 from videores.errors import UnreadableVideo
 
-MACHINE = (errno.EPERM, errno.EACCES, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE)
+SYSTEM_ERRNOS = (
+    errno.EPERM,
+    errno.EACCES,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EAGAIN,
+    errno.ESTALE,
+)
 
 # A seek costs about as much as decoding this many small frames.
-WORTH_A_SEEK = 8
+MIN_SEEK_DISTANCE = 8
 
 
 @dataclass
-class Scan:
+class ScanResult:
     """What one sequential decode found: a checksum of each frame, and the (index, time stamp) of each keyframe."""
 
     fps: float
@@ -55,24 +64,24 @@ def scan(path, beat=lambda stage: None, hold=0):
     """
     times, held = [], deque(maxlen=hold)
     try:
-        with complaints() as said, opened(path) as container:
-            refuse_list(container, path)
-            stream = best_stream(container, path)
+        with capture_decoder_warnings() as said, open_container(path) as container:
+            check_not_playlist(container, path)
+            stream = select_video_stream(container, path)
             rate = stream.average_rate or stream.guessed_rate or 0
-            found = Scan(
+            found = ScanResult(
                 float(rate),
                 0,
                 bool(container.streams.audio),
                 stream.frames,
-                announced(container, stream),
+                read_declared_duration(container, stream),
                 container.format.name,
             )
-            convert = Converter()
+            convert = FrameConverter()
             for frame in container.decode(stream):
                 beat("decoding")
                 held.append(frame)
                 image = convert(frame)
-                refuse_new_size(path, found, image, len(times))
+                check_frame_size(path, found, image, len(times))
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
@@ -81,8 +90,8 @@ def scan(path, beat=lambda stage: None, hold=0):
                 times.append(frame.pts)
                 found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
-        problem = UnreadableVideo(path, describe(error, len(times)))
-        problem.lasting = error.errno not in MACHINE
+        problem = UnreadableVideo(path, format_decode_error(error, len(times)))
+        problem.lasting = error.errno not in SYSTEM_ERRNOS
         raise problem from None
     found.complaints = tuple(said)
     if None in times or sorted(set(times)) != times or said:
@@ -90,13 +99,13 @@ def scan(path, beat=lambda stage: None, hold=0):
     return found
 
 
-def opened(path):
+def open_container(path):
     """Or FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbours."""
     return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none"})
 
 
 @contextmanager
-def complaints():
+def capture_decoder_warnings():
     """Collects FFmpeg's warnings. After one, what is decoded may depend on where decoding began."""
     level, said = av.logging.get_level(), []
     av.logging.set_level(av.logging.WARNING)
@@ -109,20 +118,20 @@ def complaints():
         said.extend(message.strip() for _, source, message in messages if source != "swscaler")
 
 
-def refuse_list(container, path):
+def check_not_playlist(container, path):
     """A text file may be a list of other files, which FFmpeg would read in its place, whatever it is called."""
-    if container.format.name in LISTS:
+    if container.format.name in PLAYLIST_FORMATS:
         raise UnreadableVideo(path, "it is a list of other files, no video")
 
 
-def refuse_new_size(path, found, image, number):
+def check_frame_size(path, found, image, number):
     size = (image.shape[1], image.shape[0])
     if number and size != found.size:
         before, after = ("{}x{}".format(*s) for s in (found.size, size))
         raise UnreadableVideo(path, f"its pictures change size from {before} to {after} at frame {number}")
 
 
-def announced(container, stream):
+def read_declared_duration(container, stream):
     """The stream's duration in seconds, or the file's where no sound may outlast the pictures; None if not given."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
@@ -130,12 +139,12 @@ def announced(container, stream):
     return container.duration / av.time_base if alone else None
 
 
-def describe(error, decoded):
+def format_decode_error(error, decoded):
     what = getattr(error, "strerror", None) or str(error)
     return what if decoded == 0 else f"{what} after {decoded} good frames"
 
 
-def best_stream(container, path):
+def select_video_stream(container, path):
     stream = container.streams.best("video")
     if stream is None:
         raise UnreadableVideo(path, "it has no video stream")
@@ -145,7 +154,7 @@ def best_stream(container, path):
     return stream
 
 
-class Converter:
+class FrameConverter:
     """Decoded frames to RGB, with one reused converter: building one for each frame costs more than the conversion.
 
     With `short_side` the same step scales by area averaging: twice as fast as scaling the RGB picture afterwards.
@@ -158,34 +167,34 @@ class Converter:
         # POINT repeats each chroma sample, as FFmpeg's 8-bit path does anyway; its 10-bit path would interpolate.
         size, how = (None, None), "POINT"
         if self.short_side is not None:
-            size, how = scaled_size(frame.width, frame.height, self.short_side), "AREA"
+            size, how = compute_scaled_size(frame.width, frame.height, self.short_side), "AREA"
         rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
         # rows may be padded, but torch takes no negative strides
         return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90)) if frame.rotation else rgb
 
 
-def scaled_size(width, height, short_side):
+def compute_scaled_size(width, height, short_side):
     ratio = short_side / min(width, height)
     return max(round(width * ratio), short_side), max(round(height * ratio), short_side)
 
 
-def whole(frame_HWC):
+def keep_whole_frame(frame_HWC):
     return frame_HWC
 
 
 @contextmanager
-def playing(path):
+def open_video_stream(path):
     """The open file and its best video stream, for who needs frames one by one, their times, or the sound's packets."""
-    with opened(path) as container:
-        yield container, best_stream(container, path)
+    with open_container(path) as container:
+        yield container, select_video_stream(container, path)
 
 
-def read_pyav(path, indices, keyframes=(), keep=whole, short_side=None):
+def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     """Seeks to the last of the given keyframes before a frame; decodes from the start where there are none."""
-    convert, kept = Converter(short_side), None
-    with opened(path) as container:
-        stream = best_stream(container, path)
-        for i, frame in enumerate(pick(container, stream, indices, keyframes)):
+    convert, kept = FrameConverter(short_side), None
+    with open_container(path) as container:
+        stream = select_video_stream(container, path)
+        for i, frame in enumerate(decode_frames(container, stream, indices, keyframes)):
             part = keep(convert(frame))
             if kept is None:  # one block, filled as frames come: each converted frame's memory serves the next
                 kept = np.empty((len(indices), *part.shape), np.uint8)
@@ -193,14 +202,14 @@ def read_pyav(path, indices, keyframes=(), keep=whole, short_side=None):
     return kept
 
 
-def pick(container, stream, indices, keyframes):
+def decode_frames(container, stream, indices, keyframes):
     starts = [index for index, _ in keyframes]
     frames, position = container.decode(stream), 0
     for index in indices:
         key = bisect_right(starts, index) - 1
-        if key >= 0 and starts[key] - position >= WORTH_A_SEEK:
+        if key >= 0 and starts[key] - position >= MIN_SEEK_DISTANCE:
             position, time = keyframes[key]
-            frames = seek(container, stream, time)
+            frames = decode_from_keyframe(container, stream, time)
         frame = next(islice(frames, index - position, None), None)
         if frame is None:
             raise IndexError(f"the video ends before frame {index}")
@@ -208,7 +217,7 @@ def pick(container, stream, indices, keyframes):
         position = index + 1
 
 
-def seek(container, stream, time):
+def decode_from_keyframe(container, stream, time):
     """Frames from the keyframe with this time stamp on; a decoder may put out earlier ones first."""
     container.seek(time, stream=stream)
     for frame in container.decode(stream):
@@ -218,29 +227,29 @@ def seek(container, stream, time):
     yield from container.decode(stream)
 
 
-def read_decord(path, indices, keyframes=(), keep=whole, short_side=None):
+def read_decord(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     frames = decord.VideoReader(str(path), num_threads=1).get_batch([int(i) for i in indices])
     # decord's output type is process-wide state that other packages set (importing pytorchvideo.data does).
-    return of_each(frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames), keep, short_side)
+    return postprocess_frames(frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames), keep, short_side)
 
 
-def read_torchcodec(path, indices, keyframes=(), keep=whole, short_side=None):
+def read_torchcodec(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
 
     decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-    return of_each(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
+    return postprocess_frames(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
 
 
-def of_each(frames_THWC, keep, short_side):
+def postprocess_frames(frames_THWC, keep, short_side):
     if short_side is not None:
-        convert = Converter(short_side)
+        convert = FrameConverter(short_side)
         frames_THWC = [convert(av.VideoFrame.from_ndarray(frame, format="rgb24")) for frame in frames_THWC]
-    elif keep is whole:
+    elif keep is keep_whole_frame:
         return frames_THWC
     return np.stack([keep(frame) for frame in frames_THWC])
 
 
-def may_seek(name, path, found):
+def is_seeking_reliable(name, path, found):
     """Whether a reader's way of seeking can be trusted with a file; what it reads is then still to be tried.
 
     Seen with decord 0.6.0: where its keyframe numbers differ from the true ones (MPEG-4 and HEVC with B-frames, H.264
@@ -249,15 +258,15 @@ def may_seek(name, path, found):
     """
     if name == "pyav":
         return True
-    if not found.keyframes or found.container not in INDEXED:
+    if not found.keyframes or found.container not in TIMESTAMPED_FORMATS:
         return False
     keys = [index for index, _ in found.keyframes]
     return name != "decord" or list(decord.VideoReader(str(path), num_threads=1).get_key_indices()) == keys
 
 
-LISTS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
-INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
+PLAYLIST_FORMATS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
+TIMESTAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
 READERS = {"decord": read_decord, "pyav": read_pyav, "torchcodec": read_torchcodec}
-INSTALLED = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
-VERSIONS = {"av": av.__version__, "decord": decord.__version__, "torchcodec": "torchcodec" in INSTALLED}
-FAILURES = (av.FFmpegError, decord.DECORDError, RuntimeError, ValueError, IndexError)
+INSTALLED_READERS = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
+READER_VERSIONS = {"av": av.__version__, "decord": decord.__version__, "torchcodec": "torchcodec" in INSTALLED_READERS}
+DECODE_ERRORS = (av.FFmpegError, decord.DECORDError, RuntimeError, ValueError, IndexError)

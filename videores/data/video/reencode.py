@@ -19,23 +19,26 @@ from videores.data.video import encode, readers
 from videores.errors import UnreadableVideo
 from videores.runtime import files
 
-RECIPE = 2  # to be raised when the same settings come to give other files: then all are made anew
-PLACES = 32  # where frames of the copy are compared with the source's
-BLOCK = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
-NEARER = 1.25, 0.5  # a factor and grey levels: in still scenes, coding errors may make a neighbour that much nearer
+RECIPE_VERSION = 2  # to be raised when the same settings come to give other files: then all are made anew
+NUM_CHECK_POSITIONS = 32  # where frames of the copy are compared with the source's
+BLOCK_SIZE = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
+MISMATCH_MARGIN = (
+    1.25,
+    0.5,
+)  # a factor and grey levels: in still scenes, coding errors may make a neighbour that much nearer
 
 
 @dataclass(frozen=True)
-class Settings:
+class EncodingSettings:
     short_side: int = 128  # pixels, even; a smaller video keeps its size, but for an odd row or column
     keyframes: int = 12  # frames from one keyframe to the next
     crf: float = 18  # x264's constant rate factor, 0 to 51: the higher, the smaller and coarser
     audio: Literal["keep", "drop"] = "drop"
-    recipe: int = RECIPE
+    recipe: int = RECIPE_VERSION
 
 
 @dataclass
-class Source:
+class SourceRecord:
     """What passed through on the way to the encoder."""
 
     stamps: list[int | None] = field(default_factory=list)  # of the frames, in the stream's time base
@@ -49,21 +52,21 @@ def reencode(source, target, settings, num_frames, beat):
     Raises UnreadableVideo where the source or the copy is not as it should be, OSError where writing fails.
     """
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(target) as temporary:
+    with files.write_atomically(target) as temporary:
         try:
             if Path(source).suffix.lower() in IMAGE_SUFFIXES:
-                save(temporary, content_of(source))
+                write_bytes_synced(temporary, read_source_bytes(source))
             else:
                 content, seen, times = transcode(source, settings, num_frames, beat)
-                save(temporary, content)
-                check(temporary, seen.some, times, settings.keyframes, beat)
+                write_bytes_synced(temporary, content)
+                check_copy(temporary, seen.some, times, settings.keyframes, beat)
         except UnreadableVideo as error:
             raise UnreadableVideo(source, error.reason) from None
-        except readers.FAILURES as error:
-            raise UnreadableVideo(source, f"cannot be re-encoded: {readers.describe(error, 0)}") from None
+        except readers.DECODE_ERRORS as error:
+            raise UnreadableVideo(source, f"cannot be re-encoded: {readers.format_decode_error(error, 0)}") from None
 
 
-def content_of(source):
+def read_source_bytes(source):
     try:
         return Path(source).read_bytes()
     except OSError as error:
@@ -75,62 +78,71 @@ def transcode(source, settings, num_frames, beat):
 
     Packets are kept until the last frame has shown whether all time stamps rise, and get their times then.
     """
-    seen, wanted = Source(), places(num_frames)
-    with readers.playing(source) as (container, stream), encode.mp4_in_memory() as (copy, buffer):
+    seen, wanted = SourceRecord(), select_frames_to_check(num_frames)
+    with readers.open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
         sound = container.streams.audio if settings.audio == "keep" else ()
-        images = noted(decoded(container, stream, sound, settings.short_side, seen), wanted, seen, beat)
-        packets = list(encode.encode(copy, encode.checked(images, source), rate(stream), *coding(settings)))
+        images = record_block_means(
+            decode_source(container, stream, sound, settings.short_side, seen), wanted, seen, beat
+        )
+        packets = list(
+            encode.encode_frames(
+                copy,
+                encode.check_frame_arrays(images, source),
+                select_frame_rate(stream),
+                *make_codec_arguments(settings),
+            )
+        )
         if len(seen.stamps) != num_frames:
             raise UnreadableVideo(source, f"{len(seen.stamps)} frames decode now, {num_frames} when it was probed")
-        base, times, start = clock(source, stream, seen.stamps)
-        give_times(packets, base, times, rate(stream))
+        base, times, start = compute_frame_times(source, stream, seen.stamps)
+        set_packet_times(packets, base, times, select_frame_rate(stream))
         copy.container_options["video_track_timescale"] = str(base.denominator)  # or mp4 would round the times
-        packets += copy_sound(source, copy, sound, seen.sound, start)
+        packets += copy_audio(source, copy, sound, seen.sound, start)
         copy.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
     return buffer.getbuffer(), seen, [time * base for time in times]
 
 
-def places(num_frames):
+def select_frames_to_check(num_frames):
     """Numbers of frames all over a video, each with its neighbours."""
-    spread = np.linspace(0, num_frames - 1, PLACES).astype(int)
+    spread = np.linspace(0, num_frames - 1, NUM_CHECK_POSITIONS).astype(int)
     return {int(n) for n in np.concatenate([spread - 1, spread, spread + 1]) if 0 <= n < num_frames}
 
 
-def decoded(container, stream, sound, short_side, seen):
+def decode_source(container, stream, sound, short_side, seen):
     """What read_frames(short_side=...) returns, but for an odd last row or column; small pictures are not scaled."""
     convert = None
     for packet in container.demux(stream, *sound):
         if packet.stream.index == stream.index:
             for frame in packet.decode():
-                convert = convert or readers.Converter(
+                convert = convert or readers.FrameConverter(
                     short_side if min(frame.width, frame.height) > short_side else None
                 )
                 seen.stamps.append(frame.pts)
-                yield even(convert(frame))
+                yield crop_to_even_size(convert(frame))
         elif packet.dts is not None:  # the last one of a stream is empty
             seen.sound.append(packet)
 
 
-def even(image):
+def crop_to_even_size(image):
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
 
 
-def noted(images, wanted, seen, beat):
+def record_block_means(images, wanted, seen, beat):
     for number, image in enumerate(images):
         beat("re-encoding")
         if number in wanted:
-            seen.some[number] = blocks(image)
+            seen.some[number] = compute_block_means(image)
         yield image
 
 
-def rate(stream):
+def select_frame_rate(stream):
     """Frames a second, for the encoder's choice of quality and the last frame's end; headers may say anything."""
     stated = stream.average_rate or stream.guessed_rate or 25
     return stated if 1 <= stated <= 240 else 25
 
 
-def coding(settings):
+def make_codec_arguments(settings):
     """Codec, pixel format and options. The keyframes come at fixed places, so their distance holds in every video.
 
     The tuning takes half the time to decode, for a tenth more bytes at the same error. Without mbtree, as x264's
@@ -141,7 +153,7 @@ def coding(settings):
     return "libx264", "yuv420p", {**options, "x264-params": "mbtree=0"}
 
 
-def clock(source, stream, stamps):
+def compute_frame_times(source, stream, stamps):
     """Time base, times in it from 0, and when that is in the source, in seconds: by time stamps, or by the rate."""
     if None not in stamps and all(before < after for before, after in pairwise(stamps)):
         return stream.time_base, [stamp - stamps[0] for stamp in stamps], stamps[0] * stream.time_base
@@ -151,14 +163,14 @@ def clock(source, stream, stamps):
     return 1 / Fraction(fps), range(len(stamps)), Fraction(0)
 
 
-def give_times(packets, base, times, fps):
+def set_packet_times(packets, base, times, fps):
     """A frame lasts until the next one, the last one for 1 / fps."""
     ends = [*times[1:], times[-1] + max(1, round(1 / (fps * base)))]
     for packet, time, end in zip(packets, times, ends, strict=True):
         packet.time_base, packet.pts, packet.dts, packet.duration = base, time, time, end - time
 
 
-def copy_sound(source, copy, streams, packets, start):
+def copy_audio(source, copy, streams, packets, start):
     """The sound's packets as they are, but counted from the first picture."""
     try:
         tracks = {stream.index: copy.add_stream_from_template(stream) for stream in streams}
@@ -173,54 +185,56 @@ def copy_sound(source, copy, streams, packets, start):
     return packets
 
 
-def save(path, content):
+def write_bytes_synced(path, content):
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())  # some disks say only now that they are full
 
 
-def check(path, some, times, keyframes, beat):
+def check_copy(path, some, times, keyframes, beat):
     """Decodes the copy. Raises UnreadableVideo where it is not the frames that it should be, at their times."""
-    found, keys, copies, convert = [], [], {}, readers.Converter()
-    with readers.playing(path) as (container, stream):
+    found, keys, copies, convert = [], [], {}, readers.FrameConverter()
+    with readers.open_video_stream(path) as (container, stream):
         for packet in container.demux(stream):
             beat("checking the copy")
-            refuse(path, packet.pts != packet.dts, "it has B-frames")
+            raise_if_wrong(path, packet.pts != packet.dts, "it has B-frames")
             for frame in packet.decode():
                 if frame.key_frame:
                     keys.append(len(found))
                 if len(found) in some:
-                    copies[len(found)] = blocks(convert(frame))
+                    copies[len(found)] = compute_block_means(convert(frame))
                 found.append(frame.pts * stream.time_base)
-    refuse(path, len(found) != len(times), f"it has {len(found)} frames, not {len(times)}")
+    raise_if_wrong(path, len(found) != len(times), f"it has {len(found)} frames, not {len(times)}")
     late = [n for n, (a, b) in enumerate(zip(found, times, strict=True)) if abs(a - b) > stream.time_base]
     gap = max(b - a for a, b in pairwise([*keys, len(found)])) if keys and keys[0] == 0 else len(found)
-    refuse(path, late, f"the time of frame {min(late, default=0)} is wrong")
-    refuse(path, gap > keyframes, f"{gap} frames pass from one keyframe to the next, not {keyframes}")
+    raise_if_wrong(path, late, f"the time of frame {min(late, default=0)} is wrong")
+    raise_if_wrong(path, gap > keyframes, f"{gap} frames pass from one keyframe to the next, not {keyframes}")
     for number, copied in copies.items():
-        refuse(path, looks_like_another(copied, number, some), f"its frame {number} looks like another one")
+        raise_if_wrong(
+            path, is_closer_to_other_frame(copied, number, some), f"its frame {number} looks like another one"
+        )
 
 
-def refuse(path, wrong, what):
+def raise_if_wrong(path, wrong, what):
     if wrong:
         raise UnreadableVideo(path, f"its copy is wrong: {what}")
 
 
-def looks_like_another(blocks, number, some):
-    others = [distance(blocks, other) for n, other in some.items() if n != number]
-    factor, levels = NEARER
-    return bool(others) and distance(blocks, some[number]) > factor * min(others) + levels
+def is_closer_to_other_frame(blocks, number, some):
+    others = [compute_mean_difference(blocks, other) for n, other in some.items() if n != number]
+    factor, levels = MISMATCH_MARGIN
+    return bool(others) and compute_mean_difference(blocks, some[number]) > factor * min(others) + levels
 
 
-def distance(one, other):
+def compute_mean_difference(one, other):
     """Mean difference in grey levels."""
     return float(np.abs(one - other).mean())
 
 
-def blocks(image):
+def compute_block_means(image):
     """Mean colours of blocks of pixels."""
-    height, width = (side // BLOCK or 1 for side in image.shape[:2])
-    tall, wide = (min(BLOCK, side) for side in image.shape[:2])
+    height, width = (side // BLOCK_SIZE or 1 for side in image.shape[:2])
+    tall, wide = (min(BLOCK_SIZE, side) for side in image.shape[:2])
     cut = image[: height * tall, : width * wide].reshape(height, tall, width, wide, 3)
     return cut.mean((1, 3), dtype=np.float32)

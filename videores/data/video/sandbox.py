@@ -16,12 +16,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 
-STARTING = "starting"
-PATIENCE = 60  # seconds without a sign of life after which a call hangs
-BEAT = 1  # seconds between two signs of life
+STARTING_STAGE = "starting"
+HEARTBEAT_TIMEOUT = 60  # seconds without a sign of life after which a call hangs
+HEARTBEAT_INTERVAL = 1  # seconds between two signs of life
 
 
-class Lost(Exception):
+class HelperFailure(Exception):
     """A helper crashed or hung; `stage` is what it was doing."""
 
     def __init__(self, reason, stage):
@@ -32,7 +32,7 @@ class Lost(Exception):
 class Helper:
     """One helper process, started by its first call and anew after it was lost."""
 
-    def __init__(self, patience=PATIENCE):
+    def __init__(self, patience=HEARTBEAT_TIMEOUT):
         self.patience, self.process, self.hung = patience, None, False
         self.lock = threading.Lock()
 
@@ -53,8 +53,8 @@ class Helper:
         return value
 
     def converse(self, call):
-        self.process = self.process or start()
-        kind, stage = "stage", STARTING
+        self.process = self.process or start_helper_process()
+        kind, stage = "stage", STARTING_STAGE
         try:
             pickle.dump(call, self.process.stdin)
             self.process.stdin.flush()
@@ -62,7 +62,7 @@ class Helper:
                 kind, value = self.receive()
                 stage = value if kind == "stage" else stage
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise Lost(self.epitaph(), stage) from None
+            raise HelperFailure(self.epitaph(), stage) from None
         return kind, value
 
     def receive(self):
@@ -92,7 +92,7 @@ class Helper:
             process.stdin.close(), process.stdout.close()
 
 
-def start():
+def start_helper_process():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # -c puts the current folder first, where any file may have a package's name
     code = "import sys; sys.path.pop(0); from videores.data.video.sandbox import serve; serve()"
@@ -101,14 +101,14 @@ def start():
 
 
 @lru_cache(maxsize=1)
-def own_helper(process_id):
+def get_process_helper(process_id):
     """The helper of this process for single calls; the argument is os.getpid(), so that a fork gets its own."""
     helper = Helper()
     atexit.register(helper.end)
     return helper
 
 
-def each(work, items, workers, patience=PATIENCE):
+def map_unordered(work, items, workers, patience=HEARTBEAT_TIMEOUT):
     """Yields `work(helper, item)` as they end, from as many helpers at a time."""
     helpers = [Helper(patience) for _ in range(workers)]
     idle = queue.SimpleQueue()
@@ -140,31 +140,31 @@ def serve():
     while True:
         try:
             function, args = pickle.load(sys.stdin.buffer)
-            answer = outcome(function, args, Beat(answers))
-            alarm(0)
-            send(answers, answer)
+            answer = run_call(function, args, Heartbeat(answers))
+            set_alarm(0)
+            send_message(answers, answer)
         except (EOFError, BrokenPipeError):  # the parent has ended
             os._exit(0)
 
 
-class Beat:
+class Heartbeat:
     def __init__(self, answers):
         self.answers, self.stage, self.time = answers, None, 0
 
     def __call__(self, stage):
-        if stage != self.stage or time.monotonic() - self.time > BEAT:
-            alarm(2 * PATIENCE)
-            send(self.answers, ("stage", stage))
+        if stage != self.stage or time.monotonic() - self.time > HEARTBEAT_INTERVAL:
+            set_alarm(2 * HEARTBEAT_TIMEOUT)
+            send_message(self.answers, ("stage", stage))
             self.stage, self.time = stage, time.monotonic()
 
 
-def alarm(seconds):
+def set_alarm(seconds):
     """Ends this process then, even in native code: a helper that hangs must not outlive a parent that was killed."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 
 
-def outcome(function, args, beat):
+def run_call(function, args, beat):
     try:
         return "value", function(*args, beat)
     except BrokenPipeError:
@@ -173,7 +173,7 @@ def outcome(function, args, beat):
         return "error", error
 
 
-def send(answers, message):
+def send_message(answers, message):
     """Whole or not at all: an error that can't be pickled goes as its text."""
     try:
         content = pickle.dumps(message)

@@ -7,7 +7,7 @@ from safetensors.torch import save
 
 from videores.errors import UserError
 from videores.models.weights import preprocessing, safe_load
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 
 
 def export(source, path):
@@ -26,7 +26,7 @@ def export(source, path):
     network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
     own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         # not save_file, whose error is none of the disk's where that is full
         temporary.write_bytes(save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}}))
     return len(own)

@@ -7,7 +7,7 @@ from videores.compute import autotune, precision
 from videores.errors import UserError
 
 
-class Autotune(pl.Callback):
+class Autotuner(pl.Callback):
     """Decides as training is set up: the processes know each other then, and the optimizer is not made yet.
 
     The first process measures, or reads what env.json (`record`, a run_folder.Record) holds of an earlier start.
@@ -26,12 +26,12 @@ class Autotune(pl.Callback):
                 "result: put it back, or start again with run.overwrite=true"
             )
         module.tuned = precision.Setting(**found["chosen"])
-        trainer.strategy.precision_plugin = plugin(module.tuned, trainer.strategy.root_device.type)
+        trainer.strategy.precision_plugin = make_precision_plugin(module.tuned, trainer.strategy.root_device.type)
         self.record.update(**found["chosen"], autotune=found)
 
     def find(self, trainer, module):
         known = self.record.values.get("autotune")
-        if known and fits(known["chosen"], module.cfg.trainer):  # what a run began with, it goes on with
+        if known and is_setting_allowed(known["chosen"], module.cfg.trainer):  # what a run began with, it goes on with
             return known
         if not known and self.record.values["starts"][-1]["step"] > 0:
             return None
@@ -44,13 +44,13 @@ class Autotune(pl.Callback):
         return found
 
 
-def fits(chosen, trainer):
+def is_setting_allowed(chosen, trainer):
     """Not so where run.resume=inexact goes on with another precision than the one that was chosen."""
     wanted = {"precision": trainer.precision, "channels_last": trainer.channels_last, "compiled": trainer.compile}
     return all(value in ("auto", chosen[name]) for name, value in wanted.items())
 
 
-def plugin(setting, device):
+def make_precision_plugin(setting, device):
     """Lightning's for a number format."""
     name = precision.LIGHTNING[setting.precision]
     return Precision() if name == "32-true" else MixedPrecision(name, device)

@@ -9,16 +9,16 @@ from datetime import timedelta
 
 from lightning.pytorch.callbacks import Checkpoint
 
-from videores.errors import Stopped, UserError
+from videores.errors import SignalInterrupt, UserError
 from videores.training import checkpoint_io, resume
-from videores.training.callbacks.exchange import Exchange
+from videores.training.callbacks.exchange import AsyncMaxReducer
 from videores.training.callbacks.nan_guard import NanGuard
 
-LEAST_WAIT = 60  # seconds between two checkpoints, where the time decides
-WAIT_PER_COST = 200  # times as long as the last one took: those stay below half a per cent of a run
+MIN_SAVE_INTERVAL = 60  # seconds between two checkpoints, where the time decides
+SAVE_INTERVAL_RATIO = 200  # times as long as the last one took: those stay below half a per cent of a run
 
 
-class Saving(Checkpoint):
+class Checkpointing(Checkpoint):
     """Checkpoints at the end of each epoch and, by steps or by time, within it, and where a signal stops the run.
 
     Lightning calls a Checkpoint after all other callbacks, so that their state is of the same step.
@@ -26,7 +26,7 @@ class Saving(Checkpoint):
 
     def __init__(self, folder, run, made_with, signals):
         self.folder, self.run, self.made_with, self.signals = folder / "checkpoints", run, made_with, signals
-        self.io = checkpoint_io.WholeFiles()
+        self.io = checkpoint_io.AtomicCheckpointIO()
         self.best, self.saved_at, self.cost = None, 0.0, 0.0
         self.trainer = self.agreement = self.step = self.rounds = None
         self.validating = False
@@ -34,8 +34,8 @@ class Saving(Checkpoint):
     def setup(self, trainer, module, stage):
         self.trainer = trainer
         timeout = timedelta(minutes=module.cfg.trainer.timeout)
-        self.agreement = self.agreement or Exchange(self.wishes, trainer.world_size, timeout)
-        replace_lightnings(trainer)
+        self.agreement = self.agreement or AsyncMaxReducer(self.wishes, trainer.world_size, timeout)
+        disable_lightning_signals(trainer)
 
     def wishes(self):
         """[signal, whether it is time for a checkpoint], the time being the first process's."""
@@ -45,7 +45,7 @@ class Saving(Checkpoint):
     def wait(self):
         """Seconds from one checkpoint to the next."""
         if self.run.checkpoint_minutes == "auto":
-            return max(LEAST_WAIT, WAIT_PER_COST * self.cost)
+            return max(MIN_SAVE_INTERVAL, SAVE_INTERVAL_RATIO * self.cost)
         return 60 * self.run.checkpoint_minutes if self.run.checkpoint_minutes else math.inf
 
     # When
@@ -61,12 +61,12 @@ class Saving(Checkpoint):
         signal, due = self.agreement.collect()
         by_steps = self.run.checkpoint_steps and trainer.global_step % self.run.checkpoint_steps == 0
         if (signal or due or by_steps) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self.save(checkpoint_io.LAST)
+            self.save(checkpoint_io.LAST_CHECKPOINT)
             self.stop_at(signal)
         self.agreement.send()
 
     def on_train_epoch_end(self, trainer, module):
-        self.save(checkpoint_io.BEST if self.is_best() else checkpoint_io.LAST)
+        self.save(checkpoint_io.BEST_CHECKPOINT if self.is_best() else checkpoint_io.LAST_CHECKPOINT)
         self.stop_at(self.agreement.collect()[0])
         self.agreement.send()
 
@@ -103,13 +103,13 @@ class Saving(Checkpoint):
     def stop_validation(self, signal):
         """The run goes on with the whole of this validation."""
         self.validating = True
-        self.save(checkpoint_io.LAST)
+        self.save(checkpoint_io.LAST_CHECKPOINT)
         self.stop_at(signal)
 
     def stop_at(self, signal):
         if signal:
             self.agreement.largest(0)  # all are here, and nobody waits for one who has ended
-            raise Stopped(signal, f"after step {self.trainer.global_step}")
+            raise SignalInterrupt(signal, f"after step {self.trainer.global_step}")
 
     # What
 
@@ -120,7 +120,7 @@ class Saving(Checkpoint):
                 callback.check(self.trainer)  # it looks at a step during the next one
         began, path = time.monotonic(), self.folder / name
         self.trainer.save_checkpoint(path, weights_only=False)
-        if name != checkpoint_io.LAST and self.trainer.is_global_zero and not self.io.failure:
+        if name != checkpoint_io.LAST_CHECKPOINT and self.trainer.is_global_zero and not self.io.failure:
             self.io.attempt(checkpoint_io.copy_as_last, path)
         if self.agreement.largest(int(self.io.failure is not None)):
             raise UserError(
@@ -133,7 +133,7 @@ class Saving(Checkpoint):
     def on_save_checkpoint(self, trainer, module, checkpoint):
         checkpoint["made_with"] = self.made_with
         if self.validating:
-            resume.before_validation(checkpoint["loops"]["fit_loop"])
+            resume.rewind_to_validation_start(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self):
         return {"best": self.best}
@@ -142,7 +142,7 @@ class Saving(Checkpoint):
         self.best = state_dict["best"]
 
 
-def replace_lightnings(trainer):
+def disable_lightning_signals(trainer):
     """Lightning's handlers call collectives, which hang, and it waits for the device in each step to ask for signals
     (2.6: issues 20806 and 21487). What a version does not have needs no replacement."""
     for owner, name in (

@@ -5,7 +5,7 @@ import math
 import lightning.pytorch as pl
 
 
-class Patience(pl.Callback):
+class EarlyStopping(pl.Callback):
     """Source: Prechelt 1998, "Early Stopping - But When?", its criterion UP with strips of an epoch.
 
     A run that stopped stops at once when it is resumed. Every process has the same value, so that all stop together.

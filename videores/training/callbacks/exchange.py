@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 
 
-class Exchange:
+class AsyncMaxReducer:
     """The largest of what any process wishes, number by number, the same on all of them.
 
     `wishes` is a function that returns small integers. Alone, they are granted at once; several processes exchange

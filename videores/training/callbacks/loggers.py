@@ -6,34 +6,34 @@ from videores.config import parse
 from videores.errors import UserError
 
 
-def refuse_absent(watch):
+def check_loggers_installed(watch):
     """Raises UserError where a library that was asked for is not installed."""
     for name, on in (("tensorboard", watch.tensorboard), ("wandb", watch.wandb is not None)):
         if on:
-            need(name, f"watch.{name}")
+            check_package_installed(name, f"watch.{name}")
 
 
-def need(package, key):
+def check_package_installed(package, key):
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
         raise UserError(f"{key} needs the package {package}: pip install {package}, or leave it out") from None
 
 
-def open_all(cfg, folder, step):
+def open_loggers(cfg, folder, step):
     """Of the first process. `step` is where training starts: a resumed run repeats what came after it."""
-    sinks = [TensorBoard(folder / "tensorboard", step)] if cfg.watch.tensorboard else []
-    return [*sinks, WandB(cfg, folder)] if cfg.watch.wandb else sinks
+    sinks = [TensorBoardLogger(folder / "tensorboard", step)] if cfg.watch.tensorboard else []
+    return [*sinks, WandbLogger(cfg, folder)] if cfg.watch.wandb else sinks
 
 
-class TensorBoard:
+class TensorBoardLogger:
     def __init__(self, folder, step):
         from torch.utils.tensorboard import SummaryWriter  # here: the package may not be there
 
         self.writer = SummaryWriter(folder, purge_step=step + 1 if step else None)
 
     def write(self, row):
-        for name, value in numbers(row).items():
+        for name, value in select_numbers(row).items():
             self.writer.add_scalar(name, value, row["step"])
         self.writer.flush()  # a killed run keeps what it wrote
 
@@ -41,7 +41,7 @@ class TensorBoard:
         self.writer.close()
 
 
-class WandB:
+class WandbLogger:
     """Each start of a run is one of W&B's, of one group; WANDB_MODE=offline writes <run folder>/wandb/ alone."""
 
     def __init__(self, cfg, folder):
@@ -50,16 +50,16 @@ class WandB:
         how = dict(project=cfg.watch.wandb, name=folder.name, group=folder.name, dir=folder)
         quiet = wandb.Settings(silent=True, console="off")  # the last lines on the screen are the run's own
         try:
-            self.run = wandb.init(**how, config=parse.dump(cfg), settings=quiet)
+            self.run = wandb.init(**how, config=parse.dump_config(cfg), settings=quiet)
         except wandb.Error as error:  # no account, no network
             raise UserError(f"watch.wandb: {error} (WANDB_MODE=offline needs no account)") from None
 
     def write(self, row):
-        self.run.log(numbers(row), step=row["step"])
+        self.run.log(select_numbers(row), step=row["step"])
 
     def close(self):
         self.run.finish()
 
 
-def numbers(row):
+def select_numbers(row):
     return {name: value for name, value in row.items() if name != "step" and value is not None}

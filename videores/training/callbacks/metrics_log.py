@@ -5,19 +5,19 @@ import math
 
 import lightning.pytorch as pl
 
-from videores.runtime.files import replacing
+from videores.runtime.files import write_atomically
 from videores.training.callbacks import loggers
 
-VALIDATION = ("val/", "train_eval/", "gap/")
+VALIDATION_PREFIXES = ("val/", "train_eval/", "gap/")
 
 
-def read_history(path):
+def read_metrics_log(path):
     """The rows of metrics.jsonl; a killed run may have left half of a last line, which is left out."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
-class History(pl.Callback):
+class MetricsLog(pl.Callback):
     """Writes a row every so many steps, with what `watch` saw of that step, and one for each validation; both go to
     `sinks` too (callbacks/sinks.py)."""
 
@@ -34,7 +34,7 @@ class History(pl.Callback):
         steps = trainer.max_epochs * module.steps_per_epoch()
         self.every = self.watch.every = min(self.every, steps)  # the shortest run has a row too
         if trainer.is_global_zero:
-            self.sinks = loggers.open_all(module.cfg, self.path.parent, trainer.global_step)
+            self.sinks = loggers.open_loggers(module.cfg, self.path.parent, trainer.global_step)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.lr = trainer.optimizers[0].param_groups[0]["lr"]  # at the batch's end it is the next step's already
@@ -50,7 +50,10 @@ class History(pl.Callback):
     def on_validation_end(self, trainer, module):
         if trainer.is_global_zero and not trainer.sanity_checking:
             metrics = trainer.callback_metrics
-            self.write(trainer, {name: float(metrics[name]) for name in sorted(metrics) if name.startswith(VALIDATION)})
+            self.write(
+                trainer,
+                {name: float(metrics[name]) for name in sorted(metrics) if name.startswith(VALIDATION_PREFIXES)},
+            )
 
     def on_train_end(self, trainer, module):
         self.close()
@@ -80,8 +83,8 @@ class History(pl.Callback):
 
     def forget_after(self, rows):
         """A resumed run repeats what came after its checkpoint."""
-        kept = read_history(self.path)[:rows]
-        with replacing(self.path) as temporary:
+        kept = read_metrics_log(self.path)[:rows]
+        with write_atomically(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, trainer, values):

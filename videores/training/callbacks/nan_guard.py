@@ -9,7 +9,7 @@ import torch.distributed as dist
 from videores.errors import UserError
 
 
-class Watched(NamedTuple):
+class PendingLosses(NamedTuple):
     """The losses of a step's batches, and how many processes have a bad one: a number on its way to the host."""
 
     step: int
@@ -39,7 +39,7 @@ class NanGuard(pl.Callback):
         bad = (~torch.isfinite(sum(self.losses))).float()
         if trainer.world_size > 1:
             dist.all_reduce(bad)
-        self.pending = Watched(trainer.global_step, *on_host(bad), self.losses, self.videos)
+        self.pending = PendingLosses(trainer.global_step, *copy_to_host(bad), self.losses, self.videos)
         self.losses, self.videos = [], []
 
     def on_validation_start(self, trainer, module):
@@ -72,7 +72,7 @@ class NanGuard(pl.Callback):
         )
 
 
-def on_host(value):
+def copy_to_host(value):
     """The value in host memory, and the event after which it is there. Asking a GPU for it later would wait for all
     work queued until then, not only for what makes the value."""
     if value.device.type != "cuda":

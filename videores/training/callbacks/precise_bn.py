@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from videores.training.callbacks.weight_averaging import ends_epoch
+from videores.training.callbacks.weight_averaging import is_epoch_end
 
 
 class PreciseBN(pl.Callback):
@@ -22,18 +22,18 @@ class PreciseBN(pl.Callback):
         self.batches, self.averaging, self.epoch = batches, averaging, epoch
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if ends_epoch(trainer, batch_idx) and trainer.current_epoch >= self.epoch:
+        if is_epoch_end(trainer, batch_idx) and trainer.current_epoch >= self.epoch:
             with self.averaging.shown(module) if self.averaging else nullcontext():
                 self.recompute(trainer, module)
 
     def recompute(self, trainer, module):
         batches = trainer.datamodule.training_batches(trainer.current_epoch, self.batches, module.device)
         with trainer.precision_plugin.forward_context():
-            recompute(module.model, map(module.clips_of, batches))
+            recompute_statistics(module.model, map(module.clips_of, batches))
 
 
 @torch.no_grad()
-def recompute(model, batches):
+def recompute_statistics(model, batches):
     """Sets the running mean and variance of each batch norm in training mode to the moments of what it is given.
 
     batches: clips_XCTHW. Batch norms use each batch's own statistics, as in training; nothing else of the network is in
@@ -43,19 +43,19 @@ def recompute(model, batches):
     sums = {m: torch.zeros(3, m.num_features, dtype=torch.float64, device=m.running_mean.device) for m in norms}
 
     def add(norm, inputs):
-        sums[norm] += moment_sums(*inputs)
+        sums[norm] += compute_moment_sums(*inputs)
 
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
-    with only_training(model, norms):
+    with set_norms_to_train_mode(model, norms):
         for clips_XCTHW in batches:
             model.forward(clips_XCTHW)  # not a compiled one, which would know of no hooks
     for hook in hooks:
         hook.remove()
     for norm, summed in sums.items():
-        set_statistics(norm, *over_processes(summed))
+        set_statistics(norm, *sum_over_ranks(summed))
 
 
-def moment_sums(x):
+def compute_moment_sums(x):
     """[count, sum, sum of squares] of each channel, in float64."""
     dims = [d for d in range(x.ndim) if d != 1]
     var, mean = (moment.double() for moment in torch.var_mean(x.float(), dims, correction=0))
@@ -63,7 +63,7 @@ def moment_sums(x):
     return count * torch.stack([torch.ones_like(mean), mean, var + mean**2])
 
 
-def over_processes(summed):
+def sum_over_ranks(summed):
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(summed)
     return summed
@@ -76,7 +76,7 @@ def set_statistics(norm, count, total, squares):
 
 
 @contextmanager
-def only_training(model, norms):
+def set_norms_to_train_mode(model, norms):
     """The modes and the norms' counters of batches are put back afterwards."""
     modes = [(m, m.training) for m in model.modules()]
     counters = [norm.num_batches_tracked.clone() for norm in norms]

@@ -6,14 +6,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
-from videores.training.summary import duration, text
+from videores.training.summary import format_duration, format_lines
 
-REFRESH = 20  # steps; each refresh reads the loss, for which a GPU is waited for
+REFRESH_RATE = 20  # steps; each refresh reads the loss, for which a GPU is waited for
 
 
 class ProgressBar(TQDMProgressBar):
     def __init__(self, throughput=None):
-        super().__init__(refresh_rate=REFRESH)
+        super().__init__(refresh_rate=REFRESH_RATE)
         self.throughput = throughput  # None without training
         self.loss = None  # of the newest batch
 
@@ -32,32 +32,32 @@ class ProgressBar(TQDMProgressBar):
         return {**metrics, **self.throughput.latest, **ends}
 
 
-MEASURED = 20
+TIMED_BATCHES = 20
 
 
-class FirstSteps(pl.Callback):
+class TimeEstimator(pl.Callback):
     """Measures from the end of a batch to the end of the next, so neither the first one nor a validation counts."""
 
     def __init__(self):
         self.batches, self.seconds, self.before = 0, 0.0, None
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if self.batches == MEASURED:
+        if self.batches == TIMED_BATCHES:
             return
         before, self.before = self.before, time.perf_counter()
         if before is None:
             return
         self.batches, self.seconds = self.batches + 1, self.seconds + self.before - before
-        if self.batches == MEASURED:
+        if self.batches == TIMED_BATCHES:
             left = trainer.max_epochs * trainer.num_training_batches - trainer.fit_loop.total_batch_idx - 1
-            trainer.progress_bar_callback.print(remaining(self.batches, self.seconds, left))
+            trainer.progress_bar_callback.print(format_remaining_time(self.batches, self.seconds, left))
 
     def on_train_epoch_end(self, trainer, module):
         self.before = None
 
 
-def remaining(batches, seconds, left):
+def format_remaining_time(batches, seconds, left):
     """`batches` were measured, `left` are to go."""
     each = seconds / batches
-    to_go = f"{duration(left * each)} of training to go, without validation"
-    return text([("time", f"{each:.3g} s a batch ({batches} measured): {to_go}")])
+    to_go = f"{format_duration(left * each)} of training to go, without validation"
+    return format_lines([("time", f"{each:.3g} s a batch ({batches} measured): {to_go}")])

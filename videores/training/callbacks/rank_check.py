@@ -8,7 +8,7 @@ import torch.distributed as dist
 from videores.errors import UserError
 
 
-class Agreement(pl.Callback):
+class RankCheck(pl.Callback):
     """`facts` are {what: value} that must be equal everywhere: nodes may have data and run folders of their own, and a
     list that differs in one video would deal some videos twice and others never."""
 
@@ -19,10 +19,10 @@ class Agreement(pl.Callback):
         if trainer.world_size > 1:
             everyone = [None] * trainer.world_size
             dist.all_gather_object(everyone, (platform.node(), self.facts))
-            refuse_different(everyone)
+            check_ranks_agree(everyone)
 
 
-def refuse_different(everyone):
+def check_ranks_agree(everyone):
     """`everyone` has (host, facts) of each process. All raise the same UserError."""
     _, facts = everyone[0]
     for what, value in facts.items():

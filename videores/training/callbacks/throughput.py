@@ -14,11 +14,11 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from videores.runtime import machine
 
-WORTH_A_HINT = 0.3  # share of waiting
-SETTLED = 10  # batches that the share must be of
+HINT_WAIT_SHARE = 0.3  # share of waiting
+HINT_MIN_BATCHES = 10  # batches that the share must be of
 
 
-class DataWait(PassThroughProfiler):
+class DataWaitProfiler(PassThroughProfiler):
     """Seconds that training waited for the loader. A profiler, as only to that Lightning says when it asks for a batch
     and when it has it."""
 
@@ -39,7 +39,7 @@ class Throughput(pl.Callback):
     """`latest` are the figures of the last row of metrics.jsonl, which asks for them by `since_last`."""
 
     def __init__(self):
-        self.wait, self.latest = DataWait(), {}
+        self.wait, self.latest = DataWaitProfiler(), {}
         self.rows = None  # (batches, seconds, seconds of waiting) in the rows since reading settled
 
     def on_train_start(self, trainer, module):
@@ -66,7 +66,7 @@ class Throughput(pl.Callback):
             "clips_per_s": round(clips / seconds, 2),
             "step_ms": round(1000 * seconds / max(1, trainer.global_step - self.step), 2),
             "data_wait": round(min(1.0, waited / seconds), 4),
-            **memory_mb(trainer.strategy.root_device),
+            **measure_memory_mb(trainer.strategy.root_device),
         }
         self.hint(data, row, trainer.current_epoch)
         self.restart(trainer)
@@ -86,12 +86,12 @@ class Throughput(pl.Callback):
             self.rows = (0, 0.0, 0.0)
         elif self.rows is not None and self.rows[0] < math.inf:
             batches, seconds, waited = self.rows = tuple(a + b for a, b in zip(self.rows, row, strict=True))
-            if batches >= SETTLED and waited / seconds > WORTH_A_HINT:
+            if batches >= HINT_MIN_BATCHES and waited / seconds > HINT_WAIT_SHARE:
                 self.rows = (math.inf, seconds, waited)
-                print(f"\n{advice(waited / seconds, data, machine.processors())}", file=sys.stderr)
+                print(f"\n{format_wait_hint(waited / seconds, data, machine.count_cpus())}", file=sys.stderr)
 
 
-def advice(share, data, processors):
+def format_wait_hint(share, data, processors):
     """The line that says what to do where training waits for the loader for this share of its time."""
     ways = []
     if data.workers < processors - 1:
@@ -102,7 +102,7 @@ def advice(share, data, processors):
     return f"hint: {share:.0%} of the time training waits for videos to be read: try {', '.join(ways)}"
 
 
-def memory_mb(device):
+def measure_memory_mb(device):
     """{"memory_mb": MiB}: on a GPU the most that was allocated so far, on a CPU what this process holds now."""
-    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else machine.resident_bytes()
+    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else machine.read_resident_memory()
     return {} if used is None else {"memory_mb": round(used / 2**20)}

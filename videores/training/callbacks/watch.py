@@ -27,14 +27,16 @@ class Watch(pl.Callback):
             self.hooks = [self.hook(name, modules[-1]) for name, modules in parts(module.model).items()]
 
     def hook(self, name, last):
-        return last.register_forward_hook(lambda module, inputs, output: self.keep(statistics(output), name))
+        return last.register_forward_hook(
+            lambda module, inputs, output: self.keep(compute_activation_statistics(output), name)
+        )
 
     def keep(self, found, name):
         self.values |= {f"{what}/{name}": value for what, value in found.items()}
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         if self.watch.gradients and self.is_due(trainer):
-            for name, norm in gradient_norms(module.model).items():
+            for name, norm in compute_gradient_norms(module.model).items():
                 self.keep({"grad_norm": norm}, name)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -49,7 +51,7 @@ class Watch(pl.Callback):
         self.hooks = []
 
 
-def gradient_norms(model):
+def compute_gradient_norms(model):
     """{part: Euclidean norm of its gradient} of the parts that learn."""
     gradients = {
         name: [p.grad for m in modules for p in m.parameters() if p.grad is not None]
@@ -58,7 +60,7 @@ def gradient_norms(model):
     return {name: float(nn.utils.get_total_norm(some)) for name, some in gradients.items() if some}
 
 
-def statistics(output):
+def compute_activation_statistics(output):
     """Mean, standard deviation and share of zeros of what a part puts out: a tensor, or several (SlowFast)."""
     tensors = [output] if isinstance(output, torch.Tensor) else output
     x = torch.cat([tensor.detach().float().flatten() for tensor in tensors])

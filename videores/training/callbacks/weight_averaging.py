@@ -6,22 +6,23 @@ import lightning.pytorch as pl
 import torch
 
 
-def ema(decay):
+def make_ema(decay):
     """A moving average over all steps. Source: Tarvainen and Valpola 2017, arXiv:1703.01780, equation of section 2."""
-    return Averaging(lambda trainer, batch_idx: True, lambda count: ema_share(count, decay))
+    return WeightAverager(lambda trainer, batch_idx: True, lambda count: compute_ema_share(count, decay))
 
 
-def swa(epoch):
+def make_swa(epoch):
     """The mean of the weights at the ends of the epochs from this one (0 is the first) on.
 
     Source: Izmailov et al. 2018, arXiv:1803.05407, algorithm 1.
     """
-    return Averaging(
-        lambda trainer, batch_idx: ends_epoch(trainer, batch_idx) and trainer.current_epoch >= epoch, swa_share
+    return WeightAverager(
+        lambda trainer, batch_idx: is_epoch_end(trainer, batch_idx) and trainer.current_epoch >= epoch,
+        compute_swa_share,
     )
 
 
-def ema_share(count, decay):
+def compute_ema_share(count, decay):
     """How much of the average the newest weights become, after `count` updates.
 
     The first ones weigh more, so that the random start is soon forgotten: 1 - min(decay, (1 + n) / (10 + n)), the
@@ -30,16 +31,16 @@ def ema_share(count, decay):
     return 1 - min(decay, (1 + count) / (10 + count))
 
 
-def swa_share(count):
+def compute_swa_share(count):
     """So much that all have had the same share (equation 2 of the paper, as a running mean)."""
     return 1 / (1 + count)
 
 
-def ends_epoch(trainer, batch_idx):
+def is_epoch_end(trainer, batch_idx):
     return batch_idx + 1 == trainer.num_training_batches
 
 
-class Averaging(pl.Callback):
+class WeightAverager(pl.Callback):
     """Keeps an average of all floating-point weights and statistics; whole numbers are the newest ones.
 
     due(trainer, batch_idx) says after which batches it is updated, share(count) how much of it the newest weights
@@ -79,7 +80,7 @@ class Averaging(pl.Callback):
 
     def show(self, module, wanted):
         if self.count and self.is_shown != wanted:
-            exchange(self.average, module.state_dict())
+            swap_tensors(self.average, module.state_dict())
             self.is_shown = wanted
 
     def on_validation_start(self, trainer, module):
@@ -117,7 +118,7 @@ def blend(average, newest, share):
 
 
 @torch.no_grad()
-def exchange(one, other):
+def swap_tensors(one, other):
     for key, value in one.items():
         kept = value.clone()
         value.copy_(other[key])
