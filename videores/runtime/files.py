@@ -1,15 +1,20 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and is removed when it fails."""
+    """Yield a temporary path beside `path` that replaces it when the block ends well.
+
+    It is removed when the block fails.
+    """
     path = Path(path)
     # the suffix stays last because FFmpeg takes the container from it
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -21,7 +26,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 
 
 def remove_temporary_files(paths: Iterable[Path]) -> None:
-    """Removes the temporary files for `paths` of processes that were killed; lists each folder once."""
+    """Remove the temporary files that killed processes left for `paths`; lists each folder once."""
     paths = set(paths)
     for folder in {path.parent for path in paths if path.parent.is_dir()}:
         for other in folder.iterdir():
@@ -30,7 +35,12 @@ def remove_temporary_files(paths: Iterable[Path]) -> None:
                 other.unlink(missing_ok=True)
 
 
-def write_text(path, text):
-    """A killed run leaves the old file or the new one."""
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 text file atomically: a killed process leaves the old file or the new one."""
     with write_atomically(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")

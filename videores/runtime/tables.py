@@ -1,0 +1,25 @@
+"""Format rows as CSV and as Markdown tables."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Format rows as CSV with a header; a row lacks what it does not have.
+
+    `columns` are, by default, the keys of all rows in the order in which they first appear.
+    """
+    text = io.StringIO()
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def format_markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Format a Markdown table, without a line break at its end."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
