@@ -25,9 +25,9 @@ def main():
     if args.docs:
         from videores.ablation import docs
 
-        return docs.write()
-    names = tables.names() if args.table == "all" else [args.table]
-    read = {Path(name).stem: tables.read(name) for name in names}
+        return docs.write_docs()
+    names = tables.list_tables() if args.table == "all" else [args.table]
+    read = {Path(name).stem: tables.read_table(name) for name in names}
     from videores.ablation import commands  # torch takes seconds to import
 
     options = dict(rows=args.rows, seeds=args.seeds)
@@ -36,7 +36,7 @@ def main():
             commands.dry_run(name, table, args.scale, **options)
         return 0
     options |= dict(fresh=args.fresh, reuse=args.reuse, slurm=parse_slurm_options(args))
-    return max(commands.run(name, table, args.scale, judge=args.judge, **options) for name, table in read.items())
+    return max(commands.run_table(name, table, args.scale, judge=args.judge, **options) for name, table in read.items())
 
 
 def parse_args():

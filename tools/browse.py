@@ -24,10 +24,10 @@ def main():
     if args.videos < 1:
         parser.error("--videos must be at least 1")
     cfg = parse.load_config(args.cfg, args.overrides)
-    index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
+    index.check_folders_exist(cfg.data)  # before the seconds that importing Lightning takes
     from videores.diagnostics import browse
 
-    return browse.browse(cfg, args.out or Path("results", "browse", Path(args.cfg).stem), args.videos)
+    return browse.collect_rows(cfg, args.out or Path("results", "browse", Path(args.cfg).stem), args.videos)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,16 @@ def main():
     models, options, folder = select_models(args, complexity)
     modes = complexity.check_modes(args.measure)
     complexity.check_device(args.device)
-    rows = complexity.rows_that_fit(models, **options) if args.all else [complexity.row(m, **options) for m in models]
+    rows = (
+        complexity.compute_rows(models, **options)
+        if args.all
+        else [complexity.compute_row(m, **options) for m in models]
+    )
     for row in rows if modes else ():
         print(f"measuring {row['model']}", flush=True)
-        complexity.add_measured(row, modes, args.batch, args.device)
-    complexity.write(folder, rows)
-    print(complexity.markdown(rows), end="")
+        complexity.add_measurements(row, modes, args.batch, args.device)
+    complexity.write_files(folder, rows)
+    print(complexity.format_table(rows), end="")
     print(f"wrote {folder}/table.csv, table.md, pareto.png")
 
 
@@ -72,14 +76,14 @@ def select_models(args, complexity):
     options = {"classes": args.classes, "frames": args.frames, "size": args.size, "views": args.views or 1}
     root = Path("results", "complexity")
     if args.all:
-        return complexity.every_name(), options, root / "all"
+        return complexity.list_models(), options, root / "all"
     if args.model:
         return args.model, options, root / make_folder_name(args.model)
     cfg = configfile.load_config(args.cfg, args.overrides)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
     options["views"] = args.views or count_views(cfg.test)
-    return [complexity.label(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
+    return [complexity.format_name(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
 
 
 def make_folder_name(models):

@@ -16,7 +16,7 @@ def main():
     parser.parse_args()
     from videores.diagnostics import doctor  # here, so that --help needs nothing heavy
 
-    return doctor.main()
+    return doctor.run_checks()
 
 
 if __name__ == "__main__":

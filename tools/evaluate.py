@@ -71,12 +71,12 @@ def evaluate_scores(args):
     views = dict(clips=args.clips, crops=args.crops, fusion=args.fusion, out=args.out)
     if args.compare:
         check_options_absent(args, ("sweep", "weights"), "--compare")
-        return rescoring.compare(args.scores, **views)
+        return rescoring.compare_runs(args.scores, **views)
     if len(args.scores) > 1:
         check_options_absent(args, ("sweep",), "several runs, which are fused,")
-        return rescoring.fuse(args.scores, weights=args.weights, **views)
+        return rescoring.fuse_runs(args.scores, weights=args.weights, **views)
     check_options_absent(args, ("weights",), "one run")
-    return rescoring.rescore(args.scores[0], sweep=args.sweep, **views)
+    return rescoring.rescore_runs(args.scores[0], sweep=args.sweep, **views)
 
 
 def check_options_absent(args, names, what):

@@ -20,7 +20,7 @@ def main():
     from videores.training import run_folder
 
     path = args.out or args.run / "weights.safetensors"
-    count = safetensors.export(args.checkpoint or run_folder.find_best_checkpoint(args.run), path)
+    count = safetensors.export_weights(args.checkpoint or run_folder.find_best_checkpoint(args.run), path)
     print(f"wrote   {path}: {count} tensors")
     if note := run_folder.format_unfinished_note(args.run):
         print(f"note    {note}")

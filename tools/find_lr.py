@@ -27,11 +27,11 @@ def main():
     if not 0 < args.lowest < args.highest or args.steps < 20:
         raise UserError("give 0 < --lowest < --highest, and --steps of at least 20")
     cfg = parse.load_config(args.cfg, args.overrides)
-    index.refuse_absent(cfg.data)
+    index.check_folders_exist(cfg.data)
     from videores.diagnostics import lr_finder  # it imports Lightning, which takes seconds
 
     folder = Path("results", "find_lr", Path(args.cfg).stem)
-    return lr_finder.find(cfg, folder, args.lowest, args.highest, args.steps)
+    return lr_finder.find_lr(cfg, folder, args.lowest, args.highest, args.steps)
 
 
 if __name__ == "__main__":

@@ -32,13 +32,17 @@ MAX_PRINTED_ROWS = 20  # bad files that are printed
 def main():
     args = build_parser().parse_args()
     check_args(args)
-    lists = survey.read_lists(args.format, args.root, args.splits, args.split)
-    paths = [p for p in survey.listed(lists) if args.format not in index.INCOMPLETE or (args.root / p).is_file()]
+    lists = survey.read_all_lists(args.format, args.root, args.splits, args.split)
+    paths = [
+        p
+        for p in survey.count_listed(lists)
+        if args.format not in index.INCOMPLETE_FORMATS or (args.root / p).is_file()
+    ]
     if args.out:
-        prepare.refuse_bad_target(args.root, args.out, paths)
+        prepare.check_target(args.root, args.out, paths)
     if args.slurm:
         return submit_shards(args)
-    mine = prepare.part_of(paths, args.shard)
+    mine = prepare.select_shard(paths, args.shard)
     infos, bad = manifest.probe_all(args.root, mine, cache=make_shard_cache_path(args), workers=args.workers)
     print_survey(args, lists, infos)
     if args.out:
@@ -116,7 +120,7 @@ def build_settings(args):
 
 def make_shard_cache_path(args):
     """Shards have a cache each: probing locks it."""
-    return args.out / prepare.LEDGERS / prepare.shard_name(args.shard) if args.shard != (1, 1) else None
+    return args.out / prepare.LEDGER_DIR / prepare.format_shard(args.shard) if args.shard != (1, 1) else None
 
 
 # -- what it says -----------------------------------------------------------------------------------------------------
@@ -125,30 +129,32 @@ def make_shard_cache_path(args):
 def print_survey(args, lists, infos):
     if args.shard == (1, 1):
         print(
-            *survey.table(survey.counts(lists, infos), ("split", "list", "listed", "there", "readable")), "", sep="\n"
+            *survey.format_table(survey.count_readable(lists, infos), ("split", "list", "listed", "there", "readable")),
+            "",
+            sep="\n",
         )
     if infos:
-        print(*survey.table(survey.traits(infos), ("readable videos", f"{len(infos):,}")), "", sep="\n")
+        print(*survey.format_table(survey.count_traits(infos), ("readable videos", f"{len(infos):,}")), "", sep="\n")
 
 
 def find_duplicates(args, lists, infos):
     if not args.duplicates:
         return []
-    rows = survey.duplicates(lists, infos)
+    rows = survey.find_duplicates(lists, infos)
     print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in two lists of a split")
     return [(a, f"equals {b}, in {part} and {other} of split {n}") for n, part, a, other, b in rows]
 
 
 def report_bad_videos(args, wrong):
     if args.shard != (1, 1):
-        path = args.out / prepare.LEDGERS / f"{prepare.shard_name(args.shard)}.bad.csv"
+        path = args.out / prepare.LEDGER_DIR / f"{prepare.format_shard(args.shard)}.bad.csv"
     else:
         path = args.out / "bad.csv" if args.out else manifest.find_manifest_path(args.root).with_suffix(".bad.csv")
-    survey.save_csv(path, wrong, BAD_VIDEO_COLUMNS)
+    survey.write_csv(path, wrong, BAD_VIDEO_COLUMNS)
     if wrong:
         more = [f"... and {len(wrong) - MAX_PRINTED_ROWS:,} more"] if len(wrong) > MAX_PRINTED_ROWS else []
         print(
-            *survey.table(wrong, BAD_VIDEO_COLUMNS)[: MAX_PRINTED_ROWS + 1],
+            *survey.format_table(wrong, BAD_VIDEO_COLUMNS)[: MAX_PRINTED_ROWS + 1],
             *more,
             f"wrote {path}: {len(wrong):,} rows",
             sep="\n",
@@ -162,14 +168,14 @@ def copy_dataset(args, lists, paths, infos, bad):
     """Makes the copies. Returns {path: reason} of the videos that have none."""
     settings = build_settings(args)
     workers = args.workers or machine.count_cpus()
-    failed = prepare.prepare(args.root, args.out, infos, bad, settings, shard=args.shard, workers=workers)
+    failed = prepare.prepare_copies(args.root, args.out, infos, bad, settings, shard=args.shard, workers=workers)
     if args.format != "folder":
         prepare.copy_lists(args.root, args.splits, args.out)
-    found = prepare.summary(args.root, args.out, paths, settings)
+    found = prepare.summarize_copies(args.root, args.out, paths, settings)
     if found is None:
         print(f"shard {'{}/{}'.format(*args.shard)} is done; the last one to end writes {args.out}/prepared.json")
     else:
-        found["videos"] = {"expected": survey.expected(lists), **found["videos"]}
+        found["videos"] = {"expected": survey.count_expected(lists), **found["videos"]}
         report_preparation(args, {"format": args.format, **found})
     return failed
 
@@ -177,7 +183,7 @@ def copy_dataset(args, lists, paths, infos, bad):
 def report_preparation(args, found):
     path = prepare.save_summary(args.out, found)
     if args.shard != (1, 1):
-        survey.save_csv(args.out / "bad.csv", sorted(found["bad"].items()), BAD_VIDEO_COLUMNS)
+        survey.write_csv(args.out / "bad.csv", sorted(found["bad"].items()), BAD_VIDEO_COLUMNS)
     n, size = found["videos"], found["bytes"]
     before, after = (f"{size[what] / 1e6:,.1f} MB" for what in ("sources", "copies"))
     print(f"prepared {n['prepared']:,} of {n['expected']:,} videos, {found['frames']:,} frames: {before} -> {after}")
@@ -190,7 +196,7 @@ def submit_shards(args):
     for option in options:
         parse.apply_override(values, option)
     commands = [build_shard_command(args, f"{number}/{count}") for number in range(1, parse_shard_count(count) + 1)]
-    logs = args.out.resolve() / prepare.LEDGERS / "slurm"
+    logs = args.out.resolve() / prepare.LEDGER_DIR / "slurm"
     logs.mkdir(parents=True, exist_ok=True)
     jobs = slurm.submit(commands, logs, values)
     print(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs[:8])}{', ...' * (len(jobs) > 8)}")

@@ -20,9 +20,9 @@ def main():
     args = parser.parse_intermixed_args()
     from videores.reporting import page, plots
 
-    print(f"wrote   {page.write(args.run, args.out, args.overrides)}")
+    print(f"wrote   {page.write_page(args.run, args.out, args.overrides)}")
     if args.csv:
-        print(f"wrote   {plots.write_csv(args.run)}")
+        print(f"wrote   {plots.write_metrics_csv(args.run)}")
 
 
 if __name__ == "__main__":

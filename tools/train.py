@@ -20,7 +20,7 @@ def main():
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
     cfg = parse.load_config(args.cfg, args.overrides)
-    index.refuse_absent(cfg.data)  # before the seconds that importing Lightning takes
+    index.check_folders_exist(cfg.data)  # before the seconds that importing Lightning takes
     from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
     return run.train(cfg, args.cfg)

@@ -54,9 +54,9 @@ def train(cfg, config_name):
         datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, made_with["processes"]))
         check_monitor(cfg.train, videos)
         workers.check_shm_size(cfg.data, trainer_options["devices"])
-        gap = splits.gap_numbers(cfg.train.gap_videos, videos.index)
-        mirroring.refuse_mirrored(cfg.data, cfg.val, videos.index.classes)
-        mirroring.refuse_mirrored(cfg.data, cfg.test, videos.index.classes)
+        gap = splits.select_gap_videos(cfg.train.gap_videos, videos.index)
+        mirroring.check_mirrored_views(cfg.data, cfg.val, videos.index.classes)
+        mirroring.check_mirrored_views(cfg.data, cfg.test, videos.index.classes)
         warn_mirrored_classes(cfg.data, videos.index.classes)
         torch.manual_seed(cfg.run.seed)
         task = VideoClassifier(cfg, videos.index.classes)
@@ -101,7 +101,7 @@ def fit_and_test(task, data, trainer, cfg, folder, record, start, options):
     finally:
         if launch.is_rank_zero():
             with suppress(OSError):
-                plots.draw_curves(folder)
+                plots.plot_curves(folder)
 
 
 def evaluate(cfg, folder, checkpoint_path=None, part="test"):
@@ -110,7 +110,7 @@ def evaluate(cfg, folder, checkpoint_path=None, part="test"):
     options = trainers.make_hardware_options(cfg.trainer)
     videos = datamodule.load_videos(cfg.data, parts=(part,))
     check_readable_videos(videos, part)
-    mirroring.refuse_mirrored(cfg.data, getattr(cfg, part), videos.index.classes)
+    mirroring.check_mirrored_views(cfg.data, getattr(cfg, part), videos.index.classes)
     task = VideoClassifier(cfg, videos.index.classes)
     callbacks = [RankCheck(make_list_signature(videos)), ProgressBar()]
     trainer = pl.Trainer(**options, **trainers.make_common_options(folder), callbacks=callbacks)
@@ -133,7 +133,7 @@ def evaluate_checkpoint(task, data, trainer, cfg, folder, path, part):
     tested = {"file": os.path.relpath(path, folder), **load_weights_for_test(task, path)}
     gap = tested.pop("gap", None)
     task.model.to(memory_format=torch.contiguous_format)  # whatever training had
-    if precision.scores_channels_last(trainer.strategy.root_device.type, cfg.trainer.score_precision):
+    if precision.use_channels_last_scores(trainer.strategy.root_device.type, cfg.trainer.score_precision):
         precision.to_channels_last(task.model)
     (trainer.test if part == "test" else trainer.validate)(task, data, verbose=False)
     scored = data.dataset(part).videos
@@ -156,7 +156,7 @@ def load_weights_for_test(task, path):
 def write_run_summary(record, cfg, trainer, videos, task, folder, gmacs, gap_videos):
     """The start-up summary, in env.json and on the screen."""
     device = trainer.strategy.root_device.type
-    setting = precision.of(cfg.trainer, device)
+    setting = precision.select_setting(cfg.trainer, device)
     readers = dict(Counter(i.reader if cfg.data.reader == "auto" else cfg.data.reader for i in videos.infos.values()))
     chosen = dict(setting._asdict(), readers=readers)
     record.update(
@@ -171,12 +171,12 @@ def write_run_summary(record, cfg, trainer, videos, task, folder, gmacs, gap_vid
             held_out=len({v.group for v in videos.index.val} - {None}),
             gap_videos=gap_videos,
             classes=len(videos.index.classes),
-            parameters=cost.parameters(task),
+            parameters=cost.count_parameters(task),
             trainable=sum(p.numel() for p in task.parameters() if p.requires_grad),
             gmacs=gmacs,
             step=optim.format_batch_and_lr(cfg, trainer.world_size),
             steps=len(videos.index.train) // batch,
-            norm_parts=norms if sync.batch_norms(task.model) else 1,
+            norm_parts=norms if sync.list_batch_norms(task.model) else 1,
             processes=trainer.world_size,
             device=device,
             folder=folder,

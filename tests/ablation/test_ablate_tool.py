@@ -274,5 +274,5 @@ def test_all_tables_are_wired_up(tmp_path):
     process = ablate(tmp_path, "--table", "all", "--scale", "smoke")
     assert process.returncode == 0, process.stdout + process.stderr
     written = {path.parent.parent.name for path in tmp_path.glob("results/*/smoke/table.md")}
-    assert written == set(spec.names())
+    assert written == set(spec.list_tables())
     assert "fails" not in process.stdout

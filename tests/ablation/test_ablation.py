@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def rows(about, scale="cpu", **options):
-    return [(cell.row, cell.seed) for cell in plan.plan(about, scale, **options)]
+    return [(cell.row, cell.seed) for cell in plan.plan_cells(about, scale, **options)]
 
 
 # -- expansion --------------------------------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ def test_factors_make_every_combination_and_listed_cells_follow():
     factors = {"net": {"R(2+1)D": {}, "R3D": {"model.name": "r3d_18"}}, "width": {"8": {"model.width": 8}, "32": {}}}
     about = make(factors=factors, cells=[{"name": "x", "set": {"train.lr": 0.1}}], seeds=[3])
     assert rows(about) == [(name, 3) for name in ("R(2+1)D 8", "R(2+1)D 32", "R3D 8", "R3D 32", "x")]
-    cell = plan.plan(about, "cpu")[2]
+    cell = plan.plan_cells(about, "cpu")[2]
     assert (cell.config.model.name, cell.config.model.width, cell.config.run.seed) == ("r3d_18", 8, 3)
 
 
@@ -38,7 +38,7 @@ def test_a_scale_changes_base_overrides_seeds_rows_and_levels():
     }
     smoke = {"base": BASE, "rows": ["b"]}
     about = make(factors={"net": {"b": {"model.width": 8}, "c": {}}}, scales={**SCALES, "full": full, "smoke": smoke})
-    first, second = plan.plan(about, "full")
+    first, second = plan.plan_cells(about, "full")
     assert (first.row, first.seed, first.config.train.gamma) == ("R3D", 5, 0.5)
     assert second.config.data.format == "hmdb51"
     assert rows(about, "smoke") == [("b", 0), ("b", 1)]
@@ -54,7 +54,7 @@ def test_rows_come_after_what_they_need_and_bring_it_along():
     about = make(cells=cells, seeds=[0])
     assert [row for row, _ in rows(about)] == ["wide", "t", "again", "other"]
     assert [row for row, _ in rows(about, rows=["t"])] == ["wide", "t"]
-    _, tested, again, _ = plan.plan(about, "cpu")
+    _, tested, again, _ = plan.plan_cells(about, "cpu")
     assert tested.config.model.width == 64  # a test has the configuration of what it tests
     assert again.config.model.width == 32  # a training that starts from other weights has its own
     assert (tested.depth, tested.needs.row, tested.rescored) == (1, "wide", False)
@@ -62,7 +62,7 @@ def test_rows_come_after_what_they_need_and_bring_it_along():
 
 def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():
     pupil = {"name": "pupil", "needs": "wide", "set": {"train.distill.temperature": 2.0}}
-    wide, pupil = plan.plan(make(cells=[{"name": "wide", "set": {"model.width": 64}}, pupil], seeds=[0]), "cpu")
+    wide, pupil = plan.plan_cells(make(cells=[{"name": "wide", "set": {"model.width": 64}}, pupil], seeds=[0]), "cpu")
     assert pupil.config.train.distill.teacher == str(plan.RUNS / wide.key / "checkpoints" / "best.ckpt")
     assert pupil.config.model.weights is None
 
@@ -70,10 +70,12 @@ def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():
 def test_repeated_clips_make_steps_larger_not_fewer():
     train = {"data.batch_size": 8, "train.epochs": 2, "test.clips": 1}
     cells = [{"name": "one", "set": train}, {"name": "two", "set": {**train, "data.clip.repeat": 2}}]
-    one, two = plan.plan(make(cells=cells, seeds=[0]), "cpu")
-    assert costs.passes(one, (64, 0, 0)) == 2 * 64 * (1 + costs.BACKWARD)
-    assert costs.passes(two, (64, 0, 0)) == 2 * costs.passes(one, (64, 0, 0))
-    assert "about 512 steps of 16 clips" in commands.work(two, {"params": 1, "gmacs": 1.0})  # motion8 has 2,048 videos
+    one, two = plan.plan_cells(make(cells=cells, seeds=[0]), "cpu")
+    assert costs.count_passes(one, (64, 0, 0)) == 2 * 64 * (1 + costs.BACKWARD)
+    assert costs.count_passes(two, (64, 0, 0)) == 2 * costs.count_passes(one, (64, 0, 0))
+    assert "about 512 steps of 16 clips" in commands.format_work(
+        two, {"params": 1, "gmacs": 1.0}
+    )  # motion8 has 2,048 videos
 
 
 def test_seeds_of_the_command_line_go_first():
@@ -81,7 +83,7 @@ def test_seeds_of_the_command_line_go_first():
 
 
 def test_smoke_reads_small_copies_of_embedded_data():
-    small, whole = (plan.plan(make(cells=TWO), "smoke", small_data=folder)[0] for folder in ("there", None))
+    small, whole = (plan.plan_cells(make(cells=TWO), "smoke", small_data=folder)[0] for folder in ("there", None))
     assert (small.config.data.format, small.config.data.root) == ("csv", "there/motion8")
     assert whole.config.data.format == "motion8"
     assert small.key != whole.key
@@ -91,22 +93,22 @@ def test_smoke_reads_small_copies_of_embedded_data():
 
 
 def key(**changes):
-    return plan.plan(make(cells=[{"name": "a", "set": changes}], seeds=[0]), "cpu")[0].key
+    return plan.plan_cells(make(cells=[{"name": "a", "set": changes}], seeds=[0]), "cpu")[0].key
 
 
 def test_a_key_is_what_the_result_depends_on():
-    usual = plan.plan(make(cells=[{"name": "another name"}], seeds=[0]), "cpu")[0].key
+    usual = plan.plan_cells(make(cells=[{"name": "another name"}], seeds=[0]), "cpu")[0].key
     assert key(**{"data.root": "elsewhere"}) == key(**{"data.workers": 2}) == key(**{"run.name": "x"}) == usual
     different = [key(**{"model.width": 8}), key(**{"test.clips": 1}), key(**{"trainer.devices": 2}), usual]
     assert len(set(different)) == 4
-    assert plan.plan(make(cells=[{"name": "a"}]), "cpu")[1].key != usual  # another seed
+    assert plan.plan_cells(make(cells=[{"name": "a"}]), "cpu")[1].key != usual  # another seed
 
 
 def test_an_assertion_about_a_row_that_is_not_there_is_refused_where_it_is_judged():
     claim = {"claim": "a beats c", "above": ["a"], "below": ["bb"], "scales": ["full"]}
-    assert plan.plan(make(cells=TWO, assertions=[claim]), "cpu")
+    assert plan.plan_cells(make(cells=TWO, assertions=[claim]), "cpu")
     with pytest.raises(UserError, match=r"'a beats c' names bb \(did you mean b\?\), which is no row at scale full"):
-        plan.plan(make(cells=TWO, assertions=[claim]), "full")
+        plan.plan_cells(make(cells=TWO, assertions=[claim]), "full")
 
 
 def test_other_videos_are_another_result_and_an_embedded_set_is_the_same_everywhere():
@@ -114,12 +116,12 @@ def test_other_videos_are_another_result_and_an_embedded_set_is_the_same_everywh
     assert key(**csv) != key(**{**csv, "data.root": "two"}) != key(**csv, **{"data.splits": "lists"})
     measured = [{"name": root, "kind": "measure", "set": {**csv, "data.root": root}} for root in ("one", "two")]
     with pytest.raises(UserError, match="rows one and two have equal configurations"):
-        plan.plan(make(cells=measured), "cpu")  # nothing is read
+        plan.plan_cells(make(cells=measured), "cpu")  # nothing is read
 
 
 def test_a_cell_that_starts_from_another_has_a_key_of_its_own():
     cells = [{"name": "a"}, {"name": "b", "set": {"model.width": 8}}, {"name": "c", "needs": "a"}]
-    assert len({cell.key for cell in plan.plan(make(cells=cells), "cpu")}) == 6
+    assert len({cell.key for cell in plan.plan_cells(make(cells=cells), "cpu")}) == 6
 
 
 def test_the_hash_of_the_code_covers_what_can_change_a_result_and_nothing_else(tmp_path):
@@ -128,19 +130,19 @@ def test_the_hash_of_the_code_covers_what_can_change_a_result_and_nothing_else(t
         (tmp_path / name / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1  # reason\n')
     (tmp_path / "run.py").write_text("steps = 1\n")
     (tmp_path / "reporting").mkdir()
-    before = cells.code(tmp_path)
+    before = cells.hash_code(tmp_path)
     (tmp_path / "reporting" / "page.py").write_text("COLOR = 'red'\n")
     (tmp_path / "data" / "a.py").write_text('"""Other."""\ndef f(x):\n    """Other."""\n    return x+1\n')
-    assert cells.code(tmp_path) == before
+    assert cells.hash_code(tmp_path) == before
     (tmp_path / "data" / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 2\n')
-    changed = cells.code(tmp_path)
+    changed = cells.hash_code(tmp_path)
     (tmp_path / "run.py").write_text("steps = 2\n")
-    assert len({before, changed, cells.code(tmp_path)}) == 3
+    assert len({before, changed, cells.hash_code(tmp_path)}) == 3
 
 
 def test_tables_share_equal_cells():
     one, other = make(cells=TWO), make(cells=[TWO[1], {"name": "new", "set": {"train.lr": 1}}])
-    shared = {c.key for c in plan.plan(one, "cpu")} & {c.key for c in plan.plan(other, "cpu")}
+    shared = {c.key for c in plan.plan_cells(one, "cpu")} & {c.key for c in plan.plan_cells(other, "cpu")}
     assert len(shared) == 2  # of both seeds
 
 
@@ -168,13 +170,13 @@ def test_tables_share_equal_cells():
 )
 def test_rows_that_make_no_sense_are_refused(cells, message):
     with pytest.raises(UserError, match=message):
-        plan.plan(make(cells=cells), "cpu")
+        plan.plan_cells(make(cells=cells), "cpu")
 
 
 def test_an_override_of_the_scale_that_changes_nothing_is_refused():
     scales = {**SCALES, "cpu": {"base": BASE, "set": {"train.epochs": 6}}}
     with pytest.raises(UserError, match=r"the scale cpu sets train.epochs=6, which changes nothing"):
-        plan.plan(make(cells=TWO, scales=scales), "cpu")
+        plan.plan_cells(make(cells=TWO, scales=scales), "cpu")
 
 
 def test_an_override_that_others_need_is_not_idle():
@@ -184,12 +186,12 @@ def test_an_override_that_others_need_is_not_idle():
 
 def test_an_unknown_row_names_the_nearest():
     with pytest.raises(UserError, match=r"no row R3d \(did you mean R3D\?\); the table has R3D, b"):
-        plan.plan(make(cells=[{"name": "R3D"}, {"name": "b", "set": {"train.lr": 1}}]), "cpu", rows=["R3d"])
+        plan.plan_cells(make(cells=[{"name": "R3D"}, {"name": "b", "set": {"train.lr": 1}}]), "cpu", rows=["R3d"])
 
 
 def test_an_unknown_table_names_the_nearest():
     with pytest.raises(UserError, match=r"no table c01_conv_typ \(did you mean c01_conv_type\?\)"):
-        spec.read("c01_conv_typ")
+        spec.read_table("c01_conv_typ")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_wrong_table_is_refused_with_its_key(tmp_path, change, message):
     path = tmp_path / "t.yaml"
     path.write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in kept.items()) + change)
     with pytest.raises(UserError, match=message):
-        spec.read(path)
+        spec.read_table(path)
 
 
 # -- costs -------------------------------------------------------------------------------------------------------------
@@ -222,29 +224,29 @@ def test_a_step_is_of_videos_and_its_work_of_all_their_clips():
     usual = ("data.batch_size=8", "train.epochs=2", "train.warmup=0")
     load = lambda *overrides: parse.load_config(BASE, (*usual, *overrides))
     once, twice = load(), load("data.clip.repeat=2")
-    assert costs.steps_of(once, 70) == costs.steps_of(twice, 70) == 16
-    assert costs.steps_of(load("trainer.devices=2"), 70) == 8
+    assert costs.count_steps(once, 70) == costs.count_steps(twice, 70) == 16
+    assert costs.count_steps(load("trainer.devices=2"), 70) == 8
     cell = lambda cfg: SimpleNamespace(config=cfg, kind="train")
-    less, more = (costs.passes(cell(cfg), (64, 10, 0)) for cfg in (once, twice))
+    less, more = (costs.count_passes(cell(cfg), (64, 10, 0)) for cfg in (once, twice))
     assert less == 128 * 3 + 2 * 20  # a step costs three passes; each epoch scores 10 videos twice over
     assert more - less == 128 * 3
 
 
 def test_the_forecast_is_the_line_through_the_cheapest_and_the_dearest():
-    assert costs.pace_of([(2.0, 0.3, 4.0), (1.0, 0.2, 2.0)]) == pytest.approx((3, 0.1, 0.1))
-    assert costs.pace_of([(1.0, 0.2, 2.0)]) == pytest.approx((2, 0.2, 0))
-    assert costs.pace_of([(1.0, 0.2, 0.0), (2.0, 0.1, 0.0)]) == pytest.approx((0, 0.2, 0))  # noise
-    assert costs.pace_of([(1.0, 0.1, 0.0), (2.0, 0.4, 0.0)]) == pytest.approx((0, 0, 0.3))  # as slow as it gets
+    assert costs.fit_pace([(2.0, 0.3, 4.0), (1.0, 0.2, 2.0)]) == pytest.approx((3, 0.1, 0.1))
+    assert costs.fit_pace([(1.0, 0.2, 2.0)]) == pytest.approx((2, 0.2, 0))
+    assert costs.fit_pace([(1.0, 0.2, 0.0), (2.0, 0.1, 0.0)]) == pytest.approx((0, 0.2, 0))  # noise
+    assert costs.fit_pace([(1.0, 0.1, 0.0), (2.0, 0.4, 0.0)]) == pytest.approx((0, 0, 0.3))  # as slow as it gets
 
 
 # -- the shipped tables -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", spec.SCALES)
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", spec.list_tables())
 def test_every_table_expands_at_every_scale(name, scale):
-    about = spec.read(name)
-    planned = plan.plan(about, scale, small_data="small" if scale == "smoke" else None)
+    about = spec.read_table(name)
+    planned = plan.plan_cells(about, scale, small_data="small" if scale == "smoke" else None)
     names = {cell.row for cell in planned}
     assert not any("," in name for name in names)  # --rows is separated by commas
     if scale == "smoke":
@@ -255,4 +257,4 @@ def test_every_table_expands_at_every_scale(name, scale):
     for assertion in about.assertions:
         if scale in assertion.scales and scale != "smoke":
             assert set(assertion.names()) <= names, assertion.claim
-    published.read(name)
+    published.read_published(name)

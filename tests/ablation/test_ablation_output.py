@@ -29,23 +29,23 @@ OURS = "16x2@112/128 10x1 softmax-mean kinetics400-val"
 @pytest.mark.parametrize("key", ["paper", "table", "source", "status", "protocol"])
 def test_a_target_without_a_source_is_refused(key):
     with pytest.raises(UserError, match=f"{key}: missing: every published number names its paper"):
-        published.check({name: value for name, value in GROUP.items() if name != key}, "t.yaml, entry 1")
+        published.check_group({name: value for name, value in GROUP.items() if name != key}, "t.yaml, entry 1")
 
 
 def test_a_target_that_was_not_read_is_refused():
     for change in ({"status": "M"}, {"source": ""}, {"values": {"R3D": {"vido": 1}}}):
         with pytest.raises(UserError, match=r"t.yaml, entry 1"):
-            published.check({**GROUP, **change}, "t.yaml, entry 1")
+            published.check_group({**GROUP, **change}, "t.yaml, entry 1")
 
 
 def test_targets_stand_beside_ours_only_under_the_same_protocol():
-    group = published.check(GROUP, "t")
-    assert published.beside([group], "R3D", "video", OURS) == 64.2
+    group = published.check_group(GROUP, "t")
+    assert published.find_target([group], "R3D", "video", OURS) == 64.2
     for other in (OURS.replace("10x1", "5x1"), OURS.replace("val", "1"), OURS.replace("@112", "@128"), None):
-        assert published.beside([group], "R3D", "video", other) is None
-    assert published.beside([group], "R3D", "clip", OURS) is None
-    vague = published.check({**GROUP, "protocol": {"data": "kinetics400-val", "frames": 16}}, "t")
-    assert published.beside([vague], "R3D", "video", OURS) is None
+        assert published.find_target([group], "R3D", "video", other) is None
+    assert published.find_target([group], "R3D", "clip", OURS) is None
+    vague = published.check_group({**GROUP, "protocol": {"data": "kinetics400-val", "frames": 16}}, "t")
+    assert published.find_target([vague], "R3D", "video", OURS) is None
 
 
 # -- what is written --------------------------------------------------------------------------------------------------
@@ -69,24 +69,24 @@ ABOUT = make(
 
 
 def test_markdown_has_means_spreads_failures_outcomes_and_targets():
-    text = tables.markdown("t", ABOUT, "cpu", FOUND, [published.check(GROUP, "t")])
+    text = tables.format_markdown("t", ABOUT, "cpu", FOUND, [published.check_group(GROUP, "t")])
     assert "| R3D | 1.500 | - | 61.0 ± 1.4 (published 64.2) | 0, 1 |" in text
     assert "| a|b_1 | 1.500 | - | - | 0 |" in text
     assert "* a|b_1: seed 0 failed: the loss is nan" in text
     assert "| c | **holds** | R3D 61 ± 1.4, interval 0.0 to 100.0 |" in text
     assert "other protocols" not in text
-    elsewhere = published.check({**GROUP, "protocol": {"data": "ucf101-1"}}, "t")
-    text = tables.markdown("t", ABOUT, "cpu", FOUND, [elsewhere])
+    elsewhere = published.check_group({**GROUP, "protocol": {"data": "ucf101-1"}}, "t")
+    text = tables.format_markdown("t", ABOUT, "cpu", FOUND, [elsewhere])
     assert "(published" not in text
     assert "| R3D | 64.2 |" in text.partition("Published under other protocols")[2]
 
 
 def test_csv_has_a_line_a_cell_and_latex_a_line_a_row():
-    lines = tables.comma_separated(ABOUT, FOUND).splitlines()
+    lines = tables.format_csv(ABOUT, FOUND).splitlines()
     assert lines[0].startswith("row,seed,kind,status,params,clip,video,protocol")
     assert lines[1].startswith(f"R3D,0,train,done,1500000.0,,60.0,{OURS}")
     assert lines[3].endswith("the loss is nan")
-    text = tables.latex(ABOUT, FOUND)
+    text = tables.format_latex(ABOUT, FOUND)
     assert r"R3D & 1.500 & - & 61.0 $\pm$ 1.4 \\" in text
     assert r"a|b\_1" in text
 
@@ -96,32 +96,32 @@ def test_cells_are_read_back_in_order_and_rebuild_the_same_files(tmp_path):
     again = tables.load_cells(tmp_path)
     assert [c["place"] for c in again] == [0, 0, 1]
     assert [{**c, "place": 0} for c in again] == FOUND
-    tables.forget(tmp_path, lambda c: c["seed"] == 1)
+    tables.delete_stale_cells(tmp_path, lambda c: c["seed"] == 1)
     assert [c["key"] for c in tables.load_cells(tmp_path)] == ["R3D1"]
-    assert tables.comma_separated(ABOUT, again) == tables.comma_separated(ABOUT, FOUND)
+    assert tables.format_csv(ABOUT, again) == tables.format_csv(ABOUT, FOUND)
 
 
 def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    about, folder = make(cells=[TWO[0], {**TWO[1], "scales": ["full"]}], seeds=[0]), tables.folder_of("t", "cpu")
+    about, folder = make(cells=[TWO[0], {**TWO[1], "scales": ["full"]}], seeds=[0]), tables.table_folder("t", "cpu")
     tables.save_cells(folder, [cell("b", 0, 50.0)], ["b"])
-    now = cell("a", 0, 60.0, key=plan.plan(about, "cpu")[0].key)
-    assert commands.finish("t", about, "cpu", [now], reuse=False, judge=False) == 0
+    now = cell("a", 0, 60.0, key=plan.plan_cells(about, "cpu")[0].key)
+    assert commands.write_results("t", about, "cpu", [now], reuse=False, judge=False) == 0
     assert [c["row"] for c in tables.load_cells(folder)] == ["a"]
 
 
 def test_a_picture_that_there_is_nothing_for_any_more_goes(tmp_path):
     trained = {**cell("R3D", 0, 60.0), "curves": {"train/loss": [[1, 2.0]], "val/video_top1": [[4, 50.0]]}}
-    assert tables.draw(tmp_path, ABOUT, [trained]) == ["curves.png"]
-    assert tables.draw(tmp_path, ABOUT, [cell("R3D", 0, 60.0)]) == []
+    assert tables.plot_table(tmp_path, ABOUT, [trained]) == ["curves.png"]
+    assert tables.plot_table(tmp_path, ABOUT, [cell("R3D", 0, 60.0)]) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_more_rows_than_there_are_looks_are_all_drawn(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "draw_row", lambda axes, row, curves, look: drawn.append(row))
-    rows = {str(i): [{"curves": {"train/loss": [[1, 1.0]]}}] for i in range(len(plots.looks()) + 3)}
-    assert plots.draw_curves(tmp_path / "curves.png", rows)
+    monkeypatch.setattr(plots, "plot_row", lambda axes, row, curves, look: drawn.append(row))
+    rows = {str(i): [{"curves": {"train/loss": [[1, 1.0]]}}] for i in range(len(plots.line_styles()) + 3)}
+    assert plots.plot_curves(tmp_path / "curves.png", rows)
     assert set(drawn) == set(rows)
 
 
@@ -132,12 +132,12 @@ def test_a_test_whose_costs_are_not_known_has_an_empty_panel(tmp_path):
         "numbers": {"video": (50.0, None), "gmacs_video": (cost, None)},
     }
     rows = [row("a", "one-test", 1.0), row("b", "one-test", 2.0), row("c", "other-test", None)]
-    assert plots.draw_pareto(tmp_path / "pareto.png", rows, ["gmacs_video"])
+    assert plots.plot_pareto(tmp_path / "pareto.png", rows, ["gmacs_video"])
 
 
 def test_the_pareto_front():
     points = [(1, 50, "cheap"), (2, 70, "good"), (3, 60, "bad"), (3, 70, "dear"), (2, 70, "as good")]
-    assert plots.front(points) == {"cheap", "good", "as good"}
+    assert plots.find_pareto_front(points) == {"cheap", "good", "as good"}
 
 
 def test_answers_do_not_depend_on_the_order_of_videos():
@@ -149,11 +149,11 @@ def test_answers_do_not_depend_on_the_order_of_videos():
     usual = dict(path=None, classes=np.arange(3), clip=np.arange(2), crop=np.zeros(2), metrics={}, protocol=OURS)
     one = Predictions(video=names, label=label, group=groups, logits=logits, **usual)
     other = Predictions(video=names[order], label=label[order], group=groups[order], logits=logits[order], **usual)
-    assert collect.answers(one) == collect.answers(other)
-    assert collect.sample(one) == collect.sample(other)
-    found = collect.answers(one)
+    assert collect.read_answers(one) == collect.read_answers(other)
+    assert collect.sample_videos(one) == collect.sample_videos(other)
+    found = collect.read_answers(one)
     assert min(found["groups"]) == 1  # 0 would read as no group
-    right = assertions.right({"answers": found})
+    right = assertions.read_answers({"answers": found})
     assert right.mean() == pytest.approx((logits.mean(1).argmax(1) == label).mean(), abs=0.34)
 
 
@@ -164,7 +164,7 @@ def test_the_committed_cells_are_of_the_tables_as_they_are():
     for folder in (ROOT / "docs" / "ablations").glob("*/cells"):
         found = tables.load_cells(folder.parent)
         seeds = sorted({cell["seed"] for cell in found})
-        now = {cell.key for cell in plan.plan(spec.read(folder.parent.name), "cpu", seeds=seeds)}
+        now = {cell.key for cell in plan.plan_cells(spec.read_table(folder.parent.name), "cpu", seeds=seeds)}
         assert {cell["key"] for cell in found} <= now, folder
 
 
@@ -172,11 +172,11 @@ def test_the_answers_of_a_committed_cell_are_those_of_its_accuracy():
     for path in (ROOT / "docs" / "ablations").glob("*/cells/*.json"):
         cell = json.loads(path.read_text())
         if cell["kind"] != "measure":
-            assert 100 * assertions.right(cell).mean() == pytest.approx(cell["values"]["video"]), path
+            assert 100 * assertions.read_answers(cell).mean() == pytest.approx(cell["values"]["video"]), path
 
 
 def test_targets_belong_to_tables():
-    assert {path.stem for path in published.FOLDER.glob("*.yaml")} <= set(spec.names())
+    assert {path.stem for path in published.FOLDER.glob("*.yaml")} <= set(spec.list_tables())
 
 
 def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypa
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    docs.write()
+    docs.write_docs()
     for path in sorted(committed.rglob("README.md")):
         assert (tmp_path / path.relative_to(ROOT)).read_text() == path.read_text(), (
             f"tools/ablate.py --docs changes {path}"
@@ -199,11 +199,11 @@ def test_the_errata_name_tests_and_tables_that_exist():
     text = (ROOT / "docs" / "errata.md").read_text()
     functions = {
         name
-        for path in (ROOT / "tests").glob("*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
     }
-    files = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     named = set(re.findall(r"\btest_\w+", text))
     assert len(named) > 15
     assert named <= functions | files
-    assert set(re.findall(r"\bc\d\d_\w+", text)) <= set(spec.names())
+    assert set(re.findall(r"\bc\d\d_\w+", text)) <= set(spec.list_tables())

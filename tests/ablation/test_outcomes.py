@@ -21,7 +21,7 @@ def results(values, metric="video", groups=None):
 
 
 def judge(found, **assertion):
-    return assertions.judge(spec.Assertion.model_validate({"claim": "c", **assertion}), found)["outcome"]
+    return assertions.judge_assertion(spec.Assertion.model_validate({"claim": "c", **assertion}), found)["outcome"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_scores_are_equal_where_numbers_and_answers_are():
 
 def test_what_a_bound_or_a_nearness_says_has_an_interval():
     near = {"a": results([90, 91]), "b": results([88, 89])}
-    said = lambda **bound: assertions.judge(spec.Assertion(claim="c", rows=("a", "b"), **bound), near)["numbers"]
+    said = lambda **bound: assertions.judge_assertion(spec.Assertion(claim="c", rows=("a", "b"), **bound), near)[
+        "numbers"
+    ]
     assert re.fullmatch(
         r"a 90.5 .* highest, b 88.5 .* lowest: \+2 \(.*, interval \+\d.* to \+\d.*\)", said(within=5)[0]
     )
@@ -126,11 +128,11 @@ def test_metrics_that_are_no_accuracies_need_two_standard_errors():
 
 def test_the_interval_is_paired_and_of_groups():
     better, worse = results([60, 60]), results([50, 50])
-    low, high = assertions.paired_interval(better, worse)
+    low, high = assertions.compute_paired_interval(better, worse)
     assert 5 < low < 10 < high < 15
     pairs = [1 + i // 20 for i in range(200)]  # ten groups of twenty: 10 points are one group
-    grouped = assertions.paired_interval(results([60, 60], groups=pairs), results([50, 50], groups=pairs))
+    grouped = assertions.compute_paired_interval(results([60, 60], groups=pairs), results([50, 50], groups=pairs))
     assert grouped[0] == 0
     other = results([60, 60])
     other[0]["answers"]["list"] = "others"
-    assert assertions.paired_interval(better, other) is None
+    assert assertions.compute_paired_interval(better, other) is None

@@ -11,10 +11,10 @@ from videores.ablation import executors
 
 def test_a_child_that_a_signal_ends_stops_the_sweep_as_one_that_ends_itself(tmp_path):
     """Sent before the tool listens to it."""
-    ends = lambda number: executors.in_child(lambda: os.kill(os.getpid(), number), ["x"], tmp_path / "log")
-    assert ends(signal.SIGTERM) in executors.STOPPED
+    ends = lambda number: executors.run_in_child(lambda: os.kill(os.getpid(), number), ["x"], tmp_path / "log")
+    assert ends(signal.SIGTERM) in executors.STOP_EXIT_CODES
     assert ends(signal.SIGKILL) == 137
-    assert ends(signal.SIGKILL) not in executors.STOPPED
+    assert ends(signal.SIGKILL) not in executors.STOP_EXIT_CODES
 
 
 def child_that(does, code=0, handler=signal.SIG_DFL):
@@ -43,7 +43,7 @@ def test_a_wish_to_end_is_not_lost_where_the_child_ends_as_if_there_were_none(la
             os.kill(os.getpid(), signal.SIGTERM)
         return child
 
-    assert executors.ended(start) == 128 + signal.SIGTERM
+    assert executors.wait_for_child(start) == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -53,7 +53,7 @@ def test_a_wish_to_end_while_a_child_starts_reaches_it():
         return child_that(lambda: time.sleep(60))
 
     began = time.monotonic()
-    assert executors.ended(start) == 128 + signal.SIGTERM
+    assert executors.wait_for_child(start) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 30
 
 
@@ -61,7 +61,7 @@ def test_a_wish_to_end_that_reaches_a_child_before_its_handler_is_there_ends_it(
     """It has the parent's handler then, which would send the signal to itself, or to nobody."""
     start = lambda: child_that(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)), handler=None)
     began = time.monotonic()
-    assert executors.ended(start) == 128 + signal.SIGTERM
+    assert executors.wait_for_child(start) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 30
 
 
@@ -74,4 +74,4 @@ def test_a_wish_to_end_that_comes_when_the_child_is_gone_is_not_lost(monkeypatch
         return found
 
     monkeypatch.setattr(os, "waitpid", gone)
-    assert executors.ended(lambda: child_that(lambda: None)) == 128 + signal.SIGTERM
+    assert executors.wait_for_child(lambda: child_that(lambda: None)) == 128 + signal.SIGTERM

@@ -178,7 +178,7 @@ def traced_backward(model, clips_BCTHW, autocast):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weight_gradients_equal_float64(name):
     cfg = parse.load_config(name)
-    number_format, channels_last = precision.choose("cpu")
+    number_format, channels_last = precision.choose_precision("cpu")
     torch.manual_seed(0)
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())
     if channels_last:

@@ -10,7 +10,7 @@ from helpers.commands import assert_same_weights, forked, result, succeeded, wri
 from torch import nn
 
 from videores.compute import autotune, gradient_check, precision
-from videores.compute.precision import Setting
+from videores.compute.precision import PrecisionSetting
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models.registry import create_model
@@ -20,7 +20,7 @@ from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.callbacks.precision import Tf32
 
 CPU = torch.device("cpu")
-FP32 = Setting("fp32", False)
+FP32 = PrecisionSetting("fp32", False)
 
 
 # Choices and refusals
@@ -47,23 +47,25 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):
 def test_an_older_gpu_has_no_tf32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     with pytest.raises(UserError, match="Ampere"):
-        precision.refuse(TrainerConfig(precision="tf32"), "cuda")
-    assert precision.choose("cuda") == ("fp32", False)
+        precision.check_precision(TrainerConfig(precision="tf32"), "cuda")
+    assert precision.choose_precision("cuda") == ("fp32", False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    precision.refuse(TrainerConfig(precision="tf32"), "cuda")
-    assert precision.choose("cuda") == ("bf16", True)
+    precision.check_precision(TrainerConfig(precision="tf32"), "cuda")
+    assert precision.choose_precision("cuda") == ("bf16", True)
 
 
 def test_nothing_is_compiled_unless_asked_for():
-    assert precision.of(TrainerConfig(precision="fp32"), "cpu") == FP32
-    assert precision.of(TrainerConfig(precision="fp32", compile=True), "cpu") == Setting("fp32", False, True)
+    assert precision.select_setting(TrainerConfig(precision="fp32"), "cpu") == FP32
+    assert precision.select_setting(TrainerConfig(precision="fp32", compile=True), "cpu") == PrecisionSetting(
+        "fp32", False, True
+    )
 
 
 def test_scores_between_steps_of_tf32_are_float32():
     flags = lambda: (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
     module = nn.Identity()
-    module.setting = Setting("tf32", False)
-    precision.allow_tf32(False)
+    module.setting = PrecisionSetting("tf32", False)
+    precision.set_tf32(False)
     Tf32().on_train_batch_start(None, module, None, 0)
     assert flags() == (True, True)
     Tf32().on_train_batch_end(None, module, None, None, 0)
@@ -107,27 +109,29 @@ def network(broken=None):
 
 def errors_of(model, setting):
     torch.manual_seed(1)
-    return gradient_check.layer_errors(model, torch.randn(4, 3, 4, 16, 16), torch.arange(4), setting)
+    return gradient_check.compute_layer_errors(model, torch.randn(4, 3, 4, 16, 16), torch.arange(4), setting)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_right_layers_pass(name, channels_last):
-    errors = errors_of(network(), Setting(name, channels_last))
+    errors = errors_of(network(), PrecisionSetting(name, channels_last))
     assert len(errors) == 7  # stem, two of each block, a projection, the classifier
-    assert max(errors.values()) < (1e-4 if name == "fp32" else gradient_check.LIMIT / 2)
+    assert max(errors.values()) < (1e-4 if name == "fp32" else gradient_check.MAX_RELATIVE_ERROR / 2)
 
 
 @pytest.mark.parametrize("broken", [Forgetful, Overflowing])
 def test_a_wrong_layer_is_found_and_named(broken):
-    errors = errors_of(network(broken), Setting("bf16", True))
-    assert [name for name, error in errors.items() if not error < gradient_check.LIMIT] == ["layer2.0.conv2.0"]
+    errors = errors_of(network(broken), PrecisionSetting("bf16", True))
+    assert [name for name, error in errors.items() if not error < gradient_check.MAX_RELATIVE_ERROR] == [
+        "layer2.0.conv2.0"
+    ]
 
 
 def test_looking_at_gradients_changes_no_network():
     model = network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    errors_of(model, Setting("bf16", True))
+    errors_of(model, PrecisionSetting("bf16", True))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(p.grad is None and not p._backward_hooks for p in model.parameters())
     assert model.stem[0].weight.is_contiguous()
@@ -142,7 +146,9 @@ def with_bf16(monkeypatch):
 
 
 def tune(model, **section):
-    return autotune.tune(model, (4, 3, 4, 16, 16), 4, TrainerConfig(accelerator="cpu", **section), CPU)
+    return autotune.select_fastest_setting(
+        model, (4, 3, 4, 16, 16), 4, TrainerConfig(accelerator="cpu", **section), CPU
+    )
 
 
 def test_all_settings_are_measured_and_one_is_chosen(with_bf16):
@@ -152,8 +158,8 @@ def test_all_settings_are_measured_and_one_is_chosen(with_bf16):
         *(("bf16", False), ("bf16", True)),
     ]
     assert all(row["wrong"] is None and row["ms"] > 0 for row in found["table"])
-    times = {Setting(row["precision"], row["channels_last"]): row["ms"] for row in found["table"]}
-    chosen, usual = Setting(**found["chosen"]), Setting("bf16", True)
+    times = {PrecisionSetting(row["precision"], row["channels_last"]): row["ms"] for row in found["table"]}
+    chosen, usual = PrecisionSetting(**found["chosen"]), PrecisionSetting("bf16", True)
     assert chosen == usual or times[chosen] <= times[usual]
     assert json.loads(json.dumps(found)) == found
 
@@ -164,7 +170,7 @@ def test_a_format_with_wrong_gradients_is_not_even_timed(with_bf16, broken):
     assert found["chosen"]["precision"] == "fp32"
     for row in found["table"]:
         assert (row["wrong"] is None) == (row["ms"] is not None) == (row["precision"] == "fp32")
-    assert "layer2.0.conv2.0" in autotune.table(found)
+    assert "layer2.0.conv2.0" in autotune.format_table(found)
 
 
 def test_what_is_asked_for_stays_and_is_refused_where_it_is_wrong(with_bf16):
@@ -184,18 +190,18 @@ def test_tuning_leaves_the_network_and_the_random_state(with_bf16):
 
 
 def test_noise_does_not_choose():
-    usual, other = Setting("bf16", True), Setting("bf16", False)
-    assert autotune.fastest({usual: 1.0, other: 0.97}, usual) == usual
-    assert autotune.fastest({usual: 1.0, other: 0.9}, usual) == other
-    assert autotune.fastest({other: 1.0}, usual) == other
+    usual, other = PrecisionSetting("bf16", True), PrecisionSetting("bf16", False)
+    assert autotune.pick_fastest({usual: 1.0, other: 0.97}, usual) == usual
+    assert autotune.pick_fastest({usual: 1.0, other: 0.9}, usual) == other
+    assert autotune.pick_fastest({other: 1.0}, usual) == other
 
 
 def test_a_slow_network_is_timed_on_fewer_clips():
-    assert autotune.fitting(32, 0.001, 4) == 32
-    assert autotune.fitting(32, 5.0, 4) == 2
-    clips = autotune.fitting(32, 0.1, 4)
+    assert autotune.reduce_batch(32, 0.001, 4) == 32
+    assert autotune.reduce_batch(32, 5.0, 4) == 2
+    clips = autotune.reduce_batch(32, 0.1, 4)
     assert 2 < clips < 32
-    assert clips * 0.1 * 4 * (autotune.ROUNDS + 2) <= autotune.BUDGET
+    assert clips * 0.1 * 4 * (autotune.ROUNDS + 2) <= autotune.TIME_BUDGET
 
 
 # Whole runs
@@ -296,7 +302,9 @@ def compiled(tmp_path_factory):
 
 
 def test_a_compiled_run_has_the_same_keys_and_takes_the_same_first_step(compiled):
-    ours, theirs = (safe_load.read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in compiled)
+    ours, theirs = (
+        safe_load.read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in compiled
+    )
     assert list(ours) == list(theirs)
     assert [json.loads((folder / "env.json").read_text())["compiled"] for folder in compiled] == [True, False]
     losses = [read_metrics_log(folder / "metrics.jsonl")[0]["train/loss"] for folder in compiled]

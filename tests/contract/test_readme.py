@@ -43,7 +43,7 @@ def test_the_snippet_makes_ut_interactions_lists(tmp_path, monkeypatch):
     page = (ROOT / "datasets/ut-interaction/README.md").read_text()
     monkeypatch.chdir(tmp_path)
     exec(re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1], {})
-    found = index.read(parse.load_config("r2plus1d_utinteraction.yaml", ["data.val=none"]).data)
+    found = index.read_index(parse.load_config("r2plus1d_utinteraction.yaml", ["data.val=none"]).data)
     punch = Video("Punching/v_Punching_g11_c00.avi", 4, "g11")
     assert found.train == (Video("HandShaking/v_HandShaking_g01_c04.avi", 0, "g01"), punch)
     assert found.test == (Video("HandShaking/v_HandShaking_g03_c17.avi", 0, "g03"),)

@@ -48,7 +48,7 @@ def picture(frames=3, height=40, width=40, seed=0):
 
 
 def augmented(clip, seed=0, **keys):
-    return augmenting.augmented(clip, AugmentConfig(**keys), FILL, np.random.default_rng(seed))
+    return augmenting.augment_clip(clip, AugmentConfig(**keys), FILL, np.random.default_rng(seed))
 
 
 def is_uniform(values, low, high):
@@ -182,7 +182,7 @@ def test_erasing_fills_one_box_through_all_frames_with_the_same_noise():
 
 
 def after_erasing_all():
-    return augmenting.erased(torch.zeros(1, 60, 60, 3, dtype=torch.uint8), (1, 1), Whole())
+    return augmenting.erase_box(torch.zeros(1, 60, 60, 3, dtype=torch.uint8), (1, 1), Whole())
 
 
 class Whole:
@@ -201,10 +201,10 @@ CLASSES = ("turn left", "jump", "turn right", "point left")
 
 
 def test_flip_rules_become_labels():
-    assert mirroring.flip_map("none", CLASSES) == (0, 1, 2, 3)
-    assert mirroring.flip_map("left-right", CLASSES) == (2, 1, 0, -1)
-    assert mirroring.flip_map({"turn left": "turn right", "jump": None}, CLASSES) == (2, -1, 0, 3)
-    assert mirroring.flip_map({"turn left": "turn right", "turn right": "turn left"}, CLASSES) == (2, 1, 0, 3)
+    assert mirroring.make_flip_map("none", CLASSES) == (0, 1, 2, 3)
+    assert mirroring.make_flip_map("left-right", CLASSES) == (2, 1, 0, -1)
+    assert mirroring.make_flip_map({"turn left": "turn right", "jump": None}, CLASSES) == (2, -1, 0, 3)
+    assert mirroring.make_flip_map({"turn left": "turn right", "turn right": "turn left"}, CLASSES) == (2, 1, 0, 3)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_flip_rules_become_labels():
 )
 def test_flip_rules_that_make_no_sense_are_refused(rule, message):
     with pytest.raises(UserError, match=rf"data\.augment\.flip_labels: .*{message}"):
-        mirroring.flip_map(rule, CLASSES)
+        mirroring.make_flip_map(rule, CLASSES)
 
 
 def test_unknown_classes_of_a_flip_rule_are_refused_before_a_run_begins(tiny):
@@ -408,7 +408,7 @@ def test_every_key_is_in_the_docs():
 
 def test_the_protocol_says_that_clips_are_segments():
     cfg = parse.load_config("r2plus1d_ucf101.yaml", ["data.clip={frames: 8, sampling: segments}"])
-    assert protocol.protocol_of(cfg).startswith("8xsegments@112/128 ")
+    assert protocol.format_protocol(cfg).startswith("8xsegments@112/128 ")
 
 
 def test_two_clips_of_one_video_can_be_mixed(tiny):

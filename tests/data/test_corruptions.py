@@ -23,7 +23,7 @@ def picture(frames=3, height=160, width=200):
 def damaged(frames, corruption, severity, seed=(0, 1), numbers=None):
     views = ViewsConfig(corruption=corruption, severity=severity)
     numbers = range(len(frames)) if numbers is None else numbers
-    return np.asarray(corruptions.damaged(frames, numbers, views, seed))
+    return np.asarray(corruptions.corrupt_frames(frames, numbers, views, seed))
 
 
 def difference(one, other):
@@ -91,7 +91,7 @@ def encoded(frame, quality):
 def test_without_damage_frames_are_the_same_memory():
     frames = picture(1)
     for name in ("none", "frame_drop"):
-        assert corruptions.damaged(frames, [0], ViewsConfig(corruption=name), (0, 0)) is frames
+        assert corruptions.corrupt_frames(frames, [0], ViewsConfig(corruption=name), (0, 0)) is frames
 
 
 def test_frames_are_lost_as_often_as_severity_says():
@@ -99,7 +99,7 @@ def test_frames_are_lost_as_often_as_severity_says():
     shares = []
     for severity in range(1, 6):
         views = ViewsConfig(corruption="frame_drop", severity=severity)
-        got = corruptions.shown(index_KT, 4000, views, (0, 1))[0]
+        got = corruptions.select_shown_frames(index_KT, 4000, views, (0, 1))[0]
         assert got[0] == 0
         assert (got <= index_KT[0]).all()
         assert (np.diff(got) >= 0).all()
@@ -107,19 +107,19 @@ def test_frames_are_lost_as_often_as_severity_says():
             got[got == np.arange(4000)]
         )  # shown instead: frames that are kept
         shares.append(float((got != index_KT[0]).mean()))
-    assert shares == pytest.approx(corruptions.DROPPED, abs=0.03)
+    assert shares == pytest.approx(corruptions.DROP_PROBABILITIES, abs=0.03)
 
 
 def test_a_seed_follows_from_the_path_and_not_from_the_place_in_a_list():
-    assert corruptions.seed_of(3, "a/b.avi") == corruptions.seed_of(3, "a/b.avi")
-    assert len({corruptions.seed_of(seed, path) for seed in (0, 1) for path in ("a", "b", "c")}) == 6
+    assert corruptions.derive_seed(3, "a/b.avi") == corruptions.derive_seed(3, "a/b.avi")
+    assert len({corruptions.derive_seed(seed, path) for seed in (0, 1) for path in ("a", "b", "c")}) == 6
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 8])
 def test_orders_of_any_length(frames):
     index_KT = np.arange(3 * frames).reshape(3, frames)
     rng = lambda: np.random.default_rng(0)
-    of = lambda order: corruptions.reordered(index_KT, order, rng())
+    of = lambda order: corruptions.reorder_frames(index_KT, order, rng())
     assert of("normal") is index_KT
     assert (of("reversed") == np.flip(index_KT, 1)).all()
     assert (of("frozen") == index_KT[:, [frames // 2]]).all()

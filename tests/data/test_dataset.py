@@ -57,7 +57,7 @@ def clips_of(batch):
 
 def views_of(dataset, key):
     item = dataset[key]
-    return transforms.cut_views(item["frames"], item["place"], dataset.transform.crop, dataset.views.crops)
+    return transforms.crop_views(item["frames"], item["place"], dataset.transform.crop, dataset.views.crops)
 
 
 def same(one, other):
@@ -155,7 +155,7 @@ def test_repeated_clips_of_a_video_come_from_one_decode(tiny, monkeypatch, cache
     for e, k in ((0, 1), (4, 3)):  # as if each had been read alone
         draw = four.draw(e, 3, k)
         frames = read_frames(Path(tiny["root"], four.videos[3].path), draw.index_T)
-        assert torch.equal(items[e]["clips"][k], transforms.cut(frames, draw.box, 32, draw.flip))
+        assert torch.equal(items[e]["clips"][k], transforms.crop_and_scale(frames, draw.box, 32, draw.flip))
 
 
 def test_a_batch_size_counts_videos(tiny):
@@ -192,7 +192,7 @@ def test_views_are_clips_times_crops_clip_by_clip(tmp_path, clips, crops):
     values = write_folder(tmp_path, parts={"train": 1, "test": 1}, width=80, frames=20)
     dm = module(values, test=ViewsConfig(clips=clips, crops=crops), transform=dict(short_side=36, crop=32))
     dataset = dm.dataset("test")
-    index_KT = sampling.clip_indices(sampling.uniform_starts(20, 4, clips), 4, 1, 20)
+    index_KT = sampling.compute_clip_indices(sampling.space_starts(20, 4, clips), 4, 1, 20)
     for number, video in enumerate(dataset.videos):
         frames = torch.from_numpy(read_frames(tmp_path / video.path, range(20))).permute(0, 3, 1, 2)
         scaled = F.resize(frames, [36], antialias=True).permute(0, 2, 3, 1)
@@ -408,7 +408,7 @@ def test_on_the_device_batches_become_normalised_floats(tiny):
     moved = dm.on_after_batch_transfer(batch, 0)
     t = dm.data.transform
     assert moved["clips"].shape == (2, 1, 3, 4, 48, 48)
-    assert torch.equal(moved["clips"], transforms.normalise(batch["clips"], t.mean, t.std))
+    assert torch.equal(moved["clips"], transforms.normalize_clips(batch["clips"], t.mean, t.std))
     assert torch.equal(moved["label"], batch["label"])
 
 

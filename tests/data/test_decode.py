@@ -13,7 +13,7 @@ from PIL import Image
 
 from videores.data.decode import read_frames
 from videores.data.probe import probe, read_file_stamp
-from videores.data.transforms import scale
+from videores.data.transforms import scale_frame
 from videores.data.video import readers
 from videores.data.video.encode import write_video
 from videores.errors import UnreadableVideo, UserError
@@ -269,7 +269,7 @@ def test_rotated_frames_can_be_scaled_as_they_come(tmp_path, degrees):
     rotated_video(tmp_path / "x.mov", degrees)
     info = probe(tmp_path / "x.mov")
     for reader in info.readers:
-        scaled = read_frames(tmp_path / "x.mov", [0, 19], reader=reader, info=info, keep=lambda f: scale(f, 24))
+        scaled = read_frames(tmp_path / "x.mov", [0, 19], reader=reader, info=info, keep=lambda f: scale_frame(f, 24))
         assert scaled.shape == (2, 24, 32, 3)
         assert read_numbers(scaled) == [0, 19]
 

@@ -32,7 +32,7 @@ def one_turn(name):
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
     for name in NEW:
-        datasets.prepare(folder / name, 3, False, one_turn(name), name=name)
+        datasets.prepare_dataset(folder / name, 3, False, one_turn(name), name=name)
     return {name: folder / name for name in NEW}
 
 
@@ -105,7 +105,7 @@ def test_a_group_is_a_scene_in_one_split(roots, name):
 @pytest.mark.parametrize("name", NEW)
 def test_same_seed_same_files_other_seed_other_videos(roots, tmp_path, name):
     for folder, seed in (("same", 3), ("other", 4)):
-        datasets.prepare(tmp_path / folder, seed, False, one_turn(name), name=name)
+        datasets.prepare_dataset(tmp_path / folder, seed, False, one_turn(name), name=name)
     assert contents(tmp_path / "same") == contents(roots[name])
     for path in videos(roots[name]):
         assert path.read_bytes() != (tmp_path / "other" / path.relative_to(roots[name])).read_bytes()
@@ -113,7 +113,7 @@ def test_same_seed_same_files_other_seed_other_videos(roots, tmp_path, name):
 
 def test_no_set_has_the_random_numbers_of_another():
     first = [
-        datasets.render(embedded, 0, split, 0)[0][0].tobytes()
+        datasets.render_scene(embedded, 0, split, 0)[0][0].tobytes()
         for embedded in datasets.SETS.values()
         for split in embedded.videos
     ]
@@ -123,7 +123,7 @@ def test_no_set_has_the_random_numbers_of_another():
 @pytest.mark.parametrize("name", datasets.SETS)
 def test_default_sizes_balance(name):
     embedded = datasets.SETS[name]
-    assert datasets.specification(embedded, 0, embedded.videos)["videos"] == embedded.videos
+    assert datasets.make_spec(embedded, 0, embedded.videos)["videos"] == embedded.videos
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -139,10 +139,10 @@ def test_interrupted_run_is_completed(roots, tmp_path, name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(datasets, "write_video", write_some)
         with pytest.raises(KeyboardInterrupt):
-            datasets.prepare(tmp_path, 3, False, one_turn(name), name=name)
+            datasets.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
     assert not (tmp_path / "spec.json").exists()
     times = {path: path.stat().st_mtime_ns for path in written[:8]}  # the ninth is a part of a scene
-    datasets.prepare(tmp_path, 3, False, one_turn(name), name=name)
+    datasets.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
     assert contents(tmp_path) == contents(roots[name])
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
@@ -152,7 +152,7 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_bytes(b"of small")
     (tmp_path / "spec.partial.json").write_text('{"name": "small"}')
-    datasets.prepare(tmp_path, 3, False, one_turn("order8"), name="order8")
+    datasets.prepare_dataset(tmp_path, 3, False, one_turn("order8"), name="order8")
     assert contents(tmp_path) == contents(roots["order8"])
 
 
@@ -160,14 +160,14 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
 def test_another_sets_folder_is_refused(roots, name):
     other = NEW[NEW.index(name) - 1]
     with pytest.raises(UserError, match=rf'another data set or seed: .*"{name}".*, wanted .*"{other}"'):
-        datasets.prepare(roots[name], 3, False, name=other)
+        datasets.prepare_dataset(roots[name], 3, False, name=other)
 
 
 @pytest.mark.parametrize("name", NEW)
 def test_foreign_folder_is_refused(tmp_path, name):
     (tmp_path / "0000_left.mp4").write_bytes(b"holiday")
     with pytest.raises(UserError, match=rf"not made by {name} \(it has 0000_left\.mp4\)"):
-        datasets.prepare(tmp_path, progress=False, name=name)
+        datasets.prepare_dataset(tmp_path, progress=False, name=name)
     assert contents(tmp_path) == {"0000_left.mp4": b"holiday"}
 
 
@@ -182,7 +182,7 @@ def test_foreign_folder_is_refused(tmp_path, name):
 )
 def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, name, sizes, message):
     with pytest.raises(UserError, match=message):
-        datasets.prepare(tmp_path / "videos", 0, False, sizes, name=name)
+        datasets.prepare_dataset(tmp_path / "videos", 0, False, sizes, name=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,8 +199,8 @@ def test_formats_that_a_configuration_may_name_are_those_that_are_read():
 def labels_and_names(name, split="test"):
     """(label, the rest of the file's name) of all videos of a set in its full size."""
     embedded = datasets.SETS[name]
-    for number in datasets.scenes_in(embedded, embedded.videos[split]):
-        for path, label in datasets.scene_files(embedded, split, number):
+    for number in datasets.list_scenes(embedded, embedded.videos[split]):
+        for path, label in datasets.list_scene_files(embedded, split, number):
             yield label, path.removesuffix(".mp4").partition("_")[2]
 
 
@@ -232,7 +232,7 @@ def test_every_decoded_pair_is_exactly_reversed(roots, decoded, name):
         for a, b in zip(*(rows(roots[name], split)[first::2] for first in (0, 1)), strict=True):
             assert is_reversal(decoded[name][a["path"]], decoded[name][b["path"]])
             one, other = (row["path"].removesuffix(".mp4").rpartition("_") for row in (a, b))
-            assert (one[0], datasets.PARTNER[one[2]]) == (other[0], other[2])
+            assert (one[0], datasets.REVERSED_MOTIONS[one[2]]) == (other[0], other[2])
             assert (a["label"] == b["label"]) == (name == "appear8")
 
 
@@ -247,18 +247,21 @@ def test_no_function_of_the_set_of_frames_passes_half_of_mixed16_and_order8(root
 def test_shapes_are_those_of_their_names_and_motions_too():
     """The clip of a scene is what the same random numbers draw with the shape and the motion that its name says."""
     for number in range(32):
-        path, label = next(datasets.scene_files(datasets.SETS["appear8"], "test", number))
+        path, label = next(datasets.list_scene_files(datasets.SETS["appear8"], "test", number))
         rng = np.random.default_rng((0, 1, number, 1))
-        colours_3C = sprites.dark(rng), *sprites.of_hue(datasets.SHAPES.index(getattr(sprites, label)) / 8, rng)
-        path_4T = sprites.path(path.removesuffix(".mp4").rpartition("_")[2], 16, rng)
-        wanted = sprites.draw(path_4T, getattr(sprites, label), colours_3C, rng)
-        np.testing.assert_array_equal(datasets.render(datasets.SETS["appear8"], 0, "test", number)[0], wanted)
+        colours_3C = (
+            sprites.draw_dark_color(rng),
+            *sprites.draw_color_of_hue(datasets.SHAPES.index(getattr(sprites, label)) / 8, rng),
+        )
+        path_4T = sprites.make_path(path.removesuffix(".mp4").rpartition("_")[2], 16, rng)
+        wanted = sprites.render_sprite(path_4T, getattr(sprites, label), colours_3C, rng)
+        np.testing.assert_array_equal(datasets.render_scene(datasets.SETS["appear8"], 0, "test", number)[0], wanted)
 
 
 def test_sprites_have_their_hue():
     rng = np.random.default_rng(0)
     for hue in np.arange(8) / 8:
-        for red, green, blue in sprites.of_hue(hue, rng):
+        for red, green, blue in sprites.draw_color_of_hue(hue, rng):
             found, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
             assert abs((found - hue + 0.5) % 1 - 0.5) < 0.031
             assert 0.39 < saturation < 0.81
@@ -335,14 +338,14 @@ def test_videos_of_a_group_share_class_background_and_watermark(roots, decoded):
 
 def test_small_has_its_validation_videos_in_a_list(tmp_path):
     data = DataConfig(name="small", format="small", root=str(tmp_path / "videos"))
-    found = index.read(data)
+    found = index.read_index(data)
     assert {part: len(getattr(found, part)) for part in index.PARTS} == {"train": 64, "val": 128, "test": 256}
     assert found.counts["val"] == {"expected": 128, "found": 128}
 
 
 def test_mirrored_classes_of_small():
     classes = datasets.SETS["small"].classes
-    flipped = [classes[label] for label in mirroring.flip_labels(classes)]
+    flipped = [classes[label] for label in mirroring.derive_flip_map(classes)]
     assert flipped == ["right", "left", "up", "down", "counterclockwise", "clockwise", "grow", "shrink"]
 
 

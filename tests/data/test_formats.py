@@ -15,14 +15,14 @@ from videores.config.schema import ClipConfig, DataConfig, TransformConfig, View
 from videores.data import datamodule, formats, index, mirroring, splits
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Index, Video
-from videores.data.views import of_item
+from videores.data.views import list_item_views
 from videores.errors import UserError
 
 SOURCE = "Get it from http://data.example"
 
 
 def read(values, **more):
-    return index.read(DataConfig(**values, **more))
+    return index.read_index(DataConfig(**values, **more))
 
 
 def refused(values, **more):
@@ -66,7 +66,7 @@ def write_hmdb51(root, clips=HMDB, end=" \n"):
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_official_hmdb51_lists_have_their_published_counts(shared_data, tmp_path, split):
-    found = formats.hmdb51(tmp_path, shared_data / "splits" / "hmdb51", split)
+    found = formats.read_hmdb51(tmp_path, shared_data / "splits" / "hmdb51", split)
     assert (len(found.classes), len(found.train), len(found.test)) == (51, 3570, 1530)
     assert {v.label for v in found.train} == {v.label for v in found.test} == set(range(51))
     assert (found.classes[0], found.classes[50]) == ("brush_hair", "wave")
@@ -74,8 +74,8 @@ def test_official_hmdb51_lists_have_their_published_counts(shared_data, tmp_path
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_official_hmdb51_splits_keep_the_groups_together(shared_data, tmp_path, split):
-    found = formats.hmdb51(tmp_path, shared_data / "splits" / "hmdb51", split)
-    index.refuse_wrong(found, tmp_path)
+    found = formats.read_hmdb51(tmp_path, shared_data / "splits" / "hmdb51", split)
+    index.check_index(found, tmp_path)
     groups = {v.group for v in found.train + found.test}
     assert None not in groups
     assert 1500 < len(groups) < 2500  # most sources have more than one clip, so the splits could have broken the rule
@@ -84,7 +84,7 @@ def test_official_hmdb51_splits_keep_the_groups_together(shared_data, tmp_path, 
 
 
 def test_official_hmdb51_hold_out_is_whole_groups(shared_data, tmp_path):
-    carved = splits.carve(formats.hmdb51(tmp_path, shared_data / "splits" / "hmdb51", 1), 0.1)
+    carved = splits.split_validation(formats.read_hmdb51(tmp_path, shared_data / "splits" / "hmdb51", 1), 0.1)
     assert not {v.group for v in carved.val} & {v.group for v in carved.train}
     assert {v.label for v in carved.train} == set(range(51))
     assert 0.05 * 3570 < len(carved.val) < 0.15 * 3570
@@ -134,7 +134,7 @@ def test_hmdb51_split_is_the_one_asked_for_and_groups_are_held_out(tmp_path):
     ],
 )
 def test_hmdb51_group_is_the_source_within_its_class(file, group):
-    assert formats.hmdb51_group("brush_hair", file) == group
+    assert formats.derive_hmdb51_group("brush_hair", file) == group
 
 
 def test_hmdb51_lost_list_is_named_with_where_to_get_it(tmp_path):
@@ -411,12 +411,12 @@ def test_flip_swaps_the_labels_that_differ_by_left_and_right():
         "Pulling something from right to left",
         "Turning the camera left while filming something",
     )
-    assert mirroring.flip_labels(classes) == (3, 1, 4, 0, 2)
+    assert mirroring.derive_flip_map(classes) == (3, 1, 4, 0, 2)
 
 
 def test_flip_of_the_embedded_motions():
     classes = ("left", "right", "up", "down", "clockwise", "counterclockwise", "grow", "shrink")
-    assert mirroring.flip_labels(classes) == (1, 0, 2, 3, 5, 4, 6, 7)
+    assert mirroring.derive_flip_map(classes) == (1, 0, 2, 3, 5, 4, 6, 7)
 
 
 @pytest.mark.parametrize(
@@ -426,15 +426,15 @@ def test_flip_of_the_embedded_motions():
      ("clockwise", "anticlockwise")],
 )  # fmt: skip
 def test_flip_knows_other_spellings(classes):
-    assert mirroring.flip_labels(classes) == (1, 0)
+    assert mirroring.derive_flip_map(classes) == (1, 0)
 
 
 def test_flip_without_the_mirrored_class_is_no_class():
-    assert mirroring.flip_labels(("Turn left", "Walk", "Wave left hand", "clockwise")) == (-1, 1, -1, -1)
+    assert mirroring.derive_flip_map(("Turn left", "Walk", "Wave left hand", "clockwise")) == (-1, 1, -1, -1)
 
 
 def test_flip_keeps_words_that_only_contain_a_direction():
-    assert mirroring.flip_labels(("Bright light", "Upright row", "Cleft", "up")) == (0, 1, 2, 3)
+    assert mirroring.derive_flip_map(("Bright light", "Upright row", "Cleft", "up")) == (0, 1, 2, 3)
 
 
 def test_flip_of_something_something():
@@ -451,12 +451,12 @@ def test_flip_of_something_something():
         "Plugging something into something but pulling it right out as you remove your hand",
     ]
     classes = [name for pair in pairs for name in pair] + others
-    assert mirroring.flip_labels(classes) == (1, 0, 3, 2, 5, 4, 6, 7, 8, -1)
+    assert mirroring.derive_flip_map(classes) == (1, 0, 3, 2, 5, 4, 6, 7, 8, -1)
 
 
 def test_flip_twice_is_no_flip():
     classes = ("a left b right", "c", "a right b left", "x left", "x right", "Right")
-    flipped = mirroring.flip_labels(classes)
+    flipped = mirroring.derive_flip_map(classes)
     assert [flipped[number] for number in flipped if number >= 0] == [0, 1, 2, 3, 4]
     assert flipped[5] == -1
 
@@ -494,7 +494,7 @@ def test_images_in_class_folders_are_videos_of_one_frame(tmp_path):
     listed = (*videos.index.train, *videos.index.test)
     dataset = VideoDataset(tmp_path, listed, videos.infos, clip, transform, views=views)
     for number, video in enumerate(listed):
-        clips_KTHWC = of_item(dataset[0, number], 20, views)
+        clips_KTHWC = list_item_views(dataset[0, number], 20, views)
         assert clips_KTHWC.shape == (9, 4, 20, 20, 3)
         assert (clips_KTHWC == clips_KTHWC[:, :1]).all()  # the frames of a clip are the same picture
         centre = torch.from_numpy(pixels[video.path][:, 2:22])

@@ -16,7 +16,7 @@ from videores.errors import UserError
 
 
 def read(values, **more):
-    return index.read(DataConfig(**values, **more))
+    return index.read_index(DataConfig(**values, **more))
 
 
 def paths(videos):
@@ -35,7 +35,7 @@ OFFICIAL = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}
 @pytest.mark.parametrize("split", OFFICIAL)
 def test_official_ucf101_lists_have_their_published_counts(shared_data, tmp_path, split):
     lists = shared_data / "splits" / "ucf101"
-    found = formats.ucf101(tmp_path, lists, split)
+    found = formats.read_ucf101(tmp_path, lists, split)
     assert (len(found.train), len(found.test)) == OFFICIAL[split]
     assert len(found.classes) == 101
     assert (found.classes[0], found.classes[100]) == ("ApplyEyeMakeup", "YoYo")
@@ -46,8 +46,8 @@ def test_official_ucf101_lists_have_their_published_counts(shared_data, tmp_path
 
 
 def test_official_ucf101_hold_out_is_whole_groups(shared_data):
-    found = formats.ucf101(None, shared_data / "splits" / "ucf101", 1)
-    carved = splits.carve(found, 0.1)
+    found = formats.read_ucf101(None, shared_data / "splits" / "ucf101", 1)
+    carved = splits.split_validation(found, 0.1)
     assert len({v.group for v in carved.val}) == 2  # of 18
     assert {v.label for v in carved.val} == set(range(101))
     assert len(carved.train) + len(carved.val) == 9537
@@ -183,7 +183,7 @@ def grouped(groups, each=3):
 @pytest.mark.parametrize("groups", [2, 3, 7, 25])
 def test_hold_out_takes_whole_groups_at_least_one_and_not_all(groups, share):
     whole = grouped(groups)
-    carved = splits.carve(whole, share)
+    carved = splits.split_validation(whole, share)
     held, kept = ({v.group for v in part} for part in (carved.val, carved.train))
     assert not held & kept
     assert set(carved.val) | set(carved.train) == set(whole.train)
@@ -195,17 +195,17 @@ def test_hold_out_does_not_depend_on_the_order_of_the_list():
     whole = grouped(20)
     shuffled = list(whole.train)
     random.Random(0).shuffle(shuffled)
-    again = splits.carve(replace(whole, train=tuple(shuffled)), 0.2)
-    assert set(again.val) == set(splits.carve(whole, 0.2).val)
+    again = splits.split_validation(replace(whole, train=tuple(shuffled)), 0.2)
+    assert set(again.val) == set(splits.split_validation(whole, 0.2).val)
 
 
 def test_hold_out_is_the_same_in_every_process():
-    carved = splits.carve(grouped(10, each=1), 0.3)
+    carved = splits.split_validation(grouped(10, each=1), 0.3)
     assert sorted(v.group for v in carved.val) == ["g00", "g01", "g03"]  # of a hash that is not Python's own
 
 
 def test_hold_out_of_a_larger_share_contains_that_of_a_smaller_one():
-    small, large = (set(splits.carve(grouped(20), share).val) for share in (0.1, 0.4))
+    small, large = (set(splits.split_validation(grouped(20), share).val) for share in (0.1, 0.4))
     assert small < large
 
 
@@ -213,13 +213,13 @@ def test_hold_out_of_a_larger_share_contains_that_of_a_smaller_one():
     "whole", [grouped(1), replace(grouped(2), train=(Video("x", 0), Video("y", 1)))], ids=["one", "none"]
 )
 def test_without_two_groups_nothing_is_held_out(whole):
-    assert splits.carve(whole, 0.5) == whole
+    assert splits.split_validation(whole, 0.5) == whole
 
 
 def test_a_video_without_a_group_stays_in_training():
     whole = grouped(4)
     lonely = Video("lonely.avi", 0)
-    carved = splits.carve(replace(whole, train=(lonely, *whole.train)), 0.9)
+    carved = splits.split_validation(replace(whole, train=(lonely, *whole.train)), 0.9)
     assert carved.train[0] == lonely
 
 
@@ -415,7 +415,7 @@ def listed(groups, classes=4):
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.99, 1.0])
 def test_a_share_of_the_training_videos_is_whole_groups_of_every_class(share):
     videos = listed(80)
-    kept = splits.thin(videos, share)
+    kept = splits.subsample_groups(videos, share)
     assert set(Counter(video.label for video in kept).values()) == {2 * round(share * 20)}
     assert all(count == 2 for count in Counter(video.group for video in kept).values())
     assert kept == tuple(video for video in videos if video in kept)  # in order
@@ -423,8 +423,8 @@ def test_a_share_of_the_training_videos_is_whole_groups_of_every_class(share):
 
 def test_a_smaller_share_is_part_of_a_larger_one_and_no_class_is_lost():
     videos = listed(40)
-    shares = [set(splits.thin(videos, share)) for share in (0.01, 0.2, 0.5, 1.0)]
+    shares = [set(splits.subsample_groups(videos, share)) for share in (0.01, 0.2, 0.5, 1.0)]
     assert all(small < large for small, large in pairwise(shares))
     assert {video.label for video in shares[0]} == set(range(4))
     without_groups = tuple(replace(video, group=None) for video in videos)
-    assert len(splits.thin(without_groups, 0.25)) == 20
+    assert len(splits.subsample_groups(without_groups, 0.25)) == 20

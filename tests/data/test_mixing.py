@@ -23,7 +23,7 @@ def drawn(views=(3, 2), size=10, seed=0, **keys):
 
 def finished(mix, label=None, classes=4, **keys):
     batch = {"clips": clips(**keys), "label": torch.tensor([0, 3, 1]) if label is None else label, "mix": mix}
-    return mixing.finish(batch, classes)
+    return mixing.finish_batch(batch, classes)
 
 
 # -- draws ------------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_labels_of_clips_may_differ_within_a_video():
 
 def test_a_batch_without_draws_stays_as_it_is():
     batch = {"clips": clips(), "label": torch.tensor([0, 1, 2]), "video": torch.tensor([4, 5, 6])}
-    after = mixing.finish(batch, 3)
+    after = mixing.finish_batch(batch, 3)
     assert list(after) == list(batch)
     assert all(after[key] is batch[key] for key in batch)
 
@@ -141,7 +141,7 @@ def test_a_batch_without_draws_stays_as_it_is():
 def test_nothing_of_the_draws_reaches_the_network_and_the_loaders_batch_is_not_changed():
     batch = {"clips": clips(), "label": torch.zeros(3, dtype=torch.long), "mix": drawn(mixup=1)}
     batch |= {"hue": torch.zeros(3, 2), "video": torch.tensor([4, 5, 6])}
-    assert set(mixing.finish(batch, 3)) == {"clips", "label", "video"}
+    assert set(mixing.finish_batch(batch, 3)) == {"clips", "label", "video"}
     assert set(batch) == {"clips", "label", "video", "mix", "hue"}
     assert torch.equal(batch["clips"], clips())
 

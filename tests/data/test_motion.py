@@ -22,7 +22,7 @@ SMALL = {"train": 32, "test": 16}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("motion") / "videos"
-    datasets.prepare(root, seed=3, progress=False, videos=SMALL)
+    datasets.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
     return root
 
 
@@ -49,7 +49,8 @@ def contents(root):
 
 def start(root, seed, videos):
     """`prepare` in a process of its own."""
-    code = f"from videores.data import motion; motion.prepare({str(root)!r}, {seed}, False, {videos!r})"
+    call = f"prepare_dataset({str(root)!r}, {seed}, False, {videos!r})"
+    code = f"from videores.data.synthetic.datasets import prepare_dataset; {call}"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
@@ -62,7 +63,7 @@ def test_every_decoded_pair_is_exactly_reversed(clips):
     for (label, group, clip_THWC), (other_label, other_group, other_THWC) in zip(
         videos[0::2], videos[1::2], strict=True
     ):
-        assert (other_label, other_group) == (datasets.PARTNER[label], group)
+        assert (other_label, other_group) == (datasets.REVERSED_MOTIONS[label], group)
         assert clip_THWC.shape == (datasets.FRAMES, sprites.SIZE, sprites.SIZE, 3)
         np.testing.assert_array_equal(clip_THWC, other_THWC[::-1])
         assert not np.array_equal(clip_THWC, other_THWC)
@@ -70,7 +71,7 @@ def test_every_decoded_pair_is_exactly_reversed(clips):
 
 def test_partner_is_the_opposite_motion():
     pairs = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
-    assert {a: b for pair in pairs for a, b in (pair, pair[::-1])} == datasets.PARTNER
+    assert {a: b for pair in pairs for a, b in (pair, pair[::-1])} == datasets.REVERSED_MOTIONS
     assert tuple(name for pair in pairs for name in pair) == datasets.MOTIONS
 
 
@@ -93,9 +94,9 @@ def test_no_two_videos_are_the_same(clips):
 
 
 def test_same_seed_same_files_other_seed_other_videos(small, clips, tmp_path):
-    datasets.prepare(tmp_path / "same", seed=3, progress=False, videos=SMALL)
+    datasets.prepare_dataset(tmp_path / "same", seed=3, progress=False, videos=SMALL)
     assert contents(tmp_path / "same") == contents(small)
-    datasets.prepare(tmp_path / "other", seed=4, progress=False, videos=SMALL)
+    datasets.prepare_dataset(tmp_path / "other", seed=4, progress=False, videos=SMALL)
     for path in list(clips)[::8]:
         assert not np.array_equal(clips[path][2], decode(tmp_path / "other" / path))
 
@@ -106,7 +107,7 @@ def test_frames_are_those_of_version_1():
     Means, since the last bit of a sine differs between processors.
     """
     motion8 = datasets.SETS["motion8"]
-    shown = [datasets.render(motion8, 0, split, 5)[0][[0, 9]] for split in ("train", "test")]
+    shown = [datasets.render_scene(motion8, 0, split, 5)[0][[0, 9]] for split in ("train", "test")]
     first = [[103.363, 26.582, 87.063], [103.271, 26.510, 87.527], [50.926, 22.998, 63.511], [51.884, 23.142, 63.946]]
     np.testing.assert_allclose(np.mean(shown, axis=(2, 3)).reshape(4, 3), first, atol=0.02)
     assert motion8.version == 1
@@ -150,12 +151,12 @@ def test_growing_sprites_cover_more_and_shrinking_ones_less(clips):
 
 def test_clockwise_is_clockwise():
     """Angles grow, nothing else changes, and a growing angle takes the sprite's right end downwards."""
-    x_T, y_T, angle_T, radius_T = sprites.path("clockwise", 16, np.random.default_rng(0))
+    x_T, y_T, angle_T, radius_T = sprites.make_path("clockwise", 16, np.random.default_rng(0))
     assert np.ptp(x_T) == np.ptp(y_T) == np.ptp(radius_T) == 0
     assert (np.diff(angle_T) > 0).all()
     turned = np.array([0, np.pi / 2], np.float32)
     centre, radius = np.full(2, 16, np.float32), np.full(2, 8, np.float32)
-    u_THW, v_THW = sprites.coordinates(centre, centre, turned, radius)
+    u_THW, v_THW = sprites.compute_coordinates(centre, centre, turned, radius)
     assert u_THW[0, 16, 24] > 1
     assert u_THW[1, 24, 16] > 1
     assert abs(v_THW[0, 16, 24]) < 0.1
@@ -165,9 +166,9 @@ def test_every_shape_looks_different_when_turned():
     centre, radius = np.full(2, 16, np.float32), np.full(2, 9, np.float32)
     turned = np.array([0, 0.3], np.float32)
     for shape in datasets.SHAPES:
-        inside = shape(*sprites.coordinates(centre, centre, turned, radius)) < 0
+        inside = shape(*sprites.compute_coordinates(centre, centre, turned, radius)) < 0
         assert (inside[0] != inside[1]).sum() > 15, shape.__name__
-        assert np.hypot(*sprites.coordinates(centre, centre, turned, radius))[inside].max() < 1.01
+        assert np.hypot(*sprites.compute_coordinates(centre, centre, turned, radius))[inside].max() < 1.01
 
 
 # -- whole or not used ------------------------------------------------------------------------------------------------
@@ -178,8 +179,8 @@ def test_finished_folder_is_left_alone(small, monkeypatch):
         raise AssertionError("a finished data set needs neither lock nor rendering")
 
     monkeypatch.setattr(datasets, "FileLock", fail)
-    monkeypatch.setattr(datasets, "render", fail)
-    datasets.prepare(small, seed=3, progress=False, videos=SMALL)
+    monkeypatch.setattr(datasets, "render_scene", fail)
+    datasets.prepare_dataset(small, seed=3, progress=False, videos=SMALL)
 
 
 def test_killed_run_is_completed(small, tmp_path):
@@ -191,7 +192,7 @@ def test_killed_run_is_completed(small, tmp_path):
     (root / "train" / ".0000_left.1.tmp.mp4").write_bytes(b"half a file")
     for path in whole_videos(root)[32:]:
         path.unlink()
-    datasets.prepare(root, seed=3, progress=False, videos=SMALL)
+    datasets.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
     assert contents(root) == contents(small)
     assert any(before.get(path) == path.stat().st_mtime_ns for path in whole_videos(root))
 
@@ -200,7 +201,7 @@ def test_killed_run_of_another_seed_is_done_again(small, tmp_path):
     root = tmp_path / "videos"
     kill_midway(start(root, 4, {"train": 8000, "test": 16}), root)
     (root / "notes.txt").write_text("mine")
-    datasets.prepare(root, seed=3, progress=False, videos=SMALL)
+    datasets.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
     assert (root / "notes.txt").read_text() == "mine"
     assert contents(root) == {**contents(small), "notes.txt": b"mine"}
 
@@ -208,7 +209,7 @@ def test_killed_run_of_another_seed_is_done_again(small, tmp_path):
 def test_run_killed_at_its_first_write_is_begun_again(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / ".spec.partial.7.tmp.json").write_text("{")
-    datasets.prepare(tmp_path / "videos", progress=False, videos={"train": 8, "test": 8})
+    datasets.prepare_dataset(tmp_path / "videos", progress=False, videos={"train": 8, "test": 8})
     names = sorted(path.name for path in (tmp_path / "videos").iterdir())
     assert names == ["classes.txt", "spec.json", "test", "test.csv", "train", "train.csv"]
 
@@ -237,7 +238,7 @@ def test_two_processes_at_once_make_one_set(small, tmp_path):
 def test_another_data_set_in_the_folder_is_refused(small, change):
     before = contents(small)
     with pytest.raises(UserError, match=r"another data set or seed.*Delete the folder or choose another data\.root"):
-        datasets.prepare(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
+        datasets.prepare_dataset(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
     assert contents(small) == before
 
 
@@ -246,18 +247,18 @@ def test_another_version_and_a_broken_specification_are_refused(small, tmp_path)
     for text in (json.dumps({**spec, "version": 0}), "{"):
         (tmp_path / "spec.json").write_text(text)
         with pytest.raises(UserError, match="another data set"):
-            datasets.prepare(tmp_path, seed=3, progress=False, videos=SMALL)
+            datasets.prepare_dataset(tmp_path, seed=3, progress=False, videos=SMALL)
 
 
 def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "0000_left.mp4").write_bytes(b"holiday")
     with pytest.raises(UserError, match=r"not made by motion8 \(it has 0000_left\.mp4\)"):
-        datasets.prepare(tmp_path, progress=False, videos=SMALL)
+        datasets.prepare_dataset(tmp_path, progress=False, videos=SMALL)
     assert contents(tmp_path) == {"0000_left.mp4": b"holiday"}
 
 
 @pytest.mark.parametrize("videos", [{"train": 12, "test": 8}, {"train": 8}, {"train": 8, "test": 0}])
 def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, videos):
     with pytest.raises(UserError, match="multiples of 8"):
-        datasets.prepare(tmp_path / "videos", progress=False, videos=videos)
+        datasets.prepare_dataset(tmp_path / "videos", progress=False, videos=videos)
     assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,7 @@ from videores.data.synthetic import datasets
 from videores.data.video import sandbox
 from videores.data.video.encode import write_video
 from videores.data.video.reencode import EncodingSettings
-from videores.data.views import of_item
+from videores.data.views import list_item_views
 from videores.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def ended(process, code=0):
 
 def files(folder):
     """Relative path -> (size, modification time) of everything but the ledgers."""
-    paths = [p for p in Path(folder).rglob("*") if p.is_file() and copies.LEDGERS not in p.parts]
+    paths = [p for p in Path(folder).rglob("*") if p.is_file() and copies.LEDGER_DIR not in p.parts]
     return {p.relative_to(folder).as_posix(): (p.stat().st_size, p.stat().st_mtime_ns) for p in paths}
 
 
@@ -223,7 +223,9 @@ def test_copies_serve_in_place_of_the_sources(tool, tmp_path, name, capsys):
     said = capsys.readouterr().out
     assert f"wrote {out} (train with data.root={out}) and {out / 'prepared.json'}" in said
     settings = dict(val="none", on_unreadable="stop")
-    original, copied = (index.read(DataConfig(**{**values, **settings, "root": str(r)})) for r in (values["root"], out))
+    original, copied = (
+        index.read_index(DataConfig(**{**values, **settings, "root": str(r)})) for r in (values["root"], out)
+    )
     assert copied == original
     paths = [video.path for video in (*copied.train, *copied.test, *copied.val)]
     infos, bad = manifest.probe_all(out, paths, progress=False)
@@ -247,7 +249,7 @@ def test_training_from_copies_sees_the_sources_frames(tool, ucf, tmp_path):
         sets = [module.dataset(part) for part in ("train", "test")]
         train, test = sets
         clips = [train[0, i]["clips"] for i in range(len(train))]
-        clips += [of_item(test[0, i], 48, test.views) for i in range(len(test))]
+        clips += [list_item_views(test[0, i], 48, test.views) for i in range(len(test))]
         shown[root] = [[read_numbers(clip) for clip in clips_KTHWC] for clips_KTHWC in clips]
     one, other = shown.values()
     assert one == other
@@ -334,7 +336,7 @@ def write_slow(root, count=7, frames=80):
 
 
 def recorded(out):
-    for ledger in (out / copies.LEDGERS).glob("*.jsonl"):
+    for ledger in (out / copies.LEDGER_DIR).glob("*.jsonl"):
         yield from copies.read_ledger(ledger)
 
 
@@ -367,7 +369,7 @@ def test_a_killed_run_leaves_whole_files_and_is_continued(tool, tmp_path):
     assert not (out / "prepared.json").exists()
     for path in done:
         assert numbers(out / path) == numbers(tmp_path / "data" / path)
-    with open(next((out / copies.LEDGERS).glob("*.jsonl")), "a") as ledger:
+    with open(next((out / copies.LEDGER_DIR).glob("*.jsonl")), "a") as ledger:
         ledger.write('\n{"path": "00.m')  # as if it had been writing this line
     torn = [out / f".{path[:-4]}.99999999.tmp.mp4" for path in set(videos(tmp_path / "data")) - set(done)]
     for path in torn:
@@ -387,7 +389,7 @@ def test_shards_are_disjoint_and_complete_and_may_run_side_by_side(tmp_path):
     processes = [started(values, "--out", out, "--shard", f"{i}/3", "--workers", 1) for i in (1, 2, 3)]
     said = [ended(process) for process in processes]
     assert len(videos(out)) == 12
-    shares = [{line["path"] for line in copies.read_ledger(p)} for p in (out / copies.LEDGERS).glob("*.jsonl")]
+    shares = [{line["path"] for line in copies.read_ledger(p)} for p in (out / copies.LEDGER_DIR).glob("*.jsonl")]
     assert [len(share) for share in shares] == [4, 4, 4]
     assert set.union(*shares) == set(videos(out))
     assert result(out)["videos"] == {"expected": 12, "prepared": 12, "bad": 0}
@@ -396,7 +398,9 @@ def test_shards_are_disjoint_and_complete_and_may_run_side_by_side(tmp_path):
 
 def test_the_last_shard_says_what_all_have_done(tool, ucf, tmp_path, capsys):
     out = tmp_path / "out"
-    (bad,) = copies.part_of(survey.listed(survey.read_lists("ucf101", ucf["root"], ucf["splits"])), (2, 2))[:1]
+    (bad,) = copies.select_shard(
+        survey.count_listed(survey.read_all_lists("ucf101", ucf["root"], ucf["splits"])), (2, 2)
+    )[:1]
     Path(ucf["root"], bad).write_bytes(b"no video")
     assert tool(ucf, "--out", out, "--shard", "2/2") == 1
     assert "shard 2/2 is done" in capsys.readouterr().out
@@ -411,14 +415,14 @@ def test_the_last_shard_says_what_all_have_done(tool, ucf, tmp_path, capsys):
 @pytest.mark.parametrize(("count", "shards"), [(0, 3), (1, 3), (7, 3), (12, 12), (5, 1)])
 def test_every_video_is_in_one_shard(count, shards):
     paths = [f"{i}.mp4" for i in range(count)]
-    parts = [copies.part_of(reversed(paths), (i, shards)) for i in range(1, shards + 1)]
+    parts = [copies.select_shard(reversed(paths), (i, shards)) for i in range(1, shards + 1)]
     assert sorted(path for part in parts for path in part) == sorted(paths)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_shard_that_is_being_prepared_is_refused(tool, ucf, tmp_path):
-    (tmp_path / "out" / copies.LEDGERS).mkdir(parents=True)
-    with FileLock(tmp_path / "out" / copies.LEDGERS / "1-of-1.jsonl.lock"):
+    (tmp_path / "out" / copies.LEDGER_DIR).mkdir(parents=True)
+    with FileLock(tmp_path / "out" / copies.LEDGER_DIR / "1-of-1.jsonl.lock"):
         with pytest.raises(UserError, match="another process is preparing this shard"):
             tool(ucf, "--out", tmp_path / "out")
         assert tool(ucf, "--out", tmp_path / "out", "--shard", "1/2") == 0
@@ -450,7 +454,7 @@ def helped(work, helper, values, out):
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        return copies.make(root, out, infos, EncodingSettings(), helper, "00.mp4")
+        return copies.make_copy(root, out, infos, EncodingSettings(), helper, "00.mp4")
     finally:
         thread.join()
         helper.end()
@@ -559,10 +563,10 @@ def test_shards_are_submitted_and_run_by_submitit(tmp_path):
     values, out = write_ucf101(tmp_path / "data"), tmp_path / "out"
     said = ended(started(values, "--out", out, "--workers", 1, "--slurm", 2, "cluster=local", "timeout_min=5"))
     assert "submitted 2 jobs" in said
-    logs = out / copies.LEDGERS / "slurm"
+    logs = out / copies.LEDGER_DIR / "slurm"
     wait_for(lambda: len(list(logs.rglob("*_result.pkl"))) == 2)
     assert result(out)["videos"] == {"expected": 12, "prepared": 12, "bad": 0}
-    assert {p.name for p in (out / copies.LEDGERS).glob("*.jsonl")} == {"1-of-2.jsonl", "2-of-2.jsonl"}
+    assert {p.name for p in (out / copies.LEDGER_DIR).glob("*.jsonl")} == {"1-of-2.jsonl", "2-of-2.jsonl"}
     assert len(videos(out)) == 12
 
 

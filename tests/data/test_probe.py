@@ -349,7 +349,7 @@ def test_a_root_may_be_given_in_any_form(tmp_path, monkeypatch):
 
 
 def test_every_suffix_that_the_tests_write_is_indexed():
-    from videores.data.index import VIDEO_SUFFIXES
+    from videores.data.lists import VIDEO_SUFFIXES
 
     assert {coding.suffix for coding in CODECS.values()} <= VIDEO_SUFFIXES
 

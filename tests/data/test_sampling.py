@@ -12,14 +12,14 @@ LAYOUTS = [(1, 1), (4, 1), (16, 1), (16, 2), (8, 8), (16, 2.5), (8, 0.5), (16, 2
 
 
 def uniform(num_frames, frames, step, clips, short="loop"):
-    starts = sampling.uniform_starts(num_frames, sampling.span_of(frames, step), clips)
-    return sampling.clip_indices(starts, frames, step, num_frames, short)
+    starts = sampling.space_starts(num_frames, sampling.compute_span(frames, step), clips)
+    return sampling.compute_clip_indices(starts, frames, step, num_frames, short)
 
 
 def random(num_frames, frames, step, clips, seed=0, short="loop"):
     rng = np.random.default_rng(seed)
-    starts = sampling.random_starts(num_frames, sampling.span_of(frames, step), clips, rng)
-    return sampling.clip_indices(starts, frames, step, num_frames, short)
+    starts = sampling.draw_starts(num_frames, sampling.compute_span(frames, step), clips, rng)
+    return sampling.compute_clip_indices(starts, frames, step, num_frames, short)
 
 
 # -- what holds for every policy --------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def test_shape_and_bounds(policy, frames, step, short):
 @pytest.mark.parametrize("policy", [uniform, random])
 @pytest.mark.parametrize(("frames", "step"), LAYOUTS)
 def test_clips_that_fit_are_never_wrapped(policy, frames, step):
-    span = sampling.span_of(frames, step)
+    span = sampling.compute_span(frames, step)
     for num_frames in (span, span + 1, span + 50):
         for clip in policy(num_frames, frames, step, 5):
             assert clip[-1] - clip[0] == span - 1
@@ -55,7 +55,7 @@ def test_clips_that_fit_are_never_wrapped(policy, frames, step):
 @pytest.mark.parametrize(("frames", "step"), LAYOUTS)
 def test_uniform_clips_cover_both_ends(frames, step):
     for num_frames in LENGTHS:
-        if num_frames >= sampling.span_of(frames, step):
+        if num_frames >= sampling.compute_span(frames, step):
             for clips in CLIPS[1:]:
                 index_KT = uniform(num_frames, frames, step, clips)
                 assert index_KT[0, 0] == 0
@@ -65,7 +65,7 @@ def test_uniform_clips_cover_both_ends(frames, step):
 def test_uniform_starts_are_evenly_spaced():
     for last in range(60):
         for clips in range(2, 12):
-            starts = sampling.uniform_starts(last + 1, 1, clips)
+            starts = sampling.space_starts(last + 1, 1, clips)
             ideal = np.arange(clips) * last / (clips - 1)
             assert np.abs(starts - ideal).max() <= 0.5
             assert (np.diff(starts) >= 0).all()
@@ -76,7 +76,7 @@ def test_uniform_starts_are_their_own_mirror_image():
         for span in (1, 8, 31):
             last = max(num_frames - span, 0)
             for clips in range(1, 12):
-                starts = sampling.uniform_starts(num_frames, span, clips)
+                starts = sampling.space_starts(num_frames, span, clips)
                 mirrored = last - starts[::-1]
                 middle = clips // 2 if clips % 2 and last % 2 else None  # has no place in the exact middle
                 differs = np.flatnonzero(starts != mirrored).tolist()
@@ -104,7 +104,7 @@ def test_a_single_clip_is_central():
 @pytest.mark.parametrize("num_frames", [16, 17, 20, 45])
 def test_random_starts_cover_every_place_uniformly(num_frames):
     places, draws = num_frames - 15, 20_000
-    starts = sampling.random_starts(num_frames, 16, draws, np.random.default_rng(0))
+    starts = sampling.draw_starts(num_frames, 16, draws, np.random.default_rng(0))
     counts = np.bincount(starts, minlength=places)
     assert len(counts) == places
     expected = draws / places
@@ -151,26 +151,33 @@ def test_one_frame_video_is_repeated(short):
 
 
 def test_without_a_target_rate_the_stride_counts():
-    assert sampling.step_of(29.97, stride=3) == 3
-    assert sampling.step_of(30, 1, target_fps=10) == 3
+    assert sampling.compute_step(29.97, stride=3) == 3
+    assert sampling.compute_step(30, 1, target_fps=10) == 3
 
 
 def test_videos_of_10_and_30_fps_show_the_same_times_at_target_10():
-    slow = sampling.clip_indices([4], 8, sampling.step_of(10, 1, 10), 40) / 10
-    fast = sampling.clip_indices([12], 8, sampling.step_of(30, 1, 10), 120) / 30
+    slow = sampling.compute_clip_indices([4], 8, sampling.compute_step(10, 1, 10), 40) / 10
+    fast = sampling.compute_clip_indices([12], 8, sampling.compute_step(30, 1, 10), 120) / 30
     np.testing.assert_allclose(slow, fast)
 
 
 @pytest.mark.parametrize("fps", [6, 10, 12.5, 15, 23.976, 25, 29.97, 50, 60])
 def test_resampled_times_are_within_half_a_frame(fps):
-    step = sampling.step_of(fps, 1, 10)
-    clip = sampling.clip_indices([0], 16, step, 1000)[0]
+    step = sampling.compute_step(fps, 1, 10)
+    clip = sampling.compute_clip_indices([0], 16, step, 1000)[0]
     assert np.abs(clip / fps - np.arange(16) / 10).max() <= 0.5 / fps + 1e-9
-    assert sampling.span_of(16, step) == clip[-1] + 1
+    assert sampling.compute_span(16, step) == clip[-1] + 1
 
 
 def test_a_target_rate_above_the_videos_repeats_frames():
-    assert sampling.clip_indices([0], 6, sampling.step_of(10, 1, 20), 100)[0].tolist() == [0, 1, 1, 2, 2, 3]
+    assert sampling.compute_clip_indices([0], 6, sampling.compute_step(10, 1, 20), 100)[0].tolist() == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
 
 
 # -- segments ---------------------------------------------------------------------------------------------------------
@@ -180,8 +187,8 @@ def test_a_target_rate_above_the_videos_repeats_frames():
 @pytest.mark.parametrize("frames", [1, 2, 3, 8, 16])
 def test_segments_give_rising_frames_of_the_video(num_frames, frames):
     rng = np.random.default_rng(0)
-    drawn = np.stack([sampling.random_segments(num_frames, frames, rng) for _ in range(50)])
-    for index_KT in (drawn, *(sampling.central_segments(num_frames, frames, clips) for clips in CLIPS)):
+    drawn = np.stack([sampling.draw_segments(num_frames, frames, rng) for _ in range(50)])
+    for index_KT in (drawn, *(sampling.center_segments(num_frames, frames, clips) for clips in CLIPS)):
         assert index_KT.shape[1] == frames
         assert index_KT.min() >= 0
         assert index_KT.max() < num_frames
@@ -191,8 +198,8 @@ def test_segments_give_rising_frames_of_the_video(num_frames, frames):
 @pytest.mark.parametrize(("num_frames", "frames"), [(16, 8), (17, 8), (100, 3), (300, 16), (5, 5)])
 def test_every_frame_is_of_its_own_segment(num_frames, frames):
     rng = np.random.default_rng(0)
-    drawn = np.stack([sampling.random_segments(num_frames, frames, rng) for _ in range(200)])
-    for index_KT in (drawn, sampling.central_segments(num_frames, frames, 7)):
+    drawn = np.stack([sampling.draw_segments(num_frames, frames, rng) for _ in range(200)])
+    for index_KT in (drawn, sampling.center_segments(num_frames, frames, 7)):
         edges = np.arange(frames + 1) * num_frames / frames
         assert (index_KT + 1 > edges[:-1]).all()  # the frame is shown for a while after its segment begins
         assert (index_KT < edges[1:]).all()
@@ -201,7 +208,7 @@ def test_every_frame_is_of_its_own_segment(num_frames, frames):
 @pytest.mark.parametrize(("num_frames", "frames"), [(24, 4), (25, 4), (7, 4), (3, 4)])
 def test_frames_are_drawn_by_the_time_that_they_are_shown_in_the_segment(num_frames, frames):
     draws, rng = 20_000, np.random.default_rng(0)
-    index_KT = np.stack([sampling.random_segments(num_frames, frames, rng) for _ in range(draws)])
+    index_KT = np.stack([sampling.draw_segments(num_frames, frames, rng) for _ in range(draws)])
     for t in range(frames):
         start, end = t * num_frames / frames, (t + 1) * num_frames / frames
         edges = np.clip(np.arange(num_frames + 1), start, end)
@@ -212,22 +219,22 @@ def test_frames_are_drawn_by_the_time_that_they_are_shown_in_the_segment(num_fra
 
 def test_segments_of_a_clip_are_drawn_independently():
     rng = np.random.default_rng(0)
-    index_KT = np.stack([sampling.random_segments(1000, 4, rng) for _ in range(2000)])
+    index_KT = np.stack([sampling.draw_segments(1000, 4, rng) for _ in range(2000)])
     correlation = np.corrcoef(index_KT.T) - np.eye(4)
     assert np.abs(correlation).max() < 0.1
 
 
 def test_a_single_test_clip_has_the_centres_of_its_segments():
-    assert sampling.central_segments(15, 5, 1).tolist() == [[1, 4, 7, 10, 13]]
-    assert sampling.central_segments(300, 3, 1).tolist() == [[50, 150, 249]]  # the frame nearer to the middle
-    assert sampling.central_segments(4, 4, 1).tolist() == [[0, 1, 2, 3]]
-    assert sampling.central_segments(2, 4, 1).tolist() == [[0, 0, 1, 1]]
+    assert sampling.center_segments(15, 5, 1).tolist() == [[1, 4, 7, 10, 13]]
+    assert sampling.center_segments(300, 3, 1).tolist() == [[50, 150, 249]]  # the frame nearer to the middle
+    assert sampling.center_segments(4, 4, 1).tolist() == [[0, 1, 2, 3]]
+    assert sampling.center_segments(2, 4, 1).tolist() == [[0, 0, 1, 1]]
 
 
 def test_test_clips_together_are_evenly_spaced_moments():
     for num_frames in (40, 41, 97):
         for clips in CLIPS:
-            index_KT = sampling.central_segments(num_frames, 5, clips)
+            index_KT = sampling.center_segments(num_frames, 5, clips)
             moments = (np.arange(5 * clips) + 0.5) * num_frames / (5 * clips)
             shown = np.sort(index_KT.ravel())
             assert (shown <= moments).all()
@@ -239,7 +246,7 @@ def test_test_clips_together_are_evenly_spaced_moments():
 @pytest.mark.parametrize("clips", CLIPS)
 def test_segments_of_a_video_and_of_its_reversal_are_seen_alike(frames, clips):
     for num_frames in range(1, 70):
-        index_KT = sampling.central_segments(num_frames, frames, clips)
+        index_KT = sampling.center_segments(num_frames, frames, clips)
         mirrored_KT = (num_frames - 1 - index_KT)[::-1, ::-1]
         differs = index_KT != mirrored_KT
         if frames * clips % 2 and num_frames % 2 == 0:  # a moment in the very middle, between two frames
@@ -254,14 +261,14 @@ def test_segments_of_a_video_and_of_its_reversal_are_seen_alike(frames, clips):
 def test_policies_follow_the_configuration():
     rng = lambda: np.random.default_rng(3)
     dense = ClipConfig(frames=8, stride=4)
-    start = sampling.random_starts(200, 29, 1, rng())[0]
-    assert sampling.random_clip(200, 30, dense, rng()).tolist() == list(range(start, start + 29, 4))
-    assert (sampling.uniform_clips(200, 30, dense, 3) == uniform(200, 8, 4, 3)).all()
+    start = sampling.draw_starts(200, 29, 1, rng())[0]
+    assert sampling.sample_random_clip(200, 30, dense, rng()).tolist() == list(range(start, start + 29, 4))
+    assert (sampling.sample_uniform_clips(200, 30, dense, 3) == uniform(200, 8, 4, 3)).all()
     rate = ClipConfig(frames=8, fps=7.5)
-    assert sampling.random_clip(200, 30, rate, rng()).tolist() == list(range(start, start + 29, 4))
+    assert sampling.sample_random_clip(200, 30, rate, rng()).tolist() == list(range(start, start + 29, 4))
     segments = ClipConfig(frames=8, sampling="segments")
-    assert (sampling.random_clip(200, 30, segments, rng()) == sampling.random_segments(200, 8, rng())).all()
-    assert (sampling.uniform_clips(200, 30, segments, 3) == sampling.central_segments(200, 8, 3)).all()
+    assert (sampling.sample_random_clip(200, 30, segments, rng()) == sampling.draw_segments(200, 8, rng())).all()
+    assert (sampling.sample_uniform_clips(200, 30, segments, 3) == sampling.center_segments(200, 8, 3)).all()
 
 
 @pytest.mark.parametrize("speed", [0.5, 1, 1.7, 3])
@@ -269,7 +276,10 @@ def test_speed_multiplies_the_distance_between_frames(speed):
     clip = ClipConfig(frames=8, stride=4)
     starts = set()
     for seed in range(300):
-        index_T = sampling.random_clip(100, 30, clip, np.random.default_rng(seed), speed)
+        index_T = sampling.sample_random_clip(100, 30, clip, np.random.default_rng(seed), speed)
         assert np.abs(index_T - index_T[0] - np.arange(8) * 4 * speed).max() <= 0.5
         starts.add(index_T[0])
-    assert (min(starts), max(starts)) == (0, 100 - sampling.span_of(8, 4 * speed))  # the whole video, wherever it fits
+    assert (min(starts), max(starts)) == (
+        0,
+        100 - sampling.compute_span(8, 4 * speed),
+    )  # the whole video, wherever it fits

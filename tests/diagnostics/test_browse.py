@@ -38,7 +38,7 @@ def module(cfg):
 
 def test_training_rows_are_the_first_batches_with_their_frame_numbers_and_labels(tiny):
     data = module(make_config(tiny, clip=dict(frames=12, repeat=2)))
-    found = list(browse.training_videos(data))
+    found = list(browse.read_training_rows(data))
     order = [number for batch in data.train_dataloader() for number in batch["video"].tolist()]
     assert len(found) == len(order) == 8
     first = {
@@ -57,7 +57,7 @@ def test_training_rows_are_the_first_batches_with_their_frame_numbers_and_labels
 def test_test_rows_are_the_views_of_videos_from_the_whole_list(tiny):
     transform = dict(short_side=48, crop=48)
     data = module(make_config(tiny, test=dict(clips=3), transform=transform, clip=dict(frames=6, stride=2)))
-    found = list(browse.test_videos(data, 2))
+    found = list(browse.read_test_rows(data, 2))
     assert [rows[0].title.split()[0] for _, rows in found] == ["Run", "Walk"]
     for fps, rows in found:
         assert fps == 12.5  # every other frame
@@ -74,37 +74,37 @@ def test_the_pixels_are_those_that_are_normalised(tiny):
     clips_BCTHW = data.on_after_batch_transfer(batch, 0)["clips"][:, 0]
     mean, std = (torch.tensor(values)[:, None, None, None] for values in (t.mean, t.std))
     expected = (255 * (clips_BCTHW * std + mean)).movedim(1, -1)
-    rows = [row for _, (row,) in islice(browse.training_videos(data), len(expected))]  # the batch comes first
+    rows = [row for _, (row,) in islice(browse.read_training_rows(data), len(expected))]  # the batch comes first
     for clip, row in zip(expected, rows, strict=True):
         assert np.abs(clip.numpy() - row.clip_THWC).max() < 0.51
 
 
 def test_mixed_labels_are_named_with_their_shares():
-    assert browse.name_of(torch.tensor(1), ("Run", "Walk")) == "Walk"
-    assert browse.name_of(torch.tensor([0.25, 0, 0.75]), ("Run", "Walk", "Sit")) == "0.75 Sit + 0.25 Run"
-    assert browse.name_of(torch.tensor([0.0, 1.0]), ("Run", "Walk")) == "1.00 Walk"
+    assert browse.format_label(torch.tensor(1), ("Run", "Walk")) == "Walk"
+    assert browse.format_label(torch.tensor([0.25, 0, 0.75]), ("Run", "Walk", "Sit")) == "0.75 Sit + 0.25 Run"
+    assert browse.format_label(torch.tensor([0.0, 1.0]), ("Run", "Walk")) == "1.00 Walk"
 
 
 @pytest.mark.parametrize("crop", [47, 48])
 def test_sheets_and_videos_show_the_clips(tiny, tmp_path, capsys, crop):
     cfg = make_config(tiny, test=dict(clips=2, crops=3), transform=dict(short_side=48, crop=crop, flip=0))
-    assert browse.browse(cfg, tmp_path / "out", 3) == 0
+    assert browse.collect_rows(cfg, tmp_path / "out", 3) == 0
     names = ["test_sheet1.png", *(f"test_video{i}.mp4" for i in (1, 2, 3))]
     names += [name.replace("test", "train") for name in names]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     printed = capsys.readouterr().out
     assert f"{tmp_path / 'out' / 'train'}_sheet*.png and {tmp_path / 'out' / 'train'}_video*.mp4: 3 clips" in printed
     assert "18 clips of 3 videos" in printed
-    _, rows = next(browse.training_videos(module(cfg)))
+    _, rows = next(browse.read_training_rows(module(cfg)))
     sheet = (255 * matplotlib.image.imread(tmp_path / "out" / "train_sheet1.png")[..., :3]).round()
     side, top = 3 * crop, browse.HEAD  # 48 pixels are shown three times as large
-    for column, t in enumerate(browse.shown(12)):
+    for column, t in enumerate(browse.select_frames(12)):
         left = column * (side + browse.GAP)
         tile = sheet[top + 30 : top + side, left : left + side]  # below the frame's number
-        assert (tile == browse.enlarged(rows[0].clip_THWC)[t, 30:]).mean() > 0.95
+        assert (tile == browse.enlarge_clip(rows[0].clip_THWC)[t, 30:]).mean() > 0.95
     frames = read_frames(tmp_path / "out" / "test_video1.mp4", range(12))
     assert frames.shape == (12, 2 * side + 2 * side % 2, 3 * side + 3 * side % 2, 3)
-    _, views = next(browse.test_videos(module(cfg), 3))
+    _, views = next(browse.read_test_rows(module(cfg), 3))
     assert read_numbers(frames[:, :side, side : 2 * side]) == read_numbers(views[1].clip_THWC)
     assert read_numbers(frames[:, side : 2 * side, :side]) == read_numbers(views[3].clip_THWC)
 
@@ -112,7 +112,7 @@ def test_sheets_and_videos_show_the_clips(tiny, tmp_path, capsys, crop):
 def test_many_clips_take_several_sheets(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(browse, "ROWS", 4)
     cfg = make_config(tiny, test=dict(clips=3, crops=3), clip=dict(frames=4))
-    browse.browse(cfg, tmp_path, 1)
+    browse.collect_rows(cfg, tmp_path, 1)
     assert sorted(path.name for path in tmp_path.glob("*sheet*")) == [
         *(f"test_sheet{i}.png" for i in (1, 2, 3)),
         "train_sheet1.png",
@@ -121,14 +121,14 @@ def test_many_clips_take_several_sheets(tiny, tmp_path, monkeypatch):
 
 def test_fewer_training_videos_than_a_batch_can_be_looked_at(tiny, tmp_path):
     many = make_config(tiny, batch_size=500)
-    assert browse.browse(many, tmp_path / "few", 2) == 0
+    assert browse.collect_rows(many, tmp_path / "few", 2) == 0
     assert list((tmp_path / "few").glob("train_sheet*.png"))
 
 
 def test_bad_test_videos_are_said_by_the_exit_code(tmp_path):
     values = write_ucf101(tmp_path)
     Path(values["root"], "Run/v_Run_g01_c02.avi").write_bytes(b"no video")
-    assert browse.browse(make_config(values, clip=dict(frames=4)), tmp_path / "out", 2) == 1
+    assert browse.collect_rows(make_config(values, clip=dict(frames=4)), tmp_path / "out", 2) == 1
 
 
 def test_the_tool_writes_to_results_by_default(tiny, tmp_path):

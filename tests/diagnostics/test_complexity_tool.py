@@ -121,25 +121,25 @@ def test_many_networks_have_a_folder_of_their_own_however_long_their_labels_are(
 
 def test_a_label_is_what_it_was_made_from():
     changes = {"norm_eps": 1e-05, "conv": ["3d", "2d"], "pool": "max", "bias": True, "dropout": 0.1, "frames": 4}
-    assert complexity.parsed(complexity.label("r3d_18", changes)) == ("r3d_18", changes)
-    assert complexity.parsed("r3d_18 norm_eps=1e-3") == ("r3d_18", {"norm_eps": 1e-3})
+    assert complexity.parse_model(complexity.format_name("r3d_18", changes)) == ("r3d_18", changes)
+    assert complexity.parse_model("r3d_18 norm_eps=1e-3") == ("r3d_18", {"norm_eps": 1e-3})
 
 
 def test_a_network_made_for_some_frames_is_counted_at_them():
-    assert complexity.row("r2d_18 width=8 frames=4", size=64)["frames"] == 4
+    assert complexity.compute_row("r2d_18 width=8 frames=4", size=64)["frames"] == 4
 
 
 def test_a_clip_too_small_to_train_on_has_no_training_memory():
-    row = complexity.row("r3d_50 width=8 layers=[1,1,1,1]", frames=8, size=32)
+    row = complexity.compute_row("r3d_50 width=8 layers=[1,1,1,1]", frames=8, size=32)
     assert row["training_bytes"] is None
     assert row["inference_bytes"] > 0
-    assert complexity.markdown([row]).rstrip().endswith("| - |")
-    assert "| classes |" in complexity.markdown([row])
+    assert complexity.format_table([row]).rstrip().endswith("| - |")
+    assert "| classes |" in complexity.format_table([row])
 
 
 def test_networks_that_refuse_a_clip_are_left_out_with_their_reason(capsys):
     names = ["r3d_18", "pytorchvideo/slowfast_r50"]
-    rows = complexity.rows_that_fit(names, frames=6, size=32)
+    rows = complexity.compute_rows(names, frames=6, size=32)
     assert [row["model"] for row in rows] == ["r3d_18"]
     assert "left out pytorchvideo/slowfast_r50: slowfast_r50 takes clips of 4, 8" in capsys.readouterr().out
 
@@ -147,13 +147,13 @@ def test_networks_that_refuse_a_clip_are_left_out_with_their_reason(capsys):
 def test_every_network_has_a_place_in_the_page():
     """The mixed bottlenecks, which nobody published, are the ones left out."""
     named = {name for _, names, _ in complexity.SECTIONS for name in names}
-    missing = set(complexity.every_name()) - named
+    missing = set(complexity.list_models()) - named
     assert all(re.fullmatch(r"r?mc\d_(50|101|152)", name) for name in missing), missing
 
 
 def test_the_pareto_front_has_what_nothing_beats_in_both():
-    assert complexity.pareto([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 1, 3]
-    assert complexity.pareto([(1, 1)]) == [0]
+    assert complexity.find_pareto_front([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 1, 3]
+    assert complexity.find_pareto_front([(1, 1)]) == [0]
 
 
 ROWS = re.compile(r"^\| (\S+) \| (\d+)x(\d+)x\d+ \| ([\d,]+) \| ([\d.e-]+) \|", re.MULTILINE)
@@ -166,6 +166,6 @@ def test_the_committed_page_is_what_the_tool_counts(name):
     assert found
     for _, frames, size, parameters, gmacs in found:
         classes = {"f": 1000, "c": 10}.get(name[0], 400)
-        row = complexity.row(name, classes, int(frames), int(size))
+        row = complexity.compute_row(name, classes, int(frames), int(size))
         assert f"{row['params']:,}" == parameters
-        assert complexity.digits(row["gmacs"]) == gmacs
+        assert complexity.format_number(row["gmacs"]) == gmacs

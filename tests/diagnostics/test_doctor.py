@@ -57,7 +57,7 @@ def pretend(site, name, version, folder):
     [("torch", "2.9.1+cu128", "conv3d"), ("lightning", "2.5.0", "code"), ("torch", "2.10.0", ""), ("av", "14.0", "")],
 )
 def test_versions_with_known_defects(name, version, word):
-    problem, advice = doctor.known_bad(name, version)
+    problem, advice = doctor.find_known_problem(name, version)
     assert word in problem
     assert bool(problem) == bool(advice) == bool(word)
 
@@ -65,7 +65,7 @@ def test_versions_with_known_defects(name, version, word):
 def test_a_cache_that_can_not_be_written_is_a_warning(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VIDEORES_CACHE", str(tmp_path / "file" / "cache"))
-    (finding, *_) = doctor.folders()
+    (finding, *_) = doctor.check_folders()
     assert (finding.what, finding.status) == ("cache", doctor.WARNING)
     assert "VIDEORES_CACHE" in finding.advice
 
@@ -73,7 +73,7 @@ def test_a_cache_that_can_not_be_written_is_a_warning(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("mebibytes", "status"), [(64, "bad"), (512, "warning"), (4096, "ok")])
 def test_shared_memory_as_containers_give_it(monkeypatch, mebibytes, status):
     monkeypatch.setattr(machine, "read_shared_memory", lambda: (mebibytes * 2**20, 0))
-    (finding,) = (f for f in doctor.memory() if f.what == "/dev/shm")
+    (finding,) = (f for f in doctor.check_memory() if f.what == "/dev/shm")
     assert finding.status == status
     assert ("--shm-size" in finding.advice) == (status != "ok")
 
@@ -81,7 +81,7 @@ def test_shared_memory_as_containers_give_it(monkeypatch, mebibytes, status):
 def test_fewer_processors_than_it_looks(monkeypatch):
     monkeypatch.setattr(machine, "count_cpus", lambda: 16)
     monkeypatch.setattr(machine, "read_cpu_limit", lambda: 2.0)
-    finding = next(iter(doctor.processors()))
+    finding = next(iter(doctor.check_cpus()))
     assert finding.status == doctor.WARNING
     assert "OMP_NUM_THREADS=2" in finding.advice
 
@@ -89,33 +89,36 @@ def test_fewer_processors_than_it_looks(monkeypatch):
 @pytest.mark.parametrize(("busy", "status"), [(0.5, "ok"), (2.0, "ok"), (3.1, "warning")])
 def test_processors_that_others_use_are_a_warning(monkeypatch, busy, status):
     monkeypatch.setattr(os, "getloadavg", lambda: (busy, 0, 0))
-    (finding,) = doctor.load(2)
+    (finding,) = doctor.check_load(2)
     assert finding.status == getattr(doctor, status.upper())
     assert ("OMP_NUM_THREADS=1" in finding.advice) == (status == "warning")
 
 
 def test_wrong_gradients_are_bad(monkeypatch):
-    monkeypatch.setattr(gradient_check, "layer_error", lambda *arguments: float("inf"))
-    finding = next(iter(doctor.gradients_of_convolutions()))
+    monkeypatch.setattr(gradient_check, "compute_layer_error", lambda *arguments: float("inf"))
+    finding = next(iter(doctor.check_conv_gradients()))
     assert finding.status == doctor.BAD
     assert "fp32" in finding.advice
 
 
 def test_right_gradients_of_the_known_bad_case():
-    from videores.compute.precision import Setting
+    from videores.compute.precision import PrecisionSetting
 
-    assert doctor.worst_gradient(gradient_check, Conv3d, Setting("bf16", True), "cpu") < gradient_check.LIMIT
-    assert doctor.worst_gradient(gradient_check, torch.nn.Conv3d, Setting("fp32", False), "cpu") < 1e-5
+    assert (
+        doctor.find_worst_gradient(gradient_check, Conv3d, PrecisionSetting("bf16", True), "cpu")
+        < gradient_check.MAX_RELATIVE_ERROR
+    )
+    assert doctor.find_worst_gradient(gradient_check, torch.nn.Conv3d, PrecisionSetting("fp32", False), "cpu") < 1e-5
 
 
 def test_a_check_that_fails_is_a_finding():
     def broken_package():
         raise OSError("libx.so: cannot open")
 
-    (finding,) = doctor.examined(broken_package)
+    (finding,) = doctor.run_check(broken_package)
     assert (finding.what, finding.status) == ("broken package", doctor.BAD)
     assert "libx.so" in finding.found
 
 
 def test_numbered_clips_show_their_numbers():
-    assert doctor.numbers_shown(doctor.numbered(200)) == list(range(200))
+    assert doctor.read_frame_numbers(doctor.make_numbered_frames(200)) == list(range(200))

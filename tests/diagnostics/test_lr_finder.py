@@ -14,42 +14,44 @@ from videores.training import optim
 
 
 def test_rates_rise_in_equal_ratios_between_the_ends():
-    rates = lr_finder.rising(1e-4, 1.0, 5)
+    rates = lr_finder.make_lr_ramp(1e-4, 1.0, 5)
     assert rates == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
 
 
 def test_smoothing_keeps_a_constant_and_starts_with_the_first_loss():
-    assert lr_finder.smoothed([2.0] * 5) == pytest.approx([2.0] * 5)
-    assert lr_finder.smoothed([3.0, 1.0])[0] == pytest.approx(3.0)
-    assert lr_finder.smoothed([3.0, 1.0])[1] == pytest.approx((0.95 * 3 + 1) / 1.95)
+    assert lr_finder.smooth_losses([2.0] * 5) == pytest.approx([2.0] * 5)
+    assert lr_finder.smooth_losses([3.0, 1.0])[0] == pytest.approx(3.0)
+    assert lr_finder.smooth_losses([3.0, 1.0])[1] == pytest.approx((0.95 * 3 + 1) / 1.95)
 
 
 def test_the_suggestion_is_where_the_loss_falls_fastest_not_where_it_is_lowest():
     """A logistic fall around 1e-2, lowest near 0.1, and a divergence after it."""
-    rates = lr_finder.rising(1e-5, 10, 121)
+    rates = lr_finder.make_lr_ramp(1e-5, 10, 121)
     x = np.log10(rates)
     losses = 2 / (1 + np.exp(4 * (x + 2))) + 10 ** (2 * (x - 0.5))
-    assert lr_finder.suggestion(rates, list(losses)) == pytest.approx(1e-2, rel=0.2)
+    assert lr_finder.suggest_lr(rates, list(losses)) == pytest.approx(1e-2, rel=0.2)
 
 
 def test_a_curve_that_only_rises_gives_no_suggestion():
     with pytest.raises(UserError, match="smaller --lowest"):
-        lr_finder.suggestion(lr_finder.rising(1, 10, 30), list(range(30)))
+        lr_finder.suggest_lr(lr_finder.make_lr_ramp(1, 10, 30), list(range(30)))
 
 
 def test_a_loss_diverges_when_it_is_not_finite_or_four_times_the_lowest():
-    assert lr_finder.diverged([1.0, math.nan])
-    assert not lr_finder.diverged([1.0] * 20)
-    assert not lr_finder.diverged([1.0] * 3 + [100.0])  # too early to say
-    assert lr_finder.diverged([1.0] * 15 + [100.0] * 3)
+    assert lr_finder.find_divergence([1.0, math.nan])
+    assert not lr_finder.find_divergence([1.0] * 20)
+    assert not lr_finder.find_divergence([1.0] * 3 + [100.0])  # too early to say
+    assert lr_finder.find_divergence([1.0] * 15 + [100.0] * 3)
 
 
 def test_the_rate_is_told_as_the_key_that_base_batch_scales():
     """Whoever writes what is told into the configuration trains at the rate that was found."""
     recipe = {"epochs": 1, "lr": 0.01, "base_batch": 32}
-    assert lr_finder.said(TrainConfig(**recipe), 0.02, 8).startswith("0.08 (train.lr, 0.02 at 8 videos a step;")
+    assert lr_finder.format_suggestion_text(TrainConfig(**recipe), 0.02, 8).startswith(
+        "0.08 (train.lr, 0.02 at 8 videos a step;"
+    )
     assert optim.scale_lr(TrainConfig(**recipe | {"lr": 0.08}), 8) == pytest.approx(0.02)
-    assert lr_finder.said(TrainConfig(epochs=1), 0.02, 8).startswith("0.02 (train.lr;")
+    assert lr_finder.format_suggestion_text(TrainConfig(epochs=1), 0.02, 8).startswith("0.02 (train.lr;")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_the_tool_writes_its_curve_and_no_run_folder(found):
     place, (first, *_) = found
     succeeded(first)
     rows = table(place, "one")
-    assert [row["lr"] for row in rows] == pytest.approx(lr_finder.rising(1e-4, 300, 24)[: len(rows)])
+    assert [row["lr"] for row in rows] == pytest.approx(lr_finder.make_lr_ramp(1e-4, 300, 24)[: len(rows)])
     assert (place / "results" / "find_lr" / "one" / "lr.png").read_bytes().startswith(b"\x89PNG")
     assert "rate " in first.stdout
     assert sorted(path.name for path in place.iterdir()) == ["data", "one.yaml", "results", "two.yaml"]

@@ -89,7 +89,7 @@ def env(folder):
 
 
 def last(folder):
-    return safe_load.read(Path(folder) / "checkpoints" / "last.ckpt")
+    return safe_load.read_checkpoint(Path(folder) / "checkpoints" / "last.ckpt")
 
 
 def assert_same_run(folder, other):

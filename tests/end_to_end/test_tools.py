@@ -185,11 +185,11 @@ def test_checkpoints_load_without_running_code_and_carry_classes_and_configurati
 def test_best_checkpoint_has_the_best_accuracy_and_among_equals_the_lowest_loss(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max((row for row in rows if "val/loss" in row), key=lambda row: (row["val/video_top1"], -row["val/loss"]))
-    assert safe_load.read(run / "checkpoints" / "best.ckpt")["epoch"] == best["epoch"]
+    assert safe_load.read_checkpoint(run / "checkpoints" / "best.ckpt")["epoch"] == best["epoch"]
 
 
 def test_last_checkpoint_is_of_the_last_step(run):
-    assert safe_load.read(run / "checkpoints" / "last.ckpt")["global_step"] == 4
+    assert safe_load.read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 4
 
 
 def test_resolved_configuration_names_every_key(run):
@@ -430,7 +430,7 @@ def resumed(place):
     overrides = [f"train.epochs={EPOCHS}", "data.cache=ram", "train.optimizer=adamw", "train.lr=0.003"]
     whole, killed = place / "resumed" / "whole", place / "resumed" / "killed"
     start_and_kill(place, killed, *overrides)
-    stopped_at = safe_load.read(killed / "checkpoints" / "last.ckpt")["global_step"]
+    stopped_at = safe_load.read_checkpoint(killed / "checkpoints" / "last.ckpt")["global_step"]
     common = ("train.py", "--cfg", "tiny.yaml", *overrides, "run.resume=auto")
     tested = killed / "test"
     processes = forked([(*common, f"run.dir={folder}") for folder in (whole, killed, killed)], place)
@@ -450,7 +450,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_a_whole_one_bit_for_bit(resumed)
     succeeded(processes[1])
     assert 0 < stopped_at < 2 * EPOCHS
     assert_same_weights(whole, killed)
-    ours, theirs = (safe_load.read(folder / "checkpoints" / "last.ckpt") for folder in (whole, killed))
+    ours, theirs = (safe_load.read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, killed))
     assert ours["global_step"] == theirs["global_step"] == 2 * EPOCHS
     for key, state in ours["optimizer_states"][0]["state"].items():
         other = theirs["optimizer_states"][0]["state"][key]
@@ -490,7 +490,7 @@ def others(place, run):
     prepare_one_bad_test_video(place / "one-bad")
     one = {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)], "test": [("e.mp4", "a", "h")]}
     write_csv(place / "one-frame", one, frames=1, height=32, width=32)
-    datasets.prepare(place / "motion", videos={"train": 16, "test": 32}, progress=False)
+    datasets.prepare_dataset(place / "motion", videos={"train": 16, "test": 32}, progress=False)
     shutil.copytree(run, place / "others" / "overwritten")
     (place / "others" / "overwritten" / "test" / "stale").mkdir()
     f_r2d = ["model.name=f_r2d_18", "data.root=motion", "data.clip.frames=12", "data.val=none", "test.clips=3"]

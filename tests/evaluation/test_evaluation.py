@@ -23,7 +23,7 @@ TWO_AGAINST_ONE = np.array([[[WEAK, 0], [WEAK, 0], [0, STRONG]]], dtype=np.float
 
 
 def metrics(logits_VKN, label_V, fusion="softmax-mean"):
-    return evaluation.metrics(np.asarray(logits_VKN, dtype=np.float32), np.asarray(label_V), fusion)
+    return evaluation.compute_metrics(np.asarray(logits_VKN, dtype=np.float32), np.asarray(label_V), fusion)
 
 
 def one_hot(label_V, classes, views=1):
@@ -52,9 +52,11 @@ def test_mean_of_probabilities_and_mean_of_logits_may_disagree():
 
 
 def test_fused_probabilities_are_the_mean_over_views_by_hand():
-    np.testing.assert_allclose(fusion_module.fuse(TWO_AGAINST_ONE, "softmax-mean"), [[(0.55 + 0.55 + 0.01) / 3, 0.63]])
     np.testing.assert_allclose(
-        fusion_module.fuse(TWO_AGAINST_ONE, "logit-mean"), [[2 * WEAK / 3, STRONG / 3]], rtol=1e-6
+        fusion_module.fuse_views(TWO_AGAINST_ONE, "softmax-mean"), [[(0.55 + 0.55 + 0.01) / 3, 0.63]]
+    )
+    np.testing.assert_allclose(
+        fusion_module.fuse_views(TWO_AGAINST_ONE, "logit-mean"), [[2 * WEAK / 3, STRONG / 3]], rtol=1e-6
     )
 
 
@@ -66,7 +68,9 @@ def test_huge_logits_do_not_overflow():
 def test_adding_a_constant_to_a_views_logits_changes_no_probability():
     logits = np.random.default_rng(0).normal(size=(5, 3, 4))
     shifted = logits + np.random.default_rng(1).normal(size=(5, 3, 1)) * 50
-    np.testing.assert_allclose(fusion_module.fuse(logits, "softmax-mean"), fusion_module.fuse(shifted, "softmax-mean"))
+    np.testing.assert_allclose(
+        fusion_module.fuse_views(logits, "softmax-mean"), fusion_module.fuse_views(shifted, "softmax-mean")
+    )
 
 
 def test_top5_is_null_below_six_classes():
@@ -119,10 +123,10 @@ def test_mean_class_accuracy_weighs_classes_not_videos():
 
 
 def test_confusion_counts_true_rows_and_predicted_columns():
-    scores = fusion_module.fuse(one_hot([0, 1, 1, 2], 3), "softmax-mean")
+    scores = fusion_module.fuse_views(one_hot([0, 1, 1, 2], 3), "softmax-mean")
     scores = np.concatenate([scores, [[NAN] * 3]])
     np.testing.assert_array_equal(
-        evaluation.confusion(scores, [0, 0, 1, 2, 2]),
+        evaluation.count_confusions(scores, [0, 0, 1, 2, 2]),
         [[1, 1, 0], [0, 1, 0], [0, 0, 1]],  # the video without scores is left out
     )
 
@@ -133,7 +137,7 @@ def test_cross_entropy_equals_torchs():
     theirs = torch.nn.functional.cross_entropy(
         torch.tensor(logits).flatten(0, 1), torch.tensor(label).repeat_interleave(3)
     )
-    assert evaluation.cross_entropy(logits, label) == pytest.approx(theirs.item(), rel=1e-6)
+    assert evaluation.compute_cross_entropy(logits, label) == pytest.approx(theirs.item(), rel=1e-6)
 
 
 def test_accuracies_are_plain_numbers_for_json():
@@ -146,15 +150,17 @@ def test_accuracies_are_plain_numbers_for_json():
 
 
 def test_max_takes_each_classs_highest_probability():
-    np.testing.assert_allclose(fusion_module.fuse(TWO_AGAINST_ONE, "max"), [[0.55, 0.99]])
+    np.testing.assert_allclose(fusion_module.fuse_views(TWO_AGAINST_ONE, "max"), [[0.55, 0.99]])
     found = metrics([[[0, 2.0, 0], [3.0, 0, 0], [0, 2.0, 0]]], [0], "max")
     assert found["video_top1"] == 100
 
 
 def test_votes_are_shares_of_views_and_a_view_that_ties_splits_its_own():
-    np.testing.assert_allclose(fusion_module.fuse(TWO_AGAINST_ONE, "vote"), [[2 / 3, 1 / 3]])
+    np.testing.assert_allclose(fusion_module.fuse_views(TWO_AGAINST_ONE, "vote"), [[2 / 3, 1 / 3]])
     logits = np.array([[[1, 1, 0], [0, 0, 1], [0, 0, 0]]], dtype=np.float32)
-    np.testing.assert_allclose(fusion_module.fuse(logits, "vote"), [[(1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3, 4 / 9]])
+    np.testing.assert_allclose(
+        fusion_module.fuse_views(logits, "vote"), [[(1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 3, 4 / 9]]
+    )
 
 
 def test_equal_votes_are_wrong_whichever_of_them_is_right():
@@ -174,21 +180,21 @@ def test_views_that_are_not_there_count_for_nothing(fusion):
     logits, views_V, label_V = random_logits(9, 5, 6).numpy(), np.arange(9) % 5 + 1, np.arange(9) % 6
     for video, views in enumerate(views_V):
         logits[video, views:] = NAN
-    fused = fusion_module.fuse(logits, fusion, views_V)
-    alone = [fusion_module.fuse(logits[v : v + 1, : views_V[v]], fusion)[0] for v in range(9)]
+    fused = fusion_module.fuse_views(logits, fusion, views_V)
+    alone = [fusion_module.fuse_views(logits[v : v + 1, : views_V[v]], fusion)[0] for v in range(9)]
     np.testing.assert_allclose(fused, alone, rtol=1e-12)
     clips = np.concatenate([logits[v, : views_V[v]] for v in range(9)])
     labels = np.repeat(label_V, views_V)
-    found = evaluation.metrics(logits, label_V, fusion, views_V=views_V)
+    found = evaluation.compute_metrics(logits, label_V, fusion, views_V=views_V)
     assert found["clip_top1"] == pytest.approx(100 * np.mean(clips.argmax(1) == labels))
     expected = torch.nn.functional.cross_entropy(torch.tensor(clips), torch.tensor(labels)).item()
-    assert evaluation.cross_entropy(logits, label_V, views_V) == pytest.approx(expected, rel=1e-6)
+    assert evaluation.compute_cross_entropy(logits, label_V, views_V) == pytest.approx(expected, rel=1e-6)
 
 
 def test_many_videos_are_fused_as_few_are():
     logits = random_logits(300, 2, 3).numpy()
-    expected = np.concatenate([fusion_module.fuse(logits[i : i + 1], "softmax-mean") for i in range(300)])
-    np.testing.assert_array_equal(fusion_module.fuse(logits, "softmax-mean"), expected)
+    expected = np.concatenate([fusion_module.fuse_views(logits[i : i + 1], "softmax-mean") for i in range(300)])
+    np.testing.assert_array_equal(fusion_module.fuse_views(logits, "softmax-mean"), expected)
 
 
 # Against torchmetrics
@@ -207,7 +213,7 @@ def guesses():
 def test_numbers_are_those_of_torchmetrics(guesses, fusion):
     logits, label = guesses
     found = metrics(logits, label, fusion)
-    p = torch.tensor(fusion_module.probabilities(fusion_module.fuse(logits, fusion), fusion))
+    p = torch.tensor(fusion_module.to_probabilities(fusion_module.fuse_views(logits, fusion), fusion))
     theirs = lambda name, **options: getattr(torchmetrics, name)(p, torch.tensor(label), num_classes=9, **options)
     accuracy = lambda **options: 100 * theirs("multiclass_accuracy", **options).numpy()
     assert found["video_top1"] == pytest.approx(accuracy(average="micro"))
@@ -237,19 +243,19 @@ def test_the_diagonal_of_the_confusion_matrix_is_the_accuracy_even_with_ties():
 def test_calibration_of_a_model_that_says_what_it_knows():
     p = np.repeat([[0.8, 0.2], [0.3, 0.7]], 10, axis=0)
     right = np.arange(20) % 10 < np.repeat([8, 7], 10)
-    assert evaluation.calibration_error(p, right) == pytest.approx(0, abs=1e-12)
-    assert evaluation.calibration_error(p, ~right) == pytest.approx((0.6 + 0.4) / 2)
-    assert evaluation.calibration_error(np.array([[1.0, 0.0]]), np.array([False])) == 1
+    assert evaluation.compute_calibration_error(p, right) == pytest.approx(0, abs=1e-12)
+    assert evaluation.compute_calibration_error(p, ~right) == pytest.approx((0.6 + 0.4) / 2)
+    assert evaluation.compute_calibration_error(np.array([[1.0, 0.0]]), np.array([False])) == 1
 
 
 def test_f1_of_a_video_without_scores_is_a_miss_but_no_false_alarm():
-    assert evaluation.macro_f1([0, 1, -1], [0, 1, 1], 3) == pytest.approx(100 * (1 + 2 / 3) / 2)
+    assert evaluation.compute_macro_f1([0, 1, -1], [0, 1, 1], 3) == pytest.approx(100 * (1 + 2 / 3) / 2)
 
 
 def test_a_likelihood_that_is_zero_or_of_nothing_is_none():
-    assert evaluation.likelihood_loss(np.array([[1.0, 0.0]]), [1]) is None
-    assert evaluation.likelihood_loss(np.array([[NAN, NAN]]), [1]) is None
-    assert evaluation.calibration_error(np.array([[NAN, NAN]]), np.array([False])) is None
+    assert evaluation.compute_nll(np.array([[1.0, 0.0]]), [1]) is None
+    assert evaluation.compute_nll(np.array([[NAN, NAN]]), [1]) is None
+    assert evaluation.compute_calibration_error(np.array([[NAN, NAN]]), np.array([False])) is None
     nothing = metrics(np.full((3, 1, 6), NAN), [0, 1, 2])
     assert nothing["video_top1"] == nothing["macro_f1"] == 0
     assert json.loads(json.dumps(nothing)) == nothing
@@ -257,9 +263,11 @@ def test_a_likelihood_that_is_zero_or_of_nothing_is_none():
 
 def test_the_worst_mistakes_are_the_surest_ones():
     p = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.05, 0, 0.95], [0.6, 0.4, 0], [NAN] * 3, [0.5, 0.5, 0]])
-    found = evaluation.worst_mistakes(p, [1, 1, 0, 1, 2, 0], "softmax-mean", 3)
+    found = evaluation.find_worst_mistakes(p, [1, 1, 0, 1, 2, 0], "softmax-mean", 3)
     assert found == [(2, 2, pytest.approx(0.95)), (0, 0, pytest.approx(0.9)), (3, 0, pytest.approx(0.6))]
-    assert len(evaluation.worst_mistakes(p, [1, 1, 0, 1, 2, 0], "softmax-mean")) == 4  # the tie too, not the unscored
+    assert (
+        len(evaluation.find_worst_mistakes(p, [1, 1, 0, 1, 2, 0], "softmax-mean")) == 4
+    )  # the tie too, not the unscored
 
 
 # The interval
@@ -298,8 +306,8 @@ def test_videos_without_a_group_are_groups_of_their_own():
     assert evaluation.bootstrap_interval(right, [""] * 60) == plain
     assert evaluation.bootstrap_interval(right, [f"g{i}" for i in range(60)]) == plain
     assert evaluation.bootstrap_interval(right, ["one"] * 60) == plain  # one group says no interval
-    assert evaluation.clusters(["a", "", "a", ""], 4).tolist() == [0, 1, 0, 2]
-    found = evaluation.metrics(one_hot([0] * 4, 2), np.zeros(4, int), "vote", ["a", "", "a", ""])
+    assert evaluation.group_indices(["a", "", "a", ""], 4).tolist() == [0, 1, 0, 2]
+    found = evaluation.compute_metrics(one_hot([0] * 4, 2), np.zeros(4, int), "vote", ["a", "", "a", ""])
     assert found["ci95_over"] == "groups"
 
 
@@ -318,14 +326,14 @@ def update(scores, videos, logits_BKN):
 
 def test_scores_come_back_in_the_order_of_the_list():
     logits = random_logits()
-    scores = accumulator.Scores([3] * 7, 4)
+    scores = accumulator.ScoreAccumulator([3] * 7, 4)
     for batch in ([6, 0], [3], [1, 5, 2, 4]):
         update(scores, batch, logits[batch])
     np.testing.assert_array_equal(scores.compute(), logits)
 
 
 def test_videos_may_have_different_numbers_of_views():
-    scores = accumulator.Scores([2, 1, 3], 4)
+    scores = accumulator.ScoreAccumulator([2, 1, 3], 4)
     logits = random_logits(1, 6)[0]
     scores.update([2, 0, 0], [1, 1, 0], logits[[4, 1, 0]])
     scores.update([1, 2, 2], [0, 2, 0], logits[[2, 5, 3]])
@@ -337,7 +345,7 @@ def test_videos_may_have_different_numbers_of_views():
 
 
 def test_a_missing_view_is_an_error_that_names_it():
-    scores = accumulator.Scores([1, 3, 1], 2)
+    scores = accumulator.ScoreAccumulator([1, 3, 1], 2)
     update(scores, [0, 2], torch.zeros(2, 1, 2))
     scores.update([1, 1], [0, 2], torch.zeros(2, 2))
     with pytest.raises(RuntimeError, match=r"1 of 5 views .* view 1 of video number 1: 0 times"):
@@ -345,14 +353,14 @@ def test_a_missing_view_is_an_error_that_names_it():
 
 
 def test_a_view_that_a_video_does_not_have_is_an_error_and_not_the_next_videos():
-    scores = accumulator.Scores([2, 2], 2)
+    scores = accumulator.ScoreAccumulator([2, 2], 2)
     with pytest.raises(RuntimeError, match="has not that many"):
         scores.update([0], [2], torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("batches", [[[0, 1, 2], [1]], [[0, 1, 1, 2]]], ids=["in two batches", "in one batch"])
 def test_a_video_that_is_scored_twice_is_an_error(batches):
-    scores = accumulator.Scores([1] * 3, 2)
+    scores = accumulator.ScoreAccumulator([1] * 3, 2)
     for batch in batches:
         update(scores, batch, torch.zeros(len(batch), 1, 2))
     with pytest.raises(RuntimeError, match="view 0 of video number 1: 2 times"):
@@ -360,7 +368,7 @@ def test_a_video_that_is_scored_twice_is_an_error(batches):
 
 
 def test_a_video_that_fails_is_seen_and_has_no_scores():
-    scores = accumulator.Scores([2, 2, 1], 3)
+    scores = accumulator.ScoreAccumulator([2, 2, 1], 3)
     update(scores, [0], torch.ones(1, 2, 3))
     update(scores, [2], torch.ones(1, 1, 3))
     scores.fail(1)
@@ -371,21 +379,21 @@ def test_a_video_that_fails_is_seen_and_has_no_scores():
 
 
 def test_half_precision_logits_are_kept_as_float32():
-    scores = accumulator.Scores([1], 2)
+    scores = accumulator.ScoreAccumulator([1], 2)
     update(scores, [0], torch.tensor([[[0.1, 0.2]]]).bfloat16())
     assert scores.compute().dtype == np.float32
 
 
 def test_every_view_is_reported_missing_when_nothing_was_scored():
     with pytest.raises(RuntimeError, match="6 of 6 views"):
-        accumulator.Scores([2] * 3, 2).compute()
+        accumulator.ScoreAccumulator([2] * 3, 2).compute()
 
 
 def collect(rank, world, folder, shares):
     """One process: scores its share of the videos (negative ones fail), and leaves what it got, or the error."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     logits = random_logits()
-    scores = accumulator.Scores([3] * 7, 4)
+    scores = accumulator.ScoreAccumulator([3] * 7, 4)
     for video in shares[rank]:
         if video < 0:
             scores.fail(-video)

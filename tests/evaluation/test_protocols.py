@@ -28,7 +28,7 @@ SPEEDS = ((8, 1, None), (4, 3, None), (1, 1, None), (8, 1, 10.0), (5, 1, 60.0)) 
 
 def starts_of(num_frames, frames, stride, fps, **views_):
     clip = ClipConfig(frames=frames, stride=stride, fps=fps)
-    return sampling.view_clips(num_frames, 25, clip, ViewsConfig(**views_))
+    return sampling.sample_view_clips(num_frames, 25, clip, ViewsConfig(**views_))
 
 
 # -- clips in time ----------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def test_all_clips_cover_the_video_and_only_the_last_overlaps(frames, stride, fp
             continue
         assert (np.diff(starts[:-1]) == length).all()
         assert (np.diff(starts) > 0).all()
-        span = sampling.span_of(frames, step)  # more than the length where frames are shown twice
+        span = sampling.compute_span(frames, step)  # more than the length where frames are shown twice
         assert starts[-1] + max(length, span) >= num_frames
         if stride == 1 and fps is None:
             assert set(index_KT.ravel()) == set(range(num_frames))
@@ -68,8 +68,8 @@ def test_dense_clips_are_those_of_tsms_published_code():
 def test_uniform_clips_are_what_they_were():
     for num_frames in LENGTHS:
         clip = ClipConfig(frames=8, stride=2)
-        expected = sampling.uniform_clips(num_frames, 25, clip, 5)
-        assert (sampling.view_clips(num_frames, 25, clip, ViewsConfig(clips=5)) == expected).all()
+        expected = sampling.sample_uniform_clips(num_frames, 25, clip, 5)
+        assert (sampling.sample_view_clips(num_frames, 25, clip, ViewsConfig(clips=5)) == expected).all()
 
 
 @pytest.mark.parametrize("wrong", [["test.clips=all"], ["test.starts=dense"], ["val.clips=all"]])
@@ -93,8 +93,8 @@ def test_five_and_ten_crops_are_torchvisions(height, width):
     place = np.array([[0, 1]])
     channels_first = torch.from_numpy(frames).permute(0, 3, 1, 2)
     five = [crop.permute(0, 2, 3, 1) for crop in F.five_crop(channels_first, [32, 32])]
-    assert torch.equal(transforms.cut_views(frames, place, 32, 5), torch.stack(five))
-    ten = transforms.cut_views(frames, place, 32, 10)
+    assert torch.equal(transforms.crop_views(frames, place, 32, 5), torch.stack(five))
+    ten = transforms.crop_views(frames, place, 32, 10)
     assert torch.equal(ten[:5], torch.stack(five))
     assert torch.equal(ten[5:], torch.stack(five).flip(3))
     if height % 2 == width % 2 == 0:  # else torchvision's centre of the mirror image is a pixel beside ours
@@ -104,7 +104,7 @@ def test_five_and_ten_crops_are_torchvisions(height, width):
 
 def test_a_full_view_is_the_whole_picture():
     frames = picture(40, 60, 3)
-    got = transforms.cut_views(frames, np.array([[2, 0], [1, 1]]), 32, "full")
+    got = transforms.crop_views(frames, np.array([[2, 0], [1, 1]]), 32, "full")
     assert (got.numpy() == frames[[[2, 0], [1, 1]]]).all()
 
 
@@ -114,15 +114,15 @@ CLASSES = {"handed": ("turn left", "turn right"), "plain": ("a", "b")}
 def test_ten_crops_are_refused_where_a_mirror_image_has_another_label(root):
     ten = ViewsConfig(crops=10)
     plain = make_config(root, data={"transform": {"short_side": 32, "crop": 32}}).data
-    mirroring.refuse_mirrored(plain, ten, CLASSES["plain"])
+    mirroring.check_mirrored_views(plain, ten, CLASSES["plain"])
     with pytest.raises(UserError, match=r"crops=5\n  turn left\n  turn right"):
-        mirroring.refuse_mirrored(plain, ten, CLASSES["handed"])
-    mirroring.refuse_mirrored(plain, ViewsConfig(crops=5), CLASSES["handed"])
+        mirroring.check_mirrored_views(plain, ten, CLASSES["handed"])
+    mirroring.check_mirrored_views(plain, ViewsConfig(crops=5), CLASSES["handed"])
     mapped = plain.model_copy(update={"augment": schema.AugmentConfig(flip_labels={"a": "b"})})
     with pytest.raises(UserError, match="crops=5"):
-        mirroring.refuse_mirrored(mapped, ten, CLASSES["plain"])
+        mirroring.check_mirrored_views(mapped, ten, CLASSES["plain"])
     with pytest.raises(UserError, match=r"transform\.flip=0"):
-        mirroring.refuse_mirrored(make_config(root).data, ten, CLASSES["plain"])
+        mirroring.check_mirrored_views(make_config(root).data, ten, CLASSES["plain"])
 
 
 # -- micro-batches ----------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def batch_of(*videos):
         }
         for number, (clips, height, width) in enumerate(videos)
     ]
-    return views.collate(items)
+    return views.collate_items(items)
 
 
 @pytest.mark.parametrize("limit", [1, 4, 100])
@@ -147,7 +147,7 @@ def batch_of(*videos):
 def test_micro_batches_are_all_views_in_order_and_never_more_than_asked(limit, crops):
     batch = batch_of((3, 32, 40), (1, 32, 40), (5, 36, 32))
     seen, clips = [], {}
-    for video_X, view_X, clips_XTHWC in views.micro_batches(batch, 32, ViewsConfig(crops=crops), limit):
+    for video_X, view_X, clips_XTHWC in views.split_batch(batch, 32, ViewsConfig(crops=crops), limit):
         assert len(video_X) == len(view_X) == len(clips_XTHWC)
         assert len(clips_XTHWC) <= limit
         seen += zip(video_X.tolist(), view_X.tolist(), strict=True)
@@ -155,18 +155,18 @@ def test_micro_batches_are_all_views_in_order_and_never_more_than_asked(limit, c
     number = 1 if crops == "full" else crops
     assert seen == [(10 + v, k) for v, clips_ in enumerate((3, 1, 5)) for k in range(clips_ * number)]
     for v, (frames, place) in enumerate(zip(batch["frames"], batch["place"], strict=True)):
-        for k, clip in enumerate(transforms.cut_views(frames, place, 32, crops)):
+        for k, clip in enumerate(transforms.crop_views(frames, place, 32, crops)):
             assert torch.equal(clips[10 + v, k], clip)
 
 
 def test_whole_pictures_go_in_smaller_batches():
     batch = batch_of((6, 64, 64))
-    sizes = [len(clips) for *_, clips in views.micro_batches(batch, 32, ViewsConfig(crops="full"), 8)]
+    sizes = [len(clips) for *_, clips in views.split_batch(batch, 32, ViewsConfig(crops="full"), 8)]
     assert sizes == [2, 2, 2]
 
 
 def test_an_empty_batch_has_no_views():
-    assert list(views.micro_batches(views.collate([]), 32, ViewsConfig(crops=3), 4)) == []
+    assert list(views.split_batch(views.collate_items([]), 32, ViewsConfig(crops=3), 4)) == []
 
 
 # -- through the network ----------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_scores_are_those_of_a_plain_loop_over_views(root, name):
             right.append(torch.tensor(expected).softmax(1).mean(0).argmax() == video.label)
     counts = data.dataset("test").view_counts()
     label_V = np.array([video.label for video in data.dataset("test").videos])
-    found = metrics.metrics(task.logits_VKN, label_V, "softmax-mean", views_V=counts)
+    found = metrics.compute_metrics(task.logits_VKN, label_V, "softmax-mean", views_V=counts)
     assert found["video_top1"] == pytest.approx(100 * np.mean(right))
 
 
@@ -287,7 +287,7 @@ def test_validation_and_test_under_one_protocol_give_one_number(root, tmp_path):
     quiet_trainer().test(task, data, verbose=False)
     np.testing.assert_array_equal(task.logits_VKN, logits)
     label_V = np.array([video.label for video in data.dataset("test").videos])
-    found = metrics.metrics(task.logits_VKN, label_V, "max", views_V=data.dataset("test").view_counts())
+    found = metrics.compute_metrics(task.logits_VKN, label_V, "max", views_V=data.dataset("test").view_counts())
     assert logged["val/video_top1"] == pytest.approx(found["video_top1"])
     assert logged["val/clip_top1"] == pytest.approx(found["clip_top1"])
 
@@ -372,13 +372,13 @@ def test_a_validation_video_that_no_longer_decodes_stops_the_run(root, tmp_path)
 )
 def test_protocol_strings(root, views_, clip, expected):
     cfg = configured(root, views_, clip=clip)
-    assert protocol_module.protocol_of(cfg) == expected
-    assert protocol_module.slug(expected) == protocol_module.slug(protocol_module.slug(expected))
+    assert protocol_module.format_protocol(cfg) == expected
+    assert protocol_module.slugify(expected) == protocol_module.slugify(protocol_module.slugify(expected))
 
 
 def test_held_out_videos_are_not_called_the_test():
-    assert protocol.split_of(schema.DataConfig(name="u", format="ucf101", root="x", split=2), "val") == "2-heldout"
-    assert protocol.split_of(schema.DataConfig(name="k", format="kinetics", root="x"), "val") == "heldout"
+    assert protocol.format_split(schema.DataConfig(name="u", format="ucf101", root="x", split=2), "val") == "2-heldout"
+    assert protocol.format_split(schema.DataConfig(name="k", format="kinetics", root="x"), "val") == "heldout"
 
 
 # -- probes -----------------------------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def shown(root, number=2, **views_):
     """The numbers that the clips of a test video show."""
     data = make_data(configured(root, {"clips": 3, **views_}, transform={"short_side": 32, "crop": 32, "flip": 0}))
     item = data.dataset("test")[0, number]
-    clips = transforms.cut_views(item["frames"], item["place"], 32, 1)
+    clips = transforms.crop_views(item["frames"], item["place"], 32, 1)
     return np.array([read_numbers(clip) for clip in clips]) - 1000 - 100 * number
 
 

@@ -75,7 +75,7 @@ def test_a_run_a_test_folder_and_a_file_are_the_same_source(tmp_path):
     run = run_of(tmp_path, "a", make_logits())
     folder = run / "test" / "protocol"
     for source in (run, folder, folder / "predictions.npz"):
-        p = predictions.read(source)
+        p = predictions.read_predictions(source)
         np.testing.assert_array_equal(p.logits, make_logits())
         assert p.run == run
 
@@ -84,26 +84,26 @@ def test_a_run_with_two_protocols_asks_which(tmp_path):
     run = run_of(tmp_path, "a", make_logits())
     save(run / "test" / "other", make_logits())
     with pytest.raises(UserError, match=r"several protocols(.|\n)*other(.|\n)*protocol"):
-        predictions.read(run)
+        predictions.read_predictions(run)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
 def test_a_folder_without_predictions_is_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"predictions\.npz"):
-        predictions.read(tmp_path / name)
+        predictions.read_predictions(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04broken"])
 def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "predictions.npz").write_bytes(content)
     with pytest.raises(UserError, match="not a file of predictions"):
-        predictions.read(tmp_path)
+        predictions.read_predictions(tmp_path)
 
 
 def test_objects_that_could_run_code_are_not_loaded(tmp_path):
     save(tmp_path, make_logits(), video=np.array([{}] * 30, dtype=object))
     with pytest.raises(UserError, match="not a file of predictions"):
-        predictions.read(tmp_path)
+        predictions.read_predictions(tmp_path)
 
 
 LOGITS = make_logits(6, 4)
@@ -129,7 +129,7 @@ LOGITS = make_logits(6, 4)
 def test_arrays_that_do_not_fit_are_refused_with_what_is_wrong(tmp_path, changed, message):
     save(tmp_path, LOGITS, **changed)
     with pytest.raises(UserError, match=message):
-        predictions.read(tmp_path)
+        predictions.read_predictions(tmp_path)
 
 
 def test_a_missing_view_is_refused_by_name(tmp_path):
@@ -138,28 +138,28 @@ def test_a_missing_view_is_refused_by_name(tmp_path):
     for metrics in (True, False):
         save(tmp_path, logits, metrics=metrics)
         with pytest.raises(UserError, match=r"003\.mp4 has no scores of clip 2, crop 0"):
-            predictions.read(tmp_path)
+            predictions.read_predictions(tmp_path)
 
 
 def test_where_all_clips_are_scored_short_videos_lack_the_last_ones(tmp_path):
     logits = make_logits(6, 6)
     logits[1, 2:], logits[4] = np.nan, np.nan
     save(tmp_path, logits, crops=2, clips="all")
-    p = predictions.read(tmp_path)
+    p = predictions.read_predictions(tmp_path)
     assert p.views_V.tolist() == [6, 2, 6, 6, 2, 6]
     numbers = offline.rescore(p, "softmax-mean")
     right = [logits[v, k].argmax() == v for v in range(6) for k in range(p.views_V[v])]
     assert numbers["clip_top1"] == pytest.approx(100 * np.mean(right))
     with pytest.raises(UserError, match="all clips of each video"):
-        view_subset.choose(p, clips=2)
-    assert view_subset.choose(p, crops=None).protocol.split()[1] == "allx2"
+        view_subset.select_views(p, clips=2)
+    assert view_subset.select_views(p, crops=None).protocol.split()[1] == "allx2"
 
 
 def test_a_broken_metrics_json_is_refused(tmp_path):
     save(tmp_path, LOGITS)
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json is not JSON"):
-        predictions.read(tmp_path)
+        predictions.read_predictions(tmp_path)
 
 
 # Fewer views
@@ -170,9 +170,9 @@ def test_a_broken_metrics_json_is_refused(tmp_path):
 def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
     clip = schema.ClipConfig(frames=8, sampling=kind)
     for wanted in range(1, total):
-        places = view_subset.same_clips(total, wanted, kind == "segments")
-        own = [sampling.uniform_clips(n, 25, clip, wanted) for n in range(1, 80)]
-        many = [sampling.uniform_clips(n, 25, clip, total) for n in range(1, 80)]
+        places = view_subset.find_same_clips(total, wanted, kind == "segments")
+        own = [sampling.sample_uniform_clips(n, 25, clip, wanted) for n in range(1, 80)]
+        many = [sampling.sample_uniform_clips(n, 25, clip, total) for n in range(1, 80)]
         if places is None:  # no choice would do: for some video each clip that is wanted is not among the many
             assert any(not all((o == m).all(1).any() for o in some) for some, m in zip(own, many, strict=True))
         else:
@@ -182,22 +182,24 @@ def test_clips_that_are_called_the_protocols_own_show_its_frames(total, kind):
 
 def test_fewer_clips_and_crops_are_the_views_that_the_smaller_protocol_has(tmp_path):
     save(tmp_path, make_logits(30, 27), crops=3)
-    p = predictions.read(tmp_path)
-    few = view_subset.choose(p, clips=3, crops=1)
+    p = predictions.read_predictions(tmp_path)
+    few = view_subset.select_views(p, clips=3, crops=1)
     np.testing.assert_array_equal(few.logits, p.logits[:, [1, 13, 25]])
     assert few.protocol == PROTOCOL.format(clips=3, crops=1, fusion="softmax-mean")
 
 
 def test_clips_that_are_no_protocol_of_their_own_say_so(tmp_path):
     save(tmp_path, make_logits(30, 10))
-    few = view_subset.choose(predictions.read(tmp_path), clips=5)
+    few = view_subset.select_views(predictions.read_predictions(tmp_path), clips=5)
     assert few.protocol.split()[1] == "5of10x1"
     assert few.clip.tolist() == [0, 2, 5, 7, 9]
 
 
 def test_dense_clips_are_never_the_uniform_ones(tmp_path):
     save(tmp_path, make_logits(30, 9), clips="dense9")
-    assert view_subset.choose(predictions.read(tmp_path), clips=3).protocol.split()[1] == "3ofdense9x1"
+    assert (
+        view_subset.select_views(predictions.read_predictions(tmp_path), clips=3).protocol.split()[1] == "3ofdense9x1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,15 +207,15 @@ def test_dense_clips_are_never_the_uniform_ones(tmp_path):
 )
 def test_fewer_shuffled_clips_are_other_shuffles(tmp_path, probe, clips):
     save(tmp_path, make_logits(30, 9), protocol=PROTOCOL.format(clips=9, crops=1, fusion="max") + probe)
-    few = view_subset.choose(predictions.read(tmp_path), clips=3)
+    few = view_subset.select_views(predictions.read_predictions(tmp_path), clips=3)
     assert few.protocol == PROTOCOL.format(clips=clips, crops=1, fusion="max") + probe
 
 
 def test_five_of_ten_crops_are_those_that_are_not_mirrored(tmp_path):
     save(tmp_path, make_logits(30, 20), crops=10)
-    p = predictions.read(tmp_path)
-    assert view_subset.choose(p, crops=5).crop.tolist() == [0, 1, 2, 3, 4] * 2
-    assert view_subset.choose(p, crops=1).crop.tolist() == [4, 4]
+    p = predictions.read_predictions(tmp_path)
+    assert view_subset.select_views(p, crops=5).crop.tolist() == [0, 1, 2, 3, 4] * 2
+    assert view_subset.select_views(p, crops=1).crop.tolist() == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_five_of_ten_crops_are_those_that_are_not_mirrored(tmp_path):
 def test_views_that_are_not_there_are_refused(tmp_path, views, message):
     save(tmp_path, make_logits(6, 12), crops=3)
     with pytest.raises(UserError, match=message):
-        view_subset.choose(predictions.read(tmp_path), **views)
+        view_subset.select_views(predictions.read_predictions(tmp_path), **views)
 
 
 # Re-scoring
@@ -240,8 +242,8 @@ def test_nothing_changed_gives_the_tests_own_numbers(tmp_path):
     logits[5] = np.nan
     run = run_of(tmp_path, "a", logits, crops=3)
     label, group = np.arange(31) % 6, [""] * 31
-    own = evaluation.metrics(logits, label, "softmax-mean", group)
-    assert rescoring.rescore(run) == 1  # a video did not decode
+    own = evaluation.compute_metrics(logits, label, "softmax-mean", group)
+    assert rescoring.rescore_runs(run) == 1  # a video did not decode
     again = found(run / "test" / "protocol" / "offline")
     assert again["protocol"] == PROTOCOL.format(clips=2, crops=3, fusion="softmax-mean")
     assert list(again["per_class_top1"].values()) == own.pop("per_class_top1")
@@ -253,7 +255,7 @@ def test_nothing_changed_gives_the_tests_own_numbers(tmp_path):
 def test_fewer_views_and_another_fusion_by_hand(tmp_path, capsys):
     logits = make_logits(30, 9)
     run = run_of(tmp_path, "a", logits, crops=3)
-    assert rescoring.rescore(run, crops=1, fusion="logit-mean", out=tmp_path / "out") == 0
+    assert rescoring.rescore_runs(run, crops=1, fusion="logit-mean", out=tmp_path / "out") == 0
     right = logits[:, [1, 4, 7]].astype(float).mean(1).argmax(1) == np.arange(30) % 6
     again = found(tmp_path / "out")
     assert again["video_top1"] == pytest.approx(100 * right.mean())
@@ -265,13 +267,13 @@ def test_fewer_views_and_another_fusion_by_hand(tmp_path, capsys):
 
 def test_the_fusion_of_the_test_is_the_default(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 3), fusion="vote")
-    rescoring.rescore(run, out=tmp_path / "out")
+    rescoring.rescore_runs(run, out=tmp_path / "out")
     assert "vote" in found(tmp_path / "out")["protocol"]
 
 
 def test_a_file_alone_can_be_scored_and_its_protocol_is_said_to_be_unknown(tmp_path):
     save(tmp_path, make_logits(30, 3), metrics=False)
-    rescoring.rescore(tmp_path / "predictions.npz")
+    rescoring.rescore_runs(tmp_path / "predictions.npz")
     assert found(tmp_path / "offline")["protocol"] == "? 3x1 softmax-mean ?"
 
 
@@ -281,7 +283,7 @@ def test_a_file_alone_can_be_scored_and_its_protocol_is_said_to_be_unknown(tmp_p
 def test_sweep_is_the_accuracy_of_each_number_of_views(tmp_path):
     logits = make_logits(30, 15)
     run = run_of(tmp_path, "a", logits, crops=3)
-    rescoring.rescore(run, sweep=True, out=tmp_path / "out")
+    rescoring.rescore_runs(run, sweep=True, out=tmp_path / "out")
     with (tmp_path / "out" / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(int(r["clips"]), r["crops"], int(r["views"])) for r in rows] == [
@@ -299,7 +301,7 @@ def test_sweep_is_the_accuracy_of_each_number_of_views(tmp_path):
 
 def test_sweep_of_one_view_is_one_row(tmp_path):
     save(tmp_path, make_logits())
-    assert len(offline.sweep(predictions.read(tmp_path), "max")) == 1
+    assert len(offline.sweep_views(predictions.read_predictions(tmp_path), "max")) == 1
 
 
 # Ensembles
@@ -310,21 +312,21 @@ def test_an_ensemble_is_the_mean_of_the_runs_probabilities(tmp_path, capsys):
     order = np.random.default_rng(0).permutation(30)
     names, labels = np.array([f"{i:03}.mp4" for i in order]), order % 6
     a, b = run_of(tmp_path, "a", one), run_of(tmp_path, "b", two[order], video=names, label=labels)
-    rescoring.fuse([a, b], weights=["3", "1"], out=tmp_path / "out")
+    rescoring.fuse_runs([a, b], weights=["3", "1"], out=tmp_path / "out")
     p = 0.75 * softmax(one.astype(float)).mean(1) + 0.25 * softmax(two.astype(float)).mean(1)
     result = found(tmp_path / "out")
     assert result["video_top1"] == pytest.approx(100 * (p.argmax(1) == np.arange(30) % 6).mean())
     assert result["nll"] == pytest.approx(-np.log(p[np.arange(30), np.arange(30) % 6]).mean(), rel=1e-5)
     assert (result["clip_top1"], result["weights_from"]) == (None, "given")
     assert [run["weight"] for run in result["runs"]] == [0.75, 0.25]
-    again = predictions.read(tmp_path / "out")
+    again = predictions.read_predictions(tmp_path / "out")
     np.testing.assert_allclose(softmax(again.logits[:, 0].astype(float)), p, rtol=1e-5)
     assert "weight 0.750" in capsys.readouterr().out
 
 
 def test_weights_are_equal_by_default(tmp_path):
     runs = [run_of(tmp_path, name, make_logits(seed=seed)) for seed, name in enumerate("abc")]
-    rescoring.fuse(runs, out=tmp_path / "out")
+    rescoring.fuse_runs(runs, out=tmp_path / "out")
     assert [run["weight"] for run in found(tmp_path / "out")["runs"]] == [1 / 3] * 3
 
 
@@ -332,7 +334,7 @@ def test_a_video_that_one_run_could_not_decode_is_wrong_in_the_ensemble(tmp_path
     broken = make_logits(skill=20)
     broken[4] = np.nan
     runs = [run_of(tmp_path, "a", make_logits(skill=20)), run_of(tmp_path, "b", broken)]
-    assert rescoring.fuse(runs, out=tmp_path / "out") == 1
+    assert rescoring.fuse_runs(runs, out=tmp_path / "out") == 1
     result = found(tmp_path / "out")
     assert result["videos"] == {"expected": 30, "scored": 29, "unreadable": ["004.mp4"]}
     assert result["video_top1"] == pytest.approx(100 * 29 / 30)
@@ -340,10 +342,10 @@ def test_a_video_that_one_run_could_not_decode_is_wrong_in_the_ensemble(tmp_path
 
 @pytest.mark.parametrize("fusion", ["softmax-mean", "logit-mean", "max", "vote"])
 def test_chosen_weights_have_the_highest_likelihood_of_all(tmp_path, fusion):
-    runs = [predictions.read(save(tmp_path / str(s), make_logits(60, 3, s, skill=s))) for s in (1, 2)]
-    weights = offline.likeliest_weights(runs, fusion)
+    runs = [predictions.read_predictions(save(tmp_path / str(s), make_logits(60, 3, s, skill=s))) for s in (1, 2)]
+    weights = offline.fit_ensemble_weights(runs, fusion)
     assert sum(weights) == pytest.approx(1)
-    p = [offline.probabilities(run, fusion)[np.arange(60), np.arange(60) % 6] for run in runs]
+    p = [offline.compute_probabilities(run, fusion)[np.arange(60), np.arange(60) % 6] for run in runs]
     loss = lambda w: -np.log(np.maximum(w * p[0] + (1 - w) * p[1], 1e-30)).mean()
     assert loss(weights[0]) <= min(loss(w) for w in np.linspace(0, 1, 201)) + 1e-6
 
@@ -357,46 +359,46 @@ def with_validation(root, name, seed, skill):
 
 def test_weights_are_chosen_on_validation_and_not_on_the_test(tmp_path):
     runs = [with_validation(tmp_path, "a", 1, 0.0), with_validation(tmp_path, "b", 2, 6.0)]
-    rescoring.fuse(runs, weights=["val"], out=tmp_path / "out")
+    rescoring.fuse_runs(runs, weights=["val"], out=tmp_path / "out")
     result = found(tmp_path / "out")
     assert result["weights_from"] == "chosen on 24 validation videos"
     assert result["runs"][0]["weight"] < 0.01 < 0.99 < result["runs"][1]["weight"]  # equal skill on the test videos
-    rescoring.fuse(runs, weights=["val"], clips=1, out=tmp_path / "fewer")
+    rescoring.fuse_runs(runs, weights=["val"], clips=1, out=tmp_path / "fewer")
     assert result["runs"][1]["weight"] != found(tmp_path / "fewer")["runs"][1]["weight"]  # of the same fewer views
 
 
 def test_without_validation_predictions_the_command_that_writes_them_is_shown(tmp_path):
     runs = [with_validation(tmp_path, "a", 1, 1.0), run_of(tmp_path, "b", make_logits(30, 2))]
     with pytest.raises(UserError, match=r"tools/evaluate.py --run \S*b --part val val.clips=2 val.crops=1"):
-        rescoring.fuse(runs, weights=["val"])
+        rescoring.fuse_runs(runs, weights=["val"])
 
 
 def test_validation_of_other_views_does_not_count(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 2))
     run_of(tmp_path, "a", make_logits(30, 1), part="val")
     with pytest.raises(UserError, match="no validation predictions with the views of"):
-        rescoring.validation_of(predictions.read(run))
+        rescoring.find_validation_scores(predictions.read_predictions(run))
 
 
 def test_validation_that_has_test_videos_is_refused(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 2))
     run_of(tmp_path, "a", make_logits(30, 2), part="val")
     with pytest.raises(UserError, match=r"has test videos.*000\.mp4"):
-        rescoring.validation_of(predictions.read(run))
+        rescoring.find_validation_scores(predictions.read_predictions(run))
 
 
 @pytest.mark.parametrize("weights", [["1"], ["1", "2", "3"], ["1", "-1"], ["0", "0"], ["1", "nan"], ["1", "x"]])
 def test_wrong_weights_are_refused(tmp_path, weights):
     runs = [run_of(tmp_path, name, make_logits()) for name in "ab"]
     with pytest.raises(UserError, match="--weights"):
-        rescoring.fuse(runs, weights=weights, out=tmp_path / "out")
+        rescoring.fuse_runs(runs, weights=weights, out=tmp_path / "out")
 
 
 def test_runs_that_were_fused_differently_ask_which_fusion(tmp_path):
     runs = [run_of(tmp_path, fusion, make_logits(), fusion=fusion) for fusion in ("max", "vote")]
     with pytest.raises(UserError, match=r"max and vote.*--fusion"):
-        rescoring.fuse(runs, out=tmp_path / "out")
-    rescoring.fuse(runs, fusion="vote", out=tmp_path / "out")
+        rescoring.fuse_runs(runs, out=tmp_path / "out")
+    rescoring.fuse_runs(runs, fusion="vote", out=tmp_path / "out")
 
 
 # What does not belong together
@@ -412,7 +414,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("action", [rescoring.fuse, rescoring.compare])
+@pytest.mark.parametrize("action", [rescoring.fuse_runs, rescoring.compare_runs])
 @pytest.mark.parametrize("what", OTHERS)
 def test_scores_of_other_data_are_refused_with_what_differs(tmp_path, action, what):
     changed, message = OTHERS[what]
@@ -425,10 +427,10 @@ def test_scores_of_other_data_are_refused_with_what_differs(tmp_path, action, wh
 def test_scores_of_fewer_classes_or_videos_are_refused(tmp_path):
     runs = [run_of(tmp_path, "a", make_logits()), run_of(tmp_path, "b", make_logits()[:, :, :5])]
     with pytest.raises(UserError, match=r"different classes \(6 / 5\)"):
-        rescoring.fuse(runs)
+        rescoring.fuse_runs(runs)
     runs = [run_of(tmp_path, "a", make_logits()), run_of(tmp_path, "c", make_logits(12))]
     with pytest.raises(UserError, match=r"only in the first \(18\): 012\.mp4"):
-        rescoring.fuse(runs)
+        rescoring.fuse_runs(runs)
 
 
 # Comparison
@@ -442,20 +444,20 @@ def binomial_test(k, n):
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 1), (3, 3), (1, 9), (10, 2), (40, 61), (0, 30)])
 def test_mcnemar_is_the_exact_two_sided_binomial_test(first, second):
-    assert offline.mcnemar(first, second) == pytest.approx(binomial_test(first, first + second), rel=1e-9)
-    assert offline.mcnemar(first, second) == offline.mcnemar(second, first)
+    assert offline.mcnemar_p_value(first, second) == pytest.approx(binomial_test(first, first + second), rel=1e-9)
+    assert offline.mcnemar_p_value(first, second) == offline.mcnemar_p_value(second, first)
 
 
 def test_mcnemar_of_very_many_videos_is_a_number():
-    assert offline.mcnemar(9000, 9000) == 1
-    assert 0 <= offline.mcnemar(3000, 15000) < 1e-300
+    assert offline.mcnemar_p_value(9000, 9000) == 1
+    assert 0 <= offline.mcnemar_p_value(3000, 15000) < 1e-300
 
 
 def test_a_comparison_counts_who_is_right_where(tmp_path, capsys):
     sure = lambda right: np.where(right[:, None, None], 1, -1) * 9 * np.eye(6)[np.arange(30) % 6][:, None]
     first, second = np.arange(30) < 20, (np.arange(30) < 15) | (np.arange(30) >= 22)
     runs = [run_of(tmp_path, name, sure(right).astype(np.float32)) for name, right in (("a", first), ("b", second))]
-    rescoring.compare(runs, out=tmp_path / "out")
+    rescoring.compare_runs(runs, out=tmp_path / "out")
     result = found(tmp_path / "out", "comparison.json")
     assert result["right"] == {"both": 15, "first": 5, "second": 8}
     assert result["difference"] == pytest.approx(10)
@@ -476,7 +478,7 @@ def test_a_comparison_counts_who_is_right_where(tmp_path, capsys):
 def test_the_interval_of_a_difference_is_paired_and_over_groups(tmp_path):
     logits = make_logits(120, skill=1)
     runs = [run_of(tmp_path, "a", logits), run_of(tmp_path, "b", logits)]
-    rescoring.compare(runs, out=tmp_path / "out")
+    rescoring.compare_runs(runs, out=tmp_path / "out")
     same = found(tmp_path / "out", "comparison.json")
     assert (same["ci95_difference"], same["mcnemar_p"]) == ([0, 0], 1)
     groups = np.array([f"g{i // 12}" for i in range(120)])
@@ -484,7 +486,9 @@ def test_the_interval_of_a_difference_is_paired_and_over_groups(tmp_path):
     widths = []
     for group in (groups, np.array([""] * 120)):
         a, b = (save(tmp_path / n, x, group=group) for n, x in (("c", logits), ("d", other.astype(np.float32))))
-        low, high = offline.compare(predictions.read(a), predictions.read(b), "max").found["ci95_difference"]
+        low, high = offline.compare_runs(predictions.read_predictions(a), predictions.read_predictions(b), "max").found[
+            "ci95_difference"
+        ]
         widths.append(high - low)
     assert widths[0] > 1.3 * widths[1]  # videos of a group gain together
 
@@ -492,22 +496,22 @@ def test_the_interval_of_a_difference_is_paired_and_over_groups(tmp_path):
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_comparison_takes_two_runs(tmp_path, count):
     with pytest.raises(UserError, match="takes two runs"):
-        rescoring.compare([tmp_path] * count)
+        rescoring.compare_runs([tmp_path] * count)
 
 
 def test_results_are_written_where_runs_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = [run_of(tmp_path, name, make_logits(seed=seed)) for seed, name in enumerate("ab")]
-    rescoring.fuse(runs)
-    rescoring.compare(runs)
+    rescoring.fuse_runs(runs)
+    rescoring.compare_runs(runs)
     assert {path.name for path in (tmp_path / "results" / "scores").iterdir()} == {"a+b", "a-against-b"}
 
 
 def test_the_folder_of_a_protocol_is_named_as_a_tests(tmp_path):
     run = run_of(tmp_path, "a", make_logits(30, 3))
-    rescoring.rescore(run, clips=1)
+    rescoring.rescore_runs(run, clips=1)
     (folder,) = (run / "test" / "protocol" / "offline").iterdir()
-    assert folder.name == protocol_module.slug(PROTOCOL.format(clips=1, crops=1, fusion="softmax-mean"))
+    assert folder.name == protocol_module.slugify(PROTOCOL.format(clips=1, crops=1, fusion="softmax-mean"))
 
 
 # The command line
@@ -578,7 +582,7 @@ def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
         results.write_test(tmp_path, cfg, videos, logits, listed, {"file": "best.ckpt", "epoch": 0})
         (folder,) = (tmp_path / "test").iterdir()
         assert not (folder / "offline").exists()
-        rescoring.rescore(tmp_path)
+        rescoring.rescore_runs(tmp_path)
         said, again = found(folder / "offline"), json.loads((folder / "metrics.json").read_text())
         of_the_model = {key: again[key] for key in ("checkpoint", "precision", "gap")}
         assert {**again, "predictions": said["predictions"]} == {**said, **of_the_model}

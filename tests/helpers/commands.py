@@ -115,7 +115,7 @@ def write_data(root, test=7, **video):
 
 
 def weights(run, name="last"):
-    return safe_load.read(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
+    return safe_load.read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
 
 
 def assert_same_weights(run, other):

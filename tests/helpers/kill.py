@@ -193,7 +193,7 @@ def died_of(name):
 def same_checkpoint(folder, other, name):
     from videores.models.weights import safe_load
 
-    ours, theirs = (safe_load.read(run / "checkpoints" / name) for run in (folder, other))
+    ours, theirs = (safe_load.read_checkpoint(run / "checkpoints" / name) for run in (folder, other))
     parts = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "callbacks", "made_with")
     return all(same(ours[part], theirs[part]) for part in parts)
 

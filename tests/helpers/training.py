@@ -65,7 +65,7 @@ def fit(cfg, watch=None, precision_name="fp32", *, task=None, more=(), start=Non
         accelerator="cpu",
         devices=1,
         max_epochs=cfg.train.epochs,
-        precision=precision.LIGHTNING[precision_name],
+        precision=precision.LIGHTNING_PRECISIONS[precision_name],
         callbacks=[watch, *make_recipe_callbacks(cfg.train), *more],
         use_distributed_sampler=False,
         accumulate_grad_batches=cfg.train.accumulate,

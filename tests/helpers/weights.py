@@ -40,7 +40,7 @@ def logits(model, clips_BCTHW):
 
 def refusal(*args, **options):
     with pytest.raises(UserError) as caught:
-        loading.load(*args, **options)
+        loading.load_weights(*args, **options)
     return str(caught.value)
 
 

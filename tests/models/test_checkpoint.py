@@ -38,7 +38,7 @@ def test_a_file_of_another_kind_is_called_that(tmp_path, content):
 
 
 def test_weights_are_copied(saved):
-    task, stored = make_task(), safe_load.read(saved)
+    task, stored = make_task(), safe_load.read_checkpoint(saved)
     checkpoint_io.load_weights(task, saved)
     assert all(torch.equal(value, stored["state_dict"][key]) for key, value in task.state_dict().items())
 

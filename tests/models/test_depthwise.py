@@ -32,7 +32,7 @@ def test_output_and_gradients_are_the_convolutions(clip, kernel, stride, number_
     x = torch.randn(2, 16, *clip, generator=generator).contiguous(memory_format=layout).requires_grad_()
     weight = torch.randn(16, 1, *kernel, generator=generator).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=number_format == torch.bfloat16):
-        y = cpu_conv.conv3d(x, weight, stride)
+        y = cpu_conv.depthwise_conv3d(x, weight, stride)
     assert y.dtype == number_format
     dy = torch.randn(y.shape, generator=generator)
     y.backward(dy.to(number_format))
@@ -44,17 +44,17 @@ def test_output_and_gradients_are_the_convolutions(clip, kernel, stride, number_
 
 def test_it_applies_to_depthwise_convolutions_that_learn_on_the_cpu():
     x, weight = torch.zeros(1, 8, 2, 4, 4), torch.zeros(8, 1, 3, 3, 3, requires_grad=True)
-    assert cpu_conv.applies(x, weight, 8, (1, 1, 1))
-    assert not cpu_conv.applies(x, weight, 8, (0, 1, 1))  # does not keep the size
-    assert not cpu_conv.applies(x, torch.zeros(8, 2, 3, 3, 3, requires_grad=True), 4, (1, 1, 1))
-    assert not cpu_conv.applies(x.to("meta"), weight, 8, (1, 1, 1))
-    assert not cpu_conv.applies(x, weight.detach(), 8, (1, 1, 1))
+    assert cpu_conv.can_use_depthwise(x, weight, 8, (1, 1, 1))
+    assert not cpu_conv.can_use_depthwise(x, weight, 8, (0, 1, 1))  # does not keep the size
+    assert not cpu_conv.can_use_depthwise(x, torch.zeros(8, 2, 3, 3, 3, requires_grad=True), 4, (1, 1, 1))
+    assert not cpu_conv.can_use_depthwise(x.to("meta"), weight, 8, (1, 1, 1))
+    assert not cpu_conv.can_use_depthwise(x, weight.detach(), 8, (1, 1, 1))
     with torch.no_grad():
-        assert not cpu_conv.applies(x, weight, 8, (1, 1, 1))
+        assert not cpu_conv.can_use_depthwise(x, weight, 8, (1, 1, 1))
 
 
 def test_a_gradient_that_nobody_wants_is_not_computed():
     x, weight = torch.randn(1, 8, 2, 4, 4), nn.Parameter(torch.randn(8, 1, 3, 3, 3))
-    cpu_conv.conv3d(x, weight, (1, 1, 1)).sum().backward()
+    cpu_conv.depthwise_conv3d(x, weight, (1, 1, 1)).sum().backward()
     assert x.grad is None
     assert weight.grad is not None

@@ -18,13 +18,13 @@ def written(tmp_path):
     for value in task.state_dict().values():
         value.copy_(torch.randn(value.shape) if value.is_floating_point() else value + 3)
     source = save(tmp_path / "best.ckpt", task)
-    assert safetensors.export(source, tmp_path / "weights.safetensors") == len(task.model.state_dict())
+    assert safetensors.export_weights(source, tmp_path / "weights.safetensors") == len(task.model.state_dict())
     return task, tmp_path / "weights.safetensors"
 
 
 def test_the_file_has_the_network_and_says_what_it_is_for(written):
     task, path = written
-    state, about = safetensors.read(path)
+    state, about = safetensors.read_safetensors(path)
     ours = task.model.state_dict()
     assert state.keys() == ours.keys()
     assert all(torch.equal(state[key], ours[key]) for key in ours)
@@ -35,21 +35,21 @@ def test_the_file_has_the_network_and_says_what_it_is_for(written):
 def test_another_network_starts_from_it_with_its_classes(written):
     task, path = written
     other = make_task()
-    report = loading.load(other.model, path, CLASSES)
+    report = loading.load_weights(other.model, path, CLASSES)
     assert (report.loaded, report.new, report.unused) == (len(task.model.state_dict()), [], [])
     assert all(torch.equal(a, b) for a, b in zip(task.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_what_does_not_fit_is_refused(written):
     with pytest.raises(UserError, match="does not fit the network"):
-        loading.load(make_task(width=8).model, written[1], CLASSES)
+        loading.load_weights(make_task(width=8).model, written[1], CLASSES)
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-10], lambda data: b"x" * 100])
 def test_a_damaged_file_is_refused(written, damage):
     written[1].write_bytes(damage(written[1].read_bytes()))
     with pytest.raises(UserError, match="not a safetensors file"):
-        loading.load(make_task().model, written[1], CLASSES)
+        loading.load_weights(make_task().model, written[1], CLASSES)
 
 
 def test_a_full_disk_is_named_as_one(written, tmp_path):
@@ -59,7 +59,7 @@ def test_a_full_disk_is_named_as_one(written, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            safetensors.export(tmp_path / "best.ckpt", tmp_path / "new" / "weights.safetensors")
+            safetensors.export_weights(tmp_path / "best.ckpt", tmp_path / "new" / "weights.safetensors")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -71,16 +71,16 @@ def test_files_of_others_and_none_are_refused(tmp_path):
 
     save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="was not written by tools/export"):
-        safetensors.read(tmp_path / "other.safetensors")
+        safetensors.read_safetensors(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="there are no weights"):
-        safetensors.read(tmp_path / "none.safetensors")
+        safetensors.read_safetensors(tmp_path / "none.safetensors")
     torch.save({"w": torch.zeros(2)}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="was not written by tools/train"):
-        safetensors.export(tmp_path / "other.ckpt", tmp_path / "x.safetensors")
+        safetensors.export_weights(tmp_path / "other.ckpt", tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_an_address_is_refused(written):
     with pytest.raises(UserError, match="is an address"):
-        loading.load(make_task().model, "https://example.org/a.safetensors", CLASSES)
-    assert safe_load.refuse_address("C:/weights/a.ckpt") is None
+        loading.load_weights(make_task().model, "https://example.org/a.safetensors", CLASSES)
+    assert safe_load.check_local_path("C:/weights/a.ckpt") is None

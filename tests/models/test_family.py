@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from videores.errors import UserError
-from videores.models.design import CONV, OPTIONS
+from videores.models.design import CONV_RULE, OPTIONS
 from videores.models.registry import create_model
 from videores.models.resnet import MODELS
 from videores.models.temporal import ORDERLESS, POOLS
@@ -70,7 +70,7 @@ def combinations():
     """Every convolution x block x connection, on two stages."""
     connections = [{"connect": c} for c in ("dense", "depthwise", "ip", "separable")] + [{"groups": 4}]
     for conv, block, connection in itertools.product(
-        CONV, OPTIONS["block"][0].removeprefix("one of ").split(", "), connections
+        CONV_RULE, OPTIONS["block"][0].removeprefix("one of ").split(", "), connections
     ):
         yield "r3d_18", {"conv": conv, "block": block, "layers": (2, 1), **connection}
 

@@ -5,7 +5,7 @@ import torch
 from helpers.training import differing, fit, make_config, make_task, state
 
 from videores.errors import UserError
-from videores.models.parts import depths, freeze, parts
+from videores.models.parts import count_depths, freeze, split_into_parts
 from videores.models.registry import create_model
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
@@ -86,8 +86,8 @@ def test_freezing_everything_is_refused(norms):
 def test_parts_hold_every_parameter_once(name, overrides, expected):
     with torch.device("meta"):
         model = create_model(name, 5, **overrides)
-    found = parts(model)
+    found = split_into_parts(model)
     assert list(found) == expected
     owned = [id(p) for modules in found.values() for m in modules for p in m.parameters()]
     assert sorted(owned) == sorted(id(p) for p in model.parameters())
-    assert list(depths(model).values()) == sorted(depths(model).values())
+    assert list(count_depths(model).values()) == sorted(count_depths(model).values())

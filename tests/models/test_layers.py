@@ -97,8 +97,8 @@ def test_group_norm_has_up_to_32_groups_of_two_channels_or_more(channels):
 @pytest.mark.parametrize("frames", [1, 2, 3, 8])
 def test_a_convolution_in_time_and_its_gradients_are_torchs(frames, stride, bias, layout, monkeypatch):
     torch.manual_seed(0)
-    taken, original = [], cpu_conv.conv_in_time
-    monkeypatch.setattr(cpu_conv, "conv_in_time", lambda *args: taken.append(args) or original(*args))
+    taken, original = [], cpu_conv.conv3d_repaired
+    monkeypatch.setattr(cpu_conv, "conv3d_repaired", lambda *args: taken.append(args) or original(*args))
     ours = cpu_conv.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).to(memory_format=layout)
     theirs = nn.Conv3d(6, 5, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=bias).double()
     theirs.load_state_dict(ours.state_dict())
@@ -117,7 +117,7 @@ def test_a_convolution_in_time_and_its_gradients_are_torchs(frames, stride, bias
 
 @pytest.mark.parametrize("change", [{"kernel_size": 3, "padding": 1}, {"groups": 2}, {"stride": (1, 2, 2)}])
 def test_other_convolutions_and_other_formats_stay_3d(change, monkeypatch):
-    monkeypatch.setattr(cpu_conv, "conv_in_time", None)
+    monkeypatch.setattr(cpu_conv, "conv3d_repaired", None)
     options = {"kernel_size": (3, 1, 1), "padding": (1, 0, 0), "stride": 1} | change
     cpu_conv.Conv3d(6, 6, **options)(torch.randn(1, 6, 4, 4, 4))
     with torch.autocast("cpu", torch.bfloat16):

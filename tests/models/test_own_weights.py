@@ -35,7 +35,10 @@ def test_another_projects_lightning_checkpoint_is_not_taken_for_a_run(run, tmp_p
     path, source = run
     save({"state_dict": source.state_dict(), "hyper_parameters": known}, path)
     if prefix:
-        assert loading.load(make_task(["a", "b", "c"]).model, f"{prefix}{path}", ["a", "b", "c"], head="keep").new == []
+        assert (
+            loading.load_weights(make_task(["a", "b", "c"]).model, f"{prefix}{path}", ["a", "b", "c"], head="keep").new
+            == []
+        )
     else:
         assert "was not written by tools/train.py" in refusal(make_task(["a", "b", "c"]).model, path)
 
@@ -50,9 +53,9 @@ def test_tensors_without_names_are_no_network(tmp_path, prefix):
 def test_an_own_run_gives_its_classifier_to_the_same_classes_only(run):
     path, source = run
     model = make_task(["a", "b", "c"]).model
-    assert loading.load(model, path, ["a", "b", "c"]).new == []
+    assert loading.load_weights(model, path, ["a", "b", "c"]).new == []
     assert same_states(model.state_dict(), source.state_dict())
-    assert loading.load(make_task(["x", "y"]).model, path, ["x", "y"]).new == ["fc.weight", "fc.bias"]
+    assert loading.load_weights(make_task(["x", "y"]).model, path, ["x", "y"]).new == ["fc.weight", "fc.bias"]
     message = refusal(make_task(["a", "c", "b"]).model, path, ["a", "c", "b"])
     assert "1: b / c" in message
 
@@ -60,8 +63,8 @@ def test_an_own_run_gives_its_classifier_to_the_same_classes_only(run):
 def test_an_own_runs_preprocessing_travels_with_it(run):
     path, _ = run
     model, fed = make_task(["a", "b", "c"]).model, PREPROCESSING | {"stride": 1}
-    assert loading.load(model, path, preprocessing=fed).notes == []
-    assert loading.load(model, path, preprocessing=fed | {"stride": 4}).notes == [
+    assert loading.load_weights(model, path, preprocessing=fed).notes == []
+    assert loading.load_weights(model, path, preprocessing=fed | {"stride": 4}).notes == [
         "note: stride is 4 here, 1 where it was trained"
     ]
     assert "data.transform.std=" in refusal(model, path, preprocessing=fed | {"std": [1, 1, 1]})
@@ -78,9 +81,9 @@ def run_of(tmp_path, classes="abc", **model):
 def test_an_own_run_keeps_its_epsilon(tmp_path):
     path, source = run_of(tmp_path, norm_eps=1e-3)
     same, other = make_task("abc", norm_eps=1e-3).model, make_task("abc").model
-    assert loading.load(same, path).notes == []
+    assert loading.load_weights(same, path).notes == []
     assert same_states(same.state_dict(), source.state_dict())
-    assert loading.load(other, path).notes == ["note: model.norm_eps is 1e-05 here, 0.001 where it was trained"]
+    assert loading.load_weights(other, path).notes == ["note: model.norm_eps is 1e-05 here, 0.001 where it was trained"]
     x = clips(2, 3, 4, 32, 32)
     torch.testing.assert_close(logits(other, x), logits(source, x), rtol=1e-5, atol=1e-5)
 
@@ -103,7 +106,7 @@ def test_networks_that_differ_without_a_parameter_are_noted(tmp_path, trained, h
     path, _ = run_of(tmp_path, **trained)
     if "control" in here:
         path, _ = run_of(tmp_path, **here)
-    report = loading.load(make_task("abc", **here).model, path)
+    report = loading.load_weights(make_task("abc", **here).model, path)
     assert [note in line for line in report.notes] == [True] * (note is not None)
     assert note is None or note in str(report)
 
@@ -114,14 +117,14 @@ def test_another_pytorchvideo_network_with_the_same_tensors_is_noted(tmp_path):
     known = {"config": {"model": {"name": "pytorchvideo/x3d_xs"}, "data": data}, "classes": ["a", "b"]}
     state = {f"model.{k}": v for k, v in create_model("pytorchvideo/x3d_xs", 2).state_dict().items()}
     save({"state_dict": state, "hyper_parameters": known}, path)
-    notes = loading.load(create_model("pytorchvideo/x3d_s", 2), path).notes
+    notes = loading.load_weights(create_model("pytorchvideo/x3d_s", 2), path).notes
     assert notes == ["note: model.name is pytorchvideo/x3d_s here, pytorchvideo/x3d_xs where it was trained"]
 
 
 def test_inflation_into_another_stem_is_noted(tmp_path):
     path = save(create_model("f_r2d_18", 7).state_dict(), tmp_path / "flat.pth")
     notes = [
-        loading.load(create_model("r3d_18", 7, stem=stem), f"torchvision:{path}", inflate="mean").notes
+        loading.load_weights(create_model("r3d_18", 7, stem=stem), f"torchvision:{path}", inflate="mean").notes
         for stem in ("nopool", "pool")
     ]
     assert notes == [["note: model.stem is nopool here, pool where it was trained"], []]
@@ -131,7 +134,7 @@ def test_inflation_into_another_stem_is_noted(tmp_path):
 def test_a_pooling_of_logits_is_new_with_the_classifier(tmp_path, pool):
     path, _ = run_of(tmp_path, pool=pool, consensus="logits")
     model = make_task(["x", "y"], pool=pool, consensus="logits").model
-    report = loading.load(model, path, ["x", "y"])
+    report = loading.load_weights(model, path, ["x", "y"])
     assert report.new == [key for key in model.state_dict() if key.startswith(("fc.", "pool."))]
     assert sorted(report.unused) == sorted(report.new)
 
@@ -139,7 +142,7 @@ def test_a_pooling_of_logits_is_new_with_the_classifier(tmp_path, pool):
 def test_a_pooling_of_features_is_kept_with_a_new_classifier(tmp_path):
     path, source = run_of(tmp_path, pool="attention")
     model = make_task(["x", "y"], pool="attention").model
-    assert loading.load(model, path, ["x", "y"]).new == ["fc.weight", "fc.bias"]
+    assert loading.load_weights(model, path, ["x", "y"]).new == ["fc.weight", "fc.bias"]
     assert same_states(model.pool.state_dict(), source.pool.state_dict())
 
 

@@ -20,7 +20,7 @@ NETWORKS = [
 def network(name, **overrides):
     torch.manual_seed(0)
     model = create_model(name, 3, **overrides)
-    for norm in sync.batch_norms(model).values():  # as after some training
+    for norm in sync.list_batch_norms(model).values():  # as after some training
         norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2), norm.weight.data.normal_()
     return model
 
@@ -33,7 +33,7 @@ def test_conversion_changes_the_type_of_all_batch_norms_and_nothing_else(name, o
     clips = torch.randn(2, 3, 4, 32, 32)
     before = model.eval()(clips)
     model.train()
-    sync.synchronise(model)
+    sync.synchronize_batch_norms(model)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
@@ -48,14 +48,14 @@ def test_conversion_changes_the_type_of_all_batch_norms_and_nothing_else(name, o
 def test_a_synchronised_network_is_the_one_that_its_checkpoint_is_of(name, overrides):
     """Else a run would be refused its own weights when it has trained."""
     model = network(name, **overrides)
-    sync.synchronise(model)
-    assert compatibility.differences({"name": name, **overrides}, model) == []
+    sync.synchronize_batch_norms(model)
+    assert compatibility.find_differences({"name": name, **overrides}, model) == []
 
 
 def test_frozen_batch_norms_stay_as_they_are():
     model = network("r3d_18", width=8, layers=(1,), norm="frozen")
     before = list(model.modules())
-    sync.synchronise(model)
+    sync.synchronize_batch_norms(model)
     assert all(ours is theirs for ours, theirs in zip(model.modules(), before, strict=True))
     norms = [m for m in model.train().modules() if isinstance(m, norms_module.FrozenBatchNorm3d)]
     assert norms
@@ -66,11 +66,11 @@ def test_parts_that_training_leaves_alone_are_left_alone():
     model = network("r3d_18", width=8, layers=(1, 1))
     held = parts.freeze(model, ("stem", "layer1"))
     before = {id(m) for part in held for m in part.modules()}
-    sync.synchronise(model)
+    sync.synchronize_batch_norms(model)
     assert before <= {id(m) for m in model.modules()}
     assert isinstance(model.layer2[0].conv1[1], nn.SyncBatchNorm)
 
 
 def test_networks_without_batch_norm_have_none_to_synchronise():
     for norm in ("group", "none", "frozen"):
-        assert sync.batch_norms(network("r3d_18", width=8, layers=(1,), norm=norm)) == {}
+        assert sync.list_batch_norms(network("r3d_18", width=8, layers=(1,), norm=norm)) == {}

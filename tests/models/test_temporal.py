@@ -6,7 +6,7 @@ from torch import nn
 
 from videores.errors import UserError
 from videores.models.registry import create_model
-from videores.models.temporal import ORDERLESS, POOLS, GeM, make_pool
+from videores.models.temporal import ORDERLESS, POOLS, GeMPool, make_pool
 
 TINY = {"layers": (1, 1), "width": 8, "stem": "small"}
 
@@ -28,7 +28,7 @@ def test_known_values():
 
 @pytest.mark.parametrize("p", [1, 3, 50])
 def test_gem_is_a_power_mean_from_the_mean_towards_the_maximum(p):
-    pool, features_BTD = GeM(5, 7), torch.rand(3, 7, 5, dtype=torch.float64) + 0.1
+    pool, features_BTD = GeMPool(5, 7), torch.rand(3, 7, 5, dtype=torch.float64) + 0.1
     pool.log_p.data = torch.tensor(p / 3, dtype=torch.float64).log()
     expected = torch.linalg.vector_norm(features_BTD, p, dim=1) / 7 ** (1 / p)
     torch.testing.assert_close(pool(features_BTD), expected)
@@ -38,7 +38,7 @@ def test_gem_is_a_power_mean_from_the_mean_towards_the_maximum(p):
 
 def test_gem_starts_at_3_and_bears_dead_features():
     features_BTD = torch.zeros(2, 4, 3, requires_grad=True)
-    pool = GeM(3, 4)
+    pool = GeMPool(3, 4)
     pool(features_BTD).sum().backward()
     assert features_BTD.grad.isfinite().all()
     assert pool.log_p.grad.isfinite()

@@ -44,7 +44,7 @@ def test_torchvisions_weights_by_name(hub, ours, theirs, name):
     source = randomise(torchvision.models.get_model(theirs))
     save(source.state_dict(), hub / os.path.basename(published.url))
     model = create_model(ours, len(published.meta["categories"]))
-    report = loading.load(model, f"torchvision/{theirs}/{name}", published.meta["categories"])
+    report = loading.load_weights(model, f"torchvision/{theirs}/{name}", published.meta["categories"])
     assert same_states(model.state_dict(), source.state_dict())
     assert (report.loaded, report.new, report.unused) == (len(source.state_dict()), [], [])
     x = clips(1, 3, 1, 64, 64)
@@ -57,7 +57,7 @@ def test_another_number_of_classes_starts_a_new_classifier(hub):
     save(source.state_dict(), hub / os.path.basename(published.url))
     model = create_model("r3d_18", 101)
     before = {key: value.clone() for key, value in model.fc.state_dict().items()}
-    report = loading.load(model, "torchvision/r3d_18/KINETICS400_V1", [f"c{i}" for i in range(101)])
+    report = loading.load_weights(model, "torchvision/r3d_18/KINETICS400_V1", [f"c{i}" for i in range(101)])
     assert report.new == report.unused == ["fc.weight", "fc.bias"]
     assert same_states(model.fc.state_dict(), before)
     assert torch.equal(model.layer4[1].conv2[0].weight, source.layer4[1].conv2[0].weight)
@@ -68,9 +68,9 @@ def test_what_torchvision_knows_of_its_weights_is_compared(hub):
     published = torchvision.models.get_model_weights("r3d_18")["KINETICS400_V1"]
     save(torchvision.models.get_model("r3d_18").state_dict(), hub / os.path.basename(published.url))
     model, source = create_model("r3d_18", 101), "torchvision/r3d_18/KINETICS400_V1"
-    report = loading.load(model, source, preprocessing=PREPROCESSING)
+    report = loading.load_weights(model, source, preprocessing=PREPROCESSING)
     assert report.notes == ["note: fps is None here, 15.0 where it was trained"]
-    report = loading.load(model, source, preprocessing=PREPROCESSING | {"crop": 56, "frames": 8})
+    report = loading.load_weights(model, source, preprocessing=PREPROCESSING | {"crop": 56, "frames": 8})
     assert "note: crop is 56 here, 112 where it was trained" in report.notes
     message = refusal(model, source, preprocessing=PREPROCESSING | {"mean": [0.5, 0.5, 0.5]})
     assert "data.transform.mean=[0.43216, 0.394666, 0.37645]" in message
@@ -122,8 +122,8 @@ def test_as_many_classes_without_names_must_be_decided(ten):
     message = refusal(model, f"torchvision:{ten}", names)
     assert "model.head=keep" in message
     assert "model.head=new" in message
-    assert loading.load(model, f"torchvision:{ten}", names, head="keep").new == []
-    assert loading.load(model, f"torchvision:{ten}", names, head="new").new == ["fc.weight", "fc.bias"]
+    assert loading.load_weights(model, f"torchvision:{ten}", names, head="keep").new == []
+    assert loading.load_weights(model, f"torchvision:{ten}", names, head="new").new == ["fc.weight", "fc.bias"]
 
 
 def test_a_classifier_of_other_classes_cannot_be_kept(ten):
@@ -137,11 +137,11 @@ def test_a_file_without_classifier_needs_a_new_one_asked_for(ten):
     save({key: value for key, value in state.items() if not key.startswith("fc.")}, ten)
     model = create_model("r3d_18", 11, **TINY)
     assert "fc.weight: absent / [11, 16]" in refusal(model, f"torchvision:{ten}")
-    assert loading.load(model, f"torchvision:{ten}", head="new").new == ["fc.weight", "fc.bias"]
+    assert loading.load_weights(model, f"torchvision:{ten}", head="new").new == ["fc.weight", "fc.bias"]
 
 
 def test_temporal_pooling_that_the_configuration_adds_is_new(ten):
-    report = loading.load(create_model("r3d_18", 10, pool="attention", **TINY), f"torchvision:{ten}")
+    report = loading.load_weights(create_model("r3d_18", 10, pool="attention", **TINY), f"torchvision:{ten}")
     assert report.new
     assert all(key.startswith("pool.") for key in report.new)
 
@@ -150,7 +150,7 @@ def test_older_files_lack_the_norms_counters(ten):
     state = torch.load(ten, weights_only=True)
     save({key: value for key, value in state.items() if "num_batches" not in key}, ten)
     model = create_model("r3d_18", 10, **TINY)
-    assert loading.load(model, f"torchvision:{ten}").new == []
+    assert loading.load_weights(model, f"torchvision:{ten}").new == []
     assert torch.equal(model.stem[1].running_var, state["stem.1.running_var"])
     assert model.stem[1].num_batches_tracked == 0
 
@@ -212,9 +212,9 @@ def test_vmz_files_evaluate_as_they_did_with_their_epsilon(tmp_path, name, optio
     path = save(source.state_dict(), tmp_path / "vmz.pth")
     x = clips(2, 3, 4, 32, 32)
     exact, plain = create_model(name, 7, **small), create_model(name, 7, **small)
-    loading.load(exact, f"vmz:{path}")
+    loading.load_weights(exact, f"vmz:{path}")
     torch.testing.assert_close(logits(exact, x), logits(source, x), rtol=1e-5, atol=1e-5)
-    loading.load(plain, f"torchvision:{path}")
+    loading.load_weights(plain, f"torchvision:{path}")
     assert not torch.allclose(logits(plain, x), logits(source, x), rtol=1e-5, atol=1e-5)
 
 
@@ -222,7 +222,7 @@ def test_vmz_weights_are_taken_as_they_are_by_a_network_of_their_epsilon(tmp_pat
     source = randomise(create_model("ir_csn_50", 7, norm_eps=1e-3, **TINY))
     path = save(source.state_dict(), tmp_path / "vmz.pth")
     model = create_model("ir_csn_50", 7, norm_eps=1e-3, **TINY)
-    loading.load(model, f"vmz:{path}")
+    loading.load_weights(model, f"vmz:{path}")
     assert same_states(model.state_dict(), source.state_dict())
 
 
@@ -279,7 +279,7 @@ def test_mmaction2s_csn(tmp_path, mode):
     assert f"backbone.layer1.0.conv2.{0 if mode == 'ir' else 1}.conv.weight" in theirs.state_dict()
     path = save({"meta": {"epoch": 58}, "state_dict": theirs.state_dict()}, tmp_path / "csn.pth")
     model, x = create_model(f"{mode}_csn_50", 7, **small), clips(2, 3, 4, 32, 32)
-    assert loading.load(model, f"mmaction2:{path}").unused == []
+    assert loading.load_weights(model, f"mmaction2:{path}").unused == []
     torch.testing.assert_close(logits(model, x), logits(theirs, x), rtol=1e-5, atol=1e-5)
 
 
@@ -300,7 +300,7 @@ def test_mmaction2s_2d_networks(tmp_path):
     source = randomise(create_model("f_r2d_50", 7, **TINY))
     path = save({"state_dict": mmaction2_2d(source.state_dict())}, tmp_path / "tsn.pth")
     model = create_model("f_r2d_50", 7, **TINY)
-    loading.load(model, f"mmaction2:{path}")
+    loading.load_weights(model, f"mmaction2:{path}")
     assert same_states(model.state_dict(), source.state_dict())
 
 
@@ -308,7 +308,7 @@ def test_mmaction2s_tsm_goes_into_a_network_that_shifts_alone(tmp_path):
     source = randomise(create_model("f_r2d_50", 7, shift=8, **TINY))
     path = save({"state_dict": mmaction2_2d(source.state_dict(), ".net")}, tmp_path / "tsm.pth")
     model = create_model("f_r2d_50", 7, shift=8, **TINY)
-    loading.load(model, f"mmaction2:{path}")
+    loading.load_weights(model, f"mmaction2:{path}")
     assert same_states(model.state_dict(), source.state_dict())
     message = refusal(create_model("f_r2d_50", 7, **TINY), f"mmaction2:{path}")
     assert "backbone.layer1.0.conv1.conv.net.weight" in message
@@ -332,7 +332,7 @@ def test_pytorchvideos_csn_101(tmp_path):
     theirs = randomise(create_csn(model_depth=101, stem_pool=nn.MaxPool3d, head_pool_kernel_size=(1, 2, 2)))
     path = save({"model_state": theirs.state_dict()}, tmp_path / "CSN_32x2_R101.pyth")
     model, x = create_model("ir_csn_101", 400), clips(1, 3, 8, 64, 64)
-    report = loading.load(model, f"pytorchvideo:{path}")
+    report = loading.load_weights(model, f"pytorchvideo:{path}")
     assert (report.new, report.unused) == ([], [])
     assert report.loaded == len(model.state_dict())
     torch.testing.assert_close(logits(model, x), logits(theirs, x), rtol=1e-4, atol=1e-5)
@@ -342,10 +342,13 @@ def test_pytorchvideos_file_into_its_own_network(tmp_path):
     source = randomise(create_model("pytorchvideo/x3d_xs", 7))
     path = save({"model_state": source.net.state_dict()}, tmp_path / "X3D_XS.pyth")
     model = create_model("pytorchvideo/x3d_xs", 7)
-    loading.load(model, f"pytorchvideo:{path}", head="keep")
+    loading.load_weights(model, f"pytorchvideo:{path}", head="keep")
     assert same_states(model.state_dict(), source.state_dict())
     fewer = create_model("pytorchvideo/x3d_xs", 3)
-    assert loading.load(fewer, f"pytorchvideo:{path}").new == ["net.blocks.5.proj.weight", "net.blocks.5.proj.bias"]
+    assert loading.load_weights(fewer, f"pytorchvideo:{path}").new == [
+        "net.blocks.5.proj.weight",
+        "net.blocks.5.proj.bias",
+    ]
 
 
 # Inflation
@@ -364,7 +367,7 @@ def inflate(tmp_path, flat_name, name, how, **options):
     flat = randomise(create_model(flat_name, 7, **(SMALL | options)))
     path = save(flat.state_dict(), tmp_path / "flat.pth")
     solid = create_model(name, 7, **(SMALL | options))
-    loading.load(solid, f"torchvision:{path}", inflate=how)
+    loading.load_weights(solid, f"torchvision:{path}", inflate=how)
     return flat, solid
 
 
@@ -462,7 +465,7 @@ def test_a_flipped_bit_is_refused(ten):
 def test_files_from_before_torch_1_6_have_no_checksums(ten):
     state = torch.load(ten, weights_only=True)
     torch.save(state, ten, _use_new_zipfile_serialization=False)
-    assert loading.load(create_model("r3d_18", 10, **TINY), f"torchvision:{ten}").loaded == len(state)
+    assert loading.load_weights(create_model("r3d_18", 10, **TINY), f"torchvision:{ten}").loaded == len(state)
 
 
 def test_a_missing_file_is_named(tmp_path):

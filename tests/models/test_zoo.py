@@ -22,7 +22,7 @@ def clips(*shape):
 
 def both(builder, classes=5):
     """Ours and theirs with the same random weights, in eval mode."""
-    ours = pytorchvideo.create(f"pytorchvideo/{builder}", classes)
+    ours = pytorchvideo.create_zoo_model(f"pytorchvideo/{builder}", classes)
     options = {} if builder.startswith("slowfast") else {"head_activation": None}
     theirs = getattr(hub, builder)(model_num_class=classes, **options)
     theirs.load_state_dict({key.removeprefix("net."): value for key, value in ours.state_dict().items()})
@@ -80,7 +80,7 @@ def test_slowfast_makes_its_slow_pathway_itself_and_says_which_clips_it_takes():
 
 
 def test_slowfasts_slow_pathway_has_pytorchvideos_frames():
-    slow, fast = pytorchvideo.two_pathways(torch.arange(32.0).reshape(1, 1, 32, 1, 1))
+    slow, fast = pytorchvideo.split_pathways(torch.arange(32.0).reshape(1, 1, 32, 1, 1))
     assert slow.flatten().tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
     assert fast.flatten().tolist() == list(range(32))
 
@@ -123,7 +123,10 @@ def test_parameter_counts_are_the_published_ones(name, parameters):
 )
 def test_bf16_gradients_are_right_where_onednn_pads_two_frames(builder, frames):
     """oneDNN's own padding of two frames gives inf, or a relative error near 1 (docs/exactness.md)."""
-    model, x = pytorchvideo.create(f"pytorchvideo/{builder}", 5, dropout=0.0).eval(), clips(1, 3, frames, 64, 64)
+    model, x = (
+        pytorchvideo.create_zoo_model(f"pytorchvideo/{builder}", 5, dropout=0.0).eval(),
+        clips(1, 3, frames, 64, 64),
+    )
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
     seen = {}
     for conv in convolutions:

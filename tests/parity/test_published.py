@@ -11,7 +11,7 @@ from torch import nn
 from videores.compute import cost
 from videores.models.layers import Subsample
 from videores.models.registry import create_model
-from videores.models.resnet import Residual, inner_width
+from videores.models.resnet import Residual, compute_mid_channels
 
 
 def on_meta(name, num_classes, **overrides):
@@ -24,7 +24,7 @@ def parameters(module):
 
 
 def gmacs(model, *shape):
-    return cost.gmacs(model, (1, 3, *shape))
+    return cost.count_gmacs(model, (1, 3, *shape))
 
 
 # ------------------------------------------------------------------------------------------ B0
@@ -235,7 +235,7 @@ def test_weights_of_every_convolution_are_kernel_x_cin_x_cout_over_groups(name):
     ],
 )
 def test_inner_widths_of_r2plus1d(cin, cout, expected):
-    assert inner_width("paper", cin, cout) == expected
+    assert compute_mid_channels("paper", cin, cout) == expected
     widths = [m.out_channels for m in on_meta("r2plus1d_18", 5, mid="paper").modules() if is_spatial_half(m, cin, cout)]
     assert expected in widths
 

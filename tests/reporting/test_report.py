@@ -88,7 +88,7 @@ def parse(path):
 
 
 def write_test(run, logits_VKN, protocol=PROTOCOL, folder=None, crops=3):
-    target = run / "test" / (folder or protocol_module.slug(PROTOCOL))
+    target = run / "test" / (folder or protocol_module.slugify(PROTOCOL))
     target.mkdir(parents=True)
     videos, views, _ = logits_VKN.shape
     clip, crop = np.divmod(np.arange(views), crops)
@@ -127,7 +127,7 @@ def run(tmp_path, monkeypatch):
 
 
 def page_of(run, *args):
-    return parse(report.write(run, *args))
+    return parse(report.write_page(run, *args))
 
 
 def test_page_has_all_its_parts_inside(run):
@@ -164,7 +164,7 @@ def test_names_are_text_and_never_tags(run):
 
 
 def test_bars_say_the_accuracy_of_each_class_and_what_it_is_taken_for(run):
-    html = report.write(run).read_text()
+    html = report.write_page(run).read_text()
     page = Page(html)
     assert re.findall(r'<i style="width:([\d.]+)%">', html) == ["75.0", "75.0", "50.0"]
     assert f"75.0 % of 4 → {CLASSES[1]}" in page.text
@@ -256,14 +256,14 @@ def test_one_view_and_no_mistake_leave_nothing_to_sweep_or_show(run):
 
 
 def test_the_page_is_written_where_it_was_asked_for(run, tmp_path):
-    assert report.write(run) == run / "report.html"
-    assert report.write(run, tmp_path / "new" / "page.html").is_file()
+    assert report.write_page(run) == run / "report.html"
+    assert report.write_page(run, tmp_path / "new" / "page.html").is_file()
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match="not a run folder"):
-            report.write(folder)
+            report.write_page(folder)
 
 
 def test_the_tool_says_where_it_wrote_and_refuses_what_is_no_run(run, tmp_path):

@@ -29,22 +29,22 @@ def write_history(folder, rows):
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS[1:2]], ids=["all", "training alone", "validation alone"])
 def test_curves_are_a_picture(tmp_path, rows):
     write_history(tmp_path, rows)
-    plots.draw_curves(tmp_path)
+    plots.plot_curves(tmp_path)
     assert_picture(tmp_path / "curves.png")
 
 
 def test_more_history_changes_the_curves(tmp_path):
     write_history(tmp_path, ROWS[:1])
-    plots.draw_curves(tmp_path)
+    plots.plot_curves(tmp_path)
     before = image.imread(tmp_path / "curves.png")
     write_history(tmp_path, ROWS)
-    plots.draw_curves(tmp_path)
+    plots.plot_curves(tmp_path)
     assert not np.array_equal(before, image.imread(tmp_path / "curves.png"))
 
 
 def test_a_diverged_run_has_curves(tmp_path):
     write_history(tmp_path, [*ROWS, {"epoch": 1, "step": 4, "train/loss": float("nan"), "train/top1": 0.0, "lr": 0.1}])
-    plots.draw_curves(tmp_path)
+    plots.plot_curves(tmp_path)
     assert_picture(tmp_path / "curves.png")
 
 
@@ -52,7 +52,7 @@ def test_a_diverged_run_has_curves(tmp_path):
 def test_a_run_without_history_is_fine(tmp_path, content):
     if content is not None:
         (tmp_path / "metrics.jsonl").write_text(content)
-    plots.draw_curves(tmp_path)
+    plots.plot_curves(tmp_path)
     assert not (tmp_path / "curves.png").exists()
 
 
@@ -60,23 +60,23 @@ def test_the_last_line_of_a_killed_run_may_be_half_written(tmp_path):
     write_history(tmp_path, ROWS)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 1, "st')
-    plots.draw_curves(tmp_path)
+    plots.plot_curves(tmp_path)
     assert_picture(tmp_path / "curves.png")
 
 
 @pytest.mark.parametrize("classes", [2, 8, 101])
 def test_confusion_is_a_picture(tmp_path, classes):
     counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
-    plots.draw_confusion(tmp_path / "confusion.png", counts, [f"class {i}" for i in range(classes)], "8x1@32/32")
+    plots.plot_confusion(tmp_path / "confusion.png", counts, [f"class {i}" for i in range(classes)], "8x1@32/32")
     assert_picture(tmp_path / "confusion.png")
 
 
 def test_confusion_of_classes_without_videos_is_fine(tmp_path):
     counts = np.zeros((3, 3), dtype=int)
-    plots.draw_confusion(tmp_path / "confusion.png", counts, ["a", "$b$", "c_d"], "8x1@32/32 softmax-mean")
+    plots.plot_confusion(tmp_path / "confusion.png", counts, ["a", "$b$", "c_d"], "8x1@32/32 softmax-mean")
     assert_picture(tmp_path / "confusion.png")
 
 
 def test_class_names_with_dollar_signs_are_drawn_as_they_are(tmp_path):
-    plots.draw_confusion(tmp_path / "confusion.png", np.eye(2, dtype=int), ["$x", "a$\\frac$"], "50 $ or $\\bad")
+    plots.plot_confusion(tmp_path / "confusion.png", np.eye(2, dtype=int), ["$x", "a$\\frac$"], "50 $ or $\\bad")
     assert_picture(tmp_path / "confusion.png")

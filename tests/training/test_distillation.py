@@ -98,10 +98,10 @@ def test_the_teacher_does_not_learn_drops_nothing_and_is_in_no_checkpoint(root, 
     )
     task, _, _ = fit(cfg, Save(tmp_path / "student.ckpt"))
     path = teacher / "checkpoints" / "last.ckpt"
-    stored = {key.removeprefix("model."): value for key, value in safe_load.read(path)["state_dict"].items()}
+    stored = {key.removeprefix("model."): value for key, value in safe_load.read_checkpoint(path)["state_dict"].items()}
     assert differing(stored, task.teacher.model.state_dict()) == []
     assert not any(m.training for m in task.teacher.model.modules())
-    assert set(safe_load.read(tmp_path / "student.ckpt")["state_dict"]) == set(make_task(cfg).state_dict())
+    assert set(safe_load.read_checkpoint(tmp_path / "student.ckpt")["state_dict"]) == set(make_task(cfg).state_dict())
     assert {id(p) for p in task.parameters()}.isdisjoint(id(p) for p in task.teacher.model.parameters())
 
 

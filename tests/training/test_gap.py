@@ -37,7 +37,7 @@ def listed(*sizes):
 def test_classes_have_their_share_within_one_video(sizes):
     videos = listed(*sizes)
     for count in range(len(videos) + 1):
-        chosen = splits.choose(videos, count)
+        chosen = splits.select_stratified(videos, count)
         assert len(chosen) == len(set(chosen)) == count
         assert list(chosen) == sorted(chosen)
         there = Counter(videos[number].label for number in chosen)
@@ -50,13 +50,13 @@ def test_the_choice_is_of_the_videos_whatever_their_order():
     videos = listed(6, 9, 4)
     mixed = [videos[n] for n in np.random.default_rng(0).permutation(len(videos))]
     for count in (1, 5, 12):
-        ours, theirs = ({some[n].path for n in splits.choose(some, count)} for some in (videos, mixed))
+        ours, theirs = ({some[n].path for n in splits.select_stratified(some, count)} for some in (videos, mixed))
         assert ours == theirs
 
 
 def test_a_larger_choice_of_one_class_holds_the_smaller_one():
     videos = listed(20)
-    assert set(splits.choose(videos, 5)) < set(splits.choose(videos, 9))
+    assert set(splits.select_stratified(videos, 5)) < set(splits.select_stratified(videos, 9))
 
 
 def index_of(train, val):
@@ -64,17 +64,17 @@ def index_of(train, val):
 
 
 def test_auto_takes_as_many_as_are_held_out_and_there_are():
-    assert len(splits.gap_numbers("auto", index_of(9, 3))) == 3
-    assert len(splits.gap_numbers("auto", index_of(2, 3))) == 2
-    assert splits.gap_numbers("auto", index_of(9, 0)) == ()
-    assert splits.gap_numbers(0, index_of(9, 3)) == splits.gap_numbers(0, index_of(9, 0)) == ()
-    assert len(splits.gap_numbers(9, index_of(9, 3))) == 9
+    assert len(splits.select_gap_videos("auto", index_of(9, 3))) == 3
+    assert len(splits.select_gap_videos("auto", index_of(2, 3))) == 2
+    assert splits.select_gap_videos("auto", index_of(9, 0)) == ()
+    assert splits.select_gap_videos(0, index_of(9, 3)) == splits.select_gap_videos(0, index_of(9, 0)) == ()
+    assert len(splits.select_gap_videos(9, index_of(9, 3))) == 9
 
 
 @pytest.mark.parametrize(("val", "words"), [(3, "there are 9 training videos"), (0, "none are held out")])
 def test_a_number_that_cannot_be_had_is_refused(val, words):
     with pytest.raises(UserError, match=words):
-        splits.gap_numbers(10, index_of(9, val))
+        splits.select_gap_videos(10, index_of(9, val))
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, "all"])
@@ -156,9 +156,9 @@ def by_hand(folder, file="best.ckpt"):
     cfg = parse.load_config(folder / "config.yaml")
     index = datamodule.load_videos(cfg.data).index
     network = create_model(cfg.model.name, len(index.classes), **cfg.model.overrides()).eval()
-    stored = safe_load.read(folder / "checkpoints" / file)["state_dict"]
+    stored = safe_load.read_checkpoint(folder / "checkpoints" / file)["state_dict"]
     network.load_state_dict({key.removeprefix("model."): value for key, value in stored.items()})
-    lists = {"val": index.val, "train_eval": [index.train[n] for n in splits.choose(index.train, 5)]}
+    lists = {"val": index.val, "train_eval": [index.train[n] for n in splits.select_stratified(index.train, 5)]}
     return {name: scored_by_hand(network, videos) for name, videos in lists.items()}
 
 
@@ -192,7 +192,7 @@ def test_the_tested_checkpoint_has_the_gap_that_was_measured_when_it_was_saved(r
     folder = runs[0]["on"]
     rows = {row["step"]: row for row in validations(folder)}
     for name, file in (("tiny", "best.ckpt"), ("last", "last.ckpt")):
-        row = rows[safe_load.read(folder / "checkpoints" / file)["global_step"]]
+        row = rows[safe_load.read_checkpoint(folder / "checkpoints" / file)["global_step"]]
         assert gap_of(folder, name) == {
             "protocol": HELDOUT,
             "train_video_top1": row["train_eval/video_top1"],
@@ -271,7 +271,7 @@ def test_gap_videos_may_change_when_a_run_resumes(place, runs):
 
 
 def drawn(rows):
-    figure = plots.curves(rows)
+    figure = plots.build_curves(rows)
     lines = {line.get_label(): line.get_xydata().tolist() for axes in figure.axes for line in axes.lines}
     plots.plt.close(figure)
     return lines
@@ -287,6 +287,6 @@ def test_curves_have_lines_of_both_accuracies_and_the_gap():
 
 
 def test_curves_without_a_gap_have_no_panel_for_it():
-    figure = plots.curves([{"epoch": 0, "step": 1, "train/loss": 1.0, "train/top1": 0.0, "lr": 0.1}])
+    figure = plots.build_curves([{"epoch": 0, "step": 1, "train/loss": 1.0, "train/top1": 0.0, "lr": 0.1}])
     assert [axes.get_title() for axes in figure.axes] == ["loss", "top-1 (%)", "learning rate"]
     plots.plt.close(figure)

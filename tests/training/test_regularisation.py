@@ -46,7 +46,7 @@ def test_a_run_keeps_the_average_and_the_weights_that_learn(place, ran):
     for process in ran[:2]:
         succeeded(process)
     for name in ("teacher", "student"):
-        stored = safe_load.read(place / "runs" / name / "checkpoints" / "best.ckpt")
+        stored = safe_load.read_checkpoint(place / "runs" / name / "checkpoints" / "best.ckpt")
         assert stored["state_dict"].keys() == stored["learning"].keys()
         assert not any(key.startswith("teacher") for key in stored["state_dict"])
     assert any(not torch.equal(value, stored["learning"][key]) for key, value in stored["state_dict"].items())

@@ -105,14 +105,14 @@ def test_hash_is_the_same_on_every_machine_and_fits_a_seed():
 
 @pytest.mark.parametrize("accelerator", ["cpu", "mps"])
 def test_precision_asked_for_is_precision_given(accelerator):
-    assert precision.choose(accelerator, "fp32", False) == ("fp32", False)
-    assert precision.choose(accelerator, "bf16", True) == ("bf16", True)
+    assert precision.choose_precision(accelerator, "fp32", False) == ("fp32", False)
+    assert precision.choose_precision(accelerator, "bf16", True) == ("bf16", True)
 
 
 def test_channels_last_goes_with_low_precision():
-    assert precision.choose("cpu", "fp32") == ("fp32", False)
-    assert precision.choose("cpu", "bf16") == ("bf16", True)
-    assert precision.choose("cpu", "fp32", True) == ("fp32", True)
+    assert precision.choose_precision("cpu", "fp32") == ("fp32", False)
+    assert precision.choose_precision("cpu", "bf16") == ("bf16", True)
+    assert precision.choose_precision("cpu", "fp32", True) == ("fp32", True)
 
 
 def test_scores_in_fp16_are_refused_on_a_cpu():
@@ -123,13 +123,13 @@ def test_scores_in_fp16_are_refused_on_a_cpu():
 def test_a_cpu_without_bf16_instructions_trains_in_fp32(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert precision.choose("cpu") == ("fp32", False)
+    assert precision.choose_precision("cpu") == ("fp32", False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert precision.choose("cpu") == ("bf16", True)
+    assert precision.choose_precision("cpu") == ("bf16", True)
 
 
 def test_an_unknown_accelerator_trains_in_fp32():
-    assert precision.choose("mps") == ("fp32", False)
+    assert precision.choose_precision("mps") == ("fp32", False)
 
 
 def test_channels_last_changes_the_layout_but_no_value_name_or_shape(root):
@@ -171,7 +171,7 @@ def test_bf16_training_scores_in_fp32(root):
     t, expected = cfg.data.transform, []
     for batch in trainer.datamodule.eval_loader("val"):
         for frames, place in zip(batch["frames"], batch["place"], strict=True):
-            clips = transforms.normalise(transforms.cut_views(frames, place, t.crop, 1)[None], t.mean, t.std)[0]
+            clips = transforms.normalize_clips(transforms.crop_views(frames, place, t.crop, 1)[None], t.mean, t.std)[0]
             with torch.no_grad():
                 expected.append(task.eval()(clips).numpy())
     np.testing.assert_allclose(seen["logits"], np.stack(expected), atol=1e-5)

@@ -44,7 +44,7 @@ def train(cfg, folder, every=4):
         accelerator="cpu",
         devices=1,
         max_epochs=cfg.train.epochs,
-        precision=precision.LIGHTNING["fp32"],
+        precision=precision.LIGHTNING_PRECISIONS["fp32"],
         callbacks=[
             throughput,
             MetricsLog(path, every, throughput, Watch(cfg.watch, every)),

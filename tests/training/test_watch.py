@@ -13,7 +13,7 @@ from helpers.videos import write_csv
 
 from videores.config.schema import WatchConfig
 from videores.errors import UserError
-from videores.models.parts import parts
+from videores.models.parts import split_into_parts
 from videores.models.registry import create_model
 from videores.reporting import plots
 from videores.training.callbacks import loggers
@@ -139,13 +139,13 @@ def test_hooks_are_gone_after_a_step_that_failed(root):
 def test_parts_of_other_networks_put_out_what_can_be_watched(name):
     small = {} if "/" in name else {"layers": (1,), "width": 8, "pool": "attention"}
     model, found = create_model(name, 3, **small).eval(), {}
-    for part, modules in parts(model).items():
+    for part, modules in split_into_parts(model).items():
         modules[-1].register_forward_hook(
             lambda m, i, output, part=part: found.update({part: compute_activation_statistics(output)})
         )
     with torch.no_grad():
         model(torch.randn(1, 3, 8, 64, 64))
-    assert set(found) == set(parts(model))
+    assert set(found) == set(split_into_parts(model))
     assert all(np.isfinite(list(one.values())).all() for one in found.values())
 
 
@@ -234,7 +234,7 @@ def test_a_library_that_is_not_installed_is_named_with_the_command():
 
 def test_curves_have_a_panel_for_what_was_watched():
     row = {"step": 1, "train/loss": 1.0, "grad_norm/stem": 0.5, "grad_norm/fc": 2.0, "activation_std/fc": 1.0}
-    figure = plots.curves([row, {**row, "step": 2}])
+    figure = plots.build_curves([row, {**row, "step": 2}])
     lines = {axes.get_title(): [line.get_label() for line in axes.lines] for axes in figure.axes}
     plots.plt.close(figure)
     assert lines["norm of the gradient"] == ["stem", "fc"]

@@ -10,7 +10,7 @@ from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
 from videores.data.probe import probe
-from videores.data.views import of_item
+from videores.data.views import list_item_views
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def view_clips(material, plan, scratch):
 def requests(material, plan, views, keys, scratch):
     numbered = material.copies(videos.numbered_copy, scratch).data_set(plan.plain(), views=views)
     clips = [
-        numbered[key]["clips"] if views is None else of_item(numbered[key], plan.transform.crop, views) for key in keys
+        numbered[key]["clips"] if views is None else list_item_views(numbered[key], plan.transform.crop, views)
+        for key in keys
     ]
     return Requests(keys, np.stack([[videos.numbers_shown(clip) for clip in clips_KTHWC] for clips_KTHWC in clips]))

@@ -96,7 +96,7 @@ def compare(cfg, rounds, steps):
 
 def bare_loop(cfg, data, steps):
     """When each batch arrived."""
-    device, setting = torch.device("cpu"), precision.of(cfg.trainer, "cpu")
+    device, setting = torch.device("cpu"), precision.select_setting(cfg.trainer, "cpu")
     network = VideoClassifier(cfg, data.videos.index.classes).model.train()
     if setting.channels_last:
         precision.to_channels_last(network)

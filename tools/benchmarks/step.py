@@ -82,7 +82,7 @@ def compare(name, args):
     theirs = getattr(torchvision.models.video, name)(num_classes=CLASSES)
     ours = create_model(name, CLASSES)
     ours.load_state_dict(theirs.state_dict())
-    default = precision.choose(args.device)
+    default = precision.choose_precision(args.device)
     rows = table(name, "training", training_runs(theirs, ours, default, args), default, args)
     return rows + table(name, "inference", inference_runs(theirs, ours, default, args), default, args)
 
@@ -101,7 +101,7 @@ def training_runs(theirs, ours, default, args):
 
 def inference_runs(theirs, ours, default, args):
     """{what: a function that returns the logits of the clips}."""
-    scores = "fp32", precision.scores_channels_last(args.device, "fp32")
+    scores = "fp32", precision.use_channels_last_scores(args.device, "fp32")
     runs = {
         "torchvision fp32": inferrer(theirs, args, "fp32", False),
         "ours, equal settings": inferrer(ours, args, "fp32", False),
@@ -179,7 +179,7 @@ def folded(model):
 def table(name, what, runs, default, args):
     """Measures the runs in turns and prints them; the first is what the others are compared with."""
     answers = {run: function() for run, function in runs.items()}
-    seconds = cost.interleaved(runs, args.rounds, args.device)
+    seconds = cost.time_interleaved(runs, args.rounds, args.device)
     first = next(iter(runs))
     shape = f"{args.frames}x{args.size}x{args.size}, batch {args.batch}, {args.threads} threads"
     print(f"\n{name}, {what}, {shape}\n{'':46} {'ms':>8} {'clips/s':>8} {'times':>6}  {'difference':>10}")
@@ -208,14 +208,14 @@ def verdict(name, what, run, speed):
 
 def sparse(args):
     """Rows of inference at the default number format: the time that GMACs promise, and the time it takes."""
-    number_format, channels_last = precision.choose(args.device)
+    number_format, channels_last = precision.choose_precision(args.device)
     runs, gmacs = {}, {}
     for label in SPARSE:
         name, _, change = label.partition(" groups=")
         model = create_model(name, CLASSES, **({"groups": int(change)} if change else {}))
-        gmacs[label] = args.batch * cost.gmacs(model, (1, 3, args.frames, args.size, args.size))
+        gmacs[label] = args.batch * cost.count_gmacs(model, (1, 3, args.frames, args.size, args.size))
         runs[label] = inferrer(model, args, number_format, channels_last)
-    seconds = cost.interleaved(runs, args.rounds, args.device)
+    seconds = cost.time_interleaved(runs, args.rounds, args.device)
     dense = SPARSE[0]
     print(
         f"\ninference in {describe((number_format, channels_last))}, batch {args.batch}: promised by GMACs and measured"

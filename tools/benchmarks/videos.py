@@ -68,7 +68,7 @@ def spread(files):
 
 
 def training_videos(cfg):
-    return [(Path(cfg.data.root) / video.path).resolve() for video in index.read(cfg.data).train]
+    return [(Path(cfg.data.root) / video.path).resolve() for video in index.read_index(cfg.data).train]
 
 
 def shared_sets(measurement, folder, scratch):

@@ -8,7 +8,7 @@ from benchmarks.material import Material, view_clips
 from benchmarks.report import Row
 from videores.config.schema import TransformConfig
 from videores.data.decode import read_frames
-from videores.data.views import of_item
+from videores.data.views import list_item_views
 
 
 def add_arguments(parser):
@@ -48,7 +48,7 @@ def ours(name, material, plan, asked, reader="auto"):
 
 
 def all_views(data_set, number):
-    return of_item(data_set[0, number], data_set.transform.crop, data_set.views)
+    return list_item_views(data_set[0, number], data_set.transform.crop, data_set.views)
 
 
 def check(contender, material, plan, asked, reader):

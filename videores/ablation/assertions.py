@@ -15,104 +15,108 @@ import numpy as np
 from videores.ablation.columns import COLUMNS
 from videores.evaluation import metrics
 
-POINTS = 3  # a difference of accuracies that counts
-ERRORS = 2  # standard errors that count
+MIN_POINTS = 3  # a difference of accuracies that counts
+MIN_STANDARD_ERRORS = 2  # standard errors that count
 OUTCOMES = ("fails", "inconclusive", "holds")  # from worst to best
 
 
-def judge(assertion, rows):
+def judge_assertion(assertion, rows):
     """{"claim", "outcome", "numbers", "hard"}; `rows` has {row: [cell of each seed]}, of those that have results."""
     missing = [name for name in assertion.names() if name not in rows]
     if missing:
-        return said(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
-    checks = order(assertion, rows) if assertion.above else bounds(assertion, rows)
+        return format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
+    checks = judge_order(assertion, rows) if assertion.above else judge_bounds(assertion, rows)
     worst = min((outcome for outcome, _ in checks), key=OUTCOMES.index)
-    return said(assertion, worst, [f"{text}: {outcome}" if len(checks) > 1 else text for outcome, text in checks])
+    return format_outcome(
+        assertion, worst, [f"{text}: {outcome}" if len(checks) > 1 else text for outcome, text in checks]
+    )
 
 
-def said(assertion, outcome, numbers):
+def format_outcome(assertion, outcome, numbers):
     return {"claim": assertion.claim, "outcome": outcome, "numbers": numbers, "hard": assertion.hard}
 
 
-def order(assertion, rows):
+def judge_order(assertion, rows):
     pairs = itertools.product(assertion.above, assertion.below)
-    return [compare(assertion, rows[one], rows[other], one, other) for one, other in pairs]
+    return [compare_rows(assertion, rows[one], rows[other], one, other) for one, other in pairs]
 
 
-def compare(assertion, ours, theirs, one, other):
+def compare_rows(assertion, ours, theirs, one, other):
     """One pair of rows: outcome and numbers."""
-    values = [metric(cells, assertion.metric) for cells in (ours, theirs)]
+    values = [read_metric(cells, assertion.metric) for cells in (ours, theirs)]
     if None in (*values[0], *values[1]):
         return "inconclusive", f"{assertion.metric} is not known of {one} or {other}"
-    found = difference(*values)
-    interval = paired_interval(ours, theirs) if assertion.metric == "video" else None
-    text = f"{one} {mean(values[0])} against {other} {mean(values[1])}: {describe(found, interval)}"
+    found = compute_difference(*values)
+    interval = compute_paired_interval(ours, theirs) if assertion.metric == "video" else None
+    means = f"{one} {compute_mean(values[0])} against {other} {compute_mean(values[1])}"
+    text = f"{means}: {format_difference(found, interval)}"
     if assertion.hard:
-        pairs = list(zip(*(metric(cells, assertion.metric) for cells in of_same_seeds(ours, theirs)), strict=True))
+        pairs = list(zip(*(read_metric(cells, assertion.metric) for cells in match_seeds(ours, theirs)), strict=True))
         if not pairs:
             return "inconclusive", f"{one} and {other} have no seed in common"
         return ("holds" if min(a - b for a, b in pairs) >= assertion.margin else "fails"), text
     points = COLUMNS[assertion.metric].points
-    return decide(found, assertion.margin, interval, points, min(map(len, values))), text
+    return decide_outcome(found, assertion.margin, interval, points, min(map(len, values))), text
 
 
-def decide(found, margin, interval, points, seeds):
+def decide_outcome(found, margin, interval, points, seeds):
     """The rule at the head of this file, for a difference (value, standard error) that is claimed to reach a margin."""
     if seeds < 2:
         return "inconclusive"
     value, error = found
     shifted = [end - margin for end in interval] if interval else None
-    if value >= margin and counts(value, error, interval, points):
+    if value >= margin and is_significant(value, error, interval, points):
         return "holds"
-    if value < margin and counts(value - margin, error, shifted, points):
+    if value < margin and is_significant(value - margin, error, shifted, points):
         return "fails"
     return "inconclusive"
 
 
-def counts(value, error, interval, points):
+def is_significant(value, error, interval, points):
     if interval and interval[0] <= 0 <= interval[1]:
         return False
-    return (points and abs(value) >= POINTS) or (value != 0 and abs(value) >= ERRORS * error)
+    return (points and abs(value) >= MIN_POINTS) or (value != 0 and abs(value) >= MIN_STANDARD_ERRORS * error)
 
 
-def bounds(assertion, rows):
-    values = {name: metric(rows[name], assertion.metric) for name in assertion.rows}
+def judge_bounds(assertion, rows):
+    values = {name: read_metric(rows[name], assertion.metric) for name in assertion.rows}
     if any(value is None for row in values.values() for value in row):
         return [("inconclusive", f"{assertion.metric} is not known of every row")]
     if assertion.within is not None:
-        return [close(assertion, rows, values)]
-    return [bound(assertion, rows, name, row) for name, row in values.items()]
+        return [judge_equivalence(assertion, rows, values)]
+    return [judge_bound(assertion, rows, name, row) for name, row in values.items()]
 
 
-def bound(assertion, rows, name, values):
+def judge_bound(assertion, rows, name, values):
     """One row against a number."""
-    limit, sign = limit_of(assertion)
-    text = f"{name} {mean(values)}{between(own_interval(rows[name], assertion.metric))}"
+    limit, sign = get_limit(assertion)
+    text = f"{name} {compute_mean(values)}{format_interval(compute_interval(rows[name], assertion.metric))}"
     if assertion.equal is not None:
         return ("holds" if all(value == limit for value in values) else "fails"), text
     if assertion.hard:
         return ("holds" if all(sign * (value - limit) >= 0 for value in values) else "fails"), text
-    value, error = sign * (statistics.fmean(values) - limit), standard_error(values)
+    value, error = sign * (statistics.fmean(values) - limit), compute_standard_error(values)
     points = COLUMNS[assertion.metric].points
     if len(values) < 2:
         return "inconclusive", text
-    return ("holds" if value >= 0 else "fails" if counts(value, error, None, points) else "inconclusive"), text
+    return ("holds" if value >= 0 else "fails" if is_significant(value, error, None, points) else "inconclusive"), text
 
 
-def limit_of(assertion):
+def get_limit(assertion):
     if assertion.equal is not None:
         return assertion.equal, 0
     return (assertion.at_least, 1) if assertion.at_least is not None else (assertion.at_most, -1)
 
 
-def close(assertion, rows, values):
+def judge_equivalence(assertion, rows, values):
     """All rows within so much of each other: the two that are farthest apart decide."""
     if assertion.metric == "scores":
-        return same_scores(assertion, rows)
+        return judge_same_scores(assertion, rows)
     low, high = (choose(values, key=lambda name: statistics.fmean(values[name])) for choose in (min, max))
-    found = difference(values[high], values[low])
-    interval = paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
-    text = f"{high} {mean(values[high])} is highest, {low} {mean(values[low])} lowest: {describe(found, interval)}"
+    found = compute_difference(values[high], values[low])
+    interval = compute_paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
+    means = f"{high} {compute_mean(values[high])} is highest, {low} {compute_mean(values[low])} lowest"
+    text = f"{means}: {format_difference(found, interval)}"
     if assertion.hard:
         return ("holds" if found[0] <= assertion.within else "fails"), text
     if min(map(len, values.values())) < 2:
@@ -120,20 +124,20 @@ def close(assertion, rows, values):
     if found[0] <= assertion.within:
         return "holds", text
     shifted = [end - assertion.within for end in interval] if interval else None
-    beyond = counts(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
+    beyond = is_significant(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
     return ("fails" if beyond else "inconclusive"), text
 
 
-def same_scores(assertion, rows):
+def judge_same_scores(assertion, rows):
     """The scores that cells keep, number by number, and all answers."""
-    cells = of_same_seeds(*(rows[name] for name in assertion.rows))
+    cells = match_seeds(*(rows[name] for name in assertion.rows))
     if not cells[0]:
         return "inconclusive", f"{' and '.join(assertion.rows)} have no seed in common"
     if len({cell["answers"]["list"] for row in cells for cell in row}) > 1:
         return "fails", f"{' and '.join(assertion.rows)} were tested on other videos"
-    found = [metric(row, "scores") for row in cells]
+    found = [read_metric(row, "scores") for row in cells]
     apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
-    answers = [[cell["answers"]["right"] for cell in ordered(row)] for row in cells]
+    answers = [[cell["answers"]["right"] for cell in sort_by_seed(row)] for row in cells]
     differ = sum(len(set(given)) > 1 for seeds in zip(*answers, strict=True) for given in zip(*seeds, strict=True))
     text = f"at most {apart:.2g} apart in {len(found[0][0])} videos of each seed; {differ} of "
     text += f"{sum(map(len, answers[0])):,} answers differ"
@@ -143,32 +147,32 @@ def same_scores(assertion, rows):
 # Numbers
 
 
-def metric(cells, name):
+def read_metric(cells, name):
     """The value of each seed, in the order of seeds."""
-    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in ordered(cells)]
+    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in sort_by_seed(cells)]
 
 
-def ordered(cells):
+def sort_by_seed(cells):
     return sorted(cells, key=lambda cell: cell["seed"])
 
 
-def of_same_seeds(*rows):
+def match_seeds(*rows):
     """The rows without the cells of seeds that not all have: some may have failed."""
     seeds = set.intersection(*({cell["seed"] for cell in cells} for cells in rows))
     return [[cell for cell in cells if cell["seed"] in seeds] for cells in rows]
 
 
-def difference(ours, theirs):
+def compute_difference(ours, theirs):
     """(difference of means, its standard error over seeds)."""
-    error = math.hypot(standard_error(ours), standard_error(theirs))
+    error = math.hypot(compute_standard_error(ours), compute_standard_error(theirs))
     return statistics.fmean(ours) - statistics.fmean(theirs), error
 
 
-def standard_error(values):
+def compute_standard_error(values):
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def paired_interval(ours, theirs):
+def compute_paired_interval(ours, theirs):
     """95 % interval of the difference of video accuracies, each video's answers averaged over seeds.
 
     None where the two were tested on other videos. It says how much the choice of test videos matters, and not how much
@@ -177,30 +181,32 @@ def paired_interval(ours, theirs):
     lists = {cell["answers"]["list"] for cell in (*ours, *theirs)}
     if len(lists) > 1:
         return None
-    one_V, other_V = (np.mean([right(cell) for cell in cells], axis=0) for cells in (ours, theirs))
+    one_V, other_V = (np.mean([read_answers(cell) for cell in cells], axis=0) for cells in (ours, theirs))
     return metrics.bootstrap_interval(one_V - other_V, ours[0]["answers"]["groups"])
 
 
-def own_interval(cells, name):
+def compute_interval(cells, name):
     """The same of one row's own accuracy; None of what is no accuracy of videos."""
     if name != "video":
         return None
-    return metrics.bootstrap_interval(np.mean([right(cell) for cell in cells], axis=0), cells[0]["answers"]["groups"])
+    return metrics.bootstrap_interval(
+        np.mean([read_answers(cell) for cell in cells], axis=0), cells[0]["answers"]["groups"]
+    )
 
 
-def right(cell):
+def read_answers(cell):
     return np.array([int(digit) for digit in cell["answers"]["right"]])
 
 
-def mean(values):
+def compute_mean(values):
     text = f"{statistics.fmean(values):.4g}"
     return f"{text} ± {statistics.stdev(values):.2g}" if len(values) > 1 else text
 
 
-def describe(found, interval):
+def format_difference(found, interval):
     value, error = found
-    return f"{value:+.4g} (standard error {error:.2g}{between(interval, '+')})"
+    return f"{value:+.4g} (standard error {error:.2g}{format_interval(interval, '+')})"
 
 
-def between(interval, sign=""):
+def format_interval(interval, sign=""):
     return f", interval {interval[0]:{sign}.1f} to {interval[1]:{sign}.1f}" if interval else ""

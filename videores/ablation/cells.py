@@ -10,7 +10,7 @@ from pathlib import Path
 
 from videores.ablation.plan import RUNS
 from videores.config import parse
-from videores.evaluation.protocol import protocol_of, slug
+from videores.evaluation.protocol import format_protocol, slugify
 from videores.runtime import environment as environment_module
 from videores.runtime import files
 from videores.training import run_folder
@@ -20,68 +20,68 @@ PACKAGE = Path(__file__).parents[1]
 RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
 
 
-def folder(cell):
+def cell_folder(cell):
     return RUNS / cell.key
 
 
-def log(cell):
+def log_path(cell):
     return RUNS / f"{cell.key}.log"
 
 
-def command(cell):
+def build_command(cell):
     """What computes the cell, as a user would type it."""
     if cell.kind == "train":
-        options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={folder(cell)}", "run.resume=auto"]
+        options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
     return [
         str(TOOLS / "evaluate.py"),
         "--run",
-        str(folder(cell)),
+        str(cell_folder(cell)),
         "--checkpoint",
-        str(run_folder.find_best_checkpoint(folder(cell.needs))),
+        str(run_folder.find_best_checkpoint(cell_folder(cell.needs))),
     ]
 
 
-def prepare(cell):
+def prepare_cell(cell):
     """What must be there before the command runs: the record, and for a test the configuration under which it tests."""
     RUNS.mkdir(parents=True, exist_ok=True)
-    write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": code(), **commit()})
+    write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": hash_code(), **read_commit()})
     if cell.kind == "test":
-        folder(cell).mkdir(exist_ok=True)
-        files.write_text(folder(cell) / "config.yaml", parse.to_yaml(cell.config))
+        cell_folder(cell).mkdir(exist_ok=True)
+        files.write_text(cell_folder(cell) / "config.yaml", parse.to_yaml(cell.config))
 
 
-def tested(cell):
+def test_folder(cell):
     """The test folder of a cell."""
-    return folder(cell) / "test" / slug(protocol_of(cell.config))
+    return cell_folder(cell) / "test" / slugify(format_protocol(cell.config))
 
 
 def is_done(cell):
     """Whether there is a result; a cell that is only counted or rescored has nothing to run."""
     if cell.kind == "measure" or cell.rescored:
         return True
-    if not (tested(cell) / "metrics.json").exists():
+    if not (test_folder(cell) / "metrics.json").exists():
         return False
-    return cell.kind == "test" or environment(cell).get("exit_status") in (0, 1)
+    return cell.kind == "test" or read_environment(cell).get("exit_status") in (0, 1)
 
 
-def environment(cell):
-    path = folder(cell) / "env.json"
+def read_environment(cell):
+    path = cell_folder(cell) / "env.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def record(cell):
+def read_record(cell):
     path = RUNS / f"{cell.key}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def error(cell):
+def read_error(cell):
     """Why a cell has no result, in a line; None where it has one, or was never begun."""
-    if is_done(cell) or record(cell) is None:
+    if is_done(cell) or read_record(cell) is None:
         return None
-    if said := environment(cell).get("error"):
+    if said := read_environment(cell).get("error"):
         return said.splitlines()[0]
-    lines = log(cell).read_text(errors="replace").strip().splitlines() if log(cell).exists() else []
+    lines = log_path(cell).read_text(errors="replace").strip().splitlines() if log_path(cell).exists() else []
     named = [line for line in lines if "error" in line.lower()]
     return (named or lines or ["it left no message"])[-1]
 
@@ -93,7 +93,7 @@ def write_json(path, values):
 # The code
 
 
-def code(package=PACKAGE):
+def hash_code(package=PACKAGE):
     """Hash the statements that can change a result: those of RESULT_CODE, without comments, docstrings and layout."""
     paths = [path for name in RESULT_CODE for path in (package / name).rglob("*.py")] + [package / "run.py"]
     digest = hashlib.sha256()
@@ -106,6 +106,6 @@ def code(package=PACKAGE):
     return digest.hexdigest()[:16]
 
 
-def commit():
+def read_commit():
     git = environment_module.read_git_state() or {"commit": None, "dirty": None}
     return {"commit": git["commit"], "dirty": git["dirty"]}

@@ -14,14 +14,14 @@ from videores.data import mirroring
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
 from videores.evaluation import predictions as scores
-from videores.evaluation.protocol import protocol_of
+from videores.evaluation.protocol import format_protocol
 from videores.training.callbacks.metrics_log import read_metrics_log
 
 CURVE_POINTS = 40
-SAMPLE = 8  # videos whose scores are kept, so that two cells can be compared number by number
+NUM_SAMPLE_VIDEOS = 8  # videos whose scores are kept, so that two cells can be compared number by number
 
 
-def collect(cell, costs):
+def collect_cell(cell, costs):
     """The cell as JSON. `costs`: its counted and measured costs, or why it has none; a cell without a result has
     `error`, or is pending."""
     uncounted, costs = costs.get("error"), {name: value for name, value in costs.items() if name != "error"}
@@ -29,12 +29,12 @@ def collect(cell, costs):
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
     origin = cell.origin
     if cell.kind == "measure":
-        now = {"code": cells.code(), **cells.commit()}
+        now = {"code": cells.hash_code(), **cells.read_commit()}
         status = "failed" if uncounted else "done"
         return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
-    about |= {name: (cells.record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
+    about |= {name: (cells.read_record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if not cells.is_done(origin):
-        failed = cells.error(origin) or without_what_it_needs(origin)
+        failed = cells.read_error(origin) or drop_needs(origin)
         return {
             **about,
             "status": "failed" if failed else "pending",
@@ -42,37 +42,37 @@ def collect(cell, costs):
             "protocol": None,
             "values": costs,
         }
-    found, predictions = result(cell)
-    values = {**costs, **accuracies(found), **training(cell)}
-    more = {"answers": answers(predictions), "scores": sample(predictions)}
+    found, predictions = read_result(cell)
+    values = {**costs, **read_accuracies(found), **read_training(cell)}
+    more = {"answers": read_answers(predictions), "scores": sample_videos(predictions)}
     done = {"status": "done", "error": None, "protocol": found["protocol"]}
-    return {**about, **done, "values": values, **more, **history(cell)}
+    return {**about, **done, "values": values, **more, **read_curves(cell)}
 
 
-def without_what_it_needs(cell):
+def drop_needs(cell):
     """Why a cell was not begun, or None."""
     if cell.needs is None or cells.is_done(cell.needs):
         return None
     return f"it needs {cell.needs.row}, which has no result"
 
 
-def result(cell):
+def read_result(cell):
     """metrics.json and predictions of a cell, those of a test of saved scores chosen from the other's."""
-    p = scores.read(cells.tested(cell.origin))
+    p = scores.read_predictions(cells.test_folder(cell.origin))
     if not cell.rescored:
         return p.metrics, p
     views = cell.config.test
-    p = view_subset.choose(p, views.clips, views.crops)
+    p = view_subset.select_views(p, views.clips, views.crops)
     found = offline.rescore(p, views.fusion)
-    if found["protocol"] != protocol_of(cell.config):
+    if found["protocol"] != format_protocol(cell.config):
         raise UserError(
-            f"the row {cell.row}: {protocol_of(cell.config)} is not among the views of {p.path.parent.name}: "
+            f"the row {cell.row}: {format_protocol(cell.config)} is not among the views of {p.path.parent.name}: "
             "let it need the training"
         )
     return found, replace(p, protocol=found["protocol"])  # with the fusion of now
 
 
-def accuracies(found):
+def read_accuracies(found):
     """The columns that a test gives. The gap is of the tested weights, on training and held-out videos."""
     gap = found.get("gap") or {}
     return {
@@ -82,23 +82,23 @@ def accuracies(found):
         "nll": found["nll"],
         "ece": found["ece"],
         "videos": found["videos"]["scored"],
-        "mirrored": mirrored(found["per_class_top1"]),
+        "mirrored": compute_mirrored_accuracy(found["per_class_top1"]),
         "train": gap.get("train_video_top1"),
         "gap": gap.get("video_top1"),
     }
 
 
-def mirrored(per_class):
+def compute_mirrored_accuracy(per_class):
     """The mean accuracy of the classes that a horizontal flip changes, or None."""
-    changed = mirroring.mirrored(tuple(per_class))
+    changed = mirroring.find_changed_classes(tuple(per_class))
     return statistics.fmean(per_class[name] for name in changed) if changed else None
 
 
-def training(cell):
+def read_training(cell):
     """The columns that a training's log gives; the loss is the mean over the last epoch's logged steps."""
     if cell.kind != "train":
         return {}
-    rows = [row for row in read_metrics_log(cells.folder(cell) / "metrics.jsonl") if "train/loss" in row]
+    rows = [row for row in read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl") if "train/loss" in row]
     last = [row["train/loss"] for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
     speeds = [row["clips_per_s"] for row in rows[1:] or rows]
     gradients = [row["grad_norm/stem"] for row in rows if row.get("grad_norm/stem") is not None]
@@ -109,11 +109,11 @@ def training(cell):
     }
 
 
-def history(cell):
+def read_curves(cell):
     """{"curves": {name: [[step, value], ...]}} of a training, at most CURVE_POINTS of each; the day and the machine."""
     if cell.kind != "train":
         return {}
-    rows, environment = read_metrics_log(cells.folder(cell) / "metrics.jsonl"), cells.environment(cell)
+    rows, environment = read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl"), cells.read_environment(cell)
     curves = {}
     for name in ("train/loss", "val/loss", "val/video_top1"):
         points = [[row["step"], round(row[name], 4)] for row in rows if row.get(name) is not None]
@@ -125,25 +125,25 @@ def history(cell):
 # Single videos
 
 
-def answers(p):
+def read_answers(p):
     """Which videos are right, in the order of their names: {"list": hash of names, "right": "0110...", "groups"}.
 
     `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
     """
     order = np.argsort(p.video)
-    right_V = metrics.hits(fused(p), p.label)[order]
-    group_V = metrics.clusters(p.group[order], len(order))
+    right_V = metrics.is_in_top_k(fuse_predictions(p), p.label)[order]
+    group_V = metrics.group_indices(p.group[order], len(order))
     named = hashlib.sha256("\n".join(p.video[order].tolist()).encode()).hexdigest()[:16]
     alone = group_V.max() + 1 == len(group_V)
     groups = None if alone else (group_V + 1).tolist()
     return {"list": named, "right": "".join(map(str, right_V.astype(int))), "groups": groups}
 
 
-def sample(p):
+def sample_videos(p):
     """Fused scores of the first videos by name, rounded to what float32 holds."""
-    order = np.argsort(p.video)[:SAMPLE]
-    return np.round(np.nan_to_num(fused(p)[order], nan=-1), 7).tolist()
+    order = np.argsort(p.video)[:NUM_SAMPLE_VIDEOS]
+    return np.round(np.nan_to_num(fuse_predictions(p)[order], nan=-1), 7).tolist()
 
 
-def fused(p):
-    return fusion.fuse(p.logits, p.words["fusion"], p.views_V)
+def fuse_predictions(p):
+    return fusion.fuse_views(p.logits, p.words["fusion"], p.views_V)

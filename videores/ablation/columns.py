@@ -33,7 +33,7 @@ COLUMNS = {
 }
 
 
-def written(name, mean, sd=None):
+def format_cell(name, mean, sd=None):
     """A mean as text, with its standard deviation where seeds differ."""
     column = COLUMNS[name]
     if mean is None:

@@ -18,30 +18,30 @@ from videores.models import create_model
 from videores.training import trainer as trainers
 from videores.training.module import VideoClassifier
 
-CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
-CLASSES |= {name: len(embedded.classes) for name, embedded in datasets.SETS.items()}
-OFFICIAL = {"ucf101": (9537, 3783), "hmdb51": (3570, 1530), "kinetics": (246534, 19906), "ssv2": (168913, 24777)}
-STEPS = 20  # that are measured for the forecast
-FIRST = 3  # of them are left out where there are more: they allocate
+NUM_CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
+NUM_CLASSES |= {name: len(embedded.classes) for name, embedded in datasets.SETS.items()}
+OFFICIAL_LISTS = {"ucf101": (9537, 3783), "hmdb51": (3570, 1530), "kinetics": (246534, 19906), "ssv2": (168913, 24777)}
+TIMED_STEPS = 20  # that are measured for the forecast
+WARMUP_STEPS = 3  # of them are left out where there are more: they allocate
 BACKWARD = 2  # a training step costs so many forward passes more than a test
 
 
-def counted(cells):
+def count_costs(cells):
     """{key: {params, gmacs, gmacs_video, memory}} of the cells' networks on one clip of theirs, in bytes and GMACs.
     {key: {error}} of one that cannot be built, for it costs the other cells nothing."""
-    return {cell.key: count_or_error(cell.config) for cell in cells}
+    return {cell.key: try_count_cost(cell.config) for cell in cells}
 
 
-def count_or_error(cfg):
+def try_count_cost(cfg):
     try:
-        return count(cfg)
+        return count_cost(cfg)
     except UserError as error:
         return {"error": str(error)}
 
 
-def count(cfg):
+def count_cost(cfg):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    found = count_network(cfg.model, classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
+    found = count_network_cost(cfg.model, count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
@@ -51,29 +51,31 @@ def count(cfg):
 
 
 @cache  # a deep one takes seconds, and seeds and tables share them
-def count_network(model, classes, frames, crop):
-    return cost.count(network(model, classes, "meta"), frames, crop)
+def count_network_cost(model, classes, frames, crop):
+    return cost.count_costs(build_network(model, classes, "meta"), frames, crop)
 
 
-def network(model, classes, device):
+def build_network(model, classes, device):
     with torch.device(device):
         return create_model(model.name, classes, **model.overrides())
 
 
-def classes(data):
-    return CLASSES.get(data.format) or len(index.read_lists(data).classes)
+def count_classes(data):
+    return NUM_CLASSES.get(data.format) or len(index.read_format(data).classes)
 
 
-def latencies(cells, rounds=20):
+def measure_latencies(cells, rounds=20):
     """{key: ms} of one clip, inference in float32, the median of `rounds` turns over all networks."""
-    runs = {cell.key: inference(cell.config) for cell in cells}
-    return {key: 1e3 * seconds for key, seconds in cost.interleaved(runs, rounds).items()}
+    runs = {cell.key: read_inference_setting(cell.config) for cell in cells}
+    return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
 
 
-def inference(cfg):
+def read_inference_setting(cfg):
     """A function that answers one clip."""
     shape = (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
-    return cost.runner(network(cfg.model, classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False)
+    return cost.make_runner(
+        build_network(cfg.model, count_classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False
+    )
 
 
 # The forecast
@@ -87,17 +89,17 @@ class Pace(NamedTuple):
     gmac: float
 
 
-def forecast(cells, measured, costs):
+def forecast_hours(cells, measured, costs):
     """{key: seconds} of training and testing, from STEPS measured steps of some cells and everybody's GMACs."""
     data = {cell.config.data.model_dump_json(): cell.config.data for cell in cells}
-    sizes = {name: videos(part) for name, part in data.items()}
-    pace = pace_of([(costs[cell.key]["gmacs"], *trial(cell.config)) for cell in measured])
+    sizes = {name: count_videos(part) for name, part in data.items()}
+    pace = fit_pace([(costs[cell.key]["gmacs"], *time_training(cell.config)) for cell in measured])
     size = lambda cell: sizes[cell.config.data.model_dump_json()]
     seconds = lambda cell: pace.clip + pace.gmac * costs[cell.key]["gmacs"]
-    return {cell.key: pace.start + passes(cell, size(cell)) * seconds(cell) for cell in cells}
+    return {cell.key: pace.start + count_passes(cell, size(cell)) * seconds(cell) for cell in cells}
 
 
-def pace_of(trials):
+def fit_pace(trials):
     """The line through the trials (GMACs, seconds of a clip's forward pass, seconds of the start) with the fewest GMACs
     and the most: small networks' time is that of the videos and of many small operations."""
     (few, fast, _), (many, slow, _) = min(trials), max(trials)
@@ -105,66 +107,66 @@ def pace_of(trials):
     return Pace(statistics.fmean(start for *_, start in trials), max(0, fast - gmac * few), gmac)
 
 
-def passes(cell, sizes):
+def count_passes(cell, sizes):
     """Forward passes of a clip that a cell's time is worth: of its training steps, validations, training videos that
     are scored beside them, and test."""
     cfg, (train, val, test) = cell.config, sizes
-    clips = test * views(cfg.test)
+    clips = test * count_views(cfg.test)
     if cell.kind == "train":
         beside = min(train, val if cfg.train.gap_videos == "auto" else cfg.train.gap_videos)
-        clips += steps_of(cfg, train) * clips_of_step(cfg) * (1 + BACKWARD)
-        clips += (val + beside) * views(cfg.val) * cfg.train.epochs
+        clips += count_steps(cfg, train) * count_step_clips(cfg) * (1 + BACKWARD)
+        clips += (val + beside) * count_views(cfg.val) * cfg.train.epochs
     return clips
 
 
-def views(part):
+def count_views(part):
     return (part.clips if isinstance(part.clips, int) else 10) * (1 if part.crops == "full" else part.crops)
 
 
-def steps_of(cfg, videos):
-    return videos // videos_of_step(cfg) * cfg.train.epochs
+def count_steps(cfg, videos):
+    return videos // count_step_videos(cfg) * cfg.train.epochs
 
 
-def clips_of_step(cfg):
-    return videos_of_step(cfg) * cfg.data.clip.repeat
+def count_step_clips(cfg):
+    return count_step_videos(cfg) * cfg.data.clip.repeat
 
 
-def videos_of_step(cfg):
+def count_step_videos(cfg):
     return cfg.data.batch_size * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
 
 
-def videos(data):
-    found = index.read(data)
+def count_videos(data):
+    found = index.read_index(data)
     return len(found.train), len(found.val), len(found.test)
 
 
-def listed(data):
+def list_videos(data):
     """(training, test) videos: of the lists, or where these are not here of those that were published; else None.
     Embedded data is not written for it."""
     if data.format in datasets.SETS:
         sizes = datasets.SETS[data.format].videos
         return sizes["train"], sizes["test"]
     try:
-        train, val, test = videos(data)
+        train, val, test = count_videos(data)
         return train + val, test
     except UserError:
-        return OFFICIAL.get(data.format)
+        return OFFICIAL_LISTS.get(data.format)
 
 
-def trial(cfg):
+def time_training(cfg):
     """(seconds of a clip's forward pass, the median over measured steps without the first few; seconds of all else)"""
-    began, clock = time.perf_counter(), Clock()
+    began, clock = time.perf_counter(), StepTimer()
     videos = datamodule.load_videos(cfg.data)
-    options = {**trainers.make_trial_options(cfg), "max_steps": STEPS, "enable_progress_bar": False}
+    options = {**trainers.make_trial_options(cfg), "max_steps": TIMED_STEPS, "enable_progress_bar": False}
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     pl.Trainer(**options, callbacks=[clock]).fit(task, make_data(cfg, videos))
-    step = statistics.median(b - a for a, b in pairwise(clock.times[FIRST:] or clock.times))
+    step = statistics.median(b - a for a, b in pairwise(clock.times[WARMUP_STEPS:] or clock.times))
     start = time.perf_counter() - began - step * len(clock.times)
-    return step / (clips_of_step(cfg) * (1 + BACKWARD)), max(0, start)
+    return step / (count_step_clips(cfg) * (1 + BACKWARD)), max(0, start)
 
 
-class Clock(pl.Callback):
+class StepTimer(pl.Callback):
     def __init__(self):
         self.times = []
 

@@ -12,66 +12,67 @@ from videores.ablation import columns, published, spec, tables
 from videores.ablation.assertions import OUTCOMES
 
 DOCS = Path("docs", "ablations")
-SCALE = "cpu"
+PAGE_SCALE = "cpu"
 NOTES = "notes.md"  # written by hand: what was looked at where something else came out than was claimed
 
 
-def write(docs=DOCS):
-    read = {name: spec.read(name) for name in spec.names()}
+def write_docs(docs=DOCS):
+    read = {name: spec.read_table(name) for name in spec.list_tables()}
     for name in read:
-        take_over(tables.folder_of(name, SCALE), docs / name)
+        copy_results(tables.table_folder(name, PAGE_SCALE), docs / name)
     there = {name: cells for name in read if (cells := tables.load_cells(docs / name))}
     for name, cells in there.items():
         path = docs / name / NOTES
         notes = path.read_text() if path.exists() else ""
-        (docs / name / "README.md").write_text(page(name, read[name], cells, notes))
-        tables.draw(docs / name, read[name], cells)
+        (docs / name / "README.md").write_text(build_page(name, read[name], cells, notes))
+        tables.plot_table(docs / name, read[name], cells)
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "README.md").write_text(index(read, there))
+    (docs / "README.md").write_text(build_index(read, there))
     print(f"wrote {docs}/README.md and {len(there)} pages")
     return 0
 
 
-def take_over(results, folder):
+def copy_results(results, folder):
     """Replaces the committed cells by the results there are."""
     if any((results / "cells").glob("*.json")):
         shutil.rmtree(folder / "cells", ignore_errors=True)
         shutil.copytree(results / "cells", folder / "cells")
 
 
-def page(name, about, cells, notes=""):
-    body = tables.markdown(name, about, SCALE, cells, published.read(name)).split("\n")
+def build_page(name, about, cells, notes=""):
+    body = tables.format_markdown(name, about, PAGE_SCALE, cells, published.read_published(name)).split("\n")
     pictures = [
         f"![{title}]({file})"
         for file, title in (
             ("curves.png", "training loss and validation accuracy"),
             ("pareto.png", "accuracy and cost"),
         )
-        if has_picture(file, about, cells)
+        if has_figure(file, about, cells)
     ]
     lines = [body[0], "", about.question, "", about.shows.strip(), "", "## Result", "", *body[4:], ""]
     lines += [line for picture in pictures for line in (picture, "")]
     lines += ["## What was looked at", "", notes.strip(), ""] if notes else []
-    return "\n".join([*lines, *how(name, about, cells)]) + "\n"
+    return "\n".join([*lines, *format_commands(name, about, cells)]) + "\n"
 
 
-def has_picture(file, about, cells):
+def has_figure(file, about, cells):
     if file == "curves.png":
         return any(cell.get("curves") for cell in cells)
     costs = [column for column in about.columns if columns.COLUMNS[column].cost]
     return bool(costs) and any(cell["values"].get("video") is not None for cell in cells)
 
 
-def how(name, about, cells):
+def format_commands(name, about, cells):
     """The commands, the day and the machine."""
     return [
         "## How it was run",
         "",
         "```sh",
-        f"python tools/ablate.py --table {name} --scale {SCALE}{other_seeds(about, cells)}",
+        f"python tools/ablate.py --table {name} --scale {PAGE_SCALE}{format_seeds_option(about, cells)}",
         "```",
         "",
-        f"{', '.join(days(cells)) or 'No training'}; {'; '.join(machines(cells)) or 'counted only'}.{taken(cells)}",
+        f"{', '.join(format_days(cells)) or 'No training'}; {'; '.join(list_machines(cells)) or 'counted only'}."
+        f"{format_duration_of(cells)}",
         f"[The table](../../../configs/ablations/{name}.yaml) has every row's configuration, `cells/` what each seed",
         "gave.",
         "",
@@ -88,27 +89,27 @@ def how(name, about, cells):
     ]
 
 
-def other_seeds(about, cells):
+def format_seeds_option(about, cells):
     seeds = sorted({cell["seed"] for cell in cells})
-    usual = sorted(about.scales[SCALE].seeds or about.seeds)
+    usual = sorted(about.scales[PAGE_SCALE].seeds or about.seeds)
     return "" if seeds == usual else f" --seeds {','.join(map(str, seeds))}"
 
 
-def days(cells):
+def format_days(cells):
     return sorted({cell["start"][:10] for cell in cells if cell.get("start")})
 
 
-def taken(cells):
+def format_duration_of(cells):
     """How long the trainings took, from their last start on, with their own tests."""
     ends = [[datetime.fromisoformat(cell[end]) for end in ("start", "end")] for cell in cells if cell.get("end")]
     return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in sum." if ends else ""
 
 
-def machines(cells):
-    return sorted({machine(cell) for cell in cells if cell.get("hardware")})
+def list_machines(cells):
+    return sorted({format_machine(cell) for cell in cells if cell.get("hardware")})
 
 
-def machine(cell):
+def format_machine(cell):
     hardware, versions = cell["hardware"], cell["versions"]
     gpus = f" {', '.join(hardware['gpus'])}" if hardware["gpus"] else " no GPU"
     threads = f"{hardware['threads']} thread(s) a process on {hardware['cores']} cores"
@@ -162,17 +163,17 @@ be proved must hold for every seed. An assertion that fails stays as it is: tabl
 """
 
 
-def index(read, there):
+def build_index(read, there):
     lines = ["| table | question | assertions | run |", "| --- | --- | --- | --- |"]
     for name, about in read.items():
         if name in there:
-            link, ran = f"[{name}]({name}/README.md)", ", ".join(days(there[name]))
-            lines.append(f"| {link} | {about.question} | {outcomes(about, there[name])} | {ran} |")
+            link, ran = f"[{name}]({name}/README.md)", ", ".join(format_days(there[name]))
+            lines.append(f"| {link} | {about.question} | {count_outcomes(about, there[name])} | {ran} |")
         else:
             lines.append(f"| {name} | {about.question} | | not run |")
     return HEAD + "\n".join(lines) + "\n"
 
 
-def outcomes(about, cells):
-    counts = Counter(one["outcome"] for one in tables.judged(about, SCALE, cells))
+def count_outcomes(about, cells):
+    counts = Counter(one["outcome"] for one in tables.judge_table(about, PAGE_SCALE, cells))
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in reversed(OUTCOMES) if counts[outcome])

@@ -17,26 +17,26 @@ from pathlib import Path
 from videores.errors import UserError
 from videores.runtime import slurm
 
-STOPPED = (75, 130, 143)  # the user or the machine wants an end: no further cell is begun
+STOP_EXIT_CODES = (75, 130, 143)  # the user or the machine wants an end: no further cell is begun
 
 
-def forked(command, log):
+def run_forked(command, log):
     """Runs a tool in a forked child. Returns its exit code."""
-    return in_child(lambda: runpy.run_path(command[0], run_name="__main__"), command, log)
+    return run_in_child(lambda: runpy.run_path(command[0], run_name="__main__"), command, log)
 
 
-def in_child(function, argv, log):
+def run_in_child(function, argv, log):
     sys.stdout.flush(), sys.stderr.flush()
 
     def fork():
         if child := os.fork():
             return child
-        end_with(function, argv, log)
+        exit_child(function, argv, log)
 
-    return ended(fork)
+    return wait_for_child(fork)
 
 
-def end_with(function, argv, log):
+def exit_child(function, argv, log):
     """The child's life; it never returns."""
     code = 70
     try:
@@ -55,7 +55,7 @@ def end_with(function, argv, log):
         os._exit(code)
 
 
-def ended(start):
+def wait_for_child(start):
     """Starts a child, waits for it, and passes on a wish to end: it saves what it has first. Returns its exit code, or
     where it ended as if there were no wish, which came too late for it, the code of the signal."""
     parent, child, wish = os.getpid(), None, 0
@@ -82,24 +82,24 @@ def ended(start):
     finally:
         signal.signal(signal.SIGTERM, before)
     code = code if code >= 0 else 128 - code  # as a shell says that a signal ended it
-    return 128 + wish if wish and code not in STOPPED else code
+    return 128 + wish if wish and code not in STOP_EXIT_CODES else code
 
 
-def started(command, log):
+def run_subprocess(command, log):
     """Runs a tool in a new process, which may start more of its kind. Returns its exit code."""
     with log.open("a") as file:
         to_log = [(os.POSIX_SPAWN_DUP2, file.fileno(), stream) for stream in (1, 2)]
         argv = [sys.executable, *command]
-        return ended(lambda: os.posix_spawn(sys.executable, argv, os.environ, file_actions=to_log))
+        return wait_for_child(lambda: os.posix_spawn(sys.executable, argv, os.environ, file_actions=to_log))
 
 
-def answer(function, *arguments):
+def call_in_child(function, *arguments):
     """What a function that computes with torch returns, as JSON has it, without computing in this process. Raises its
     UserError."""
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder, "answer.json"), Path(folder, "log")
-        code = in_child(lambda: path.write_text(json.dumps(value_or_error(function, *arguments))), sys.argv, log)
-        if code in STOPPED:
+        code = run_in_child(lambda: path.write_text(json.dumps(try_call(function, *arguments))), sys.argv, log)
+        if code in STOP_EXIT_CODES:
             raise SystemExit(code)
         if code:
             raise RuntimeError(log.read_text())
@@ -109,14 +109,14 @@ def answer(function, *arguments):
         return found["value"]
 
 
-def value_or_error(function, *arguments):
+def try_call(function, *arguments):
     try:
         return {"value": function(*arguments)}
     except UserError as error:
         return {"error": str(error)}
 
 
-def jobs(commands, folder, options):
+def submit_jobs(commands, folder, options):
     """Runs tools as one SLURM array and waits for all. Their logs are in `folder`."""
     submitted = slurm.submit([[sys.executable, *command] for command in commands], folder, options)
     print(f"submitted {len(submitted)} jobs: {', '.join(job.job_id for job in submitted[:8])}", flush=True)

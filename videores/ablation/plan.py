@@ -20,19 +20,19 @@ from videores.training.resume import CHANGEABLE_KEYS, flatten_config
 
 # keys that a run may resume without, and that a table's columns come from
 COLUMNS_FROM = {"trainer.devices", "trainer.num_nodes", "train.gap_videos", "watch.gradients"}
-WHERE = {"data.root", "data.splits"}  # which videos these are; an embedded set is the same wherever it lies
+LOCATION_KEYS = {"data.root", "data.splits"}  # which videos these are; an embedded set is the same wherever it lies
 RUNS = Path("results", "runs")  # where cells are computed, each in the folder of its key
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedCell:
     row: str
     kind: str
     seed: int
     base: str
     overrides: tuple[str, ...]  # as on a command line
     config: Config
-    needs: "Planned | None"
+    needs: "PlannedCell | None"
     key: str
 
     @property
@@ -50,49 +50,49 @@ class Planned:
         return 0 if self.needs is None else 1 + self.needs.depth
 
 
-def plan(table, scale_name, rows=None, seeds=None, small_data=None):
+def plan_cells(table, scale_name, rows=None, seeds=None, small_data=None):
     """Cells in the order of the table, rows first, each after what it needs. Raises UserError for wrong input.
 
     `small_data` is a folder that has small copies of the embedded data sets, to be read in their place.
     """
     scale = table.scales[scale_name]
-    cells = of_scale(table, scale_name)
-    refuse_repeats([cell.name for cell in cells])
-    refuse_unknown(table.assertions, [cell.name for cell in cells], scale_name)
-    wanted = with_needed(cells, chosen(cells, rows or scale.rows))
+    cells = apply_scale(table, scale_name)
+    check_unique_rows([cell.name for cell in cells])
+    check_rows_exist(table.assertions, [cell.name for cell in cells], scale_name)
+    wanted = add_needed_rows(cells, select_rows(cells, rows or scale.rows))
     seeds = seeds or scale.seeds or table.seeds
-    refuse_idle(scale.base, scale.set, f"the scale {scale_name}")
+    check_overrides_matter(scale.base, scale.set, f"the scale {scale_name}")
     planned = []
     for seed in dict.fromkeys(seeds):
         done = {}
         for cell in wanted:
-            done[cell.name] = resolve(cell, scale, seed, done, small_data)
+            done[cell.name] = resolve_cell(cell, scale, seed, done, small_data)
         planned += done.values()
     planned.sort(key=lambda p: [cell.name for cell in wanted].index(p.row))
-    refuse_equal(planned)
+    check_configs_differ(planned)
     return planned
 
 
 # Rows
 
 
-def of_scale(table, name):
-    return [cell for cell in expand(table, table.scales[name]) if name in cell.scales]
+def apply_scale(table, name):
+    return [cell for cell in expand_rows(table, table.scales[name]) if name in cell.scales]
 
 
-def expand(table, scale):
+def expand_rows(table, scale):
     """One cell for each combination of levels, and those that are listed."""
     factors = {**table.factors, **scale.factors}
     product = itertools.product(*(levels.items() for levels in factors.values())) if factors else ()
-    return [*map(combined, product), *table.cells]
+    return [*map(combine_levels, product), *table.cells]
 
 
-def combined(levels):
+def combine_levels(levels):
     values = {key: value for _, overrides in levels for key, value in overrides.items()}
     return Cell(name=" ".join(name for name, _ in levels), base=values.pop("base", None), set=values)
 
 
-def chosen(cells, rows):
+def select_rows(cells, rows):
     names = [cell.name for cell in cells]
     for row in rows or ():
         if row not in names:
@@ -100,7 +100,7 @@ def chosen(cells, rows):
     return set(rows or names)
 
 
-def with_needed(cells, wanted):
+def add_needed_rows(cells, wanted):
     """The wanted cells and those that they need, each after what it needs."""
     by_name, order = {cell.name: cell for cell in cells}, []
 
@@ -122,13 +122,13 @@ def with_needed(cells, wanted):
     return order
 
 
-def refuse_repeats(names):
+def check_unique_rows(names):
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise UserError(f"the table has the row {repeated[0]} twice")
 
 
-def refuse_unknown(assertions, names, scale):
+def check_rows_exist(assertions, names, scale):
     """Of a row that is not there nothing could be said, at this scale and for good."""
     for assertion in assertions:
         for name in assertion.names() if scale in assertion.scales else ():
@@ -143,69 +143,69 @@ def refuse_unknown(assertions, names, scale):
 
 
 @functools.cache  # reading YAML takes milliseconds, and there are hundreds of combinations
-def load(base, overrides):
+def load_base(base, overrides):
     return parse.load_config(base, overrides)
 
 
-def resolve(cell, scale, seed, done, small_data):
+def resolve_cell(cell, scale, seed, done, small_data):
     needs = done[cell.needs] if cell.needs else None
     if cell.kind == "test":
         base, before = needs.base, needs.overrides
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()
     else:
-        base, before = cell.base or scale.base, (*spelled(scale.set), *weights_of(needs, cell))
-    refuse_idle(base, cell.set, f"the row {cell.name}", before)
-    overrides = (*before, *spelled(cell.set))
-    embedded = load(base, overrides).data.format
+        base, before = cell.base or scale.base, (*format_overrides(scale.set), *weights_overrides(needs, cell))
+    check_overrides_matter(base, cell.set, f"the row {cell.name}", before)
+    overrides = (*before, *format_overrides(cell.set))
+    embedded = load_base(base, overrides).data.format
     if small_data and embedded in datasets.SETS:
-        overrides += spelled({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
-    config = load(base, (*overrides, f"run.seed={seed}"))
-    key = key_of(config, cell.kind, needs)
-    return Planned(cell.name, cell.kind, seed, base, overrides, config, needs, key)
+        overrides += format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
+    config = load_base(base, (*overrides, f"run.seed={seed}"))
+    key = compute_key(config, cell.kind, needs)
+    return PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key)
 
 
-def weights_of(needs, cell):
+def weights_overrides(needs, cell):
     """What a training that needs another starts from, or is taught by where it says how; a table's rows are chosen on
     validation videos."""
     taught = any(key.startswith("train.distill.") for key in cell.set)
     key = "train.distill.teacher" if taught else "model.weights"
-    return spelled({key: str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
+    return format_overrides({key: str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
 
 
-def spelled(overrides):
+def format_overrides(overrides):
     return tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
 
 
-def refuse_idle(base, overrides, who, before=()):
+def check_overrides_matter(base, overrides, who, before=()):
     """Refuses an override that changes nothing: it looks like a difference between rows, and is none."""
-    with_all = load(base, (*before, *spelled(overrides)))
+    with_all = load_base(base, (*before, *format_overrides(overrides)))
     for key in overrides:
         others = {other: value for other, value in overrides.items() if other != key}
-        if without(base, before, others) == with_all:
+        if load_without(base, before, others) == with_all:
             raise UserError(f"{who} sets {key}={json.dumps(overrides[key])}, which changes nothing: leave it out")
 
 
-def without(base, before, others):
+def load_without(base, before, others):
     """The configuration without one override; None where the rest makes no sense without it, so that it is needed."""
     try:
-        return load(base, (*before, *spelled(others)))
+        return load_base(base, (*before, *format_overrides(others)))
     except UserError:
         return None
 
 
-def refuse_equal(planned):
+def check_configs_differ(planned):
     seen = {}
     for cell in planned:
         if (other := seen.setdefault(cell.key, cell)) is not cell:
             raise UserError(f"the rows {other.row} and {cell.row} have equal configurations: one of them says nothing")
 
 
-def key_of(config, kind, needs):
+def compute_key(config, kind, needs):
     """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
     values = flatten_config(config.model_dump(mode="json", exclude_defaults=True))
     reads_files = kind != "measure" and config.data.format not in datasets.SETS
-    kept = COLUMNS_FROM | WHERE if reads_files else COLUMNS_FROM
+    kept = COLUMNS_FROM | LOCATION_KEYS if reads_files else COLUMNS_FROM
     values = {key: value for key, value in values.items() if key not in CHANGEABLE_KEYS - kept}
     what = [kind, needs.key if needs else None, sorted(values.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]

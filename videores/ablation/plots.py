@@ -7,14 +7,14 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from videores.ablation.columns import COLUMNS
-from videores.reporting.plots import plain
+from videores.reporting.plots import escape_text
 
 matplotlib.use("Agg")
 
 PANELS = {"train/loss": "training loss", "val/video_top1": "validation video top-1 (%)"}
 
 
-def draw_curves(path, rows):
+def plot_curves(path, rows):
     """Training loss and validation accuracy against the step: a line a row, the mean over its seeds. Returns whether
     there were any."""
     trained = {row: [c["curves"] for c in cells if c.get("curves")] for row, cells in rows.items()}
@@ -23,31 +23,31 @@ def draw_curves(path, rows):
         return False
     figure, panels = plt.subplots(1, len(PANELS), figsize=(13, max(4.5, 0.2 * len(trained))), layout="constrained")
     for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
-        for look, (row, curves) in zip(itertools.cycle(looks()), trained.items(), strict=False):
-            draw_row(axes, row, [c[name] for c in curves if c.get(name)], look)
+        for look, (row, curves) in zip(itertools.cycle(line_styles()), trained.items(), strict=False):
+            plot_row(axes, row, [c[name] for c in curves if c.get(name)], look)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
     panels[0].set(yscale="log")  # losses of distillation are far above the others
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, fontsize=7, loc="outside right upper")
-    save(figure, path)
+    save_figure(figure, path)
     return True
 
 
-def looks():
+def line_styles():
     """Different ones for 40 rows: dark colours, dashed from the eleventh row on, then light ones."""
     colours = plt.get_cmap("tab20").colors
     return [{"color": c, "linestyle": s} for shade in (0, 1) for s in ("-", "--") for c in colours[shade::2]]
 
 
-def draw_row(axes, row, curves, look):
+def plot_row(axes, row, curves, look):
     seeds = [dict(points) for points in curves]
     steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
     means = [statistics.fmean(seed[step] for seed in seeds) for step in steps]
-    axes.plot(steps, means, **look, label=plain(row), marker="." if len(steps) == 1 else None)
+    axes.plot(steps, means, **look, label=escape_text(row), marker="." if len(steps) == 1 else None)
 
 
-def draw_pareto(path, summaries, costs):
+def plot_pareto(path, summaries, costs):
     """Video accuracy against each cost, a row of panels for each set of test videos; filled where no other row is at
     least as accurate and cheaper. Returns whether there was anything to draw."""
     known = lambda row, name: row["numbers"].get(name, (None,))[0]
@@ -55,41 +55,41 @@ def draw_pareto(path, summaries, costs):
     costs = [cost for cost in costs if sum(known(row, cost) is not None for row in rows) > 1]
     if not costs:
         return False
-    tests = list(dict.fromkeys(videos_of(row["protocol"]) for row in rows))
+    tests = list(dict.fromkeys(count_protocol_videos(row["protocol"]) for row in rows))
     size = dict(figsize=(6 * len(costs), 4.8 * len(tests)), layout="constrained", squeeze=False)
     figure, panels = plt.subplots(len(tests), len(costs), **size)
     for line, test in zip(panels, tests, strict=True):
         for axes, cost in zip(line, costs, strict=True):
             unit = COLUMNS[cost].unit
-            tested = [row for row in rows if videos_of(row["protocol"]) == test and known(row, cost)]
+            tested = [row for row in rows if count_protocol_videos(row["protocol"]) == test and known(row, cost)]
             if tested:
-                draw_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
+                plot_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
             axes.set(title=test, xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
             axes.grid(alpha=0.3)
-    save(figure, path)
+    save_figure(figure, path)
     return True
 
 
-def videos_of(protocol):
+def count_protocol_videos(protocol):
     """The part of a protocol that says which videos, and what was done to them: accuracies are compared within it."""
     return protocol.split(" ", 3)[3]
 
 
-def draw_points(axes, points):
-    best, costs = front(points), [cost for cost, _, _ in points]
+def plot_points(axes, points):
+    best, costs = find_pareto_front(points), [cost for cost, _, _ in points]
     axes.set(xscale="log" if max(costs) > 3 * min(costs) else "linear")
     axes.margins(x=0.3, y=0.08)  # for the names, to the right of the points
     for x, y, name in points:
         axes.plot(x, y, "o", color="tab:blue", markerfacecolor="tab:blue" if name in best else "white")
-        axes.annotate(plain(name), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axes.annotate(escape_text(name), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
 
 
-def front(points):
+def find_pareto_front(points):
     """Names of the points (cost, accuracy, name) that no other beats: cheaper and as good, or better and as cheap."""
     beats = lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a[:2] != b[:2]
     return {point[2] for point in points if not any(beats(other, point) for other in points)}
 
 
-def save(figure, path):
+def save_figure(figure, path):
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -16,7 +16,7 @@ from videores.config import parse as configfile
 from videores.config.schema import Section
 from videores.errors import UserError, format_suggestion
 
-TABLES = configfile.CONFIG_DIR / "ablations"
+TABLE_DIR = configfile.CONFIG_DIR / "ablations"
 SCALES = ("smoke", "cpu", "full")
 Overrides = dict[str, Any]  # "section.key": value
 
@@ -110,25 +110,26 @@ class Table(Section):
         return self
 
 
-def names(folder=TABLES):
+def list_tables(folder=TABLE_DIR):
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def read(name):
+def read_table(name):
     """The table of a name in configs/ablations/, or of a path. Raises UserError."""
-    path = next((p for p in (Path(name), TABLES / f"{name}.yaml") if p.is_file()), None)
+    path = next((p for p in (Path(name), TABLE_DIR / f"{name}.yaml") if p.is_file()), None)
     if path is None:
         raise UserError(
-            f"there is no table {name}{format_suggestion(name, names())}; configs/ablations/ has {', '.join(names())}"
+            f"there is no table {name}{format_suggestion(name, list_tables())}; configs/ablations/ has "
+            f"{', '.join(list_tables())}"
         )
-    values = parse(path)
+    values = parse_table(path)
     try:
         return Table.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join([f"{path}:", *(f"  {explain(e)}" for e in error.errors())])) from None
+        raise UserError("\n".join([f"{path}:", *(f"  {format_error(e)}" for e in error.errors())])) from None
 
 
-def parse(path):
+def parse_table(path):
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -138,7 +139,7 @@ def parse(path):
     return values
 
 
-def explain(error):
+def format_error(error):
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         inner = {"cells": Cell, "scales": Scale, "assertions": Assertion}

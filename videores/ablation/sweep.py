@@ -9,37 +9,39 @@ from videores.ablation import cells, collect, costs, executors, plan
 from videores.data.synthetic import datasets
 from videores.errors import UserError
 
-SMALL_DATA = Path("results", "small")  # copies of the embedded sets with few videos, which the smoke scale reads
+SMALL_DATA_DIR = Path("results", "small")  # copies of the embedded sets with few videos, which the smoke scale reads
 
 
-def planned(table, scale, rows, seeds):
+def plan_sweep(table, scale, rows, seeds):
     """The cells; at the smoke scale the small copies that they read are written first."""
-    todo = plan.plan(table, scale, rows, seeds, SMALL_DATA if scale == "smoke" else None)
+    todo = plan.plan_cells(table, scale, rows, seeds, SMALL_DATA_DIR if scale == "smoke" else None)
     for root in {Path(cell.config.data.root) for cell in todo}:
-        if root.parent == SMALL_DATA:
-            datasets.prepare(root, progress=False, videos=few_videos(datasets.SETS[root.name]), name=root.name)
+        if root.parent == SMALL_DATA_DIR:
+            datasets.prepare_dataset(
+                root, progress=False, videos=count_few_videos(datasets.SETS[root.name]), name=root.name
+            )
     return todo
 
 
-def few_videos(embedded):
+def count_few_videos(embedded):
     """As few as balance, but enough training videos for a few steps."""
     return {
         split: embedded.turn * max(1, (64 if split == "train" else 16) // embedded.turn) for split in embedded.videos
     }
 
 
-def clear(todo):
+def delete_results(todo):
     """Deletes what these cells have computed, so that they are computed from scratch."""
     for cell in todo:
-        shutil.rmtree(cells.folder(cell), ignore_errors=True)
-        for path in (plan.RUNS / f"{cell.key}.json", cells.log(cell)):
+        shutil.rmtree(cells.cell_folder(cell), ignore_errors=True)
+        for path in (plan.RUNS / f"{cell.key}.json", cells.log_path(cell)):
             path.unlink(missing_ok=True)
 
 
-def refuse_other_code(todo):
+def check_same_code(todo):
     """Raises UserError where a cell was computed, or begun, by other code."""
-    now = cells.code()
-    others = [(cell, record) for cell in todo if (record := cells.record(cell)) and record["code"] != now]
+    now = cells.hash_code()
+    others = [(cell, record) for cell in todo if (record := cells.read_record(cell)) and record["code"] != now]
     if others:
         cell, record = others[0]
         raise UserError(
@@ -48,63 +50,64 @@ def refuse_other_code(todo):
         )
 
 
-def sweep(todo, table_costs, launch):
+def run_sweep(todo, table_costs, launch):
     """Computes what has no result yet, first what others need."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
     for depth in sorted({cell.depth for cell in pending}):
-        launch([cell for cell in pending if cell.depth == depth and needs_are_done(cell)], table_costs)
+        launch([cell for cell in pending if cell.depth == depth and is_ready(cell)], table_costs)
 
 
-def needs_are_done(cell):
+def is_ready(cell):
     return cell.needs is None or cells.is_done(cell.needs)
 
 
-def one_by_one(run):
+def make_local_launcher(run):
     """A launcher that runs cells here, one after the other, and says how each ended."""
 
     def launch(todo, table_costs):
         for number, cell in enumerate(todo, 1):
-            cells.prepare(cell)
+            cells.prepare_cell(cell)
             began = time.monotonic()
             several = cell.config.trainer.devices not in (1, "auto")
-            code = (executors.started if several else run)(cells.command(cell), cells.log(cell))
+            code = (executors.run_subprocess if several else run)(cells.build_command(cell), cells.log_path(cell))
             took = timedelta(seconds=round(time.monotonic() - began))
             print(
-                f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: {said(cell, code, table_costs)} ({took})",
+                f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: "
+                f"{format_status(cell, code, table_costs)} ({took})",
                 flush=True,
             )
-            if code in executors.STOPPED:
+            if code in executors.STOP_EXIT_CODES:
                 raise SystemExit(code)
 
     return launch
 
 
-def said(cell, code, table_costs):
+def format_status(cell, code, table_costs):
     if not cells.is_done(cell):
-        if code in executors.STOPPED:
+        if code in executors.STOP_EXIT_CODES:
             return "stopped; without --fresh the same command continues it"
-        return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.error(cell)}"
-    values = collect.collect(cell, table_costs.get(cell.key, {}))["values"]
+        return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.read_error(cell)}"
+    values = collect.collect_cell(cell, table_costs.get(cell.key, {}))["values"]
     return f"clip {values['clip']:.1f}, video {values['video']:.1f}"
 
 
-def on_slurm(options):
+def make_slurm_launcher(options):
     """A launcher that runs cells as jobs of one array, and waits."""
 
     def launch(todo, table_costs):
         if todo:
             for cell in todo:
-                cells.prepare(cell)
+                cells.prepare_cell(cell)
             logs = (plan.RUNS / "slurm").resolve()
             logs.mkdir(exist_ok=True)
-            executors.jobs([cells.command(cell) for cell in todo], logs, options)
+            executors.submit_jobs([cells.build_command(cell) for cell in todo], logs, options)
         for cell in todo:
-            print(f"{cell.row}, seed {cell.seed}: {said(cell, None, table_costs)}", flush=True)
+            print(f"{cell.row}, seed {cell.seed}: {format_status(cell, None, table_costs)}", flush=True)
 
     return launch
 
 
-def tell_forecast(todo, table_costs, answer):
+def print_forecast(todo, table_costs, answer):
     """Prints how long the cells that have no result will take."""
     pending = [cell for cell in todo if not cells.is_done(cell) and "error" not in table_costs[cell.key]]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
@@ -114,29 +117,30 @@ def tell_forecast(todo, table_costs, answer):
             print("no forecast: none of the cells to compute trains in one process", flush=True)
         return
     try:
-        seconds = answer(costs.forecast, pending, [trained[0], *trained[1:][-1:]], table_costs)
+        seconds = answer(costs.forecast_hours, pending, [trained[0], *trained[1:][-1:]], table_costs)
     except (RuntimeError, UserError) as error:  # the cell will fail too, and be shown as failed
         print(f"no forecast: {(str(error).splitlines() or ['it left no message'])[-1]}", flush=True)
         return
     total = timedelta(seconds=round(sum(seconds.values())))
     print(
-        f"forecast {total} for {len(pending)} cells one after the other, from {costs.STEPS} measured steps of the "
+        f"forecast {total} for {len(pending)} cells one after the other, from {costs.TIMED_STEPS} measured steps of "
+        "the "
         "cheapest and of the dearest",
         flush=True,
     )
 
 
-def counted(todo, answer):
+def count_all_costs(todo, answer):
     """{key: costs} of the cells' networks, by counting; seeds share them."""
-    return answer(costs.counted, todo)
+    return answer(costs.count_costs, todo)
 
 
-def measured(todo, table_costs, rounds, answer):
+def measure_all_costs(todo, table_costs, rounds, answer):
     """The same with the milliseconds of a clip, all networks measured in turns."""
     first = {}
     for cell in todo:
         if "error" not in table_costs[cell.key]:
             first.setdefault(cell.row, cell)
-    ms = answer(costs.latencies, list(first.values()), rounds)
+    ms = answer(costs.measure_latencies, list(first.values()), rounds)
     latency = {row: {"latency": ms[cell.key]} for row, cell in first.items()}
     return {cell.key: {**table_costs[cell.key], **latency.get(cell.row, {})} for cell in todo}

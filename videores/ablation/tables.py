@@ -9,26 +9,26 @@ from pathlib import Path
 from videores.ablation import assertions as outcomes
 from videores.ablation import plots
 from videores.ablation import published as targets
-from videores.ablation.columns import COLUMNS, written
-from videores.evaluation.protocol import slug
-from videores.reporting.results import as_json
+from videores.ablation.columns import COLUMNS, format_cell
+from videores.evaluation.protocol import slugify
+from videores.reporting.results import format_json
 
-RESULTS = Path("results")
+RESULTS_DIR = Path("results")
 
 
-def folder_of(name, scale):
-    return RESULTS / name / scale
+def table_folder(name, scale):
+    return RESULTS_DIR / name / scale
 
 
 def save_cells(folder, found, places):
     """Writes cells/*.json; `places` gives the place of each row. Cells that this sweep did not ask for stay."""
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     for cell in found:
-        name = f"{slug(cell['row']).strip('_')}-s{cell['seed']}.json"
-        (folder / "cells" / name).write_text(as_json({**cell, "place": places.index(cell["row"])}))
+        name = f"{slugify(cell['row']).strip('_')}-s{cell['seed']}.json"
+        (folder / "cells" / name).write_text(format_json({**cell, "place": places.index(cell["row"])}))
 
 
-def forget(folder, is_current):
+def delete_stale_cells(folder, is_current):
     """Deletes the cells that the table no longer has as they are: rows that are gone, or configured otherwise."""
     for path in (folder / "cells").glob("*.json"):
         if not is_current(json.loads(path.read_text())):
@@ -41,21 +41,21 @@ def load_cells(folder):
     return sorted(found, key=lambda cell: (cell["place"], cell["row"], cell["seed"]))
 
 
-def write(folder, name, table, scale, found):
+def write_table(folder, name, table, scale, found):
     """Everything but the cells. Returns the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    published = targets.read(name)
-    (folder / "table.md").write_text(markdown(name, table, scale, found, published))
-    (folder / "table.csv").write_text(comma_separated(table, found))
-    (folder / "table.tex").write_text(latex(table, found))
-    return ["table.md", "table.csv", "table.tex", *draw(folder, table, found)]
+    published = targets.read_published(name)
+    (folder / "table.md").write_text(format_markdown(name, table, scale, found, published))
+    (folder / "table.csv").write_text(format_csv(table, found))
+    (folder / "table.tex").write_text(format_latex(table, found))
+    return ["table.md", "table.csv", "table.tex", *plot_table(folder, table, found)]
 
 
-def draw(folder, table, found):
+def plot_table(folder, table, found):
     costs = [column for column in table.columns if COLUMNS[column].cost]
     drawn = {
-        "curves.png": plots.draw_curves(folder / "curves.png", rows_of(found)),
-        "pareto.png": plots.draw_pareto(folder / "pareto.png", summaries(table, found), costs),
+        "curves.png": plots.plot_curves(folder / "curves.png", collect_rows(found)),
+        "pareto.png": plots.plot_pareto(folder / "pareto.png", summarize_rows(table, found), costs),
     }
     for name, done in drawn.items():
         if not done:
@@ -63,7 +63,7 @@ def draw(folder, table, found):
     return [name for name, done in drawn.items() if done]
 
 
-def rows_of(found):
+def collect_rows(found):
     """{row: [cell of each seed, ...]} in the order of the table."""
     rows = {}
     for cell in found:
@@ -71,25 +71,25 @@ def rows_of(found):
     return rows
 
 
-def judged(table, scale, found):
+def judge_table(table, scale, found):
     """Every assertion of this scale with its outcome."""
-    rows = {row: done(cells) for row, cells in rows_of(found).items()}
+    rows = {row: select_done(cells) for row, cells in collect_rows(found).items()}
     rows = {row: cells for row, cells in rows.items() if cells}
-    return [outcomes.judge(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
+    return [outcomes.judge_assertion(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
 
 
-def done(cells):
+def select_done(cells):
     return [cell for cell in cells if cell["status"] == "done"]
 
 
-def summaries(table, found):
+def summarize_rows(table, found):
     """One dict a row: name, {column: (mean, sd)}, seeds, protocol, commit, trouble."""
-    return [summary(table, name, cells) for name, cells in rows_of(found).items()]
+    return [summarize_row(table, name, cells) for name, cells in collect_rows(found).items()]
 
 
-def summary(table, name, cells):
-    finished = done(cells) or cells
-    numbers = {column: spread([cell["values"].get(column) for cell in finished]) for column in table.columns}
+def summarize_row(table, name, cells):
+    finished = select_done(cells) or cells
+    numbers = {column: compute_spread([cell["values"].get(column) for cell in finished]) for column in table.columns}
     troubles = [
         f"seed {c['seed']} {c['status']}: {c['error']}" if c["error"] else f"seed {c['seed']} {c['status']}"
         for c in cells
@@ -100,66 +100,66 @@ def summary(table, name, cells):
         "numbers": numbers,
         "seeds": [cell["seed"] for cell in finished],
         "protocol": finished[0]["protocol"],
-        "commit": ", ".join(sorted({short(cell) for cell in finished})),
+        "commit": ", ".join(sorted({format_commit(cell) for cell in finished})),
         "trouble": "; ".join(troubles),
     }
 
 
-def spread(values):
+def compute_spread(values):
     """(mean, standard deviation or None) over seeds; (None, None) where a seed has no value."""
     if None in values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def short(cell):
+def format_commit(cell):
     return f"{(cell['commit'] or 'unknown')[:9]}{' (changed)' if cell['dirty'] else ''}"
 
 
 # Markdown
 
 
-def markdown(name, table, scale, found, published):
+def format_markdown(name, table, scale, found, published):
     """table.md: the rows, the assertions with their outcomes, and what is published."""
-    rows = summaries(table, found)
+    rows = summarize_rows(table, found)
     return "\n".join(
         [
             f"# {name}: {table.title}",
             "",
             f"{table.question} Scale: {scale}.",
             "",
-            *numbers(table, rows, published),
+            *format_numbers(table, rows, published),
             "",
-            *troubles(rows),
-            *protocols(rows),
+            *format_troubles(rows),
+            *list_protocols(rows),
             "",
-            *assertions(judged(table, scale, found)),
-            *elsewhere(rows, published),
+            *format_assertions(judge_table(table, scale, found)),
+            *format_other_targets(rows, published),
         ]
     )
 
 
-def numbers(table, rows, published):
+def format_numbers(table, rows, published):
     headings = ["row", *(COLUMNS[column].heading for column in table.columns), "seeds"]
     lines = [headings, ["---"] * len(headings)]
     for row in rows:
-        values = [value(row, column, published) for column in table.columns]
+        values = [format_value(row, column, published) for column in table.columns]
         lines.append([row["row"], *values, ", ".join(map(str, row["seeds"]))])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def value(row, column, published):
-    text = written(column, *row["numbers"][column])
-    target = targets.beside(published, row["row"], column, row["protocol"])
-    return text if target is None else f"{text} (published {written(column, target * COLUMNS[column].unit)})"
+def format_value(row, column, published):
+    text = format_cell(column, *row["numbers"][column])
+    target = targets.find_target(published, row["row"], column, row["protocol"])
+    return text if target is None else f"{text} (published {format_cell(column, target * COLUMNS[column].unit)})"
 
 
-def troubles(rows):
+def format_troubles(rows):
     lines = [f"* {row['row']}: {row['trouble']}" for row in rows if row["trouble"]]
     return ["Without result:", "", *lines, ""] if lines else []
 
 
-def protocols(rows):
+def list_protocols(rows):
     """Accuracies are mean ± standard deviation over seeds; the protocols that they are of, each with its rows."""
     by_protocol = {}
     for row in rows:
@@ -171,7 +171,7 @@ def protocols(rows):
     return ["Mean ± standard deviation over seeds. Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
 
 
-def assertions(found):
+def format_assertions(found):
     if not found:
         return []
     lines = [["claim", "outcome", "numbers"], ["---"] * 3]
@@ -181,17 +181,17 @@ def assertions(found):
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def elsewhere(rows, published):
+def format_other_targets(rows, published):
     """What is published under other protocols, which is not comparable with ours number by number."""
     ours = [row["protocol"] for row in rows]
-    others = [p for p in published if not any(targets.same_protocol(p, protocol) for protocol in ours)]
+    others = [p for p in published if not any(targets.has_same_protocol(p, protocol) for protocol in ours)]
     lines = []
     for p in others:
-        lines += ["", f"{p.paper}, {p.table} ({p.protocol}; {p.source}; status {p.status}):", "", *listing(p)]
+        lines += ["", f"{p.paper}, {p.table} ({p.protocol}; {p.source}; status {p.status}):", "", *format_published(p)]
     return ["", "Published under other protocols, not to be compared number by number.", *lines] if lines else []
 
 
-def listing(p):
+def format_published(p):
     names = [name for name in COLUMNS if any(name in row for row in p.values.values())]
     lines = [["row", *(COLUMNS[name].heading for name in names)], ["---"] * (1 + len(names))]
     for row, values in p.values.items():
@@ -202,29 +202,29 @@ def listing(p):
 # CSV and LaTeX
 
 
-def comma_separated(table, found):
+def format_csv(table, found):
     """One line a cell, with everything that identifies it."""
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(["row", "seed", "kind", "status", *table.columns, "protocol", "commit", "key", "error"])
     for cell in found:
         values = [cell["values"].get(column) for column in table.columns]
-        about = [cell["protocol"], short(cell), cell["key"], cell.get("error")]
+        about = [cell["protocol"], format_commit(cell), cell["key"], cell.get("error")]
         rows.writerow([cell["row"], cell["seed"], cell["kind"], cell["status"], *values, *about])
     return file.getvalue()
 
 
-def latex(table, found):
-    rows = summaries(table, found)
+def format_latex(table, found):
+    rows = summarize_rows(table, found)
     lines = [["row", *(COLUMNS[column].heading for column in table.columns)]]
-    lines += [[row["row"], *(written(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
-    body = [" & ".join(map(escaped, line)) + r" \\" for line in lines]
+    lines += [[row["row"], *(format_cell(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
+    body = [" & ".join(map(escape_latex, line)) + r" \\" for line in lines]
     columns = "l" + "r" * len(table.columns)
     return "\n".join(
         [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
     )
 
 
-def escaped(text):
+def escape_latex(text):
     special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
     return "".join(special.get(letter, letter) for letter in text)

@@ -13,13 +13,13 @@ import torch
 from videores.compute import cost, gradient_check, precision
 from videores.errors import UserError
 
-BUDGET = 45  # seconds for all timed steps
+TIME_BUDGET = 45  # seconds for all timed steps
 CHECK_SECONDS = 2  # a step of the gradient check may take about that long
 ROUNDS = 3
-MARGIN = 0.95  # another setting must take less than this share of the rule's time
+MAX_TIME_RATIO = 0.95  # another setting must take less than this share of the rule's time
 
 
-def tune(network, shape_BCTHW, classes, trainer, device):
+def select_fastest_setting(network, shape_BCTHW, classes, trainer, device):
     """{"chosen": a Setting as a dict, "clips": in a timed step, "seconds": all of it took, "table": a row a setting}.
 
     `trainer` is that section of the configuration: what it fixes is not varied. The network and the random state stay.
@@ -28,68 +28,68 @@ def tune(network, shape_BCTHW, classes, trainer, device):
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         clips, label = torch.randn(shape_BCTHW, device=device), torch.arange(shape_BCTHW[0], device=device) % classes
-        settings = candidates(trainer, device.type)
+        settings = list_settings(trainer, device.type)
         network = copy.deepcopy(network).to(device)
-        second = seconds_of(network, clips[:2], label[:2], settings[0])
+        second = time_setting(network, clips[:2], label[:2], settings[0])
         checked = max(2, min(len(clips), int(2 * CHECK_SECONDS / second)))
-        timed = fitting(len(clips), second / 2, len(settings))
-        rows = [check(network, clips[:checked], label[:checked], setting) for setting in settings]
+        timed = reduce_batch(len(clips), second / 2, len(settings))
+        rows = [check_setting(network, clips[:checked], label[:checked], setting) for setting in settings]
         right = [setting for setting, row in zip(settings, rows, strict=True) if row["wrong"] is None]
-        times = measure(network, clips[:timed], label[:timed], right)
+        times = measure_settings(network, clips[:timed], label[:timed], right)
         if not times:
-            raise UserError("no setting that run.autotune may choose trains right here:\n" + said(rows))
-        best = fastest(times, precision.of(trainer, device.type))
+            raise UserError("no setting that run.autotune may choose trains right here:\n" + format_timings(rows))
+        best = pick_fastest(times, precision.select_setting(trainer, device.type))
         if device.type == "cuda" and trainer.compile == "auto":
             compiled = best._replace(compiled=True)
-            times |= measure(network, clips[:timed], label[:timed], [compiled])
+            times |= measure_settings(network, clips[:timed], label[:timed], [compiled])
             rows.append({**compiled._asdict(), "error": None, "wrong": None})
-            best = fastest(times, best)
+            best = pick_fastest(times, best)
     for row in rows:
-        setting = precision.Setting(row["precision"], row["channels_last"], row["compiled"])
+        setting = precision.PrecisionSetting(row["precision"], row["channels_last"], row["compiled"])
         row["ms"] = round(1000 * times[setting], 2) if times.get(setting) else None
     seconds = round(time.perf_counter() - began, 1)
     return {"chosen": best._asdict(), "clips": timed, "seconds": seconds, "table": rows}
 
 
-def candidates(trainer, device):
+def list_settings(trainer, device):
     """Settings that a device can do and the configuration leaves open; float32 first, if it is among them."""
     formats = ["fp32", "bf16"] if precision.has_bf16(device) else ["fp32"]
     if device == "cuda":
         formats += ["tf32"] if precision.is_ampere() else ["fp16"]
     formats = formats if trainer.precision == "auto" else [trainer.precision]
     layouts = [False, True] if trainer.channels_last == "auto" else [trainer.channels_last]
-    return [precision.Setting(f, layout, trainer.compile is True) for f in formats for layout in layouts]
+    return [precision.PrecisionSetting(f, layout, trainer.compile is True) for f in formats for layout in layouts]
 
 
-def seconds_of(network, clips, label, setting):
+def time_setting(network, clips, label, setting):
     """Of a step, the second one."""
     eager = setting._replace(compiled=False)
-    return measure(network, clips, label, [eager], rounds=1)[eager]
+    return measure_settings(network, clips, label, [eager], rounds=1)[eager]
 
 
-def fitting(clips, second_a_clip, settings):
+def reduce_batch(clips, second_a_clip, settings):
     """How many clips a timed step may have, at least two: each setting warms up twice."""
     steps = settings * (ROUNDS + 2)
-    while clips > 2 and clips * second_a_clip * steps > BUDGET:
+    while clips > 2 and clips * second_a_clip * steps > TIME_BUDGET:
         clips = -(-clips // 2)
     return clips
 
 
-def check(network, clips, label, setting):
+def check_setting(network, clips, label, setting):
     """A row of the table: how far its gradients are off, and whether that is too far."""
     tf32 = setting.precision == "tf32"
-    precision.allow_tf32(tf32)
-    errors = gradient_check.layer_errors(network, clips, label, setting._replace(compiled=False))
-    precision.allow_tf32(False)
+    precision.set_tf32(tf32)
+    errors = gradient_check.compute_layer_errors(network, clips, label, setting._replace(compiled=False))
+    precision.set_tf32(False)
     worst = max(errors, key=errors.get, default=None)
     error = errors.get(worst, 0.0)
-    wrong = f"gradient of {worst} is off by {error:.3g}" if not error <= gradient_check.LIMIT else None
+    wrong = f"gradient of {worst} is off by {error:.3g}" if not error <= gradient_check.MAX_RELATIVE_ERROR else None
     return {**setting._asdict(), "error": error if error < float("inf") else None, "wrong": wrong}
 
 
-def measure(network, clips, label, settings, rounds=ROUNDS):
+def measure_settings(network, clips, label, settings, rounds=ROUNDS):
     """{setting: median seconds of a step}, in turns; without those for which there is not enough memory."""
-    runs = {setting: runner(network, clips, label, setting) for setting in settings}
+    runs = {setting: make_step(network, clips, label, setting) for setting in settings}
     able = {}
     for setting, run in runs.items():
         try:
@@ -97,10 +97,10 @@ def measure(network, clips, label, settings, rounds=ROUNDS):
             able[setting] = run
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-    return cost.interleaved(able, rounds, clips.device.type) if able else {}
+    return cost.time_interleaved(able, rounds, clips.device.type) if able else {}
 
 
-def runner(network, clips, label, setting):
+def make_step(network, clips, label, setting):
     network = copy.deepcopy(network).train()
     if setting.channels_last:
         precision.to_channels_last(network)
@@ -109,28 +109,28 @@ def runner(network, clips, label, setting):
 
     def run():
         network.zero_grad()
-        precision.allow_tf32(setting.precision == "tf32")
-        gradient_check.step(network, clips, label, setting)
-        precision.allow_tf32(False)
+        precision.set_tf32(setting.precision == "tf32")
+        gradient_check.run_step(network, clips, label, setting)
+        precision.set_tf32(False)
 
     return run
 
 
-def fastest(times, usual):
+def pick_fastest(times, usual):
     best = min(times, key=times.get)
-    return usual if usual in times and times[best] > MARGIN * times[usual] else best
+    return usual if usual in times and times[best] > MAX_TIME_RATIO * times[usual] else best
 
 
-def said(rows):
+def format_timings(rows):
     return "\n".join(f"  {row['precision']}: {row['wrong'] or 'not enough memory'}" for row in rows)
 
 
-def table(found):
+def format_table(found):
     """What was measured, a line a setting."""
-    chosen = precision.Setting(**found["chosen"])
+    chosen = precision.PrecisionSetting(**found["chosen"])
     lines = []
     for row in found["table"]:
-        setting = precision.Setting(row["precision"], row["channels_last"], row["compiled"])
+        setting = precision.PrecisionSetting(row["precision"], row["channels_last"], row["compiled"])
         what = row["wrong"] or ("not enough memory" if row["ms"] is None else f"{row['ms']:9.1f} ms")
         lines.append(f"        {setting!s:32} {what}{'  chosen' * (setting == chosen)}")
     return "\n".join([*lines, f"        {found['clips']} clips a timed step, {found['seconds']:.0f} s in all"])

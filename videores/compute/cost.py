@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videores.compute import precision
 from videores.errors import UserError
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+COUNTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 MODES = {  # name -> (number format, channels last, compiled)
     "fp32": ("fp32", False, False),
     "fp32 channels-last": ("fp32", True, False),
@@ -36,58 +36,58 @@ MODES = {  # name -> (number format, channels last, compiled)
 # By counting
 
 
-def count(model, frames, size, views=1):
+def count_costs(model, frames, size, views=1):
     """The counted costs of one clip of `frames` x `size` x `size`, as a dict.
 
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
     shape = (1, 3, frames, size, size)
-    model = on_meta(model)
-    macs = gmacs(model, shape)
+    model = copy_to_meta(model)
+    macs = count_gmacs(model, shape)
     return {
         "frames": frames,
         "size": size,
-        "params": parameters(model),
+        "params": count_parameters(model),
         "gmacs": macs,
         "views": views,
         "gmacs_video": macs * views,
-        "activations": activations(model, shape),
-        "inference_bytes": peak_bytes(model, shape, train=False),
-        "training_bytes": training_bytes(model, shape),
+        "activations": count_activations(model, shape),
+        "inference_bytes": estimate_peak_bytes(model, shape, train=False),
+        "training_bytes": estimate_training_bytes(model, shape),
     }
 
 
-def training_bytes(model, shape_BCTHW):
+def estimate_training_bytes(model, shape_BCTHW):
     try:
-        return peak_bytes(model, shape_BCTHW, train=True)
+        return estimate_peak_bytes(model, shape_BCTHW, train=True)
     except UserError:  # one value per channel in a batch norm; what the network refuses at all, it refused before
         return None
 
 
-def on_meta(model):
+def copy_to_meta(model):
     """A copy of the model without values; the model itself where it has none already."""
     return model if all(p.is_meta for p in model.parameters()) else copy.deepcopy(model).to("meta")
 
 
-def parameters(model) -> int:
+def count_parameters(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def gmacs(model, shape_BCTHW) -> float:
+def count_gmacs(model, shape_BCTHW) -> float:
     """GMACs of one forward pass over clips of that shape: of the convolutions and matrix products it really does."""
-    model, clips = on_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
+    model, clips = copy_to_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clips)
     return counter.get_total_flops() / 2e9
 
 
-def activations(model, shape_BCTHW) -> int:
+def count_activations(model, shape_BCTHW) -> int:
     """How many numbers the convolutions and linear layers put out (Radosavovic et al. 2020, arXiv:2003.13678)."""
-    model, sizes = on_meta(model).eval(), []
+    model, sizes = copy_to_meta(model).eval(), []
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output: sizes.append(output.numel()))
         for layer in model.modules()
-        if isinstance(layer, LAYERS)
+        if isinstance(layer, COUNTED_LAYERS)
     ]
     with torch.no_grad():
         model(torch.empty(shape_BCTHW, device="meta"))
@@ -96,14 +96,14 @@ def activations(model, shape_BCTHW) -> int:
     return sum(sizes)
 
 
-def peak_bytes(model, shape_BCTHW, train) -> int:
+def estimate_peak_bytes(model, shape_BCTHW, train) -> int:
     """The most bytes of tensors alive at once in a pass in float32, training with backward: weights, gradients and
     activations, without an optimizer's state and the scratch memory of the library's kernels.
     """
-    model = on_meta(model).train(train)
+    model = copy_to_meta(model).train(train)
     clips = torch.empty(shape_BCTHW, device="meta")
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-    with AliveBytes() as alive, nullcontext() if train else torch.no_grad():
+    with LiveTensorBytes() as alive, nullcontext() if train else torch.no_grad():
         logits_BN = model(clips)
         if train:
             logits_BN.sum().backward()
@@ -111,7 +111,7 @@ def peak_bytes(model, shape_BCTHW, train) -> int:
     return weights + clips.numel() * clips.element_size() + alive.peak
 
 
-class AliveBytes(TorchDispatchMode):
+class LiveTensorBytes(TorchDispatchMode):
     """The bytes of the tensors made within it that are alive, and their peak."""
 
     def __init__(self):
@@ -139,17 +139,17 @@ class AliveBytes(TorchDispatchMode):
 # By measuring
 
 
-def measure(model, shape_BCTHW, modes=("fp32",), device="cpu", rounds=5):
+def measure_latency(model, shape_BCTHW, modes=("fp32",), device="cpu", rounds=5):
     """{mode: {"ms": median time of a batch, "clips_s": clips a second}} of inference, in turns over the modes.
 
     The network is measured with random weights, which cost the same as trained ones.
     """
-    runs = {mode: runner(model, shape_BCTHW, device, *MODES[mode]) for mode in modes}
-    seconds = interleaved(runs, rounds, device)
+    runs = {mode: make_runner(model, shape_BCTHW, device, *MODES[mode]) for mode in modes}
+    seconds = time_interleaved(runs, rounds, device)
     return {mode: {"ms": 1e3 * s, "clips_s": shape_BCTHW[0] / s} for mode, s in seconds.items()}
 
 
-def runner(model, shape_BCTHW, device, number_format, channels_last, compiled):
+def make_runner(model, shape_BCTHW, device, number_format, channels_last, compiled):
     """A function without arguments that runs one batch of inference."""
     model, clips = copy.deepcopy(model).to(device).eval(), torch.randn(shape_BCTHW, device=device)
     if channels_last:
@@ -176,7 +176,7 @@ def autocast(device, number_format):
     return torch.autocast(device, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[number_format])
 
 
-def interleaved(runs, rounds, device="cpu"):
+def time_interleaved(runs, rounds, device="cpu"):
     """{name: median seconds of a call}: every function once to warm up, then all of them in turns, `rounds` times, so
     that a machine which slows down or is shared slows all of them alike.
     """

@@ -11,37 +11,39 @@ from torch.nn import functional as F
 
 from videores.compute import cost, precision
 
-LIMIT = 0.05  # relative error; bf16 rounds by 0.004
+MAX_RELATIVE_ERROR = 0.05  # relative error; bf16 rounds by 0.004
 
 
-def layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.float32):
+def compute_layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.float32):
     """{name: relative error} of the gradients of each convolution and linear layer in one training step.
 
     What goes into a layer, and the gradient that comes back to it, are those of the step. The network stays as it is.
     """
     network, seen = copy.deepcopy(network).train(), {}
     for name, layer in network.named_modules():
-        if isinstance(layer, cost.LAYERS):
-            layer.register_forward_hook(keeper(seen, name, layer))
-    step(network, clips_BCTHW, label_B, setting)
-    return {name: layer_error(*arguments, setting, exact) for name, arguments in seen.items()}
+        if isinstance(layer, cost.COUNTED_LAYERS):
+            layer.register_forward_hook(make_recorder(seen, name, layer))
+    run_step(network, clips_BCTHW, label_B, setting)
+    return {name: compute_layer_error(*arguments, setting, exact) for name, arguments in seen.items()}
 
 
-def keeper(seen, name, layer):
+def make_recorder(seen, name, layer):
     def keep(_, inputs, output):
         if output.requires_grad:
             x = inputs[0].detach()
-            output.register_hook(lambda gradient: seen.update({name: (layer, x, unit(gradient.detach()))}))
+            output.register_hook(
+                lambda gradient: seen.update({name: (layer, x, normalize_gradient(gradient.detach()))})
+            )
 
     return keep
 
 
-def unit(gradient):
+def normalize_gradient(gradient):
     """Scaled to 1 at most, as the loss scaling of fp16 would, so that nothing small is lost."""
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
 
 
-def step(network, clips_BCTHW, label_B, setting):
+def run_step(network, clips_BCTHW, label_B, setting):
     """Forward and backward, as a training step does it; the memory formats are changed in place. Returns the loss."""
     if setting.channels_last:
         precision.to_channels_last(network)
@@ -53,15 +55,15 @@ def step(network, clips_BCTHW, label_B, setting):
     return loss.detach()
 
 
-def layer_error(layer, x, upstream, setting, exact):
+def compute_layer_error(layer, x, upstream, setting, exact):
     """The largest relative error of a layer's dx and weight gradients; inf where one is not finite."""
-    got = of_layer(layer, x, upstream, setting.precision)
+    got = compute_layer_gradients(layer, x, upstream, setting.precision)
     plain = without_hooks(layer).to(exact, memory_format=torch.contiguous_format)
-    expected = of_layer(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")
-    return max(relative_error(g, e) for g, e in zip(got, expected, strict=True))
+    expected = compute_layer_gradients(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")
+    return max(compute_relative_error(g, e) for g, e in zip(got, expected, strict=True))
 
 
-def of_layer(layer, x, upstream, number_format):
+def compute_layer_gradients(layer, x, upstream, number_format):
     """Gradients by x and by each weight that wants one. A bias's is a sum that cancels, and leaves what was rounded."""
     layer, x = without_hooks(layer), x.detach().requires_grad_()
     with cost.autocast(x.device.type, number_format):
@@ -77,6 +79,6 @@ def without_hooks(layer):
     return layer
 
 
-def relative_error(got, expected):
+def compute_relative_error(got, expected):
     error = (got.to(expected.dtype) - expected).norm() / expected.norm().clamp(min=torch.finfo(expected.dtype).tiny)
     return float(error.nan_to_num(torch.inf, torch.inf))

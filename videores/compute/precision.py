@@ -13,10 +13,10 @@ import torch
 
 from videores.errors import UserError
 
-LIGHTNING = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LIGHTNING_PRECISIONS = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-class Setting(NamedTuple):
+class PrecisionSetting(NamedTuple):
     """How training steps are computed."""
 
     precision: str  # one of LIGHTNING
@@ -27,12 +27,14 @@ class Setting(NamedTuple):
         return f"{self.precision}, channels {'last' if self.channels_last else 'first'}{', compiled' * self.compiled}"
 
 
-def of(trainer, device):
+def select_setting(trainer, device):
     """The Setting of a configuration's section `trainer` on "cpu" or "cuda", the automatic ones by the rule."""
-    return Setting(*choose(device, trainer.precision, trainer.channels_last), trainer.compile is True)
+    return PrecisionSetting(
+        *choose_precision(device, trainer.precision, trainer.channels_last), trainer.compile is True
+    )
 
 
-def choose(accelerator, precision="auto", channels_last="auto"):
+def choose_precision(accelerator, precision="auto", channels_last="auto"):
     """(precision, channels_last) for "cpu", "cuda" or another accelerator, the automatic ones filled in.
 
     On CPUs with bf16 instructions, bf16 with channels last trains r2plus1d_18 2.6 times (AVX-512) or 4.1 times (AMX) as
@@ -46,7 +48,7 @@ def choose(accelerator, precision="auto", channels_last="auto"):
     return precision, channels_last
 
 
-def scores_channels_last(device, number_format):
+def use_channels_last_scores(device, number_format):
     """The layout for scores. On CPUs channels last is faster in fp32 too, where there is no backward pass."""
     return device == "cpu" or number_format != "fp32"
 
@@ -68,7 +70,7 @@ def is_ampere():
     return torch.cuda.get_device_capability()[0] >= 8
 
 
-def refuse(trainer, device):
+def check_precision(trainer, device):
     """Raises UserError for what a device can't do."""
     if trainer.precision == "fp16" and device == "cpu":
         raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
@@ -76,16 +78,16 @@ def refuse(trainer, device):
         raise UserError("trainer.precision=tf32 is a number format of CUDA GPUs: on a CPU use bf16, fp32 or auto")
     if trainer.precision == "tf32" and not is_ampere():
         raise UserError("trainer.precision=tf32 needs an Ampere GPU or a newer one: use fp16, fp32 or auto")
-    if trainer.compile is True and device == "cpu" and not compiler():
+    if trainer.compile is True and device == "cpu" and not find_compiler():
         raise UserError("trainer.compile=true needs a C++ compiler and finds none: install g++, or leave it out")
 
 
-def compiler():
+def find_compiler():
     """Path of the C++ compiler that torch.compile would call on a CPU, or None."""
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
 
 
-def allow_tf32(allowed):
+def set_tf32(allowed):
     """Whether CUDA rounds the factors of float32 products to 10 bits, process-wide."""
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed

@@ -13,7 +13,7 @@ from videores.data import transforms
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width of an erased box: Zhong et al. 2017, arXiv:1708.04896
 
 
-def augmented(clip_THWC, augment, fill, rng):
+def augment_clip(clip_THWC, augment, fill, rng):
     """The clip after all that config.AugmentConfig asks of the worker; `fill` is the RGB of what lies outside."""
     clip_TCHW = clip_THWC.permute(0, 3, 1, 2)
     if augment.rotation:
@@ -21,24 +21,24 @@ def augmented(clip_THWC, augment, fill, rng):
         clip_TCHW = F.rotate(clip_TCHW, angle, F.InterpolationMode.BILINEAR, fill=fill)
     if augment.randaugment:
         operations, magnitude = augment.randaugment
-        clip_TCHW = drawn_by(rng, v2.RandAugment(operations, magnitude, fill=fill), clip_TCHW)
+        clip_TCHW = draw_with_rng(rng, v2.RandAugment(operations, magnitude, fill=fill), clip_TCHW)
     if augment.trivialaugment:
-        clip_TCHW = drawn_by(rng, v2.TrivialAugmentWide(fill=fill), clip_TCHW)
-    clip_TCHW = colour_jittered(clip_TCHW, augment, rng)
+        clip_TCHW = draw_with_rng(rng, v2.TrivialAugmentWide(fill=fill), clip_TCHW)
+    clip_TCHW = jitter_color(clip_TCHW, augment, rng)
     if rng.random() < augment.grey:
         clip_TCHW = F.rgb_to_grayscale(clip_TCHW, num_output_channels=3)
     clip_THWC = clip_TCHW.permute(0, 2, 3, 1).contiguous()
-    return erased(clip_THWC, augment.erasing_area, rng) if rng.random() < augment.erasing else clip_THWC
+    return erase_box(clip_THWC, augment.erasing_area, rng) if rng.random() < augment.erasing else clip_THWC
 
 
-def drawn_by(rng, transform, clip_TCHW):
+def draw_with_rng(rng, transform, clip_TCHW):
     """torchvision's transforms draw from torch's global state: here it is set, and put back."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))  # of CPUs alone, as is put back
         return transform(clip_TCHW)
 
 
-def colour_jittered(clip_TCHW, augment, rng):
+def jitter_color(clip_TCHW, augment, rng):
     """Brightness, contrast and saturation in random order, as torchvision's ColorJitter."""
     steps = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
     strengths = (augment.brightness, augment.contrast, augment.saturation)
@@ -49,12 +49,12 @@ def colour_jittered(clip_TCHW, augment, rng):
     return clip_TCHW
 
 
-def erased(clip_THWC, area, rng):
+def erase_box(clip_THWC, area, rng):
     """Noise in one box through all frames, the same picture of noise in each; unchanged where no box fits.
 
     Source: Zhong et al. 2017, arXiv:1708.04896, algorithm 1 with random values (RE-R).
     """
-    box = transforms.random_rectangle(*clip_THWC.shape[1:3], area, ERASED_ASPECT, rng)
+    box = transforms.draw_rectangle(*clip_THWC.shape[1:3], area, ERASED_ASPECT, rng)
     if box is None:
         return clip_THWC
     top, left, height, width = box

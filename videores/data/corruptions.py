@@ -17,27 +17,27 @@ ORDER, DROP, NOISE = 1, 2, 3  # streams of random numbers
 
 NOISE_LEVELS = (0.08, 0.12, 0.18, 0.26, 0.38)  # standard deviation, of 0..1
 BLUR_RADII = (1, 2, 3, 4, 6)  # standard deviation in pixels where the short side has 224
-BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)  # added to HSV's value, of 0..1
+BRIGHTNESS_SHIFTS = (0.1, 0.2, 0.3, 0.4, 0.5)  # added to HSV's value, of 0..1
 JPEG_QUALITIES = (25, 18, 15, 10, 7)
-DROPPED = (0.1, 0.25, 0.4, 0.6, 0.8)  # probability of a frame; ours
+DROP_PROBABILITIES = (0.1, 0.25, 0.4, 0.6, 0.8)  # probability of a frame; ours
 
 
-def seed_of(seed, path):
+def derive_seed(seed, path):
     """What randomness for a video starts from, the same on every machine and in every list."""
     return (seed, zlib.crc32(path.encode()))
 
 
-def shown(index_KT, num_frames, views, seed):
+def select_shown_frames(index_KT, num_frames, views, seed):
     """index_KT of the frames that clips show under views.order and, in corruption=frame_drop, when frames are lost."""
     if views.order != "normal":
-        index_KT = reordered(index_KT, views.order, np.random.default_rng((*seed, ORDER)))
+        index_KT = reorder_frames(index_KT, views.order, np.random.default_rng((*seed, ORDER)))
     if views.corruption != "frame_drop":
         return index_KT
     rng = np.random.default_rng((*seed, DROP))
-    return last_kept(rng.random(num_frames) >= DROPPED[views.severity - 1])[index_KT]
+    return find_last_kept(rng.random(num_frames) >= DROP_PROBABILITIES[views.severity - 1])[index_KT]
 
 
-def reordered(index_KT, order, rng):
+def reorder_frames(index_KT, order, rng):
     """The frames of each clip in another order.
 
     shuffled: at random, each clip by itself. reversed: the last first. frozen: all are the middle one, frame T // 2.
@@ -53,17 +53,17 @@ def reordered(index_KT, order, rng):
     return index_KT[:, np.arange(frames) // 2 * 2] if order == "subsampled" else index_KT
 
 
-def last_kept(kept_N):
+def find_last_kept(kept_N):
     """For each frame the last one up to it that was not lost; the first is never lost, as a player needs one."""
     numbers = np.where(kept_N, np.arange(len(kept_N)), 0)
     return np.maximum.accumulate(numbers)
 
 
-def damaged(scaled_UHWC, number_U, views, seed):
+def corrupt_frames(scaled_UHWC, number_U, views, seed):
     """Frames, whose numbers in the video are given, after views.corruption of views.severity."""
-    if views.corruption not in DAMAGES:
+    if views.corruption not in CORRUPTIONS:
         return scaled_UHWC
-    damage, level = DAMAGES[views.corruption], views.severity - 1
+    damage, level = CORRUPTIONS[views.corruption], views.severity - 1
     frames = [
         damage(frame_HWC, level, np.random.default_rng((*seed, NOISE, int(number))))
         for frame_HWC, number in zip(torch.as_tensor(scaled_UHWC), number_U, strict=True)
@@ -71,13 +71,13 @@ def damaged(scaled_UHWC, number_U, views, seed):
     return torch.stack(frames)
 
 
-def noise(frame_HWC, level, rng):
+def add_noise(frame_HWC, level, rng):
     """Gaussian, independent for each value and frame."""
     grains = torch.from_numpy(rng.standard_normal(frame_HWC.shape, dtype=np.float32))
-    return as_bytes(frame_HWC + 255 * NOISE_LEVELS[level] * grains)
+    return to_uint8(frame_HWC + 255 * NOISE_LEVELS[level] * grains)
 
 
-def blur(frame_HWC, level, _):
+def blur_frame(frame_HWC, level, _):
     """Gaussian, out to four standard deviations, the picture mirrored at its edges."""
     sigma = BLUR_RADII[level] * min(frame_HWC.shape[:2]) / 224
     reach = min(max(1, round(4 * sigma)), min(frame_HWC.shape[:2]) - 1)
@@ -86,22 +86,22 @@ def blur(frame_HWC, level, _):
     return F.gaussian_blur(frame_HWC.permute(2, 0, 1), [2 * reach + 1] * 2, [sigma] * 2).permute(1, 2, 0)
 
 
-def brightness(frame_HWC, level, _):
+def brighten_frame(frame_HWC, level, _):
     """The value of HSV raised; hue and saturation stay, black becomes grey."""
     value = frame_HWC.amax(-1, keepdim=True) / 255
-    raised = (value + BRIGHTER[level]).clamp(max=1)
-    return as_bytes(torch.where(value > 0, frame_HWC * (raised / value.clamp(min=1 / 255)), 255 * raised))
+    raised = (value + BRIGHTNESS_SHIFTS[level]).clamp(max=1)
+    return to_uint8(torch.where(value > 0, frame_HWC * (raised / value.clamp(min=1 / 255)), 255 * raised))
 
 
-def compression(frame_HWC, level, _):
+def compress_jpeg(frame_HWC, level, _):
     """JPEG, each frame by itself."""
     file = io.BytesIO()
     Image.fromarray(frame_HWC.numpy()).save(file, "JPEG", quality=JPEG_QUALITIES[level])
     return torch.from_numpy(np.array(Image.open(file)))
 
 
-def as_bytes(frame):
+def to_uint8(frame):
     return frame.round().clamp(0, 255).to(torch.uint8)
 
 
-DAMAGES = {"noise": noise, "blur": blur, "brightness": brightness, "compression": compression}
+CORRUPTIONS = {"noise": add_noise, "blur": blur_frame, "brightness": brighten_frame, "compression": compress_jpeg}

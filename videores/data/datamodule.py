@@ -36,8 +36,10 @@ class Videos:
 def load_videos(data, parts=PARTS):
     """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
     check_reader_installed(data.reader)
-    found = index.read(data)
-    mirroring.flip_map(data.augment.flip_labels, found.classes)  # refuses unknown classes before anything is probed
+    found = index.read_index(data)
+    mirroring.make_flip_map(
+        data.augment.flip_labels, found.classes
+    )  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
     infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
@@ -63,7 +65,7 @@ def report_unreadable(unreadable, policy):
     ]
     tested = [f"{path}: {reason} (test: counts as wrong)" for path, reason in unreadable.get("test", {}).items()]
     if fatal and policy == "stop":
-        also = f"\nand {len(tested)} test videos:\n  {lists.head(tested)}" if tested else ""
+        also = f"\nand {len(tested)} test videos:\n  {lists.preview(tested)}" if tested else ""
         raise UserError(
             f"{len(fatal)} videos do not decode; repair or remove them, or set data.on_unreadable=skip:\n  "
             + "\n  ".join(fatal)
@@ -71,7 +73,7 @@ def report_unreadable(unreadable, policy):
         )
     bad = fatal + tested
     if bad:
-        print(f"warning: {len(bad)} videos do not decode:\n  {lists.head(bad)}", file=sys.stderr)
+        print(f"warning: {len(bad)} videos do not decode:\n  {lists.preview(bad)}", file=sys.stderr)
 
 
 def check_reader_exact(infos, reader):
@@ -79,7 +81,7 @@ def check_reader_exact(infos, reader):
     if wrong:
         raise UserError(
             f"data.reader={reader} returns wrong frames for {len(wrong)} videos; use data.reader=auto:\n  "
-            + lists.head(wrong)
+            + lists.preview(wrong)
         )
 
 
@@ -93,7 +95,7 @@ def check_enough_videos(videos, batch):
 def check_frame_rates(infos, target_fps):
     without = [path for path, info in infos.items() if target_fps and not info.fps]
     if without:
-        raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {lists.head(without)}")
+        raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {lists.preview(without)}")
 
 
 class VideoData(pl.LightningDataModule):
@@ -144,7 +146,7 @@ class VideoData(pl.LightningDataModule):
 
     def flips(self):
         rule = self.data.augment.flip_labels
-        return None if rule == "none" else mirroring.flip_map(rule, self.videos.index.classes)
+        return None if rule == "none" else mirroring.make_flip_map(rule, self.videos.index.classes)
 
     def ranks(self):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -180,8 +182,8 @@ class VideoData(pl.LightningDataModule):
         return self.eval_loader("test")
 
     def eval_loader(self, part):
-        dataset, batch_size = self.dataset(part), views.videos_at_once(self.views[part], self.data.batch_size)
-        return self.loader(dataset, EvalSampler(len(dataset), batch_size, *self.ranks()), views.collate)
+        dataset, batch_size = self.dataset(part), views.compute_batch_size(self.views[part], self.data.batch_size)
+        return self.loader(dataset, EvalSampler(len(dataset), batch_size, *self.ranks()), views.collate_items)
 
     def loader(self, dataset, sampler, collate_fn, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
@@ -200,8 +202,8 @@ class VideoData(pl.LightningDataModule):
         if "clips" not in batch:  # of validation or test, whose views are cut as they are scored
             return batch
         t = self.data.transform
-        batch = mixing.finish(batch, len(self.videos.index.classes))
-        return {**batch, "clips": transforms.normalise(batch["clips"], t.mean, t.std)}
+        batch = mixing.finish_batch(batch, len(self.videos.index.classes))
+        return {**batch, "clips": transforms.normalize_clips(batch["clips"], t.mean, t.std)}
 
 
 class ResumableLoader(DataLoader):

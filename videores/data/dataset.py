@@ -85,9 +85,9 @@ class VideoDataset(Dataset):
 
     def random_views(self, epoch, number):
         draws = [self.draw(epoch, number, view) for view in range(self.clip.repeat)]
-        around = transforms.hull([draw.box for draw in draws])
+        around = transforms.compute_hull([draw.box for draw in draws])
         index_KT = np.stack([draw.index_T for draw in draws])
-        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.inside(frame, around))
+        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.crop_box(frame, around))
         clips = [self.cut(frames_UHWC, around, place_T, draw) for place_T, draw in zip(place_KT, draws, strict=True)]
         item = {"clips": torch.stack(clips) if len(clips) > 1 else clips[0][None]}
         if self.flips:
@@ -106,8 +106,8 @@ class VideoDataset(Dataset):
         info, augment = self.info(number), self.augment
         speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
         hue = look.uniform(-augment.hue, augment.hue)
-        index_T = sampling.random_clip(info.num_frames, info.fps, self.clip, place, speed)
-        box = transforms.training_box(info.height, info.width, self.transform, augment, place)
+        index_T = sampling.sample_random_clip(info.num_frames, info.fps, self.clip, place, speed)
+        box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         return ClipParameters(index_T, box, flip, hue, look)
 
@@ -120,29 +120,29 @@ class VideoDataset(Dataset):
         some = chosen if len(chosen) < len(frames_UHWC) else None
         top, left, *size = draw.box
         box = (top - around[0], left - around[1], *size)
-        clip = transforms.cut(frames_UHWC, box, self.transform.crop, draw.flip, some)
+        clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         fill = [round(255 * value) for value in self.transform.mean]
-        clip = augmenting.augmented(clip, self.augment, fill, draw.rng)
+        clip = augmenting.augment_clip(clip, self.augment, fill, draw.rng)
         return clip[place_T] if len(place_T) > len(chosen) else clip
 
     # Test
 
     def frames_shown(self, number):
         """index_KT of the test clips."""
-        info, seed = self.info(number), corruptions.seed_of(self.seed, self.videos[number].path)
-        index_KT = sampling.view_clips(info.num_frames, info.fps, self.clip, self.views)
-        return corruptions.shown(index_KT, info.num_frames, self.views, seed)
+        info, seed = self.info(number), corruptions.derive_seed(self.seed, self.videos[number].path)
+        index_KT = sampling.sample_view_clips(info.num_frames, info.fps, self.clip, self.views)
+        return corruptions.select_shown_frames(index_KT, info.num_frames, self.views, seed)
 
     def fixed_views(self, _, number):
-        short_side, seed = self.transform.short_side, corruptions.seed_of(self.seed, self.videos[number].path)
+        short_side, seed = self.transform.short_side, corruptions.derive_seed(self.seed, self.videos[number].path)
         index_KT = self.frames_shown(number)
-        scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale(frame, short_side))
-        scaled_UHWC = corruptions.damaged(scaled_UHWC, np.unique(index_KT), self.views, seed)
+        scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale_frame(frame, short_side))
+        scaled_UHWC = corruptions.corrupt_frames(scaled_UHWC, np.unique(index_KT), self.views, seed)
         return {"frames": torch.as_tensor(scaled_UHWC), "place": torch.from_numpy(place_KT)}
 
     def view_counts(self):
         """How many views each video has."""
-        return [viewing.count(self.info(number), self.clip, self.views) for number in range(len(self))]
+        return [viewing.count_views(self.info(number), self.clip, self.views) for number in range(len(self))]
 
     # Both
 

@@ -20,16 +20,16 @@ from videores.data.lists import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Index,
-    NoList,
+    MissingList,
     Video,
-    csv_rows,
-    files_under,
-    first_file,
-    head,
-    label_of,
-    lines,
-    need_folder,
+    check_folder,
+    find_first_file,
+    find_label,
+    list_files,
+    preview,
+    read_csv_rows,
     read_json,
+    read_lines,
 )
 from videores.data.synthetic import datasets
 from videores.errors import UserError
@@ -37,17 +37,17 @@ from videores.errors import UserError
 # -- UCF101 -----------------------------------------------------------------------------------------------------------
 
 
-def ucf101(root, splits, split):
+def read_ucf101(root, splits, split):
     classes = read_classes(splits / "classInd.txt", numbered=True)
-    lists = {name: lines(splits / f"{name}list0{split}.txt") for name in ("train", "test")}
-    return Index(classes, *(tuple(ucf101_video(line, classes, where) for where, line in lists[n]) for n in lists))
+    lists = {name: read_lines(splits / f"{name}list0{split}.txt") for name in ("train", "test")}
+    return Index(classes, *(tuple(parse_ucf101_line(line, classes, where) for where, line in lists[n]) for n in lists))
 
 
-def ucf101_video(line, classes, where):
+def parse_ucf101_line(line, classes, where):
     """`Class/v_Class_gNN_cMM.avi [label]`; classes may share scenes, so gNN alone is the group."""
     path, *number = line.rsplit(" ", 1) if re.search(r" \d+$", line) else [line]
     name = Path(path).parent.name
-    label = label_of(name, classes, where)
+    label = find_label(name, classes, where)
     if number and int(number[0]) != label + 1:
         raise UserError(f"{where}: label {number[0]} for class {name}, which classInd.txt numbers {label + 1}")
     group = re.search(r"_(g\d+)_", Path(path).name)
@@ -56,10 +56,10 @@ def ucf101_video(line, classes, where):
 
 def read_classes(path, numbered=False):
     """One name a line, in UCF101's classInd.txt after its number, which gives the order."""
-    names = [line for _, line in lines(path)]
+    names = [line for _, line in read_lines(path)]
     if numbered:
-        pairs = sorted(numbered_class(line, where) for where, line in lines(path))
-        refuse_other_numbers(path, [number for number, _ in pairs])
+        pairs = sorted(parse_numbered_class(line, where) for where, line in read_lines(path))
+        check_class_numbers(path, [number for number, _ in pairs])
         names = [name for _, name in pairs]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class is listed twice")
@@ -68,14 +68,14 @@ def read_classes(path, numbered=False):
     return tuple(names)
 
 
-def refuse_other_numbers(path, numbers):
+def check_class_numbers(path, numbers):
     """The lists' labels are these numbers."""
     for due, number in enumerate(numbers, 1):
         if number != due:
             raise UserError(f"{path}: classes are numbered 1, 2, ... without gaps: expected {due}, found {number}")
 
 
-def numbered_class(line, where):
+def parse_numbered_class(line, where):
     number, _, name = line.partition(" ")
     if not number.isdecimal() or not name:
         raise UserError(f"{where}: expected a number and a class name, found {line!r}")
@@ -85,25 +85,25 @@ def numbered_class(line, where):
 # -- HMDB51 -----------------------------------------------------------------------------------------------------------
 
 
-def hmdb51(root, splits, split):
+def read_hmdb51(root, splits, split):
     """A class is whatever has a file for any of the three splits, so a file that is lost is noticed."""
     files = [re.fullmatch(r"(.+)_test_split[123]\.txt", path.name) for path in splits.iterdir()]
     classes = tuple(sorted({match[1] for match in files if match}))
     if not classes:
-        raise NoList(f"data.splits={splits} has no files <class>_test_split{split}.txt")
-    flagged = [row for label in range(len(classes)) for row in hmdb51_class(splits, split, classes[label], label)]
+        raise MissingList(f"data.splits={splits} has no files <class>_test_split{split}.txt")
+    flagged = [row for label in range(len(classes)) for row in read_hmdb51_class(splits, split, classes[label], label)]
     return Index(classes, *(tuple(video for flag, video in flagged if flag == wanted) for wanted in "12"))
 
 
-def hmdb51_class(splits, split, name, label):
-    for where, line in lines(splits / f"{name}_test_split{split}.txt"):
+def read_hmdb51_class(splits, split, name, label):
+    for where, line in read_lines(splits / f"{name}_test_split{split}.txt"):
         file, _, flag = line.rpartition(" ")
         if flag not in ("0", "1", "2") or not file.strip():
             raise UserError(f"{where}: expected a file and 1 (training), 2 (test) or 0 (unused), found {line!r}")
-        yield flag, Video(f"{name}/{file.strip()}", label, hmdb51_group(name, file.strip()))
+        yield flag, Video(f"{name}/{file.strip()}", label, derive_hmdb51_group(name, file.strip()))
 
 
-def hmdb51_group(name, file):
+def derive_hmdb51_group(name, file):
     """The source video, which the name begins with, within its class: the official splits keep those together.
 
     `<source>_<class>_<visible body>_<camera motion>_np<people>_<camera view>_<quality>_<number>.avi`. A film that is
@@ -116,30 +116,30 @@ def hmdb51_group(name, file):
 # -- Kinetics ---------------------------------------------------------------------------------------------------------
 
 
-def kinetics(root, splits, split):
+def read_kinetics(root, splits, split):
     """Classes are the sorted labels of the training list, which is the order of torchvision's weights too."""
-    lists = {"train": splits / "train.csv", "val": first_file(splits, "val.csv", "validate.csv")}
+    lists = {"train": splits / "train.csv", "val": find_first_file(splits, "val.csv", "validate.csv")}
     needs = ("label", "youtube_id", "time_start", "time_end")
-    rows = {part: csv_rows(path, f"{','.join(needs)},split[,is_cc]", needs) for part, path in lists.items()}
+    rows = {part: read_csv_rows(path, f"{','.join(needs)},split[,is_cc]", needs) for part, path in lists.items()}
     classes = tuple(sorted({row["label"] for _, row in rows["train"]}))
-    return Index(classes, *(tuple(kinetics_videos(root, part, rows[part], classes)) for part in rows))
+    return Index(classes, *(tuple(find_kinetics_videos(root, part, rows[part], classes)) for part in rows))
 
 
-def kinetics_videos(root, part, rows, classes):
-    files = video_files(root, part)
+def find_kinetics_videos(root, part, rows, classes):
+    files = find_video_files(root, part)
     for where, row in rows:
-        name = kinetics_name(row, part, where)
+        name = make_kinetics_name(row, part, where)
         path = files.get(name, f"{part}/{row['label']}/{name}.mp4")
-        yield Video(path, label_of(row["label"], classes, where), row["youtube_id"])
+        yield Video(path, find_label(row["label"], classes, where), row["youtube_id"])
 
 
-def video_files(root, part):
+def find_video_files(root, part):
     """Name without suffix -> path relative to the root, of the files in root/part and its class folders."""
-    paths = reversed(files_under(root / part))
+    paths = reversed(list_files(root / part))
     return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
 
 
-def kinetics_name(row, part, where):
+def make_kinetics_name(row, part, where):
     """The file's name without suffix. Refuses a row of another split."""
     try:
         name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
@@ -153,16 +153,16 @@ def kinetics_name(row, part, where):
 # -- Something-Something V2 -------------------------------------------------------------------------------------------
 
 
-def ssv2(root, splits, split):
+def read_ssv2(root, splits, split):
     labels, *parts = (
-        first_file(splits, f"something-something-v2-{name}.json", f"{name}.json")
+        find_first_file(splits, f"something-something-v2-{name}.json", f"{name}.json")
         for name in ("labels", "train", "validation")
     )
-    classes = ssv2_classes(read_json(labels, dict), labels)
-    return Index(classes, *(tuple(ssv2_videos(read_json(path, list), classes, path)) for path in parts))
+    classes = read_ssv2_classes(read_json(labels, dict), labels)
+    return Index(classes, *(tuple(make_ssv2_videos(read_json(path, list), classes, path)) for path in parts))
 
 
-def ssv2_classes(numbers, path):
+def read_ssv2_classes(numbers, path):
     """The names in the order of their numbers: {"Approaching something with your camera": "0", ...}"""
     wanted = [str(number) for number in range(len(numbers))]
     if sorted(map(str, numbers.values())) != sorted(wanted):
@@ -170,58 +170,60 @@ def ssv2_classes(numbers, path):
     return tuple(sorted(numbers, key=lambda name: int(numbers[name])))
 
 
-def ssv2_videos(entries, classes, path):
+def make_ssv2_videos(entries, classes, path):
     """{"id": "78687", "template": "Holding [something] next to [something]", ...}: the class is without brackets."""
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or not (entry.get("id") and isinstance(entry.get("template"), str)):
             raise UserError(f"{path}: entry {number} needs an id and a template, found {entry}")
         name = entry["template"].replace("[", "").replace("]", "")
-        yield Video(f"{entry['id']}.webm", label_of(name, classes, f"{path}: entry {number}"))
+        yield Video(f"{entry['id']}.webm", find_label(name, classes, f"{path}: entry {number}"))
 
 
 # -- your own ---------------------------------------------------------------------------------------------------------
 
 
-def folder(root, splits, split):
-    classes = tuple(sorted(p.name for p in need_folder(root / "train").iterdir() if p.is_dir() and p.name[0] != "."))
-    need_folder(root / "test")
+def read_folder(root, splits, split):
+    classes = tuple(sorted(p.name for p in check_folder(root / "train").iterdir() if p.is_dir() and p.name[0] != "."))
+    check_folder(root / "test")
     parts = ("train", "test", "val")
-    paths = {part: [p for p in files_under(root / part) if p.parent != root / part] for part in parts}
+    paths = {part: [p for p in list_files(root / part) if p.parent != root / part] for part in parts}
     has_videos = any(path.suffix.lower() in VIDEO_SUFFIXES for part in parts for path in paths[part])
     suffixes = VIDEO_SUFFIXES if has_videos else IMAGE_SUFFIXES
-    videos = {part: tuple(folder_videos(root, paths[part], suffixes, classes)) for part in parts}
+    videos = {part: tuple(make_folder_videos(root, paths[part], suffixes, classes)) for part in parts}
     shown = {video.label for video in videos["train"]}
     empty = [name for label, name in enumerate(classes) if label not in shown]
     if empty:
-        raise UserError(f"class folders of {root / 'train'} without {', '.join(sorted(suffixes))}:\n  {head(empty)}")
+        raise UserError(f"class folders of {root / 'train'} without {', '.join(sorted(suffixes))}:\n  {preview(empty)}")
     return Index(classes, **videos)
 
 
-def folder_videos(root, paths, suffixes, classes):
+def make_folder_videos(root, paths, suffixes, classes):
     for path in paths:
         if path.suffix.lower() in suffixes:
             name = path.relative_to(root)
-            yield Video(name.as_posix(), label_of(name.parts[1], classes, path))
+            yield Video(name.as_posix(), find_label(name.parts[1], classes, path))
 
 
-def csv_lists(root, splits, split):
+def read_csv_lists(root, splits, split):
     parts = ["train", "test", *(["val"] if (splits / "val.csv").exists() else [])]
-    rows = {part: csv_rows(splits / f"{part}.csv", "path,label[,group]", ("path", "label")) for part in parts}
+    rows = {part: read_csv_rows(splits / f"{part}.csv", "path,label[,group]", ("path", "label")) for part in parts}
     listed = splits / "classes.txt"
     classes = read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
-    return Index(classes, **{part: tuple(csv_video(row, classes, where) for where, row in rows[part]) for part in rows})
+    return Index(
+        classes, **{part: tuple(parse_csv_row(row, classes, where) for where, row in rows[part]) for part in rows}
+    )
 
 
-def csv_video(row, classes, where):
-    return Video(row["path"], label_of(row["label"], classes, where), row.get("group") or None)
+def parse_csv_row(row, classes, where):
+    return Video(row["path"], find_label(row["label"], classes, where), row.get("group") or None)
 
 
 READERS = {
-    "ucf101": ucf101,
-    "hmdb51": hmdb51,
-    "kinetics": kinetics,
-    "ssv2": ssv2,
-    "folder": folder,
-    "csv": csv_lists,
-    **dict.fromkeys(datasets.SETS, csv_lists),
+    "ucf101": read_ucf101,
+    "hmdb51": read_hmdb51,
+    "kinetics": read_kinetics,
+    "ssv2": read_ssv2,
+    "folder": read_folder,
+    "csv": read_csv_lists,
+    **dict.fromkeys(datasets.SETS, read_csv_lists),
 }

@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from videores.data import formats
-from videores.data.lists import NoList, head
-from videores.data.splits import carve, thin
+from videores.data.lists import MissingList, preview
+from videores.data.splits import split_validation, subsample_groups
 from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 PARTS = ("train", "val", "test")
-INCOMPLETE = ("kinetics",)  # formats whose videos vanish from the web: nobody has all that are listed
+INCOMPLETE_FORMATS = ("kinetics",)  # formats whose videos vanish from the web: nobody has all that are listed
 
 
-def read(data):
+def read_index(data):
     """The videos of a data set (config.DataConfig), training videos split into train and val. Raises UserError.
 
     Videos of a format in INCOMPLETE that are not there are left out of train and val; test keeps all that are listed,
@@ -28,41 +28,41 @@ def read(data):
     """
     root = Path(data.root)
     if data.format in datasets.SETS:
-        datasets.prepare(root, name=data.format)
-    refuse_absent(data)
-    index = read_lists(data)
-    refuse_wrong(index, root)
+        datasets.prepare_dataset(root, name=data.format)
+    check_folders_exist(data)
+    index = read_format(data)
+    check_index(index, root)
     if not index.val and data.val != "none":
-        index = carve(index, data.val)
-    index = replace(index, train=thin(index.train, data.share))
+        index = split_validation(index, data.val)
+    index = replace(index, train=subsample_groups(index.train, data.share))
     there = {video.path for part in PARTS for video in getattr(index, part) if (root / video.path).is_file()}
-    index = replace(index, counts=count(index, there))
-    if data.format in INCOMPLETE:
-        return without_missing(index, there, root)
+    index = replace(index, counts=count_videos(index, there))
+    if data.format in INCOMPLETE_FORMATS:
+        return drop_missing(index, there, root)
     if data.on_unreadable != "skip":
-        refuse_missing(index, there, root)
+        check_none_missing(index, there, root)
     return index
 
 
-def refuse_absent(data):
+def check_folders_exist(data):
     """Raises UserError with the data set's source where its folders are not there."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
         if data.format not in datasets.SETS and not Path(folder).is_dir():
-            raise UserError(f"{key}: there is no folder {folder}" + source(data))
+            raise UserError(f"{key}: there is no folder {folder}" + format_source(data))
 
 
-def source(data):
+def format_source(data):
     return f"\n{data.source.strip()}" if data.source else ""
 
 
-def read_lists(data):
+def read_format(data):
     try:
         return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
-    except NoList as error:
-        raise UserError(f"{error}{source(data)}") from None
+    except MissingList as error:
+        raise UserError(f"{error}{format_source(data)}") from None
 
 
-def refuse_wrong(index, root):
+def check_index(index, root):
     """Refuses an empty split, a video listed twice, and a group or video on both sides."""
     for name in ("train", "test"):
         if not getattr(index, name):
@@ -71,34 +71,34 @@ def refuse_wrong(index, root):
     paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in getattr(index, name)] for name in PARTS}
     groups = {name: [v.group for v in getattr(index, name)] for name in PARTS}
     for name in PARTS:
-        refuse_repeats(name, paths[name])
+        check_no_repeats(name, paths[name])
     for name, other in (("train", "test"), ("train", "val"), ("val", "test")):
-        refuse_overlap("group", groups, name, other)
-        refuse_overlap("path", paths, name, other)
+        check_no_overlap("group", groups, name, other)
+        check_no_overlap("path", paths, name, other)
 
 
-def refuse_repeats(name, paths):
+def check_no_repeats(name, paths):
     if len(set(paths)) != len(paths):
         raise UserError(
-            f"the {name} list names a video twice:\n  {head([p for p, n in Counter(paths).items() if n > 1])}"
+            f"the {name} list names a video twice:\n  {preview([p for p, n in Counter(paths).items() if n > 1])}"
         )
 
 
-def refuse_overlap(what, values, name, other):
+def check_no_overlap(what, values, name, other):
     shared = set(values[name]) & set(values[other]) - {None}
     if shared:
         raise UserError(
             f"{name} and {other} share {len(shared)} {what}(s), so the score would be too high:\n  "
-            + head(sorted(shared))
+            + preview(sorted(shared))
         )
 
 
-def count(index, there):
+def count_videos(index, there):
     listed = {part: [video.path for video in getattr(index, part)] for part in PARTS}
     return {part: {"expected": len(paths), "found": len(there.intersection(paths))} for part, paths in listed.items()}
 
 
-def without_missing(index, there, root):
+def drop_missing(index, there, root):
     """Leaves missing videos out of train and val, and says how many there are in each part."""
     if not there:
         raise UserError(f"none of the listed videos is under data.root={root}, e.g. {index.train[0].path}")
@@ -111,7 +111,7 @@ def without_missing(index, there, root):
     return replace(index, **kept)
 
 
-def refuse_missing(index, there, root):
+def check_none_missing(index, there, root):
     missing = [video.path for part in PARTS for video in getattr(index, part) if video.path not in there]
     if missing:
-        raise UserError(f"{len(missing)} listed videos are not under data.root={root}:\n  " + head(missing))
+        raise UserError(f"{len(missing)} listed videos are not under data.root={root}:\n  " + preview(missing))

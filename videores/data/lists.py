@@ -31,23 +31,25 @@ class Index:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # part -> expected: listed; found: of those, there
 
 
-class NoList(UserError):
+class MissingList(UserError):
     """A list that is not there: the configuration's data.source says where to get it."""
 
 
-def need_file(path):
+def check_file(path):
     if not path.is_file():
-        raise NoList(f"there is no file {path}; data.splits must be the folder of the lists")
+        raise MissingList(f"there is no file {path}; data.splits must be the folder of the lists")
     return path
 
 
-def need_folder(path):
+def check_folder(path):
     if not path.is_dir():
-        raise NoList(f"there is no folder {path}; format folder reads <root>/train/<class>/ and <root>/test/<class>/")
+        raise MissingList(
+            f"there is no folder {path}; format folder reads <root>/train/<class>/ and <root>/test/<class>/"
+        )
     return path
 
 
-def files_under(folder):
+def list_files(folder):
     """All files, sorted, through links too; none that is hidden, as unfinished files of a killed program are."""
     paths = []
     for name, folders, files in os.walk(folder, followlinks=True):
@@ -56,25 +58,25 @@ def files_under(folder):
     return sorted(paths)
 
 
-def first_file(folder, *names):
+def find_first_file(folder, *names):
     """The first of some names that a list goes by."""
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
 
 def read_text(path):
     try:
-        return need_file(path).read_text(encoding="utf-8-sig")
+        return check_file(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from None
 
 
-def lines(path):
+def read_lines(path):
     """Lines that are not blank, with where they stand."""
     numbered = enumerate(read_text(path).splitlines(), 1)
     return [(f"{path}:{number}", line.strip()) for number, line in numbered if line.strip()]
 
 
-def csv_rows(path, header, needs):
+def read_csv_rows(path, header, needs):
     """The rows as dicts, with where they stand. `header` says how the first line should be; a row `needs` some."""
     reader = csv.DictReader(read_text(path).splitlines(), strict=True)
     try:
@@ -104,14 +106,14 @@ def read_json(path, kind):
     return content
 
 
-def label_of(name, classes, where):
+def find_label(name, classes, where):
     try:
         return classes.index(name)
     except ValueError:
         raise UserError(f"{where}: class {name!r} is not in the class list ({', '.join(classes[:5])}, ...)") from None
 
 
-def head(names, most=20):
+def preview(names, most=20):
     """The first of many names, for a message."""
     more = [f"... and {len(names) - most} more"] if len(names) > most else []
     return "\n  ".join([*names[:most], *more])

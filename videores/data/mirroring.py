@@ -6,7 +6,7 @@ from videores.data import lists
 from videores.errors import UserError, format_suggestion
 
 
-def flip_map(rule, classes):
+def make_flip_map(rule, classes):
     """What a flip makes of each label, -1 where a video must not be flipped; `rule` is data.augment.flip_labels.
 
     A rule {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for classes that are not there.
@@ -14,8 +14,8 @@ def flip_map(rule, classes):
     if rule == "none":
         return tuple(range(len(classes)))
     if rule == "left-right":
-        return flip_labels(classes)
-    refuse_unknown(rule, classes)
+        return derive_flip_map(classes)
+    check_known_classes(rule, classes)
     swapped = dict(rule)
     for name, other in rule.items():
         if other is not None and swapped.setdefault(other, name) != name:
@@ -24,53 +24,55 @@ def flip_map(rule, classes):
     return tuple(labels[swapped.get(name, name)] for name in classes)
 
 
-def refuse_unknown(rule, classes):
+def check_known_classes(rule, classes):
     for name in {**rule, **dict.fromkeys(rule.values())}:
         if name is not None and name not in classes:
             raise UserError(f"data.augment.flip_labels: there is no class {name!r}{format_suggestion(name, classes)}")
 
 
-def flip_labels(classes):
+def derive_flip_map(classes):
     """The label that a horizontally flipped video of each class has; -1 where it would belong to none of the classes.
 
     Names that differ by left and right, or clockwise and counterclockwise, are each other's mirror image.
     """
-    keys = [spelled_alike(name) for name in classes]
+    keys = [normalize_spelling(name) for name in classes]
     numbers = {key: number for number, key in enumerate(keys)}
-    return tuple(flipped(number, key, numbers) for number, key in enumerate(keys))
+    return tuple(mirror_name(number, key, numbers) for number, key in enumerate(keys))
 
 
-def mirrored(classes, flips=None):
+def find_changed_classes(classes, flips=None):
     """The classes whose videos a flip makes another class's, or nobody's; `flips` are those of their names."""
-    flips = flip_labels(classes) if flips is None else flips
+    flips = derive_flip_map(classes) if flips is None else flips
     return [name for number, name in enumerate(classes) if flips[number] != number]
 
 
-def flipped(number, key, numbers):
-    mirrored = re.sub(HANDED, lambda word: MIRROR[word[0]], key)
+def mirror_name(number, key, numbers):
+    mirrored = re.sub(MIRROR_PATTERN, lambda word: MIRROR_WORDS[word[0]], key)
     if mirrored == key:
         return number
-    return numbers.get(mirrored, -1 if re.search(rf"\b({HANDED})", key) else number)  # a bright light is no direction
+    return numbers.get(
+        mirrored, -1 if re.search(rf"\b({MIRROR_PATTERN})", key) else number
+    )  # a bright light is no direction
 
 
-MIRROR = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
-HANDED = "|".join(sorted(MIRROR, key=len, reverse=True))
+MIRROR_WORDS = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+MIRROR_PATTERN = "|".join(sorted(MIRROR_WORDS, key=len, reverse=True))
 
 
-def spelled_alike(name):
+def normalize_spelling(name):
     """`Turn left`, `turn_left` and `TurnLeft` as `turn left`; anticlockwise as counterclockwise."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_-]+", " ", name).lower()
     return re.sub(r"(counter|anti) ?clock ?wise", "counterclockwise", name)
 
 
-def refuse_mirrored(data, views, classes):
+def check_mirrored_views(data, views, classes):
     """Raises UserError where ten crops would show a video as what it is not."""
     if views.crops != 10:
         return
     rule = data.augment.flip_labels
-    changed = mirrored(classes, None if rule == "none" else flip_map(rule, classes))
+    changed = find_changed_classes(classes, None if rule == "none" else make_flip_map(rule, classes))
     if changed:
-        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + lists.head(changed))
+        raise UserError("crops=10 mirrors the videos, which changes labels: use crops=5\n  " + lists.preview(changed))
     if data.transform.flip == 0:
         raise UserError(
             "crops=10 mirrors the videos, but data.transform.flip=0 says that left and right matter: use crops=5"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from videores.data import transforms
 
 
-def finish(batch, classes):
+def finish_batch(batch, classes):
     """The batch with its hue and mixture applied; mixed labels are probabilities label_BKN."""
     batch = dict(batch)
     hue_BK, mix = batch.pop("hue", None), batch.pop("mix", None)
@@ -19,12 +19,12 @@ def finish(batch, classes):
         batch["clips"] = shift_hue(batch["clips"], hue_BK)
     if mix is not None:
         label_BK = batch["label"] if batch["label"].ndim == 2 else batch["label"][:, None].expand_as(mix["partner"])
-        batch["clips"] = mixed(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])
-        batch["label"] = mixed(F.one_hot(label_BK, classes).float(), mix["partner"], mix["share"])
+        batch["clips"] = mix_pairs(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])
+        batch["label"] = mix_pairs(F.one_hot(label_BK, classes).float(), mix["partner"], mix["share"])
     return batch
 
 
-def mixed(x_BK, partner_BK, weight):
+def mix_pairs(x_BK, partner_BK, weight):
     """weight * x + (1 - weight) * the partner's x, exactly one of them where the weight is 1 or 0."""
     return torch.lerp(x_BK.flatten(0, 1)[partner_BK], x_BK, weight)
 
@@ -65,12 +65,12 @@ def shift_hue(clips_BKTHWC, hue_BK):
     clips = clips_BKTHWC.float()
     value, lowest = clips.amax(-1), clips.amin(-1)
     chroma = value - lowest
-    hue = sixths(clips, value, chroma) + 6 * hue_BK[..., None, None, None].to(clips)
-    k = (hue[..., None] + transforms.constant([5.0, 3.0, 1.0], clips.device)) % 6
+    hue = compute_hue(clips, value, chroma) + 6 * hue_BK[..., None, None, None].to(clips)
+    k = (hue[..., None] + transforms.make_constant([5.0, 3.0, 1.0], clips.device)) % 6
     return value[..., None] - chroma[..., None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def sixths(clips, value, chroma):
+def compute_hue(clips, value, chroma):
     """The hue of each pixel: red 0, green 2, blue 4; 0 for greys."""
     red, green, blue = clips.unbind(-1)
     over = chroma.clamp(min=1e-6)

@@ -9,54 +9,54 @@ segments  the video is cut into T equal parts, and a clip has one frame of each.
 import numpy as np
 
 
-def random_clip(num_frames, fps, clip, rng, speed=1):
+def sample_random_clip(num_frames, fps, clip, rng, speed=1):
     """index_T of a training clip, anywhere in the video; `speed` multiplies the distance between its frames."""
     if clip.sampling == "segments":
-        return random_segments(num_frames, clip.frames, rng)
-    step = step_of(fps, clip.stride, clip.fps) * speed
-    starts = random_starts(num_frames, span_of(clip.frames, step), 1, rng)
-    return clip_indices(starts, clip.frames, step, num_frames, clip.short)[0]
+        return draw_segments(num_frames, clip.frames, rng)
+    step = compute_step(fps, clip.stride, clip.fps) * speed
+    starts = draw_starts(num_frames, compute_span(clip.frames, step), 1, rng)
+    return compute_clip_indices(starts, clip.frames, step, num_frames, clip.short)[0]
 
 
-def uniform_clips(num_frames, fps, clip, clips):
+def sample_uniform_clips(num_frames, fps, clip, clips):
     """index_KT of the test clips, spread evenly over the video."""
     if clip.sampling == "segments":
-        return central_segments(num_frames, clip.frames, clips)
-    step = step_of(fps, clip.stride, clip.fps)
-    starts = uniform_starts(num_frames, span_of(clip.frames, step), clips)
-    return clip_indices(starts, clip.frames, step, num_frames, clip.short)
+        return center_segments(num_frames, clip.frames, clips)
+    step = compute_step(fps, clip.stride, clip.fps)
+    starts = space_starts(num_frames, compute_span(clip.frames, step), clips)
+    return compute_clip_indices(starts, clip.frames, step, num_frames, clip.short)
 
 
-def view_clips(num_frames, fps, clip, views):
+def sample_view_clips(num_frames, fps, clip, views):
     """index_KT of the clips that a config.ViewsConfig asks for."""
     if views.clips != "all" and views.starts == "uniform":
-        return uniform_clips(num_frames, fps, clip, views.clips)
-    step = step_of(fps, clip.stride, clip.fps)
+        return sample_uniform_clips(num_frames, fps, clip, views.clips)
+    step = compute_step(fps, clip.stride, clip.fps)
     if views.clips == "all":
-        starts = tiling_starts(num_frames, clip.frames, step)
+        starts = tile_starts(num_frames, clip.frames, step)
     else:
-        starts = dense_starts(num_frames, clip.frames, step, views.clips)
-    return clip_indices(starts, clip.frames, step, num_frames, clip.short)
+        starts = space_dense_starts(num_frames, clip.frames, step, views.clips)
+    return compute_clip_indices(starts, clip.frames, step, num_frames, clip.short)
 
 
 # Dense
 
 
-def step_of(fps, stride=1, target_fps=None):
+def compute_step(fps, stride=1, target_fps=None):
     """Source frames between two frames of a clip: the stride, or what turns the video's rate into `target_fps`."""
     return stride if target_fps is None else fps / target_fps
 
 
-def span_of(frames, step):
+def compute_span(frames, step):
     return int(np.floor((frames - 1) * step + 0.5)) + 1
 
 
-def random_starts(num_frames, span, clips, rng):
+def draw_starts(num_frames, span, clips, rng):
     """`clips` independent starts, uniform over all places where the clip fits; 0 for a video shorter than the clip."""
     return rng.integers(0, max(num_frames - span, 0), size=clips, endpoint=True)
 
 
-def uniform_starts(num_frames, span, clips):
+def space_starts(num_frames, span, clips):
     """Evenly spaced starts whose first clip begins with the video and whose last ends with it; a single one is central.
 
     The set is its own mirror image (start s goes to last - s), so that a video and its reversal are seen alike; only
@@ -70,32 +70,32 @@ def uniform_starts(num_frames, span, clips):
     return np.concatenate([first_half, last - first_half[: clips // 2][::-1]])
 
 
-def tiling_starts(num_frames, frames, step):
+def tile_starts(num_frames, frames, step):
     """Starts of clips that follow each other and together cover the whole video, each of `frames` x `step` frames.
 
     The last one of a video that they do not divide is moved back to end with the video, and overlaps the one before.
     """
-    last, length = max(num_frames - span_of(frames, step), 0), length_of(frames, step)
+    last, length = max(num_frames - compute_span(frames, step), 0), count_source_frames(frames, step)
     starts = np.arange(0, last + 1, length)
     return np.append(starts, last) if starts[-1] + length < num_frames and starts[-1] < last else starts
 
 
-def dense_starts(num_frames, frames, step, clips):
+def space_dense_starts(num_frames, frames, step, clips):
     """Evenly spaced starts, rounded down, from the first frame to where `frames` x `step` frames fit; the first where
     they don't.
 
     Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
     10 clips of 8 frames, 8 apart.
     """
-    return np.linspace(0, max(num_frames - length_of(frames, step), 0), clips, dtype=int)
+    return np.linspace(0, max(num_frames - count_source_frames(frames, step), 0), clips, dtype=int)
 
 
-def length_of(frames, step):
+def count_source_frames(frames, step):
     """Frames of the video per clip, where clips follow each other at an even pace."""
     return max(1, int(np.floor(frames * step + 0.5)))
 
 
-def clip_indices(starts, frames, step, num_frames, short="loop"):
+def compute_clip_indices(starts, frames, step, num_frames, short="loop"):
     """index_KT of the clips that begin at `starts`; past the end a short video loops or shows its last frame."""
     offsets = np.floor(np.arange(frames) * step + 0.5).astype(int)
     index_KT = np.asarray(starts)[:, None] + offsets
@@ -105,7 +105,7 @@ def clip_indices(starts, frames, step, num_frames, short="loop"):
 # Segments (temporal segment networks: Wang et al. 2016, arXiv:1608.00859, section 3.1)
 
 
-def random_segments(num_frames, frames, rng):
+def draw_segments(num_frames, frames, rng):
     """index_T: the frame that is shown at a random moment of each of `frames` equal parts of the video.
 
     A moment, and not one of the part's whole frames: so parts need not be a whole number of frames, a video shorter
@@ -115,7 +115,7 @@ def random_segments(num_frames, frames, rng):
     return np.minimum(moment_T.astype(int), num_frames - 1)
 
 
-def central_segments(num_frames, frames, clips):
+def center_segments(num_frames, frames, clips):
     """index_KT: the frames shown at the centres of the parts; with K clips, at K evenly shifted moments of each part.
 
     The moments are (t + (k + 1/2) / K) / T of the video. A moment between two frames shows the one nearer to the

@@ -10,7 +10,7 @@ import numpy as np
 from videores.errors import UserError
 
 
-def gap_numbers(wanted, videos):
+def select_gap_videos(wanted, videos):
     """Sorted numbers in `videos.train` of the videos to score beside validation; () where nothing is held out.
 
     `wanted` is train.gap_videos; auto: as many as are held out. Raises UserError for a number that cannot be had.
@@ -23,10 +23,10 @@ def gap_numbers(wanted, videos):
         )
     if wanted != "auto" and wanted > listed:
         raise UserError(f"train.gap_videos={wanted}, but there are {listed} training videos: lower it, or take auto")
-    return choose(videos.train, min(held_out, listed) if wanted == "auto" else wanted)
+    return select_stratified(videos.train, min(held_out, listed) if wanted == "auto" else wanted)
 
 
-def choose(videos, count):
+def select_stratified(videos, count):
     """Sorted numbers of `count` of the videos. Each class has its share of the list's videos, rounded so that the sum
     is right: to the classes with the largest remainders, Hamilton's apportionment.
 
@@ -50,7 +50,7 @@ def apportion(sizes, count):
     return seats.tolist()
 
 
-def carve(index, share):
+def split_validation(index, share):
     """Moves `share` of the training groups, at least one, to validation; without groups nothing is held out.
 
     The choice depends on the groups' names alone, so that runs with different seeds are validated on the same videos.
@@ -70,7 +70,7 @@ def carve(index, share):
     return replace(index, train=kept, val=tuple(video for video in index.train if video.group in held))
 
 
-def thin(videos, share):
+def subsample_groups(videos, share):
     """The videos of `share` of the groups, at least one, of each class, or of each set of classes that a group has.
 
     The choice depends on names alone, and a smaller share is part of a larger one.

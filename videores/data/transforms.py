@@ -16,34 +16,34 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
-CORNERS_AND_CENTRE = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))  # shares of the room below and to the right
+CORNERS_AND_CENTER = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))  # shares of the room below and to the right
 
 
 # Boxes of training clips
 
 
-def training_box(height, width, transform, augment, rng):
+def draw_training_box(height, width, transform, augment, rng):
     """A random box, as config.TransformConfig and AugmentConfig say."""
     if augment.resized_crop:
-        return resized_box(height, width, augment.resized_crop, augment.resized_aspect, rng)
+        return draw_resized_box(height, width, augment.resized_crop, augment.resized_aspect, rng)
     if augment.multi_scale:
-        return multi_scale_box(height, width, augment.multi_scale, rng)
+        return draw_multi_scale_box(height, width, augment.multi_scale, rng)
     low, high = transform.jitter or (transform.short_side, transform.short_side)
-    return random_box(height, width, rng.integers(low, high, endpoint=True), transform.crop, rng)
+    return draw_box(height, width, rng.integers(low, high, endpoint=True), transform.crop, rng)
 
 
-def random_box(height, width, short_side, crop, rng):
+def draw_box(height, width, short_side, crop, rng):
     """A square that becomes the crop where the short side becomes `short_side`, anywhere in the picture."""
     side = max(1, round(crop * min(height, width) / short_side))
-    return place(height, width, side, side, rng)
+    return draw_position(height, width, side, side, rng)
 
 
-def resized_box(height, width, area, aspect, rng):
+def draw_resized_box(height, width, area, aspect, rng):
     """A box of a random share of the area and a random aspect; where none fits, the largest central one.
 
     Source: Szegedy et al. 2015, arXiv:1409.4842, section 6, in torchvision's reading (RandomResizedCrop).
     """
-    box = random_rectangle(height, width, area, aspect, rng)
+    box = draw_rectangle(height, width, area, aspect, rng)
     if box is None:
         low, high = aspect
         box_height = min(height, max(1, round(width / low)))
@@ -52,7 +52,7 @@ def resized_box(height, width, area, aspect, rng):
     return box
 
 
-def random_rectangle(height, width, area, aspect, rng):
+def draw_rectangle(height, width, area, aspect, rng):
     """A box whose share of the area is uniform in a range and whose width / height is so on a logarithmic scale.
 
     None where ten draws were too large for the picture.
@@ -62,11 +62,11 @@ def random_rectangle(height, width, area, aspect, rng):
         ratio = math.exp(rng.uniform(*np.log(aspect)))
         box_height, box_width = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
         if 0 < box_height <= height and 0 < box_width <= width:
-            return place(height, width, box_height, box_width, rng)
+            return draw_position(height, width, box_height, box_width, rng)
     return None
 
 
-def multi_scale_box(height, width, scales, rng):
+def draw_multi_scale_box(height, width, scales, rng):
     """Height and width from neighbouring scales of the short side, in a corner or the centre.
 
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2; that the scales are neighbours is from its authors' code.
@@ -74,16 +74,16 @@ def multi_scale_box(height, width, scales, rng):
     sides = [max(1, round(scale * min(height, width))) for scale in sorted(scales)]
     pairs = [(h, w) for i, h in enumerate(sides) for w in sides[max(i - 1, 0) : i + 2]]
     box_height, box_width = pairs[rng.integers(len(pairs))]
-    down, right = CORNERS_AND_CENTRE[rng.integers(len(CORNERS_AND_CENTRE))]
+    down, right = CORNERS_AND_CENTER[rng.integers(len(CORNERS_AND_CENTER))]
     return round(down * (height - box_height)), round(right * (width - box_width)), box_height, box_width
 
 
-def place(height, width, box_height, box_width, rng):
+def draw_position(height, width, box_height, box_width, rng):
     top = int(rng.integers(0, height - box_height, endpoint=True))
     return top, int(rng.integers(0, width - box_width, endpoint=True)), box_height, box_width
 
 
-def hull(boxes):
+def compute_hull(boxes):
     """The smallest box around some."""
     top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
     bottom, right = (max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1))
@@ -93,18 +93,18 @@ def hull(boxes):
 # Clips
 
 
-def inside(frames, box):
+def crop_box(frames, box):
     """The box of one frame_HWC or many, without a copy."""
     top, left, height, width = box
     return frames[..., top : top + height, left : left + width, :]
 
 
-def cut(frames_THWC, box, crop, flip=False, chosen=None):
+def crop_and_scale(frames_THWC, box, crop, flip=False, chosen=None):
     """uint8 clip of `crop` x `crop` pixels, T H W C; antialiased bilinear scaling, none where the box has that size.
 
     `chosen` are the frames that are cut, by default all.
     """
-    clip_THWC = inside(torch.as_tensor(frames_THWC), box)
+    clip_THWC = crop_box(torch.as_tensor(frames_THWC), box)
     clip_TCHW = (clip_THWC if chosen is None else clip_THWC[chosen]).permute(0, 3, 1, 2)
     if box[2:] != (crop, crop):  # on the permuted view: torchvision scales it in the decoder's own memory order
         clip_TCHW = F.resize(clip_TCHW, [crop, crop], antialias=True)
@@ -112,7 +112,7 @@ def cut(frames_THWC, box, crop, flip=False, chosen=None):
     return clip_TCHW.permute(0, 2, 3, 1).contiguous()
 
 
-def scale(frame_HWC, short_side):
+def scale_frame(frame_HWC, short_side):
     """The short side to `short_side` pixels, the other in proportion, rounded down; not touched where it has that."""
     height, width = frame_HWC.shape[:2]
     shorter = min(height, width)
@@ -124,27 +124,27 @@ def scale(frame_HWC, short_side):
     return interpolate(frames_BCHW, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def cut_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
+def crop_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
     """uint8 test views_VTHWC: each of K clips, whose frames are numbered in `place_KT`, in each of the crops.
 
     `chosen` are the numbers of those that are cut, clip by clip, by default all.
     """
     scaled_UHWC, place_KT = torch.as_tensor(scaled_UHWC), torch.as_tensor(place_KT)
     height, width = scaled_UHWC.shape[1:3]
-    corners, size = view_corners(height, width, crop, crops), view_size(height, width, crop, crops)
+    corners, size = compute_view_corners(height, width, crop, crops), compute_view_size(height, width, crop, crops)
     chosen = range(len(place_KT) * len(corners)) if chosen is None else chosen
     views = scaled_UHWC.new_empty(len(chosen), place_KT.shape[1], *size, 3)
-    crops_UHWC = [inside(scaled_UHWC, (*corner, *size)) for corner in corners]
+    crops_UHWC = [crop_box(scaled_UHWC, (*corner, *size)) for corner in corners]
     places = place_KT.unbind()
     for view, number in zip(views.unbind(), chosen, strict=True):
         clip, corner = divmod(number, len(corners))
         torch.index_select(crops_UHWC[corner], 0, places[clip], out=view)
-        if corner >= len(CORNERS_AND_CENTRE):
+        if corner >= len(CORNERS_AND_CENTER):
             view.copy_(view.flip(2))
     return views
 
 
-def view_corners(height, width, crop, crops):
+def compute_view_corners(height, width, crop, crops):
     """(top, left) of each test crop.
 
     1: the centre. 3: first, centre and last along the longer side. 5: the corners and the centre. 10: those, and then
@@ -155,23 +155,23 @@ def view_corners(height, width, crop, crops):
     along = [0.5] if crops == 1 else [0, 0.5, 1]
     shares = [(share, 0.5) if height > width else (0.5, share) for share in along]
     if crops in (5, 10):
-        shares = CORNERS_AND_CENTRE * (crops // 5)
+        shares = CORNERS_AND_CENTER * (crops // 5)
     return [(round(down * (height - crop)), round(right * (width - crop))) for down, right in shares]
 
 
-def view_size(height, width, crop, crops):
+def compute_view_size(height, width, crop, crops):
     return (height, width) if crops == "full" else (crop, crop)
 
 
 # On the device
 
 
-def normalise(clips_BKTHWC, mean, std):
+def normalize_clips(clips_BKTHWC, mean, std):
     """Clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std; in memory channels stay innermost."""
-    mean, std = (255 * constant(v, clips_BKTHWC.device) for v in (mean, std))
+    mean, std = (255 * make_constant(v, clips_BKTHWC.device) for v in (mean, std))
     return ((clips_BKTHWC - mean) / std).movedim(-1, 2)
 
 
-def constant(values, device):
+def make_constant(values, device):
     """Numbers on a device, for which it need not be waited: torch.tensor(values, device=...) would do so each step."""
     return torch.tensor(values).to(device, non_blocking=True)

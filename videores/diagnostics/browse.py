@@ -29,101 +29,101 @@ class Row(NamedTuple):
     title: str
 
 
-def browse(cfg, folder, count):
+def collect_rows(cfg, folder, count):
     """Writes a sheet and videos of `count` training and as many test videos. Returns the exit code."""
     videos = datamodule.load_videos(cfg.data)
     batch_size = min(cfg.data.batch_size, len(videos.readable("train")))  # a look needs no whole step
     data = cfg.data.model_copy(update={"workers": 0, "cache": "none", "batch_size": batch_size})
     module = datamodule.VideoData(data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for part, found in (("train", training_videos(module)), ("test", test_videos(module, count))):
-        write(folder / part, list(islice(found, count)))
+    for part, found in (("train", read_training_rows(module)), ("test", read_test_rows(module, count))):
+        write_browser(folder / part, list(islice(found, count)))
     return 1 if any(videos.unreadable.values()) else 0
 
 
-def write(path, found):
+def write_browser(path, found):
     clips = [row for _, rows in found for row in rows]
     for i in range(0, len(clips), ROWS):
-        draw_sheet(f"{path}_sheet{i // ROWS + 1}.png", clips[i : i + ROWS])
+        plot_sheet(f"{path}_sheet{i // ROWS + 1}.png", clips[i : i + ROWS])
     for i, (fps, rows) in enumerate(found, 1):
-        write_video(f"{path}_video{i}.mp4", tiled(rows), fps, options={"crf": "15"})
+        write_video(f"{path}_video{i}.mp4", tile_rows(rows), fps, options={"crf": "15"})
     print(f"wrote   {path}_sheet*.png and {path}_video*.mp4: {len(clips)} clips of {len(found)} videos")
 
 
-def training_videos(module):
+def read_training_rows(module):
     """(fps, rows of its clips) of each video of the first epoch."""
     dataset, classes = module.dataset("train"), module.videos.index.classes
     for batch in module.train_dataloader():
-        batch = mixing.finish(batch, len(classes))
+        batch = mixing.finish_batch(batch, len(classes))
         for number, clips, label in zip(batch["video"].tolist(), batch["clips"], batch["label"], strict=True):
             draws = [dataset.draw(0, number, view) for view in range(len(clips))]
             labels = label.expand(len(clips), *label.shape[1:])
             pixels = clips.round().byte().numpy() if clips.is_floating_point() else clips.numpy()
-            titles = [f"{name_of(one, classes)}   {dataset.videos[number].path}" for one in labels]
+            titles = [f"{format_label(one, classes)}   {dataset.videos[number].path}" for one in labels]
             indices = [draw.index_T for draw in draws]
-            yield rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
+            yield format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
 
 
-def test_videos(module, count):
+def read_test_rows(module, count):
     """(fps, rows of its views) of `count` videos, evenly over the list."""
     dataset, classes = module.dataset("test"), module.videos.index.classes
     for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
         info, video, views = dataset.info(number), dataset.videos[number], dataset.views
-        index_KT, crops = dataset.frames_shown(number), viewing.crops_of(views)
+        index_KT, crops = dataset.frames_shown(number), viewing.count_crops(views)
         places = [(k, crop) for k in range(len(index_KT)) for crop in range(crops)]
         where = [f"clip {k + 1} of {len(index_KT)}, crop {crop + 1} of {crops}" for k, crop in places]
         titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
-        clips = viewing.of_item(dataset[0, number], dataset.transform.crop, views).numpy()
-        yield rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
+        clips = viewing.list_item_views(dataset[0, number], dataset.transform.crop, views).numpy()
+        yield format_frame_rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
 
 
-def name_of(label, classes):
+def format_label(label, classes):
     """The class, or the shares of those that were mixed."""
     if not label.ndim:
         return classes[label]
     return " + ".join(f"{label[i]:.2f} {classes[i]}" for i in label.argsort(descending=True) if label[i] > 0)
 
 
-def rate(info, index_T):
+def format_frame_rate(info, index_T):
     """Frames a second at which the clip plays as fast as the video."""
     return max(1, (info.fps or 25) / max(1, float(np.median(np.diff(index_T)))) if len(index_T) > 1 else 1)
 
 
-def draw_sheet(path, rows):
+def plot_sheet(path, rows):
     """A row a clip, of up to COLUMNS of its frames; the frames' numbers are written on them."""
-    picture, texts = np.full((*sheet_size(rows), 3), 255, np.uint8), []
+    picture, texts = np.full((*compute_sheet_size(rows), 3), 255, np.uint8), []
     top = 0
     for clip_THWC, index_T, title in rows:
-        clip_THWC = enlarged(clip_THWC)
+        clip_THWC = enlarge_clip(clip_THWC)
         texts.append((GAP, top + HEAD - 5, title, {}))
-        for column, t in enumerate(shown(len(clip_THWC))):
+        for column, t in enumerate(select_frames(len(clip_THWC))):
             left = column * (clip_THWC.shape[2] + GAP)
             picture[top + HEAD : top + HEAD + clip_THWC.shape[1], left : left + clip_THWC.shape[2]] = clip_THWC[t]
             texts.append((left + 3, top + HEAD + 11, f"{index_T[t]}", NUMBER))
         top += HEAD + clip_THWC.shape[1] + GAP
-    save(path, picture, texts)
+    save_picture(path, picture, texts)
 
 
 NUMBER = dict(color="white", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
 
 
-def sheet_size(rows):
-    clip_THWC = enlarged(rows[0].clip_THWC[:1])
-    columns = len(shown(len(rows[0].clip_THWC)))
+def compute_sheet_size(rows):
+    clip_THWC = enlarge_clip(rows[0].clip_THWC[:1])
+    columns = len(select_frames(len(rows[0].clip_THWC)))
     return len(rows) * (HEAD + clip_THWC.shape[1] + GAP), columns * (clip_THWC.shape[2] + GAP)
 
 
-def shown(frames):
+def select_frames(frames):
     return np.unique(np.linspace(0, frames - 1, COLUMNS).round().astype(int))
 
 
-def enlarged(clip_THWC):
+def enlarge_clip(clip_THWC):
     """Small pictures by a whole number, each pixel a square."""
     zoom = -(-SMALLEST // clip_THWC.shape[1])
     return clip_THWC.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
-def save(path, picture_HWC, texts):
+def save_picture(path, picture_HWC, texts):
     height, width = picture_HWC.shape[:2]
     figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -135,9 +135,9 @@ def save(path, picture_HWC, texts):
     plt.close(figure)
 
 
-def tiled(rows):
+def tile_rows(rows):
     """The clips of a video side by side: uint8 frames_THWC of even height and width, as players want them."""
-    clips = [enlarged(row.clip_THWC) for row in rows]
+    clips = [enlarge_clip(row.clip_THWC) for row in rows]
     columns = int(np.ceil(np.sqrt(len(clips))))
     clips += [np.zeros_like(clips[0])] * (-len(clips) % columns)
     lines = [np.concatenate(clips[i : i + columns], axis=2) for i in range(0, len(clips), columns)]

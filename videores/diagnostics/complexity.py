@@ -24,47 +24,47 @@ COLUMNS = {  # of the Markdown table: title -> text of a row
     "classes": lambda r: str(r["classes"]),
     "clip": lambda r: f"{r['frames']}x{r['size']}x{r['size']}",
     "parameters": lambda r: f"{r['params']:,}",
-    "GMAC a clip": lambda r: digits(r["gmacs"]),
+    "GMAC a clip": lambda r: format_number(r["gmacs"]),
     "views": lambda r: str(r["views"]),
-    "GMAC a video": lambda r: digits(r["gmacs_video"]),
+    "GMAC a video": lambda r: format_number(r["gmacs_video"]),
     "activations (M)": lambda r: f"{r['activations'] / 1e6:.1f}",
     "inference (MB)": lambda r: f"{r['inference_bytes'] / 1e6:,.0f}",
     "training (MB)": lambda r: "-" if r["training_bytes"] is None else f"{r['training_bytes'] / 1e6:,.0f}",
 }
 
 
-def digits(number):
+def format_number(number):
     return f"{number:.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def every_name():
+def list_models():
     return [*MODELS, *NAMES]
 
 
-def default_clip(name):
+def get_default_clip(name):
     """(frames, size) where none is given: what a network was published at, 16x112x112 for the video ResNets."""
     if name in NAMES:
         return BUILDERS[name.removeprefix("pytorchvideo/")]
     return (16, 32) if name.startswith("cifar") else (16, 112)
 
 
-def label(name, overrides):
+def format_name(name, overrides):
     """A network and what is changed in it as one string, such as "r3d_50 groups=32"."""
     return " ".join([name, *(f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in overrides.items())])
 
 
-def parsed(model):
+def parse_model(model):
     """(name, overrides) of a label."""
     if not model.strip():
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
     try:
-        return name, {key: value_of(text) for key, _, text in (change.partition("=") for change in changes)}
+        return name, {key: parse_value(text) for key, _, text in (change.partition("=") for change in changes)}
     except yaml.YAMLError as error:
         raise UserError(f"{model}: write NAME key=value ..., without spaces in a value: {error}") from None
 
 
-def value_of(text):
+def parse_value(text):
     value = yaml.safe_load(text)
     try:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 reads 1e-3 as a string
@@ -72,9 +72,9 @@ def value_of(text):
         return value
 
 
-def make(model, classes, frames):
+def build_model(model, classes, frames):
     """The network of a label, for clips of `frames` frames."""
-    name, overrides = parsed(model)
+    name, overrides = parse_model(model)
     if getattr(MODELS.get(name), "fold", False):  # r2d is made for a number of frames
         overrides.setdefault("frames", frames)
     if overrides.get("frames", frames) != frames:
@@ -82,22 +82,22 @@ def make(model, classes, frames):
     return create_model(name, classes, **overrides)
 
 
-def row(model, classes=400, frames=None, size=None, views=1):
+def compute_row(model, classes=400, frames=None, size=None, views=1):
     """The counted costs of a network by its label, at its default clip where none is given. Raises UserError."""
-    name, overrides = parsed(model)
-    default_frames, default_size = default_clip(name)
+    name, overrides = parse_model(model)
+    default_frames, default_size = get_default_clip(name)
     frames, size = frames or overrides.get("frames") or default_frames, size or default_size
     with torch.device("meta"):
-        network = make(model, classes, frames)
-    return {"model": model, "classes": classes, **cost.count(network, frames, size, views)}
+        network = build_model(model, classes, frames)
+    return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views)}
 
 
-def rows_that_fit(models, **options):
+def compute_rows(models, **options):
     """The rows of networks; those that refuse the clip are left out, and printed with their reason."""
     rows = []
     for model in tqdm(models, desc="counting", unit="network", disable=None):
         try:
-            rows.append(row(model, **options))
+            rows.append(compute_row(model, **options))
         except UserError as error:
             tqdm.write(f"left out {model}: {error}")
     if not rows:
@@ -120,16 +120,19 @@ def check_modes(modes):
     return modes or ["fp32", "fp32 channels-last", "bf16", "bf16 channels-last"]
 
 
-def add_measured(row, modes, batch, device):
+def add_measurements(row, modes, batch, device):
     """Adds {mode: {"ms", "clips_s"}} of batches of clips to a row, under "measured"."""
-    network, shape = make(row["model"], row["classes"], row["frames"]), (3, row["frames"], row["size"], row["size"])
-    row["batch"], row["measured"] = batch, cost.measure(network, (batch, *shape), modes, device)
+    network, shape = (
+        build_model(row["model"], row["classes"], row["frames"]),
+        (3, row["frames"], row["size"], row["size"]),
+    )
+    row["batch"], row["measured"] = batch, cost.measure_latency(network, (batch, *shape), modes, device)
 
 
 # Writing
 
 
-def markdown(rows, without=()):
+def format_table(rows, without=()):
     columns = {title: text for title, text in COLUMNS.items() if title not in without}
     modes = list(rows[0].get("measured", {}))
     titles = [*columns, *(f"{mode}: ms (clips/s)" for mode in modes)]
@@ -140,8 +143,8 @@ def markdown(rows, without=()):
     return "\n".join(lines) + "\n"
 
 
-def to_csv(rows):
-    flat = [{k: v for k, v in r.items() if k != "measured"} | flat_times(r) for r in rows]
+def format_rows_csv(rows):
+    flat = [{k: v for k, v in r.items() if k != "measured"} | flatten_times(r) for r in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
     writer.writeheader()
@@ -149,20 +152,20 @@ def to_csv(rows):
     return text.getvalue()
 
 
-def flat_times(r):
+def flatten_times(r):
     return {f"{mode} {unit}": value for mode, found in r.get("measured", {}).items() for unit, value in found.items()}
 
 
-def write(folder, rows):
+def write_files(folder, rows):
     """table.csv, table.md and pareto.png in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("table.csv", to_csv(rows)), ("table.md", markdown(rows))):
+    for name, text in (("table.csv", format_rows_csv(rows)), ("table.md", format_table(rows))):
         with write_atomically(folder / name) as temporary:
             temporary.write_text(text)
-    draw(folder / "pareto.png", rows)
+    plot_costs(folder / "pareto.png", rows)
 
 
-def draw(path, rows):
+def plot_costs(path, rows):
     """GMACs against parameters, and against time where it was measured; a line joins those that nothing beats in both.
 
     With more than 30 networks only those on the line have names.
@@ -174,7 +177,7 @@ def draw(path, rows):
     figure, all_axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6), layout="constrained", squeeze=False)
     for axes, (title, value) in zip(all_axes[0], panels.items(), strict=True):
         points = [(r["gmacs"], value(r)) for r in rows]
-        best = pareto(points)
+        best = find_pareto_front(points)
         axes.scatter(*zip(*points, strict=True), s=12, color="0.6")
         axes.plot(*zip(*(points[i] for i in best), strict=True), marker="o", linewidth=1)
         for i in best if len(rows) > 30 else range(len(rows)):
@@ -189,7 +192,7 @@ def draw(path, rows):
     plt.close(figure)
 
 
-def pareto(points):
+def find_pareto_front(points):
     """Numbers of the points (x, y) that no other equals or beats in both, by rising x; of equal points the first."""
     best, lowest = [], float("inf")
     for i in sorted(range(len(points)), key=lambda i: (points[i], i)):
@@ -240,9 +243,9 @@ def write_docs(folder):
     text, first = HEAD, None
     for title, models, options in SECTIONS:
         print(title, flush=True)
-        rows = [row(model, **options) for model in models]
+        rows = [compute_row(model, **options) for model in models]
         first = first or rows
-        text += f"\n## {title}\n\n{markdown(rows, without=('classes',))}"
-    draw(folder / "complexity.png", first)
+        text += f"\n## {title}\n\n{format_table(rows, without=('classes',))}"
+    plot_costs(folder / "complexity.png", first)
     with write_atomically(folder / "complexity.md") as temporary:
         temporary.write_text(text)

@@ -21,7 +21,7 @@ from videores.runtime import machine
 
 OK, WARNING, BAD = "ok", "warning", "bad"
 GIB = 2**30
-NEEDED = ("torch", "torchvision", "lightning", "av", "numpy", "pydantic", "pytorchvideo")
+REQUIRED_PACKAGES = ("torch", "torchvision", "lightning", "av", "numpy", "pydantic", "pytorchvideo")
 MALICIOUS = ("2.6.2", "2.6.3")  # of lightning on PyPI, 2026-04-30
 CODINGS = {  # clip -> what FFmpeg writes it with
     "clip_h264.mp4": ("libx264", {"g": "12", "bf": "2"}),
@@ -39,20 +39,20 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def main():
+def run_checks():
     """Prints the table. Returns the exit code: 1 if something is bad."""
     findings = []
     for check in CHECKS:
-        found = examined(check)
+        found = run_check(check)
         findings += found
         for finding in found:
-            print(row(finding), flush=True)
+            print(format_finding(finding), flush=True)
     counts = {status: sum(f.status == status for f in findings) for status in (BAD, WARNING, OK)}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts[BAD] else 0
 
 
-def examined(check):
+def run_check(check):
     try:
         return list(check())
     except Exception as error:  # a broken package may raise anything, and the other checks still say something
@@ -60,7 +60,7 @@ def examined(check):
         return [Finding(what, BAD, f"{type(error).__name__}: {error}".splitlines()[0], "this check could not be made")]
 
 
-def row(finding):
+def format_finding(finding):
     mark = {OK: "ok     ", WARNING: "WARNING", BAD: "BAD    "}[finding.status]
     advice = f"\n{textwrap.indent(textwrap.fill(finding.advice, 100), ' ' * 30 + '-> ')}" if finding.advice else ""
     return f"{mark} {finding.what:21} {finding.found}{advice}"
@@ -69,18 +69,18 @@ def row(finding):
 # Packages
 
 
-def packages():
-    for name in NEEDED:
+def check_packages():
+    for name in REQUIRED_PACKAGES:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
             yield Finding(name, BAD, "not installed", "pip install -e . in the clone of videores")
             continue
-        problem, advice = known_bad(name, found)
+        problem, advice = find_known_problem(name, found)
         yield Finding(name, BAD if problem else OK, f"{found}{': ' * bool(problem)}{problem}", advice)
 
 
-def known_bad(name, found):
+def find_known_problem(name, found):
     """(what is wrong with this version, what to do), empty where nothing is known."""
     release = Version(found).release
     if name == "lightning" and found in MALICIOUS:
@@ -92,7 +92,7 @@ def known_bad(name, found):
     return "", ""
 
 
-def torch_and_torchvision():
+def check_torch_pair():
     wanted = [Requirement(line) for line in metadata.requires("torchvision") or ()]
     pinned = next((r.specifier for r in wanted if r.name == "torch"), None)
     found = metadata.version("torch")
@@ -101,7 +101,7 @@ def torch_and_torchvision():
     yield Finding("torch for torchvision", OK if fits else BAD, what, "" if fits else "install the two together")
 
 
-def decord_s_owner():
+def check_decord_owner():
     """decord, decord2 and eva-decord all install the folder decord/: the last one wins, an uninstall breaks all."""
     owners = sorted(set(metadata.packages_distributions().get("decord", ())))
     if len(owners) == 1:
@@ -111,7 +111,7 @@ def decord_s_owner():
         yield Finding("decord", BAD, what, "pip uninstall -y decord decord2 eva-decord; pip install decord")
 
 
-def optional_packages():
+def check_optional_packages():
     try:
         importlib.import_module("torchcodec.decoders")
         yield Finding("torchcodec", OK, metadata.version("torchcodec"))
@@ -130,14 +130,14 @@ def optional_packages():
 # Machine
 
 
-def processors():
+def check_cpus():
     usable, limit = machine.count_cpus(), machine.read_cpu_limit()
     if limit and limit < usable:
         advice = f"OMP_NUM_THREADS={max(1, int(limit))}, or libraries start {usable} threads and wait for each other"
         yield Finding("processors", WARNING, f"{usable}, but the container grants the time of {limit:g}", advice)
     else:
         yield Finding("processors", OK, f"{usable} of {os.cpu_count()}{'' if limit is None else ', not limited below'}")
-    yield from load(usable)
+    yield from check_load(usable)
     import torch
 
     threads, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
@@ -149,14 +149,14 @@ def processors():
         yield Finding("threads", OK, what)
 
 
-def load(usable):
+def check_load(usable):
     """Threads that wait for each other's processors are several times slower than fewer of them."""
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
     advice = "wait for the other programs, or set OMP_NUM_THREADS=1" if busy > usable else ""
     yield Finding("load", WARNING if advice else OK, f"{busy:.1f} programs want a processor", advice)
 
 
-def memory():
+def check_memory():
     found, limit = machine.read_memory(), machine.read_memory_limit()
     if found is None:
         yield Finding("memory", OK, "the system does not tell")
@@ -174,7 +174,7 @@ def memory():
         yield Finding("/dev/shm", status, f"{shared / GIB:.2f} GiB, through which workers hand over batches", advice)
 
 
-def graphics_processors():
+def check_gpus():
     import torch
 
     if not torch.cuda.is_available():
@@ -191,10 +191,10 @@ def graphics_processors():
         advice = "" if fits else f"this torch has no kernels for it (it has {', '.join(built)}): install another build"
         yield Finding(f"GPU {i}", OK if fits else BAD, name, advice)
     cudnn = torch.backends.cudnn.version() or 0
-    yield Finding("CUDA", OK, f"{torch.version.cuda}, cuDNN {cudnn}, driver {driver()}")
+    yield Finding("CUDA", OK, f"{torch.version.cuda}, cuDNN {cudnn}, driver {read_driver_version()}")
 
 
-def driver():
+def read_driver_version():
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.splitlines()[0]
@@ -202,10 +202,10 @@ def driver():
         return "unknown"
 
 
-def folders():
+def check_folders():
 
     cache = Path(os.environ.get("VIDEORES_CACHE") or Path(machine.find_cache_root(), "videores"))
-    problem = unwritable(cache)
+    problem = find_write_error(cache)
     advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
     yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)
     here = ("disk of this folder", Path.cwd(), "checkpoints take three times the network's size, twice")
@@ -217,7 +217,7 @@ def folders():
         yield Finding(what, status, f"{free / GIB:.1f} GiB free", advice)
 
 
-def unwritable(folder):
+def find_write_error(folder):
     """Why a folder can't be written, or nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,7 +230,7 @@ def unwritable(folder):
 # What is computed
 
 
-def decoders():
+def check_decoders():
     """Every frame of a numbered clip is read in an awkward order, and the reader named that `auto` takes."""
     from videores.data import decode, probe
     from videores.data.video import encode
@@ -240,7 +240,7 @@ def decoders():
         for name, (codec, options) in CODINGS.items():
             path = Path(folder, name)
             try:
-                encode.write_video(path, numbered(FRAMES), 25, codec=codec, options=options)
+                encode.write_video(path, make_numbered_frames(FRAMES), 25, codec=codec, options=options)
             except UserError:
                 yield Finding(name, OK, f"not tried: this FFmpeg writes no {codec}")
                 continue
@@ -249,7 +249,7 @@ def decoders():
             wrong = [
                 reader
                 for reader in info.readers
-                if numbers_shown(decode.read_frames(path, order, reader=reader, info=info)) != order
+                if read_frame_numbers(decode.read_frames(path, order, reader=reader, info=info)) != order
             ]
             exact = [reader for reader in info.readers if reader not in wrong]
             what = f"exact: {', '.join(exact) or 'none'}; auto takes {info.reader}"
@@ -257,7 +257,7 @@ def decoders():
             yield Finding(name, BAD if wrong else OK, what, advice)
 
 
-def numbered(frames):
+def make_numbered_frames(frames):
     """uint8 frames_THWC, each with its number as eight vertical bars, dark or light."""
     import numpy as np
 
@@ -266,30 +266,38 @@ def numbered(frames):
     return np.broadcast_to(grey_TW[:, None, :, None], (frames, 48, 64, 3))
 
 
-def numbers_shown(frames_THWC):
+def read_frame_numbers(frames_THWC):
     grey_TB = frames_THWC[:, 24, 4::8].mean(-1)
     return [sum((1 << k) * bool(g > 127) for k, g in enumerate(row)) for row in grey_TB]
 
 
-def gradients_of_convolutions():
+def check_conv_gradients():
     import torch
 
     from videores.compute import gradient_check, precision
     from videores.models.cpu_conv import Conv3d
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    setting = precision.Setting(*precision.choose(device))
-    own = worst_gradient(gradient_check, Conv3d, setting, device)
-    advice = "train with trainer.precision=fp32, and report this machine" if not own <= gradient_check.LIMIT else ""
+    setting = precision.PrecisionSetting(*precision.choose_precision(device))
+    own = find_worst_gradient(gradient_check, Conv3d, setting, device)
+    advice = (
+        "train with trainer.precision=fp32, and report this machine"
+        if not own <= gradient_check.MAX_RELATIVE_ERROR
+        else ""
+    )
     found = f"{setting} (the rule's here): off by {own:.1e} at most, from float64"
     yield Finding("gradients", BAD if advice else OK, found, advice)
-    bf16 = precision.Setting("bf16", True)
-    plain = worst_gradient(gradient_check, torch.nn.Conv3d, bf16, device)
-    known = "has the known defect, which videores goes around" if not plain <= gradient_check.LIMIT else "is right"
+    bf16 = precision.PrecisionSetting("bf16", True)
+    plain = find_worst_gradient(gradient_check, torch.nn.Conv3d, bf16, device)
+    known = (
+        "has the known defect, which videores goes around"
+        if not plain <= gradient_check.MAX_RELATIVE_ERROR
+        else "is right"
+    )
     yield Finding("torch's bf16 conv3d", OK, f"{known} (off by {plain:.1e})")
 
 
-def worst_gradient(gradients, make, setting, device):
+def find_worst_gradient(gradients, make, setting, device):
     """The largest relative error of convolutions as R3D and R(2+1)D have them, where 1, 2, 4 and 8 frames are left."""
     import torch
 
@@ -302,11 +310,11 @@ def worst_gradient(gradients, make, setting, device):
             if setting.channels_last:
                 x = x.contiguous(memory_format=torch.channels_last_3d)
             upstream = torch.randn(2, 24, frames, 7, 7, device=device)
-            errors.append(gradients.layer_error(layer, x, upstream, setting, torch.float64))
+            errors.append(gradients.compute_layer_error(layer, x, upstream, setting, torch.float64))
     return max(errors)
 
 
 CHECKS = (
-    *(packages, torch_and_torchvision, decord_s_owner, optional_packages),
-    *(processors, memory, graphics_processors, folders, decoders, gradients_of_convolutions),
+    *(check_packages, check_torch_pair, check_decord_owner, check_optional_packages),
+    *(check_cpus, check_memory, check_gpus, check_folders, check_decoders, check_conv_gradients),
 )

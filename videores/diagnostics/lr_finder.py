@@ -24,12 +24,12 @@ from videores.training.module import VideoClassifier
 
 matplotlib.use("Agg")
 
-SMOOTHING = 0.95  # of the running mean of losses
-DIVERGED = 4  # times the lowest smoothed loss
-LEAST = 10  # steps before a loss may be called diverged, and of which a suggestion can be made
+LOSS_SMOOTHING = 0.95  # of the running mean of losses
+DIVERGENCE_FACTOR = 4  # times the lowest smoothed loss
+MIN_STEPS = 10  # steps before a loss may be called diverged, and of which a suggestion can be made
 
 
-class Ramp(pl.Callback):
+class LRRangeTest(pl.Callback):
     """Sets the rate of each step in place of the schedule, records losses, and stops where they diverge."""
 
     def __init__(self, rates):
@@ -43,36 +43,36 @@ class Ramp(pl.Callback):
         if not module.ends_step(batch_idx):
             return
         self.losses.append(float(outputs["loss"]))
-        if len(self.losses) == len(self.rates) or diverged(self.losses):
+        if len(self.losses) == len(self.rates) or find_divergence(self.losses):
             trainer.should_stop = True
 
 
-def find(cfg, folder, lowest, highest, steps):
+def find_lr(cfg, folder, lowest, highest, steps):
     """Trains for at most so many steps, writes lr.csv and lr.png, and prints the rate to try."""
-    ramp = Ramp(rising(lowest, highest, steps))
+    ramp = LRRangeTest(make_lr_ramp(lowest, highest, steps))
     constant = cfg.train.model_copy(update={"schedule": "constant", "warmup": 0, "milestones": ()})
-    train(cfg.model_copy(update={"train": constant}), ramp)
+    run_range_test(cfg.model_copy(update={"train": constant}), ramp)
     losses = ramp.losses
-    rates, smooth = ramp.rates[: len(losses)], smoothed(losses)
-    best = suggestion(rates, smooth)  # before anything is written: the two files are of one search
+    rates, smooth = ramp.rates[: len(losses)], smooth_losses(losses)
+    best = suggest_lr(rates, smooth)  # before anything is written: the two files are of one search
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "lr.csv", rates, losses, smooth)
-    draw(folder / "lr.png", rates, losses, smooth, best)
-    ended = "diverged" if diverged(losses) else "did not diverge"
+    write_csv(folder / "lr.csv", rates, losses, smooth)
+    plot_losses(folder / "lr.png", rates, losses, smooth, best)
+    ended = "diverged" if find_divergence(losses) else "did not diverge"
     print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
-    print(f"rate    {said(cfg.train, best, optim.compute_global_batch_size(cfg, 1))}")
+    print(f"rate    {format_suggestion_text(cfg.train, best, optim.compute_global_batch_size(cfg, 1))}")
     print(f"wrote   {folder}/lr.csv, lr.png")
     return 0
 
 
-def said(train, rate, global_batch):
+def format_suggestion_text(train, rate, global_batch):
     """The rate as train.lr, which `base_batch` scales."""
     factor = optim.scale_lr(train, global_batch) / train.lr
     scaled = f", {rate:.2g} at {global_batch} videos a step" if train.base_batch else ""
     return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
 
 
-def train(cfg, ramp):
+def run_range_test(cfg, ramp):
     options = trainers.make_trial_options(cfg)
     if options["devices"] * options["num_nodes"] > 1:
         raise UserError("the rate is found in one process: give trainer.devices=1, and scale it by train.base_batch")
@@ -81,7 +81,7 @@ def train(cfg, ramp):
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
     if cfg.model.weights is not None:
-        loading.load(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
+        loading.load_weights(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
     task.teacher, _ = distillation.load_teacher(cfg, task.model, task.classes)
     data = make_data(cfg, videos)
     pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)
@@ -90,31 +90,31 @@ def train(cfg, ramp):
 # What the losses say
 
 
-def rising(lowest, highest, steps):
+def make_lr_ramp(lowest, highest, steps):
     """Rates in equal ratios, the first and last of which are given."""
     return [float(rate) for rate in np.geomspace(lowest, highest, steps)]
 
 
-def smoothed(losses):
+def smooth_losses(losses):
     """A running mean, corrected for its start at 0 (Kingma and Ba 2015, arXiv:1412.6980, section 3)."""
     mean, found = 0.0, []
     for step, loss in enumerate(losses, 1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**step))
+        mean = LOSS_SMOOTHING * mean + (1 - LOSS_SMOOTHING) * loss
+        found.append(mean / (1 - LOSS_SMOOTHING**step))
     return found
 
 
-def diverged(losses):
+def find_divergence(losses):
     if not math.isfinite(losses[-1]):
         return True
-    smooth = smoothed(losses)
-    return len(smooth) > LEAST and smooth[-1] > DIVERGED * min(smooth)
+    smooth = smooth_losses(losses)
+    return len(smooth) > MIN_STEPS and smooth[-1] > DIVERGENCE_FACTOR * min(smooth)
 
 
-def suggestion(rates, smooth):
+def suggest_lr(rates, smooth):
     """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before it is lowest."""
     end = int(np.nanargmin(smooth)) + 1
-    if end < LEAST:
+    if end < MIN_STEPS:
         raise UserError(
             f"the loss falls for {end} steps only, so no rate can be told: begin with a smaller --lowest, or take more "
             "--steps"
@@ -123,12 +123,12 @@ def suggestion(rates, smooth):
     return rates[int(np.argmin(slopes))]
 
 
-def write(path, rates, losses, smooth):
+def write_csv(path, rates, losses, smooth):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("lr", "loss", "smoothed"), *zip(rates, losses, smooth, strict=True)])
 
 
-def draw(path, rates, losses, smooth, best):
+def plot_losses(path, rates, losses, smooth, best):
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.plot(rates, losses, color="0.8", label="loss of a batch")
     axes.plot(rates, smooth, label="smoothed")

@@ -6,7 +6,7 @@ import torch.distributed as dist
 # Collecting
 
 
-class Scores:
+class ScoreAccumulator:
     """Collects logits of views, each exactly once over all processes, without a collective until the end.
 
     `views_V`: how many views each video has. `failed_V` is, after `compute`, whether a video did not decode.
@@ -40,7 +40,7 @@ class Scores:
         Raises RuntimeError, on every rank, unless each view of each video was seen exactly once.
         """
         self.logits_XN, self.seen_X, self.failed_V = (
-            summed(part, device) for part in (self.logits_XN, self.seen_X, self.failed_V)
+            sum_over_ranks(part, device) for part in (self.logits_XN, self.seen_X, self.failed_V)
         )
         wrong = (self.seen_X != 1).nonzero().flatten()
         if len(wrong):
@@ -61,7 +61,7 @@ class Scores:
         return logits_VKN.numpy()
 
 
-def summed(values, device):
+def sum_over_ranks(values, device):
     """Over all ranks. All but one of them add zeros to a number: the sum is exact."""
     if not (dist.is_available() and dist.is_initialized()):
         return values

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-AT_ONCE = 64  # videos or resamples worked on at a time, so that memory does not grow with their number
+VIDEOS_PER_BLOCK = 64  # videos or resamples worked on at a time, so that memory does not grow with their number
 
 
 # Fusion
 
 
-def fuse(logits_VKN, fusion, views_V=None):
+def fuse_views(logits_VKN, fusion, views_V=None):
     """scores_VN of videos from their views, in float64.
 
     softmax-mean and logit-mean: the mean over views of the probabilities, or of the logits. max: the highest
@@ -16,10 +16,10 @@ def fuse(logits_VKN, fusion, views_V=None):
     several first gives each an equal part. Equal scores count against the right class (`hits`).
     """
     videos, views, classes = logits_VKN.shape
-    views_V = all_views(logits_VKN) if views_V is None else np.asarray(views_V)
+    views_V = all_views_mask(logits_VKN) if views_V is None else np.asarray(views_V)
     scores_VN = np.empty((videos, classes))
-    for part in parts(videos):
-        said_VKN = said(np.asarray(logits_VKN[part], dtype=np.float64), fusion)
+    for part in split_into_blocks(videos):
+        said_VKN = compute_view_scores(np.asarray(logits_VKN[part], dtype=np.float64), fusion)
         there_VK1 = (np.arange(views) < views_V[part, None])[..., None]
         if fusion == "max":
             scores_VN[part] = np.where(there_VK1, said_VKN, -np.inf).max(1)
@@ -28,7 +28,7 @@ def fuse(logits_VKN, fusion, views_V=None):
     return scores_VN
 
 
-def said(logits_VKN, fusion):
+def compute_view_scores(logits_VKN, fusion):
     """What each view contributes."""
     if fusion == "logit-mean":
         return logits_VKN
@@ -39,7 +39,7 @@ def said(logits_VKN, fusion):
     return softmax(logits_VKN)
 
 
-def probabilities(scores_VN, fusion):
+def to_probabilities(scores_VN, fusion):
     """Fused scores as probabilities of the classes, for what needs them: likelihood, confidence."""
     return softmax(scores_VN) if fusion == "logit-mean" else scores_VN / scores_VN.sum(1, keepdims=True)
 
@@ -49,9 +49,9 @@ def softmax(logits):
     return powers / powers.sum(-1, keepdims=True)
 
 
-def all_views(logits_VKN):
+def all_views_mask(logits_VKN):
     return np.full(len(logits_VKN), logits_VKN.shape[1])
 
 
-def parts(count):
-    return [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
+def split_into_blocks(count):
+    return [slice(start, start + VIDEOS_PER_BLOCK) for start in range(0, count, VIDEOS_PER_BLOCK)]

@@ -14,9 +14,9 @@ import numpy as np
 
 from videores.errors import UserError
 
-FILE = "predictions.npz"
-SHAPES = dict(video="V", label="V", group="V", classes="N", clip="K", crop="K", logits="VKN")
-PROTOCOL = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+) (?P<fusion>\S+) (?P<data>.+)")
+FILE_NAME = "predictions.npz"
+ARRAY_SHAPES = dict(video="V", label="V", group="V", classes="N", clip="K", crop="K", logits="VKN")
+PROTOCOL_PATTERN = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+) (?P<fusion>\S+) (?P<data>.+)")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Predictions:
     @property
     def words(self):
         """{frames, clips, crops, fusion, data} of the protocol string."""
-        return PROTOCOL.fullmatch(self.protocol).groupdict()
+        return PROTOCOL_PATTERN.fullmatch(self.protocol).groupdict()
 
     @property
     def views_V(self):
@@ -57,41 +57,43 @@ class Predictions:
 # Reading
 
 
-def read(source):
+def read_predictions(source):
     """Predictions of a run folder, of one of its test folders, or of a predictions.npz. Raises UserError."""
-    path = find(Path(source))
-    arrays = load(path)
-    refuse_wrong_shapes(path, arrays)
+    path = find_predictions(Path(source))
+    arrays = load_predictions(path)
+    check_shapes(path, arrays)
     metrics = read_metrics(path.parent)
-    found = Predictions(path, metrics=metrics, protocol=protocol_of(metrics, arrays), **arrays)
-    refuse_wrong_values(found)
-    refuse_missing_views(found)
+    found = Predictions(path, metrics=metrics, protocol=read_protocol(metrics, arrays), **arrays)
+    check_values(found)
+    check_views_complete(found)
     return found
 
 
-def find(source):
-    if source.is_file() or (source / FILE).is_file():
-        return source if source.is_file() else source / FILE
-    tests = sorted(source.glob(f"test/*/{FILE}"))
+def find_predictions(source):
+    if source.is_file() or (source / FILE_NAME).is_file():
+        return source if source.is_file() else source / FILE_NAME
+    tests = sorted(source.glob(f"test/*/{FILE_NAME}"))
     if len(tests) > 1:
-        raise UserError(f"{source} was tested under several protocols: give one of\n  " + "\n  ".join(folders(tests)))
+        raise UserError(
+            f"{source} was tested under several protocols: give one of\n  " + "\n  ".join(find_test_folders(tests))
+        )
     if not tests:
         what = "has no test/*/predictions.npz" if source.is_dir() else "is not there"
-        raise UserError(f"{source} {what}: give a run folder that was tested, one of its test folders, or {FILE}")
+        raise UserError(f"{source} {what}: give a run folder that was tested, one of its test folders, or {FILE_NAME}")
     return tests[0]
 
 
-def folders(paths):
+def find_test_folders(paths):
     return [str(path.parent) for path in paths]
 
 
-def load(path):
+def load_predictions(path):
     try:
         with np.load(path) as file:
-            arrays = {name: file[name] for name in SHAPES if name in file}
+            arrays = {name: file[name] for name in ARRAY_SHAPES if name in file}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a file of predictions: {error}") from None
-    missing = sorted(SHAPES.keys() - arrays.keys())
+    missing = sorted(ARRAY_SHAPES.keys() - arrays.keys())
     if missing:
         raise UserError(f"{path} is not a file of predictions: it has no {', '.join(missing)}")
     return arrays
@@ -111,25 +113,25 @@ def read_metrics(folder):
     return found
 
 
-def protocol_of(metrics, arrays):
+def read_protocol(metrics, arrays):
     """The protocol string; `?` for what the arrays do not say where no metrics.json is beside them."""
     said = metrics.get("protocol", "")
     partly = (np.isnan(arrays["logits"]).any(2).sum(1) % len(arrays["clip"])).any()
     clips = "all" if partly else len(set(arrays["clip"].tolist()))
-    return said if PROTOCOL.fullmatch(said) else f"? {clips}x{len(set(arrays['crop'].tolist()))} ? ?"
+    return said if PROTOCOL_PATTERN.fullmatch(said) else f"? {clips}x{len(set(arrays['crop'].tolist()))} ? ?"
 
 
-def refuse_wrong_shapes(path, arrays):
+def check_shapes(path, arrays):
     if arrays["logits"].ndim == 3:
         sizes = dict(zip("VKN", arrays["logits"].shape, strict=True))
-        wrong = [k for k, axes in SHAPES.items() if arrays[k].shape != tuple(sizes[axis] for axis in axes)]
+        wrong = [k for k, axes in ARRAY_SHAPES.items() if arrays[k].shape != tuple(sizes[axis] for axis in axes)]
         if not wrong and all(sizes.values()):
             return
-    shapes = ", ".join(f"{name} {arrays[name].shape}" for name in SHAPES)
+    shapes = ", ".join(f"{name} {arrays[name].shape}" for name in ARRAY_SHAPES)
     raise UserError(f"{path}: the arrays do not fit: {shapes}; V videos, K views and N classes make logits (V, K, N)")
 
 
-def refuse_wrong_values(p):
+def check_values(p):
     names, counts = np.unique(p.video, return_counts=True)
     if counts.max() > 1:
         raise UserError(f"{p.path}: {names[counts.argmax()]} is there {counts.max()} times")
@@ -143,9 +145,9 @@ def refuse_wrong_values(p):
         raise UserError(f"{p.path}: a logit is infinite")
 
 
-def refuse_missing_views(p):
+def check_views_complete(p):
     """Views are clips x crops, each once; a video has all or none, or lacks its last where all clips are scored."""
-    views, grid = sorted(zip(p.clip.tolist(), p.crop.tolist(), strict=True)), grid_of(p)
+    views, grid = sorted(zip(p.clip.tolist(), p.crop.tolist(), strict=True)), find_view_grid(p)
     if views != grid:
         lost = sorted(set(grid) - set(views))
         what = f"(clip, crop) {lost[0]} is missing" if lost else "a view is there twice"
@@ -159,18 +161,18 @@ def refuse_missing_views(p):
         raise UserError(f"{p.path}: {p.video[v]} has no scores of clip {p.clip[k]}, crop {p.crop[k]}")
 
 
-def grid_of(p):
+def find_view_grid(p):
     return [(clip, crop) for clip in sorted(set(p.clip.tolist())) for crop in sorted(set(p.crop.tolist()))]
 
 
 # Several of the same videos
 
 
-def align(first, other):
+def align_videos(first, other):
     """`other` with its videos in the order of `first`. Raises UserError where videos, labels or classes differ."""
     pair = f"{first.path} and {other.path}"
-    refuse_other_classes(pair, first.classes.tolist(), other.classes.tolist())
-    refuse_other_videos(pair, first.video.tolist(), other.video.tolist())
+    check_same_classes(pair, first.classes.tolist(), other.classes.tolist())
+    check_same_videos(pair, first.video.tolist(), other.video.tolist())
     place = {video: i for i, video in enumerate(other.video.tolist())}
     order = [place[video] for video in first.video.tolist()]
     moved = {name: getattr(other, name)[order] for name in ("video", "label", "group", "logits")}
@@ -184,7 +186,7 @@ def align(first, other):
     return replace(other, **moved)
 
 
-def refuse_other_classes(pair, ours, theirs):
+def check_same_classes(pair, ours, theirs):
     if ours == theirs:
         return
     pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
@@ -192,12 +194,14 @@ def refuse_other_classes(pair, ours, theirs):
     raise UserError(f"{pair} have different classes ({len(ours)} / {len(theirs)}):\n  " + "\n  ".join(pairs))
 
 
-def refuse_other_videos(pair, ours, theirs):
+def check_same_videos(pair, ours, theirs):
     only = {"first": sorted(set(ours) - set(theirs)), "second": sorted(set(theirs) - set(ours))}
     if any(only.values()):
-        lines = [f"only in the {which} ({len(names)}): {head(names)}" for which, names in only.items() if names]
+        lines = [
+            f"only in the {which} ({len(names)}): {preview_names(names)}" for which, names in only.items() if names
+        ]
         raise UserError(f"{pair} are scores of different videos:\n  " + "\n  ".join(lines))
 
 
-def head(names, most=5):
+def preview_names(names, most=5):
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -3,7 +3,7 @@
 import re
 
 
-def protocol_of(cfg, part="test"):
+def format_protocol(cfg, part="test"):
     """`<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`"""
     clip, t, views = cfg.data.clip, cfg.data.transform, getattr(cfg, part)
     rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
@@ -12,10 +12,10 @@ def protocol_of(cfg, part="test"):
     shown = f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {clips}x{views.crops} {views.fusion}"
     order = "" if views.order == "normal" else f" {views.order}"
     damage = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
-    return f"{shown} {cfg.data.name}-{split_of(cfg.data, part)}{order}{damage}"
+    return f"{shown} {cfg.data.name}-{format_split(cfg.data, part)}{order}{damage}"
 
 
-def split_of(data, part):
+def format_split(data, part):
     """Held-out training videos are not what others call the validation split."""
     split = {"ucf101": data.split, "hmdb51": data.split, "kinetics": "val", "ssv2": "val"}.get(data.format, "test")
     if part == "test":
@@ -23,5 +23,5 @@ def split_of(data, part):
     return f"{split}-heldout" if data.format in ("ucf101", "hmdb51") else "heldout"
 
 
-def slug(protocol):
+def slugify(protocol):
     return re.sub(r"[^A-Za-z0-9.@-]+", "_", protocol)

@@ -13,12 +13,12 @@ from dataclasses import replace
 from torch import nn
 
 from videores.errors import UserError
-from videores.models.resnet import Residual, ResNet, pointwise
+from videores.models.resnet import Residual, ResNet, make_pointwise
 
 CONTROLS = ("scaled", "conv1x1", "dropout", "no_relu", "one_layer")
 
 
-class Scale(nn.Module):
+class ResidualScale(nn.Module):
     def __init__(self, factor):
         super().__init__()
         self.factor = factor
@@ -27,38 +27,40 @@ class Scale(nn.Module):
         return x * self.factor
 
 
-def create(control, num_classes, design):
+def create_control(control, num_classes, design):
     """The network with the control; `control` is one of CONTROLS. Raises UserError where it makes no sense."""
     if design.preact or design.shortcut == "none":
         raise UserError(f"control={control} changes the shortcut of a post-activated block, and there is none")
     if control == "one_layer":
-        return create_one_layer(num_classes, design)
+        return create_single_layer(num_classes, design)
     if control == "no_relu" and design.pool == "gem":
         raise UserError("pool=gem needs features that are not negative, and control=no_relu lets them be")
     model = ResNet(num_classes, design)
     for block in [m for m in model.modules() if isinstance(m, Residual)]:
-        change(control, design, block)
+        apply_control(control, design, block)
     return model
 
 
-def change(control, design, block):
+def apply_control(control, design, block):
     shortcut = block.downsample or nn.Identity()
     if control == "scaled":
-        block.downsample = nn.Sequential(shortcut, Scale(0.5))
+        block.downsample = nn.Sequential(shortcut, ResidualScale(0.5))
     elif control == "dropout":
         block.downsample = nn.Sequential(shortcut, nn.Dropout(0.5))
     elif control == "conv1x1":
-        block.downsample = pointwise(design, *block.channels, block.stride)
+        block.downsample = make_pointwise(design, *block.channels, block.stride)
         nn.init.kaiming_normal_(block.downsample.weight, mode="fan_out", nonlinearity="relu")
     else:
         block.relu_after = False
 
 
-def create_one_layer(num_classes, design):
+def create_single_layer(num_classes, design):
     if design.deep:
         raise UserError("control=one_layer is for basic blocks: a bottleneck's 1x1 convolutions need the wide one")
-    return ResNet(num_classes, replace(design, layers=tuple(2 * n for n in design.layers)), make_block=one_layer)
+    return ResNet(
+        num_classes, replace(design, layers=tuple(2 * n for n in design.layers)), make_block=make_single_layer
+    )
 
 
-def one_layer(d, cin, planes, stride, wide, point):
+def make_single_layer(d, cin, planes, stride, wide, point):
     return [(wide(cin, planes, stride), planes)]

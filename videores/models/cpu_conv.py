@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def applies(x, weight, groups, padding):
+def can_use_depthwise(x, weight, groups, padding):
     """Whether there is something to gain, for an odd kernel that keeps the size."""
     is_depthwise = groups == x.shape[1] == len(weight) > 1
     keeps_size = all(k == 2 * p + 1 for k, p in zip(weight.shape[2:], padding, strict=True))
@@ -14,7 +14,7 @@ def applies(x, weight, groups, padding):
     return is_depthwise and keeps_size and wants_gradient and x.device.type == "cpu"
 
 
-def conv3d(x_BCTHW, weight, stride):
+def depthwise_conv3d(x_BCTHW, weight, stride):
     """F.conv3d(x, weight, stride=stride, padding=kernel // 2, groups=C)."""
     if torch.is_autocast_enabled("cpu"):
         number_format = torch.get_autocast_dtype("cpu")
@@ -36,11 +36,11 @@ class DepthwiseConv3d(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy):
         (x, weight), (wants_dx, wants_dw, _) = ctx.saved_tensors, ctx.needs_input_grad
-        dx = input_gradient(dy, weight, ctx.stride, x) if wants_dx else None
-        return dx, weight_gradient(dy, weight, ctx.stride, x) if wants_dw else None, None
+        dx = compute_input_gradient(dy, weight, ctx.stride, x) if wants_dx else None
+        return dx, compute_weight_gradient(dy, weight, ctx.stride, x) if wants_dw else None, None
 
 
-def input_gradient(dy, weight, stride, x):
+def compute_input_gradient(dy, weight, stride, x):
     if tuple(stride) != (1, 1, 1):
         spread = torch.zeros_like(x)
         spread[:, :, :: stride[0], :: stride[1], :: stride[2]] = dy
@@ -48,7 +48,7 @@ def input_gradient(dy, weight, stride, x):
     return F.conv3d(dy, weight.flip((2, 3, 4)), None, 1, [k // 2 for k in weight.shape[2:]], groups=len(weight))
 
 
-def weight_gradient(dy, weight, stride, x):
+def compute_weight_gradient(dy, weight, stride, x):
     """oneDNN sees no padding: it is wrong about some, and here one copy serves all frames of the kernel."""
     kt, kh, kw = weight.shape[2:]
     t, frames, channels = stride[0], dy.shape[2], len(weight)
@@ -57,11 +57,11 @@ def weight_gradient(dy, weight, stride, x):
     gradients = []
     for k in range(kt):
         met = padded[:, :, k : k + t * (frames - 1) + 1 : t].transpose(1, 2).flatten(0, 1)
-        gradients.append(weight_gradient_2d(dy_rows, met, weight[:, :, k], stride[1:], channels))
+        gradients.append(compute_weight_gradient_2d(dy_rows, met, weight[:, :, k], stride[1:], channels))
     return torch.stack(gradients, 2)
 
 
-def weight_gradient_2d(dy, x, weight, stride, channels):
+def compute_weight_gradient_2d(dy, x, weight, stride, channels):
     options = (list(stride), [0, 0], [1, 1], False, [0, 0], channels, [False, True, False])
     return torch.ops.aten.convolution_backward(dy, x, weight, None, *options)[1]
 
@@ -74,15 +74,15 @@ class Conv2d(nn.Conv2d):
 
 class Conv3d(nn.Conv3d):
     def forward(self, x):
-        if self.bias is None and applies(x, self.weight, self.groups, self.padding):
-            return conv3d(x, self.weight, self.stride)
+        if self.bias is None and can_use_depthwise(x, self.weight, self.groups, self.padding):
+            return depthwise_conv3d(x, self.weight, self.stride)
         if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.groups == 1 and is_cpu_float(x):
-            return conv_in_time(x, self.weight, self.bias, self.stride[0], self.padding[0])
+            return conv3d_repaired(x, self.weight, self.bias, self.stride[0], self.padding[0])
         x, padding = write_padding(x, self.padding)
         return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
-def conv_in_time(x_BCTHW, weight, bias, stride, padding):
+def conv3d_repaired(x_BCTHW, weight, bias, stride, padding):
     """F.conv3d with a kernel that is 1 wide and high, as a 2D convolution over frames and all pixels.
 
     The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/benchmark-step.md).

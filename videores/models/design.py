@@ -71,7 +71,7 @@ class Design:
 # The values of an override, in words and as a test.
 
 
-def one_of(*allowed):
+def make_choice_rule(*allowed):
     return "one of " + ", ".join(allowed), lambda value: value in allowed
 
 
@@ -85,48 +85,48 @@ def is_layers(value):
 
 def is_conv(value):
     kinds = [value] if isinstance(value, str) else value
-    return isinstance(kinds, (list, tuple)) and bool(kinds) and all(kind in CONV for kind in kinds)
+    return isinstance(kinds, (list, tuple)) and bool(kinds) and all(kind in CONV_RULE for kind in kinds)
 
 
 def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-CONV = ("2d", "3d", "1x3x3", "2plus1d")
-COUNT = "a whole number of at least 1", is_count
-RATE = "a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1
-SWITCH = "true or false", lambda value: isinstance(value, bool)
+CONV_RULE = ("2d", "3d", "1x3x3", "2plus1d")
+COUNT_RULE = "a whole number of at least 1", is_count
+RATE_RULE = "a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1
+SWITCH_RULE = "true or false", lambda value: isinstance(value, bool)
 
 OPTIONS = {
     "layers": ("the blocks of 1 to 4 stages, each at least 1, such as [2, 2, 2, 2]", is_layers),
-    "block": one_of("basic", "bottleneck", "preact", "preact_bottleneck"),
-    "conv": (f"one of {', '.join(CONV)}, or a list with one of them for each stage", is_conv),
-    "stem": one_of("default", "nopool", "pool", "small", "cifar"),
-    "width": (f"{COUNT[0]} (channels of the first stage)", is_count),
-    "base_width": COUNT,
-    "groups": COUNT,
-    "connect": one_of("dense", "depthwise", "ip", "separable"),
-    "mid": one_of("torchvision", "paper", "round8", "none"),
-    "stride_in": one_of("conv1", "conv2"),
-    "shortcut": one_of("A", "B", "C", "none"),
-    "norm": one_of("batch", "group", "frozen", "none"),
+    "block": make_choice_rule("basic", "bottleneck", "preact", "preact_bottleneck"),
+    "conv": (f"one of {', '.join(CONV_RULE)}, or a list with one of them for each stage", is_conv),
+    "stem": make_choice_rule("default", "nopool", "pool", "small", "cifar"),
+    "width": (f"{COUNT_RULE[0]} (channels of the first stage)", is_count),
+    "base_width": COUNT_RULE,
+    "groups": COUNT_RULE,
+    "connect": make_choice_rule("dense", "depthwise", "ip", "separable"),
+    "mid": make_choice_rule("torchvision", "paper", "round8", "none"),
+    "stride_in": make_choice_rule("conv1", "conv2"),
+    "shortcut": make_choice_rule("A", "B", "C", "none"),
+    "norm": make_choice_rule("batch", "group", "frozen", "none"),
     "norm_eps": ("a number above 0", lambda value: is_number(value) and value > 0),
-    "bias": SWITCH,
-    "zero_init": SWITCH,
-    "se": COUNT,
+    "bias": SWITCH_RULE,
+    "zero_init": SWITCH_RULE,
+    "se": COUNT_RULE,
     "shift": ("a whole number of at least 2", lambda value: is_count(value) and value >= 2),
-    "stage_pool": SWITCH,
-    "drop_path": RATE,
-    "pool": one_of(*POOLS),
-    "consensus": one_of("features", "logits"),
-    "dropout": RATE,
-    "spatial_dropout": RATE,
-    "checkpoint": one_of("none", "stages"),
-    "frames": COUNT,
+    "stage_pool": SWITCH_RULE,
+    "drop_path": RATE_RULE,
+    "pool": make_choice_rule(*POOLS),
+    "consensus": make_choice_rule("features", "logits"),
+    "dropout": RATE_RULE,
+    "spatial_dropout": RATE_RULE,
+    "checkpoint": make_choice_rule("none", "stages"),
+    "frames": COUNT_RULE,
 }
 
 
-def overridden(name, row, changes):
+def apply_overrides(name, row, changes):
     """The row `name` with valid changes. Raises UserError, with the reason, where they make no sense together."""
     changes = dict(changes)
     if changes.get("stem") == "default":
@@ -137,15 +137,15 @@ def overridden(name, row, changes):
         changes["layers"] = tuple(changes["layers"])
     if "conv" in changes:
         stages = len(changes.get("layers", row.layers))
-        changes["conv"] = of_stem_and_stages(name, changes["conv"], stages)
+        changes["conv"] = expand_per_stage(name, changes["conv"], stages)
     design = replace(row, **changes)
-    for is_nonsense, reason in nonsense(name, design, changes):
+    for is_nonsense, reason in find_contradiction(name, design, changes):
         if is_nonsense:
             raise UserError(f"{name}: {reason}")
     return design
 
 
-def of_stem_and_stages(name, conv, stages):
+def expand_per_stage(name, conv, stages):
     conv = (conv,) * stages if isinstance(conv, str) else tuple(conv)
     if len(conv) not in (stages, stages + 1):
         raise UserError(
@@ -154,7 +154,7 @@ def of_stem_and_stages(name, conv, stages):
     return conv if len(conv) > stages else (conv[0], *conv)
 
 
-def nonsense(name, d, given):
+def find_contradiction(name, d, given):
     """(is it so, why not) for what the builder cannot do, or would ignore."""
     kinds = set(d.conv[: 1 + len(d.layers)])
     per_frame, plain, depthwise = d.dim == 2 and not d.fold, d.shortcut == "none", d.connect != "dense"

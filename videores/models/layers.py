@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils import checkpoint
 
 from videores.errors import UserError
-from videores.models.norms import statistics_kept
+from videores.models.norms import keep_statistics
 
 
 class Subsample(nn.Module):
@@ -52,7 +52,7 @@ def shift_frames(x, clips, part):
     return torch.cat([ahead, back, same], 2).flatten(0, 1)
 
 
-def halve_frames(x, clips):
+def subsample_frames(x, clips):
     """A max over 3 frames with stride 2, in 2D."""
     x_BTP = x.unflatten(0, (clips, -1)).flatten(2)
     return F.max_pool2d(x_BTP, (3, 1), (2, 1), (1, 0)).flatten(0, 1).unflatten(1, x.shape[1:])
@@ -64,9 +64,9 @@ def drop_branch(y, clips, rate):
     return y * kept.repeat_interleave(y.shape[0] // clips).reshape(-1, *[1] * (y.ndim - 1))
 
 
-def recomputed(module, function, *inputs):
+def checkpoint_activations(module, function, *inputs):
     """function(*inputs), part of the module, whose activations are computed again in the backward pass."""
-    contexts = lambda: (nullcontext(), statistics_kept(module))
+    contexts = lambda: (nullcontext(), keep_statistics(module))
     return checkpoint.checkpoint(function, *inputs, use_reentrant=False, context_fn=contexts)
 
 
@@ -79,7 +79,7 @@ class Stage(nn.Sequential):
 
     def forward(self, x, clips):
         if self.saves_memory and torch.is_grad_enabled():
-            return recomputed(self, self.blocks, x, clips)
+            return checkpoint_activations(self, self.blocks, x, clips)
         return self.blocks(x, clips)
 
     def blocks(self, x, clips):

@@ -8,23 +8,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from videores.errors import UserError
 
 
-def batch_norms(model):
+def list_batch_norms(model):
     """name -> each batch norm that takes statistics from batches: frozen ones stay in eval mode."""
     return {n: module for n, module in model.named_modules() if isinstance(module, _BatchNorm) and module.training}
 
 
-def synchronise(model):
+def synchronize_batch_norms(model):
     """Puts torch's SyncBatchNorm in their place, with the same parameters and buffers, so that names, values and the
     optimizer's tensors stay. It trains on GPUs only, and scores anywhere.
 
     A process may then have a single value per channel, which layers.Counted refuses: the others' count too.
     """
-    for name, norm in batch_norms(model).items():
+    for name, norm in list_batch_norms(model).items():
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
 
 
-class Counted:
+class CheckedBatchNorm:
     """A batch norm that says what to do where it has one value a channel, whose variance would be 0."""
 
     def _check_input_dim(self, x):
@@ -36,15 +36,15 @@ class Counted:
             )
 
 
-class BatchNorm2d(Counted, nn.BatchNorm2d):
+class BatchNorm2d(CheckedBatchNorm, nn.BatchNorm2d):
     pass
 
 
-class BatchNorm3d(Counted, nn.BatchNorm3d):
+class BatchNorm3d(CheckedBatchNorm, nn.BatchNorm3d):
     pass
 
 
-class Frozen:
+class FrozenNorm:
     """A batch norm that is a constant map: it stays in eval mode, and its parameters want no gradient."""
 
     def __init__(self, *args):
@@ -55,11 +55,11 @@ class Frozen:
         return super().train(False)
 
 
-class FrozenBatchNorm2d(Frozen, nn.BatchNorm2d):
+class FrozenBatchNorm2d(FrozenNorm, nn.BatchNorm2d):
     pass
 
 
-class FrozenBatchNorm3d(Frozen, nn.BatchNorm3d):
+class FrozenBatchNorm3d(FrozenNorm, nn.BatchNorm3d):
     pass
 
 
@@ -70,7 +70,7 @@ def group_norm(channels, eps):
 
 
 @contextmanager
-def statistics_kept(module):
+def keep_statistics(module):
     """Batch norms write their running statistics elsewhere: a batch counts once, though it is computed twice."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [dict(m._buffers) for m in norms]

@@ -6,17 +6,17 @@ from videores.errors import UserError, format_suggestion
 from videores.models.resnet import ResNet
 
 
-def parts(model):
+def split_into_parts(model):
     """{"stem": [modules], "layer1": [...], ..., "fc": [...]}: those that have parameters, in the order of the data.
 
     A pre-activated network has its last norm as "last", a pooling that learns is "pool". Other libraries' networks have
     their blocks as "block0", "block1", ..., and the last of them, their head, as "fc".
     """
-    found = resnet_parts(model) if isinstance(model, ResNet) else block_parts(model)
+    found = split_resnet(model) if isinstance(model, ResNet) else split_blocks(model)
     return {name: modules for name, modules in found.items() if any(True for m in modules for _ in m.parameters())}
 
 
-def resnet_parts(model):
+def split_resnet(model):
     stem = [getattr(model, name) for name in model.first]
     stages = {name: [getattr(model, name)] for name in model.stages}
     last = [model.last] if model.last is not None else []
@@ -24,14 +24,14 @@ def resnet_parts(model):
     return {"stem": stem, **stages, "last": last, "pool": pool, "fc": [model.fc]}
 
 
-def block_parts(model):
+def split_blocks(model):
     *blocks, head = model.net.blocks
     return {**{f"block{i}": [block] for i, block in enumerate(blocks)}, "fc": [head]}
 
 
-def depths(model):
+def count_depths(model):
     """How many stages the data has passed before each part: 0 for the stem; what follows the stages is of one depth."""
-    names = list(parts(model))
+    names = list(split_into_parts(model))
     after = ("last", "pool", "fc")
     before = [name for name in names if name not in after]
     return {name: len(before) if name in after else before.index(name) for name in names}
@@ -47,7 +47,7 @@ def freeze(model, chosen, norms=False):
     A frozen part is a constant map: its batch norms use their running statistics, and it drops nothing. Raises
     UserError for unknown names, and if nothing would learn.
     """
-    held = [module for name in names(model, chosen) for module in parts(model)[name]]
+    held = [module for name in select_part_names(model, chosen) for module in split_into_parts(model)[name]]
     held += [module for module in model.modules() if norms and isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for module in held:
         module.requires_grad_(False).eval()
@@ -56,8 +56,8 @@ def freeze(model, chosen, norms=False):
     return held
 
 
-def names(model, chosen):
-    known = list(parts(model))
+def select_part_names(model, chosen):
+    known = list(split_into_parts(model))
     if chosen == ALL_BUT_FC:
         return [name for name in known if name != "fc"]
     chosen = [chosen] if isinstance(chosen, str) else chosen
@@ -68,6 +68,6 @@ def names(model, chosen):
     return chosen
 
 
-def hold(modules):
+def set_eval_mode(modules):
     for module in modules:
         module.eval()

@@ -31,11 +31,11 @@ NAMES = [f"pytorchvideo/{builder}" for builder in BUILDERS]
 ALPHA = 4  # SlowFast's slow pathway has every fourth frame
 
 
-def create(name: str, num_classes: int, dropout: float | None = None) -> nn.Module:
+def create_zoo_model(name: str, num_classes: int, dropout: float | None = None) -> nn.Module:
     """The network "pytorchvideo/<builder>"; `dropout` replaces its own rate before the classifier."""
     if name not in NAMES:
         raise UserError(f"unknown model {name!r}; of pytorchvideo's networks there are: {', '.join(NAMES)}")
-    allowed, is_valid = design.RATE
+    allowed, is_valid = design.RATE_RULE
     if dropout is not None and not is_valid(dropout):
         raise UserError(f"{name}: dropout must be {allowed}, got {dropout!r}")
     with warnings.catch_warnings():
@@ -58,16 +58,16 @@ class ZooNet(nn.Module):
         self.builder, self.net = builder, net
         for module in list(net.modules()):
             replace_pools(module)
-            use_own_layers(module)
+            replace_layers(module)
 
     def forward(self, clips_BCTHW):
         check_clips(clips_BCTHW)
         if not self.builder.startswith("slowfast"):
             return self.net(clips_BCTHW).float()
-        return self.net(two_pathways(clips_BCTHW)).float()
+        return self.net(split_pathways(clips_BCTHW)).float()
 
 
-def two_pathways(clips_BCTHW):
+def split_pathways(clips_BCTHW):
     """[slow, fast]: pytorchvideo spreads the slow pathway's frames from the first to the last."""
     frames = clips_BCTHW.shape[2]
     if frames % ALPHA or frames > 32:
@@ -95,9 +95,9 @@ def replace_pools(module):
             setattr(module, name, ShrinkingPool([int(size) for size in child.kernel_size]))
 
 
-OWN = {nn.Conv2d: cpu_conv.Conv2d, nn.Conv3d: cpu_conv.Conv3d, nn.BatchNorm3d: norms.BatchNorm3d}
+OWN_LAYERS = {nn.Conv2d: cpu_conv.Conv2d, nn.Conv3d: cpu_conv.Conv3d, nn.BatchNorm3d: norms.BatchNorm3d}
 
 
-def use_own_layers(module):
+def replace_layers(module):
     """The same layer with our checks, and our convolution, which avoids oneDNN's wrong bf16 gradients."""
-    module.__class__ = OWN.get(type(module), type(module))
+    module.__class__ = OWN_LAYERS.get(type(module), type(module))

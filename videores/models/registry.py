@@ -7,12 +7,12 @@ from torch import nn
 
 from videores.errors import UserError
 from videores.models import controls, design
-from videores.models.resnet import MODELS, ResNet, cifar
+from videores.models.resnet import MODELS, ResNet, make_cifar
 
 __all__ = ["MODELS", "OVERRIDES", "create_model"]
 
 CIFAR_NAME = re.compile(r"cifar(2d|3d)_(\d+)")
-OVERRIDES = {**design.OPTIONS, "control": design.one_of(*controls.CONTROLS)}
+OVERRIDES = {**design.OPTIONS, "control": design.make_choice_rule(*controls.CONTROLS)}
 
 
 def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
@@ -21,38 +21,38 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
     Names are those of MODELS, CIFAR networks of other depths (cifar2d_38) and pytorchvideo/<builder>. It maps
     float32 clips_BCTHW to float32 logits_BN; ours have two halves, `features` and `head`. Raises UserError.
     """
-    require(design.is_count(num_classes), f"num_classes must be a whole number of at least 1, got {num_classes!r}")
+    check(design.is_count(num_classes), f"num_classes must be a whole number of at least 1, got {num_classes!r}")
     if str(name).startswith("pytorchvideo/"):
         from videores.models import pytorchvideo  # pytorchvideo takes a second to import
 
-        require(not set(overrides) - {"dropout"}, f"{name} takes dropout and no other override, got {list(overrides)}")
-        return pytorchvideo.create(name, num_classes, **overrides)
+        check(not set(overrides) - {"dropout"}, f"{name} takes dropout and no other override, got {list(overrides)}")
+        return pytorchvideo.create_zoo_model(name, num_classes, **overrides)
     for key, value in overrides.items():
-        check_known("model option", key, OVERRIDES)
+        check_known_name("model option", key, OVERRIDES)
         allowed, is_valid = OVERRIDES[key]
-        require(is_valid(value), f"{key} must be {allowed}, got {value!r}")
+        check(is_valid(value), f"{key} must be {allowed}, got {value!r}")
     control = overrides.pop("control", None)
     ignored = control == "conv1x1" and "shortcut" in overrides
-    require(not ignored, "control=conv1x1 replaces every shortcut: leave shortcut out")
-    chosen = design.overridden(name, row_called(name, overrides.get("block")), overrides)
-    return controls.create(control, num_classes, chosen) if control else ResNet(num_classes, chosen)
+    check(not ignored, "control=conv1x1 replaces every shortcut: leave shortcut out")
+    chosen = design.apply_overrides(name, find_row(name, overrides.get("block")), overrides)
+    return controls.create_control(control, num_classes, chosen) if control else ResNet(num_classes, chosen)
 
 
-def row_called(name, block=None):
+def find_row(name, block=None):
     """A row of MODELS, or a CIFAR network of any depth: its name counts the layers whatever the blocks are."""
     match = CIFAR_NAME.fullmatch(str(name))
     if not match:
-        check_known("model", name, MODELS, ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>")
+        check_known_name("model", name, MODELS, ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>")
         return MODELS[name]
-    return cifar(match[1], int(match[2]), block or "basic")
+    return make_cifar(match[1], int(match[2]), block or "basic")
 
 
-def check_known(what, name, known, more=""):
+def check_known_name(what, name, known, more=""):
     if name not in known:
         nearest = get_close_matches(str(name), known, n=1, cutoff=0)[0]
         raise UserError(f"unknown {what} {name!r}; did you mean {nearest!r}? There are: {', '.join(known)}{more}")
 
 
-def require(holds, message):
+def check(holds, message):
     if not holds:
         raise UserError(message)

@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from videores.errors import UserError
 
 
-def mean(features_BTD):
+def mean_pool(features_BTD):
     return features_BTD.mean(1)
 
 
-def maximum(features_BTD):
+def max_pool(features_BTD):
     return features_BTD.amax(1)
 
 
-class GeM(nn.Module):
+class GeMPool(nn.Module):
     """mean(x ** p) ** (1 / p) of features that are not negative; p starts at 3 (Radenovic et al. 2018, 1711.02512)."""
 
     def __init__(self, channels, frames):
@@ -32,7 +32,7 @@ class GeM(nn.Module):
         return features_BTD.clamp(min=1e-6).pow(p).mean(1).pow(1 / p)
 
 
-class Attention(nn.Module):
+class AttentionPool(nn.Module):
     """A weighted mean, with weights from each time step alone (Ilse et al. 2018, arXiv:1802.04712, equation 8)."""
 
     def __init__(self, channels, frames, hidden=128):
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         return (self.score(features_BTD).softmax(1) * features_BTD).sum(1)
 
 
-class Weights(nn.Module):
+class WeightedPool(nn.Module):
     """A weighted mean, with one learned weight a time step; starts as the mean."""
 
     def __init__(self, channels, frames):
@@ -59,7 +59,7 @@ class Weights(nn.Module):
         return torch.einsum("t,btd->bd", self.logit_T.softmax(0), features_BTD)
 
 
-class Conv(nn.Module):
+class ConvPool(nn.Module):
     """relu(convolution over 3 time steps), then the mean."""
 
     def __init__(self, channels, frames):
@@ -70,7 +70,7 @@ class Conv(nn.Module):
         return F.relu(self.conv(features_BTD.transpose(1, 2))).mean(2)
 
 
-class LSTM(nn.Module):
+class LSTMPool(nn.Module):
     """The last output of an LSTM as wide as its input (Donahue et al. 2015, arXiv:1411.4389)."""
 
     def __init__(self, channels, frames):
@@ -82,8 +82,8 @@ class LSTM(nn.Module):
 
 
 ORDERLESS = ("mean", "max", "gem", "attention")
-FUNCTIONS = {"mean": mean, "max": maximum}
-MODULES = {"gem": GeM, "attention": Attention, "weights": Weights, "conv": Conv, "lstm": LSTM}
+FUNCTIONS = {"mean": mean_pool, "max": max_pool}
+MODULES = {"gem": GeMPool, "attention": AttentionPool, "weights": WeightedPool, "conv": ConvPool, "lstm": LSTMPool}
 POOLS = (*FUNCTIONS, *MODULES)
 
 

@@ -18,7 +18,7 @@ def contact_sheet(path, reader="auto", frames=8, height=96):
     Raises UnreadableVideo.
     """
     info = probe(path)
-    index_T = sampling.central_segments(info.num_frames, frames, 1)[0]
+    index_T = sampling.center_segments(info.num_frames, frames, 1)[0]
     side = min(height, info.width, info.height)  # larger ones are not worth their bytes, smaller ones are not made up
     frames_THWC = read_frames(path, index_T, reader=reader, short_side=side, info=info)
     sheet_HWC = np.concatenate(

@@ -46,68 +46,70 @@ class Markup(str):
     """Text that is HTML already."""
 
 
-def text(value):
+def format_text(value):
     return value if isinstance(value, Markup) else Markup(escape(str(value)))
 
 
-def page(title, *parts):
+def build_page(title, *parts):
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(map(text, parts))
+        f"<title>{format_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(map(format_text, parts))
         + "\n</body>\n</html>\n"
     )
 
 
-def element(name, *content, css=None):
-    attribute = f' class="{text(css)}"' if css else ""
-    return Markup(f"<{name}{attribute}>{''.join(map(text, content))}</{name}>")
+def build_element(name, *content, css=None):
+    attribute = f' class="{format_text(css)}"' if css else ""
+    return Markup(f"<{name}{attribute}>{''.join(map(format_text, content))}</{name}>")
 
 
-def section(title, *parts):
-    return element("section", element("h2", title), *parts)
+def build_section(title, *parts):
+    return build_element("section", build_element("h2", title), *parts)
 
 
-def note(message):
+def build_note(message):
     """Why something is not on the page."""
-    return element("p", message, css="note")
+    return build_element("p", message, css="note")
 
 
-def table(head, rows):
+def build_table(head, rows):
     """`head` and the cells of `rows` are texts; columns whose name begins with `#` are numbers, aligned right."""
     css = ["number" if name.startswith("#") else None for name in head]
-    cells = lambda tag, row: element("tr", *(element(tag, cell, css=c) for cell, c in zip(row, css, strict=True)))
+    cells = lambda tag, row: build_element(
+        "tr", *(build_element(tag, cell, css=c) for cell, c in zip(row, css, strict=True))
+    )
     names = [name.removeprefix("#") for name in head]
-    body = element("tbody", *(cells("td", row) for row in rows))
-    return element("div", element("table", element("thead", cells("th", names)), body), css="scroll")
+    body = build_element("tbody", *(cells("td", row) for row in rows))
+    return build_element("div", build_element("table", build_element("thead", cells("th", names)), body), css="scroll")
 
 
-def facts(pairs):
+def build_facts(pairs):
     """A table of names and values."""
-    rows = [element("tr", element("th", name), element("td", value)) for name, value in pairs]
-    return element("table", element("tbody", *rows), css="facts")
+    rows = [build_element("tr", build_element("th", name), build_element("td", value)) for name, value in pairs]
+    return build_element("table", build_element("tbody", *rows), css="facts")
 
 
-def bars(rows):
+def build_bars(rows):
     """(name, share 0..1, what stands beside it) as horizontal bars."""
-    return element("div", *(bar(*row) for row in rows), css="bars")
+    return build_element("div", *(build_bar(*row) for row in rows), css="bars")
 
 
-def bar(name, share, beside):
+def build_bar(name, share, beside):
     drawn = Markup(f'<b><i style="width:{100 * share:.1f}%"></i></b>')
-    return element("div", cut_short(name), drawn, cut_short(beside))
+    return build_element("div", truncate_text(name), drawn, truncate_text(beside))
 
 
-def cut_short(value):
+def truncate_text(value):
     """Text that shows whole when it is pointed at."""
-    return Markup(f'<span title="{text(value)}">{text(value)}</span>')
+    return Markup(f'<span title="{format_text(value)}">{format_text(value)}</span>')
 
 
-def figure(picture, caption, width=None):
+def embed_figure(picture, caption, width=None):
     """`picture`: bytes of a PNG or JPEG file; `width` in CSS pixels."""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     size = f' width="{width}"' if width else ""
     data = base64.b64encode(picture).decode()
-    image = Markup(f'<img src="data:image/{kind};base64,{data}" alt="{text(caption)}"{size}>')
-    return element("figure", image, element("figcaption", caption))
+    image = Markup(f'<img src="data:image/{kind};base64,{data}" alt="{format_text(caption)}"{size}>')
+    return build_element("figure", image, build_element("figcaption", caption))

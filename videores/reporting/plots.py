@@ -34,23 +34,23 @@ WATCHED = {  # where what is logged begins -> title; a line for each part of the
 }
 
 
-def draw_curves(folder, path=None):
+def plot_curves(folder, path=None):
     """curves.png, or `path`: what was logged against the step."""
     rows = read_metrics_log(folder / "metrics.jsonl")
     if rows:
-        figure = curves(rows)
+        figure = build_curves(rows)
         figure.savefig(path or folder / "curves.png", dpi=110)
         plt.close(figure)
 
 
-def curves(rows):
+def build_curves(rows):
     """A figure with a panel for everything that was logged, at most four side by side."""
-    panels = panels_of(list(dict.fromkeys(name for row in rows for name in row)))
+    panels = group_panels(list(dict.fromkeys(name for row in rows for name in row)))
     wide = min(4, len(panels))
     high = -(-len(panels) // wide)
     figure, axes = plt.subplots(high, wide, figsize=(5 * wide, 4.2 * high), layout="constrained", squeeze=False)
     for axis, (title, names) in zip(axes.flat[: len(panels)], panels.items(), strict=True):
-        plot(axis, rows, names, title)
+        plot_panel(axis, rows, names, title)
         if title == WATCHED["grad_norm/"]:
             axis.set_yscale("log")
     for axis in axes.flat[len(panels) :]:
@@ -58,7 +58,7 @@ def curves(rows):
     return figure
 
 
-def panels_of(logged):
+def group_panels(logged):
     """{title: {what is logged: its label}} of what there is."""
     panels = {title: names for title, names in CURVES.items() if set(logged) & set(names)}
     for start, title in WATCHED.items():
@@ -67,7 +67,7 @@ def panels_of(logged):
     return panels or {"loss": CURVES["loss"]}
 
 
-def write_csv(folder):
+def write_metrics_csv(folder):
     """metrics.csv: the rows of metrics.jsonl, with a column for everything that some row has. Returns its path."""
     rows = read_metrics_log(folder / "metrics.jsonl")
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -79,7 +79,7 @@ def write_csv(folder):
     return path
 
 
-def plot(axes, rows, names, title):
+def plot_panel(axes, rows, names, title):
     for name, label in names.items():
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         if points:
@@ -90,19 +90,19 @@ def plot(axes, rows, names, title):
         axes.legend()
 
 
-def draw_confusion(path, counts_NN, classes, title, largest=30):
+def plot_confusion(path, counts_NN, classes, title, largest=30):
     """Rows are true classes in shares of their videos; small tables carry the counts. At most `largest` inches high."""
     shares_NN = counts_NN / np.maximum(counts_NN.sum(1, keepdims=True), 1)
     size = min(4 + 0.28 * len(classes), largest)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="compressed")
     image = axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, fraction=0.04, label="share of the true class")
-    ticks, names = range(len(classes)), [plain(name) for name in classes]
+    ticks, names = range(len(classes)), [escape_text(name) for name in classes]
     font = min(9, 48 * size / len(classes))  # as high as a row
     if font >= 3:  # legible
         axes.set_xticks(ticks, names, rotation=90, fontsize=font)
         axes.set_yticks(ticks, names, fontsize=font)
-    axes.set(title=plain(title), xlabel="predicted", ylabel="true")
+    axes.set(title=escape_text(title), xlabel="predicted", ylabel="true")
     if len(classes) <= 30:
         for (row, column), count in np.ndenumerate(counts_NN):
             if count:
@@ -112,7 +112,7 @@ def draw_confusion(path, counts_NN, classes, title, largest=30):
     plt.close(figure)
 
 
-def draw_sweep(path, rows, title):
+def plot_sweep(path, rows, title):
     """Video accuracy against the number of views, a line for each number of crops, with its 95 % interval."""
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     for crops in dict.fromkeys(row["crops"] for row in rows):
@@ -123,7 +123,7 @@ def draw_sweep(path, rows, title):
         for row in line:
             face = drawn.get_color() if row["a_protocol"] else "white"
             axes.plot(row["views"], row["video_top1"], "o", color=drawn.get_color(), markerfacecolor=face, markersize=5)
-    axes.set(title=plain(title), xlabel="views of a video (clips x crops)", ylabel="video top-1 (%)")
+    axes.set(title=escape_text(title), xlabel="views of a video (clips x crops)", ylabel="video top-1 (%)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(title="hollow: clips chosen from more" if not all(row["a_protocol"] for row in rows) else None)
@@ -131,20 +131,22 @@ def draw_sweep(path, rows, title):
     plt.close(figure)
 
 
-def draw_differences(path, rows, title, most=60):
+def plot_differences(path, rows, title, most=60):
     """Bars of the classes' differences in points; of many classes those that differ most."""
     rows = sorted(sorted(rows, key=lambda row: -abs(row["difference"]))[:most], key=lambda row: row["difference"])
     figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.22 * len(rows)), layout="constrained")
     colours = ["tab:blue" if row["difference"] > 0 else "tab:red" for row in rows]
-    axes.barh([plain(row["class"]) for row in rows], [row["difference"] for row in rows], color=colours, height=0.7)
+    axes.barh(
+        [escape_text(row["class"]) for row in rows], [row["difference"] for row in rows], color=colours, height=0.7
+    )
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(title=plain(title), xlabel="difference in top-1 (points)")
+    axes.set(title=escape_text(title), xlabel="difference in top-1 (points)")
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def plain(text):
+def escape_text(text):
     """As it stands: matplotlib would read what is between dollar signs as a formula."""
     return text.replace("$", r"\$")

@@ -16,26 +16,26 @@ from videores.evaluation import protocol as protocol_module
 from videores.reporting import plots, results
 from videores.runtime.files import write_atomically
 
-TOGETHER = Path("results", "scores")  # where results of several runs are written
+COMPARED_FOLDER = Path("results", "scores")  # where results of several runs are written
 
 
-def rescore(source, *, clips=None, crops=None, fusion=None, sweep=False, out=None):
+def rescore_runs(source, *, clips=None, crops=None, fusion=None, sweep=False, out=None):
     """Scores one run's predictions, with fewer views or another fusion, or sweeps the number of clips."""
-    whole = scores.read(source)
-    p, fusion = view_subset.choose(whole, clips, crops), offline.fusion_of([whole], fusion)
+    whole = scores.read_predictions(source)
+    p, fusion = view_subset.select_views(whole, clips, crops), offline.select_fusion([whole], fusion)
     found = {**offline.rescore(p, fusion), "predictions": str(whole.path)}
-    folder = Path(out or whole.path.parent / "offline" / protocol_module.slug(found["protocol"]))
+    folder = Path(out or whole.path.parent / "offline" / protocol_module.slugify(found["protocol"]))
     write_metrics(folder, found, whole.classes)
-    say(found)
+    print_metrics(found)
     if sweep:
-        write_sweep(folder, offline.sweep(p, fusion), found["protocol"])
+        write_sweep(folder, offline.sweep_views(p, fusion), found["protocol"])
     print(f"wrote   {folder}")
     return 1 if found["videos"]["unreadable"] else 0
 
 
 def write_sweep(folder, rows, protocol):
     write_rows(folder / "sweep.csv", rows)
-    plots.draw_sweep(folder / "sweep.png", rows, protocol)
+    plots.plot_sweep(folder / "sweep.png", rows, protocol)
     print("clips x crops   clip    video   95 % interval")
     for row in rows:
         count = f"{row['clips']}x{row['crops']}" + ("" if row["a_protocol"] else " *")
@@ -44,12 +44,12 @@ def write_sweep(folder, rows, protocol):
         print("* evenly chosen from the clips there are; testing with so few would show others")
 
 
-def fuse(sources, *, clips=None, crops=None, fusion=None, weights=None, out=None):
+def fuse_runs(sources, *, clips=None, crops=None, fusion=None, weights=None, out=None):
     """An ensemble of several runs. `weights`: one a run, ["val"] to choose them on validation, None for equal ones."""
-    choose = lambda p: view_subset.choose(p, clips, crops)
-    whole = read_all(sources)
-    runs, fusion = [choose(p) for p in whole], offline.fusion_of(whole, fusion)
-    weights, chosen_on = weights_of(whole, weights, fusion, choose)
+    choose = lambda p: view_subset.select_views(p, clips, crops)
+    whole = read_all_predictions(sources)
+    runs, fusion = [choose(p) for p in whole], offline.select_fusion(whole, fusion)
+    weights, chosen_on = parse_weights(whole, weights, fusion, choose)
     found, logits_VKN = offline.fuse_runs(runs, weights, fusion)
     alone = [offline.rescore(p, fusion) for p in runs]
     found["weights_from"] = chosen_on
@@ -57,29 +57,29 @@ def fuse(sources, *, clips=None, crops=None, fusion=None, weights=None, out=None
         {"predictions": str(p.path), "weight": weight, "protocol": one["protocol"], "video_top1": one["video_top1"]}
         for p, weight, one in zip(runs, weights, alone, strict=True)
     ]
-    folder = Path(out or TOGETHER / "+".join(names(runs)))
+    folder = Path(out or COMPARED_FOLDER / "+".join(name_runs(runs)))
     write_metrics(folder, found, runs[0].classes)
-    write_predictions(folder / scores.FILE, runs[0], logits_VKN)
+    write_predictions(folder / scores.FILE_NAME, runs[0], logits_VKN)
     for p, weight, one in zip(runs, weights, alone, strict=True):
         print(f"alone   {one['video_top1']:6.2f} video top-1, weight {weight:.3f}: {p.path.parent} {one['protocol']}")
     print(f"weights {chosen_on}")
-    say(found)
+    print_metrics(found)
     print(f"wrote   {folder}")
     return 1 if found["videos"]["unreadable"] else 0
 
 
-def compare(sources, *, clips=None, crops=None, fusion=None, out=None):
+def compare_runs(sources, *, clips=None, crops=None, fusion=None, out=None):
     """Two runs on the same videos: McNemar's test, the difference's interval, and the classes that gain and lose."""
     if len(sources) != 2:
         raise UserError(f"--compare takes two runs, {len(sources)} were given")
-    runs = [view_subset.choose(p, clips, crops) for p in read_all(sources)]
-    found, per_class = offline.compare(*runs, offline.fusion_of(runs, fusion))
-    folder = Path(out or TOGETHER / "-against-".join(names(runs)))
+    runs = [view_subset.select_views(p, clips, crops) for p in read_all_predictions(sources)]
+    found, per_class = offline.compare_runs(*runs, offline.select_fusion(runs, fusion))
+    folder = Path(out or COMPARED_FOLDER / "-against-".join(name_runs(runs)))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", {**found, "classes": per_class})
     write_rows(folder / "classes.csv", per_class)
-    plots.draw_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(names(runs))))
-    say_difference(found, per_class)
+    plots.plot_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(name_runs(runs))))
+    print_difference(found, per_class)
     print(f"wrote   {folder}")
     return 1 if found["unreadable"] else 0
 
@@ -87,27 +87,27 @@ def compare(sources, *, clips=None, crops=None, fusion=None, out=None):
 # Reading
 
 
-def read_all(sources):
+def read_all_predictions(sources):
     """Predictions of several runs, with the videos in the order of the first."""
-    return aligned([scores.read(source) for source in sources])
+    return align_all([scores.read_predictions(source) for source in sources])
 
 
-def aligned(predictions):
+def align_all(predictions):
     first, *others = predictions
-    return [first, *(scores.align(first, other) for other in others)]
+    return [first, *(scores.align_videos(first, other) for other in others)]
 
 
-def names(runs):
+def name_runs(runs):
     return [p.run.resolve().name for p in runs]
 
 
-def weights_of(runs, weights, fusion, choose):
+def parse_weights(runs, weights, fusion, choose):
     """weights_R with sum 1, and where they come from. They are never chosen on the scores that they are tested on."""
     if weights is None:
         return [1 / len(runs)] * len(runs), "equal"
     if weights == ["val"]:
-        held_out = aligned([choose(validation_of(p)) for p in runs])
-        return offline.likeliest_weights(held_out, fusion), f"chosen on {len(held_out[0].video)} validation videos"
+        held_out = align_all([choose(find_validation_scores(p)) for p in runs])
+        return offline.fit_ensemble_weights(held_out, fusion), f"chosen on {len(held_out[0].video)} validation videos"
     try:
         given = np.array([float(weight) for weight in weights])
     except ValueError:
@@ -117,10 +117,10 @@ def weights_of(runs, weights, fusion, choose):
     return (given / given.sum()).tolist(), "given"
 
 
-def validation_of(p):
+def find_validation_scores(p):
     """A run's validation predictions with the views of its test predictions. Raises UserError where there are none."""
     views = itemgetter("frames", "clips", "crops")
-    there = [scores.read(path) for path in sorted(p.run.glob(f"val/*/{scores.FILE}"))]
+    there = [scores.read_predictions(path) for path in sorted(p.run.glob(f"val/*/{scores.FILE_NAME}"))]
     alike = [found for found in there if views(found.words) == views(p.words)]
     if not alike:
         keys = f"val.clips={p.words['clips']} val.crops={p.words['crops']}"
@@ -130,7 +130,9 @@ def validation_of(p):
         )
     shared = sorted(set(alike[0].video.tolist()) & set(p.video.tolist()))
     if shared:
-        raise UserError(f"{alike[0].path} has test videos, on which no weights may be chosen: {scores.head(shared)}")
+        raise UserError(
+            f"{alike[0].path} has test videos, on which no weights may be chosen: {scores.preview_names(shared)}"
+        )
     return alike[0]
 
 
@@ -140,12 +142,12 @@ def validation_of(p):
 def write_metrics(folder, found, classes):
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", found)
-    plots.draw_confusion(folder / "confusion.png", np.array(found["confusion"]), classes.tolist(), found["protocol"])
+    plots.plot_confusion(folder / "confusion.png", np.array(found["confusion"]), classes.tolist(), found["protocol"])
 
 
 def write_json(path, values):
     with write_atomically(path) as temporary:
-        temporary.write_text(results.as_json(values))
+        temporary.write_text(results.format_json(values))
 
 
 def write_rows(path, rows):
@@ -165,14 +167,14 @@ def write_predictions(path, first, logits_VKN):
 # Printing
 
 
-def say(found):
+def print_metrics(found):
     videos = found["videos"]
     bad = f", {len(videos['unreadable'])} unreadable count as wrong" if videos["unreadable"] else ""
     print(f"scored  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
     results.print_accuracies(found)
 
 
-def say_difference(found, per_class):
+def print_difference(found, per_class):
     (first, second), (low, high), right = found["runs"], found["ci95_difference"], found["right"]
     for which, one in (("first", first), ("second", second)):
         print(f"{which:7s} {one['video_top1']:6.2f} video top-1: {one['run']} {one['protocol']}")

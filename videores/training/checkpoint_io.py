@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from videores.errors import UserError
 from videores.models.weights import safe_load
-from videores.models.weights.safe_load import config_of, differences, read
+from videores.models.weights.safe_load import extract_config, list_differences, read_checkpoint
 from videores.runtime.files import remove_temporary_files, write_atomically
 
 LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "last-previous.ckpt", "best.ckpt"
@@ -34,7 +34,7 @@ class AtomicCheckpointIO(CheckpointIO):
         self.attempt(write_checkpoint, checkpoint, Path(path))
 
     def load_checkpoint(self, path, map_location=None, weights_only=True):
-        return safe_load.read(path)
+        return safe_load.read_checkpoint(path)
 
     def remove_checkpoint(self, path):
         Path(path).unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def read_newest_checkpoint(folder):
         if not path.exists():
             continue
         try:
-            return path, safe_load.read(path), bad
+            return path, safe_load.read_checkpoint(path), bad
         except UserError as error:
             bad.append(str(error))
     if bad:
@@ -141,8 +141,8 @@ def load_weights(task, path):
     Returns {"epoch", "step"}, at which it was written, "gap", as it was measured of these weights, or None, and the
     "config" that they were trained with.
     """
-    stored = read(path)
-    config = config_of(stored)
+    stored = read_checkpoint(path)
+    config = extract_config(stored)
     if config is None:
         raise UserError(f"{path} was not written by tools/train.py: it has no weights, configuration and classes")
     refuse_other_classes(path, stored["hyper_parameters"]["classes"], task.classes)
@@ -169,7 +169,7 @@ def refuse_other_classes(path, theirs, ours):
 
 def refuse_other_network(path, stored, task):
     theirs, ours = stored["state_dict"], task.state_dict()
-    lines = differences(theirs, ours)
+    lines = list_differences(theirs, ours)
     if lines:
         name = stored["hyper_parameters"]["config"]["model"]["name"]
         raise UserError(

@@ -72,8 +72,8 @@ def load_teacher(cfg, student, classes):
     if cfg.train.distill.teacher is None:
         return None, None
     path = find_teacher_checkpoint(cfg.train.distill.teacher)
-    stored = safe_load.read(path)
-    if not safe_load.config_of(stored):
+    stored = safe_load.read_checkpoint(path)
+    if not safe_load.extract_config(stored):
         raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
     known = stored["hyper_parameters"]
     checkpoint_io.refuse_other_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
@@ -81,8 +81,8 @@ def load_teacher(cfg, student, classes):
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
     check_teacher_input(path, model, cfg.data)
-    report = loading.load(
-        model, path, list(classes), preprocessing=preprocessing.preprocessing_of(parse.dump_config(cfg)["data"])
+    report = loading.load_weights(
+        model, path, list(classes), preprocessing=preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
     )
     return Teacher(model, student, cfg.train.distill), report
 
@@ -91,13 +91,13 @@ def check_teacher_input(path, model, data):
     """Before a run folder is made, not in the first step."""
     size = data.transform.crop
     try:
-        cost.gmacs(model, (1, 3, data.clip.frames, size, size))
+        cost.count_gmacs(model, (1, 3, data.clip.frames, size, size))
     except UserError as error:
         raise UserError(f"train.distill.teacher: {path} cannot take the clips of this run: {error}") from None
 
 
 def find_teacher_checkpoint(source):
     """A checkpoint, or the one of a run folder that is tested."""
-    safe_load.refuse_address(source)
+    safe_load.check_local_path(source)
     path = Path(source)
     return run_folder.find_best_checkpoint(path) if (path / "checkpoints").is_dir() else path

@@ -24,7 +24,7 @@ class Scoring(NamedTuple):
     """What a loop collects of the videos of one list."""
 
     dataset: VideoDataset
-    scores: accumulator.Scores
+    scores: accumulator.ScoreAccumulator
 
 
 class VideoClassifier(pl.LightningModule):
@@ -41,7 +41,7 @@ class VideoClassifier(pl.LightningModule):
         self.scoring = {}  # part -> Scoring, of the loop that is running or was the last
         self.logits_VKN = None  # of the last validation or test, all its videos
         self.measured = None  # the last validation's numbers and gap, which go into checkpoints
-        self.setting = precision.Setting("fp32", False)  # how training steps are computed, as `setup` finds
+        self.setting = precision.PrecisionSetting("fp32", False)  # how training steps are computed, as `setup` finds
         self.tuned = None  # the Setting that run.autotune chose
         self.compiled = None  # the network's forward as training calls it, where that is compiled
 
@@ -50,7 +50,7 @@ class VideoClassifier(pl.LightningModule):
 
     def train(self, mode=True):
         super().train(mode)
-        freezing.hold(self.frozen)
+        freezing.set_eval_mode(self.frozen)
         return self
 
     # Training
@@ -136,7 +136,9 @@ class VideoClassifier(pl.LightningModule):
         self.logits_VKN = self.scoring["test"].scores.compute(self.device)
 
     def start_scores(self, parts):
-        for_part = lambda dataset: Scoring(dataset, accumulator.Scores(dataset.view_counts(), len(self.classes)))
+        for_part = lambda dataset: Scoring(
+            dataset, accumulator.ScoreAccumulator(dataset.view_counts(), len(self.classes))
+        )
         self.scoring = {part: for_part(self.trainer.datamodule.dataset(part)) for part in parts}
 
     def numbers(self, part):
@@ -146,7 +148,7 @@ class VideoClassifier(pl.LightningModule):
         if part == "val":
             self.logits_VKN = logits_VKN
         label_V = np.array([v.label for v in dataset.videos])
-        return metrics.validation(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
+        return metrics.compute_validation_metrics(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
 
     def gap(self, found):
         """What metrics.json says of the gap (docs/watching.md); None where no training videos were scored."""
@@ -155,7 +157,7 @@ class VideoClassifier(pl.LightningModule):
         train, val = (found[part]["video_top1"] for part in ("gap", "val"))
         counts = {"train_videos": len(self.scoring["gap"].dataset), "val_videos": len(self.scoring["val"].dataset)}
         top1 = {"train_video_top1": train, "val_video_top1": val, "video_top1": train - val}
-        return {"protocol": protocol.protocol_of(self.cfg, "val"), **top1, **counts}
+        return {"protocol": protocol.format_protocol(self.cfg, "val"), **top1, **counts}
 
     def score(self, batch, scoring):
         """Scores all views of a batch, at most data.batch_size clips at a time; it may be empty, with fewer videos than
@@ -166,22 +168,22 @@ class VideoClassifier(pl.LightningModule):
                 f"warning: {dataset.videos[video].path}: {reason} (no longer decodes: counts as wrong)", file=sys.stderr
             )
             scores.fail(video)
-        for video_X, view_X, clips_XTHWC in views.micro_batches(batch, t.crop, dataset.views, data.batch_size):
-            clips_XCTHW = transforms.normalise(clips_XTHWC[None], t.mean, t.std)[0]
+        for video_X, view_X, clips_XTHWC in views.split_batch(batch, t.crop, dataset.views, data.batch_size):
+            clips_XCTHW = transforms.normalize_clips(clips_XTHWC[None], t.mean, t.std)[0]
             clips_XCTHW = clips_XCTHW.contiguous(memory_format=self.score_layout())
             with precision.autocast_scores(self.device.type, self.cfg.trainer.score_precision):
                 scores.update(video_X, view_X, self(clips_XCTHW))
 
     def score_layout(self):
-        last = precision.scores_channels_last(self.device.type, self.cfg.trainer.score_precision)
+        last = precision.use_channels_last_scores(self.device.type, self.cfg.trainer.score_precision)
         return torch.channels_last_3d if last else torch.contiguous_format
 
     def setup(self, stage):
         if stage == "fit":
             if self.cfg.trainer.sync_batchnorm and self.trainer.world_size > 1:
-                norms.synchronise(self.model)
+                norms.synchronize_batch_norms(self.model)
             device = self.trainer.strategy.root_device.type
-            self.setting = self.tuned or precision.of(self.cfg.trainer, device)
+            self.setting = self.tuned or precision.select_setting(self.cfg.trainer, device)
             if self.setting.channels_last:
                 precision.to_channels_last(self.model)
                 if self.teacher is not None:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from videores.models.parts import depths, parts
+from videores.models.parts import count_depths, split_into_parts
 
 NORM_LAYERS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -39,8 +39,8 @@ def make_optimizer(model, train, lr):
 
 def apply_layer_decay(model, groups, lr, decay):
     """The groups split by part of the network, each with its own rate; the classifier's, which has `lr`, come first."""
-    factors = compute_layer_lr_factors(depths(model), decay)
-    owner = {id(p): name for name, modules in parts(model).items() for m in modules for p in m.parameters()}
+    factors = compute_layer_lr_factors(count_depths(model), decay)
+    owner = {id(p): name for name, modules in split_into_parts(model).items() for m in modules for p in m.parameters()}
     split = [
         {**group, "params": [p for p in group["params"] if owner[id(p)] == name], "lr": lr * factor}
         for name, factor in reversed(factors.items())

@@ -16,9 +16,9 @@ def load_initial_weights(cfg, task):
     """Starts the network from model.weights. Returns the report, or None."""
     if cfg.model.weights is None:
         return None
-    fed = preprocessing.preprocessing_of(parse.dump_config(cfg)["data"])
+    fed = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
     options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
-    report = loading.load(task.model, cfg.model.weights, task.classes, **options)
+    report = loading.load_weights(task.model, cfg.model.weights, task.classes, **options)
     if launch.is_rank_zero():
         print(f"weights {report}")
     return report
@@ -37,7 +37,7 @@ def check_monitor(train, videos):
 
 def warn_mirrored_classes(data, classes):
     """Where training would show videos of one class as those of another."""
-    changed = mirroring.mirrored(classes)
+    changed = mirroring.find_changed_classes(classes)
     if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_rank_zero():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
@@ -55,7 +55,7 @@ def check_readable_videos(videos, part):
 def check_model_and_normalization(path, trained, task):
     """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
     colours, than they were trained for."""
-    lines = compatibility.differences(trained["model"], task.model)
+    lines = compatibility.find_differences(trained["model"], task.model)
     theirs, ours = trained["data"]["transform"], task.cfg.data.transform
     for key in ("mean", "std"):
         if not preprocessing.is_close(theirs[key], getattr(ours, key)):
@@ -67,7 +67,7 @@ def check_model_and_normalization(path, trained, task):
 def compute_clip_gmacs(cfg, task):
     """GMACs of a clip. Raises UserError, before a run folder is made, for clips that the network cannot take."""
     size = cfg.data.transform.crop
-    return cost.gmacs(task.model, (1, 3, cfg.data.clip.frames, size, size))
+    return cost.count_gmacs(task.model, (1, 3, cfg.data.clip.frames, size, size))
 
 
 def fingerprint_lists(videos):

@@ -130,7 +130,7 @@ def format_test_cost(cfg, facts):
 
 
 def format_run(cfg, facts):
-    setting = precision.Setting(facts.precision, facts.channels_last, facts.compiled)
+    setting = precision.PrecisionSetting(facts.precision, facts.channels_last, facts.compiled)
     how = "as run.autotune finds" if cfg.run.autotune else setting
     return f"{facts.processes} process(es) on {facts.device}, {how}; writes {facts.folder}"
 

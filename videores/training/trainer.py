@@ -35,14 +35,14 @@ def make_hardware_options(trainer, accumulate=1):
     several = devices * nodes > 1
     if accelerator == "cpu" and several:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices))
-    precision.allow_tf32(False)  # scores are float32; training may ask for it (callbacks/tf32.py)
+    precision.set_tf32(False)  # scores are float32; training may ask for it (callbacks/tf32.py)
     strategy = DDPStrategy(**make_ddp_options(accelerator, trainer, accumulate)) if several else "auto"
     return dict(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
 
 
 def check_training_device(trainer):
     """What training on a CPU can't do, or on an old GPU. (The run of a GPU can still be tested on a CPU.)"""
-    precision.refuse(trainer, to_torch_device(select_accelerator(trainer.accelerator)))
+    precision.check_precision(trainer, to_torch_device(select_accelerator(trainer.accelerator)))
     if select_accelerator(trainer.accelerator) != "cpu":
         return
     if trainer.sync_batchnorm:
@@ -103,7 +103,7 @@ def make_cluster_plugins():
 def make_resume_signature(trainer, options):
     """What a run must be continued with, beside its configuration, to end as if it had not been stopped."""
     device = to_torch_device(options["accelerator"])
-    number_format, _ = precision.choose(device, trainer.precision, trainer.channels_last)
+    number_format, _ = precision.choose_precision(device, trainer.precision, trainer.channels_last)
     return {"processes": options["devices"] * options["num_nodes"], "device": device, "precision": number_format}
 
 
@@ -120,7 +120,7 @@ def make_training_options(cfg, folder, saving, start, record):
         **common | {"plugins": [*common["plugins"], saving.io]},
         max_epochs=cfg.train.epochs,
         accumulate_grad_batches=cfg.train.accumulate,
-        precision=precision.LIGHTNING[saving.made_with["precision"]],
+        precision=precision.LIGHTNING_PRECISIONS[saving.made_with["precision"]],
         callbacks=[*callbacks, InexactResume()] if start and start.inexact else callbacks,
         profiler=throughput.wait,
     )
@@ -129,9 +129,9 @@ def make_training_options(cfg, folder, saving, start, record):
 def make_trial_options(cfg):
     """Training steps alone, of a trial: nothing is validated, kept or written."""
     options = make_hardware_options(cfg.trainer)
-    setting = precision.of(cfg.trainer, to_torch_device(options["accelerator"]))
+    setting = precision.select_setting(cfg.trainer, to_torch_device(options["accelerator"]))
     loops = dict(max_epochs=-1, limit_val_batches=0, accumulate_grad_batches=cfg.train.accumulate)
-    number_format = precision.LIGHTNING[setting.precision]
+    number_format = precision.LIGHTNING_PRECISIONS[setting.precision]
     return dict(**options, **make_common_options(None), **loops, enable_checkpointing=False, precision=number_format)
 
 

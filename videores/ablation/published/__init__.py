@@ -16,7 +16,7 @@ from videores.config.schema import Section
 from videores.errors import UserError, format_suggestion
 
 FOLDER = Path(__file__).parent
-OURS = re.compile(
+PROTOCOL_PATTERN = re.compile(
     r"(?P<frames>\d+)x(?P<stride>\S+)@(?P<size>\d+)/(?P<short_side>\d+) (?P<clips>\w+)x(?P<crops>\w+) \S+ (?P<data>\S+)"
 )
 Text = Field(min_length=1)
@@ -50,20 +50,20 @@ class Published(Section):
     values: dict[str, dict[str, float]]
 
 
-def read(name, folder=FOLDER):
+def read_published(name, folder=FOLDER):
     """[Published, ...] for a table; [] where nothing is published. Raises UserError."""
     path = folder / f"{name}.yaml"
     if not path.is_file():
         return []
     groups = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return [check(group, f"{path.name}, entry {number}") for number, group in enumerate(groups, 1)]
+    return [check_group(group, f"{path.name}, entry {number}") for number, group in enumerate(groups, 1)]
 
 
-def check(group, where):
+def check_group(group, where):
     try:
         published = Published.model_validate(group)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {explain(e)}" for e in error.errors()]
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {format_error(e)}" for e in error.errors()]
         raise UserError("\n".join([f"{where}:", *lines])) from None
     for name in {name for row in published.values.values() for name in row}:
         if name not in columns.COLUMNS:
@@ -71,21 +71,21 @@ def check(group, where):
     return published
 
 
-def explain(error):
+def format_error(error):
     if error["type"] == "missing":
         return "missing: every published number names its paper, table, source, status and protocol"
     return error["msg"]
 
 
-def same_protocol(published, ours):
+def has_same_protocol(published, ours):
     """Whether one of our protocol strings says the same as a published protocol, which must say all of it."""
-    match = OURS.fullmatch(ours or "")
+    match = PROTOCOL_PATTERN.fullmatch(ours or "")
     theirs = published.protocol
     stated = {name: getattr(theirs, name) for name in ("data", "frames", "size", "clips", "crops")}
     return bool(match) and None not in stated.values() and all(match[k] == str(v) for k, v in stated.items())
 
 
-def beside(published, row, column, ours):
+def find_target(published, row, column, ours):
     """The published number of a row and column under our protocol, or None."""
-    found = [p.values[row][column] for p in published if column in p.values.get(row, {}) and same_protocol(p, ours)]
+    found = [p.values[row][column] for p in published if column in p.values.get(row, {}) and has_same_protocol(p, ours)]
     return found[0] if found else None

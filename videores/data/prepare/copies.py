@@ -25,59 +25,59 @@ from videores.data.video.reencode import reencode
 from videores.errors import UnreadableVideo, UserError
 from videores.runtime import files
 
-LEDGERS = ".prepare"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LISTS = (".txt", ".csv", ".json")
+LEDGER_DIR = ".prepare"
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LIST_SUFFIXES = (".txt", ".csv", ".json")
 
 
-def refuse_bad_target(root, out, paths):
+def check_target(root, out, paths):
     """Raises UserError where `out` is not a folder of our own away from the sources, or a path would lead out of it."""
     root, out = Path(root).resolve(), Path(out).resolve()
     if out == root or root in out.parents:
         raise UserError(f"--out {out} lies in the source folder {root}: give a folder outside of it")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is not a folder")
-    if out.exists() and any(out.iterdir()) and not (out / LEDGERS).is_dir():
+    if out.exists() and any(out.iterdir()) and not (out / LEDGER_DIR).is_dir():
         raise UserError(f"--out {out} has files that this tool did not write: give a new or an empty folder")
     for path in paths:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise UserError(f"{path} does not lie in {root}, so its copy cannot get the same name in {out}")
 
 
-def part_of(paths, shard):
+def select_shard(paths, shard):
     """Every n-th of the sorted paths from the i-th on; shard is (i, n), counted from 1."""
     number, count = shard
     return sorted(paths)[number - 1 :: count]
 
 
-def shard_name(shard):
+def format_shard(shard):
     return "{}-of-{}".format(*shard)
 
 
-def prepare(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, progress=True):
+def prepare_copies(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, progress=True):
     """Makes the copies of the videos in `infos` that are missing or outdated; notes the `bad` ones, which get none.
 
     Returns {path: reason} of those without a copy. Raises UserError where the disk is full, or where another process
     is preparing this shard.
     """
     root, out = Path(root).resolve(), Path(out).resolve()
-    (out / LEDGERS).mkdir(parents=True, exist_ok=True)
-    ledger = out / LEDGERS / f"{shard_name(shard)}.jsonl"
-    with exclusive(ledger), full_disk_told(ledger), open(ledger, "a", encoding="utf-8") as file:
+    (out / LEDGER_DIR).mkdir(parents=True, exist_ok=True)
+    ledger = out / LEDGER_DIR / f"{format_shard(shard)}.jsonl"
+    with lock_ledger(ledger), explain_full_disk(ledger), open(ledger, "a", encoding="utf-8") as file:
         known = read_ledgers(out)
-        todo = [p for p in sorted(infos) if not is_made(known.get(p), root, out, settings)]
+        todo = [p for p in sorted(infos) if not is_copied(known.get(p), root, out, settings)]
         if todo:
             (out / "prepared.json").unlink(missing_ok=True)  # it speaks of other copies
         files.remove_temporary_files(out / path for path in todo)
-        lines = [note(root, path, settings, reason=reason) for path, reason in bad.items()]
-        copied = made(root, out, infos, todo, settings, workers)
+        lines = [make_ledger_line(root, path, settings, reason=reason) for path, reason in bad.items()]
+        copied = make_copies(root, out, infos, todo, settings, workers)
         bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not (progress and todo))
-        reasons = {line["path"]: keep(file, line, known, out)["reason"] for line in chain(lines, bar)}
+        reasons = {line["path"]: append_line(file, line, known, out)["reason"] for line in chain(lines, bar)}
     return {path: reason for path, reason in sorted(reasons.items()) if reason}
 
 
 @contextmanager
-def exclusive(ledger):
+def lock_ledger(ledger):
     try:
         with FileLock(f"{ledger}.lock", timeout=0):
             yield
@@ -86,48 +86,48 @@ def exclusive(ledger):
 
 
 @contextmanager
-def full_disk_told(path):
+def explain_full_disk(path):
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
         again = "make room and run the same command again, which keeps what is done"
         raise UserError(f"cannot write {path}: {error.strerror}; {free:,.1f} MB are free there; {again}") from None
 
 
-def made(root, out, infos, paths, settings, workers):
+def make_copies(root, out, infos, paths, settings, workers):
     """Makes copies; yields their lines for the ledger, in the order in which they end."""
-    work = partial(make, root, out, infos, settings)
+    work = partial(make_copy, root, out, infos, settings)
     with closing(sandbox.map_unordered(work, paths, max(1, min(workers, len(paths))))) as lines:
         yield from lines
 
 
-def make(root, out, infos, settings, helper, path):
+def make_copy(root, out, infos, settings, helper, path):
     info, copy = infos[path], out / path
     try:
-        with full_disk_told(copy):
+        with explain_full_disk(copy):
             helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
     except UnreadableVideo as error:
-        return note(root, path, settings, reason=error.reason)
+        return make_ledger_line(root, path, settings, reason=error.reason)
     except sandbox.HelperFailure as lost:
         files.remove_temporary_files([copy])
-        return note(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
+        return make_ledger_line(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
     if read_file_stamp(root / path) != list(info.stamp):
-        return note(root, path, settings, reason="it changed while it was prepared")
-    return note(root, path, settings, copy=read_file_stamp(copy), frames=info.num_frames)
+        return make_ledger_line(root, path, settings, reason="it changed while it was prepared")
+    return make_ledger_line(root, path, settings, copy=read_file_stamp(copy), frames=info.num_frames)
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def note(root, path, settings, *, reason=None, copy=None, frames=0):
+def make_ledger_line(root, path, settings, *, reason=None, copy=None, frames=0):
     now = {"time": time.time(), "source": read_file_stamp(root / path), "settings": asdict(settings)}
     return {"path": path, **now, "reason": reason, "copy": copy, "frames": frames}
 
 
-def keep(file, line, known, out):
+def append_line(file, line, known, out):
     """Appends what is new; a bad video loses its copy, which nobody should take for the present one."""
     before = known.get(line["path"])
     if line["reason"]:
@@ -140,7 +140,7 @@ def keep(file, line, known, out):
 
 def read_ledgers(out):
     """path -> its latest line in the ledgers of all shards."""
-    lines = [line for ledger in sorted((out / LEDGERS).glob("*.jsonl")) for line in read_ledger(ledger)]
+    lines = [line for ledger in sorted((out / LEDGER_DIR).glob("*.jsonl")) for line in read_ledger(ledger)]
     return {line["path"]: line for line in sorted(lines, key=lambda line: line["time"])}
 
 
@@ -160,7 +160,7 @@ def is_current(line, root, settings):
     )
 
 
-def is_made(line, root, out, settings):
+def is_copied(line, root, out, settings):
     there = line is not None and line["copy"] is not None and line["copy"] == read_file_stamp(out / line["path"])
     return there and is_current(line, root, settings)
 
@@ -168,11 +168,11 @@ def is_made(line, root, out, settings):
 # -- when it is done --------------------------------------------------------------------------------------------------
 
 
-def summary(root, out, paths, settings):
+def summarize_copies(root, out, paths, settings):
     """What prepared.json says about the videos `paths`; None while some are in shards that are yet to run."""
     root, out = Path(root).resolve(), Path(out).resolve()
     known = read_ledgers(out)
-    good = [known[path] for path in paths if is_made(known.get(path), root, out, settings)]
+    good = [known[path] for path in paths if is_copied(known.get(path), root, out, settings)]
     bad = {p: known[p]["reason"] for p in paths if is_current(known.get(p), root, settings) and known[p]["reason"]}
     if len(good) + len(bad) < len(paths):
         return None
@@ -192,7 +192,7 @@ def copy_lists(root, splits, out):
     if splits != root and root not in splits.parents:
         return  # they are where data.splits says, and serve the copies as they are: all names are the same
     for path in splits.iterdir():
-        if path.suffix.lower() in LISTS and path.is_file():
+        if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
             target = out / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             with files.write_atomically(target) as temporary:

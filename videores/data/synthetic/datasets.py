@@ -45,7 +45,7 @@ from videores.runtime.files import write_atomically
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
 MOTIONS = tuple(motion for pair in PAIRS for motion in pair)
 FORWARD = tuple(motion for motion, _ in PAIRS)  # those that are drawn; the others are these backwards
-PARTNER = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
+REVERSED_MOTIONS = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
 SPLITS = ("train", "test", "val")
 FRAMES, FPS = 16, 25
 
@@ -74,13 +74,13 @@ class Embedded:
         return sum(len(scene.videos) for scene in self.scenes)
 
 
-def render(embedded: Embedded, seed: int, split: str, number: int) -> tuple[np.ndarray, ...]:
+def render_scene(embedded: Embedded, seed: int, split: str, number: int) -> tuple[np.ndarray, ...]:
     """The clips of a scene, uint8 T,H,W,C; a function of its arguments, so each file can be made alone."""
     rng = np.random.default_rng((seed, SPLITS.index(split), number, *embedded.stream))
     return embedded.scenes[number % len(embedded.scenes)].draw(rng)
 
 
-def scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[str, str]]:
+def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[str, str]]:
     """(path, label) of the videos of a scene."""
     for name, label in embedded.scenes[number % len(embedded.scenes)].videos.items():
         yield f"{split}/{number:04d}_{name}.mp4", label
@@ -89,36 +89,36 @@ def scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[s
 # -- pairs of a clip and its reversal ---------------------------------------------------------------------------------
 
 
-def motion_pair(motion, rng):
+def make_motion_pair(motion, rng):
     """A motion of any sprite, and the same frames backwards."""
-    colours_3C, path_4T = sprites.colours(rng), sprites.path(motion, FRAMES, rng)
-    return both_ways(sprites.draw(path_4T, sprites.any_shape(rng), colours_3C, rng))
+    colours_3C, path_4T = sprites.draw_colors(rng), sprites.make_path(motion, FRAMES, rng)
+    return make_reversal_pair(sprites.render_sprite(path_4T, sprites.draw_shape(rng), colours_3C, rng))
 
 
-def shape_pair(shape, motion, rng):
+def make_shape_pair(shape, motion, rng):
     """A motion of a sprite of that shape and its hue, and the same frames backwards."""
-    colours_3C = sprites.dark(rng), *sprites.of_hue(SHAPES.index(shape) / len(SHAPES), rng)
-    return both_ways(sprites.draw(sprites.path(motion, FRAMES, rng), shape, colours_3C, rng))
+    colours_3C = sprites.draw_dark_color(rng), *sprites.draw_color_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
+    return make_reversal_pair(sprites.render_sprite(sprites.make_path(motion, FRAMES, rng), shape, colours_3C, rng))
 
 
-def both_ways(frames_THWC):
+def make_reversal_pair(frames_THWC):
     return frames_THWC, frames_THWC[::-1]
 
 
-def shape_scenes(shapes, pairs, label):
+def make_shape_scenes(shapes, pairs, label):
     """Scenes of each shape in each pair of motions; `label` has the fields {shape} and {motion}."""
     for shape in shapes:
         for pair in pairs:
             labels = {
                 f"{shape.__name__}_{motion}": label.format(shape=shape.__name__, motion=motion) for motion in pair
             }
-            yield Scene(partial(shape_pair, shape, pair[0]), labels)
+            yield Scene(partial(make_shape_pair, shape, pair[0]), labels)
 
 
 MOTION8 = Embedded(
     name="motion8",
     classes=MOTIONS,
-    scenes=tuple(Scene(partial(motion_pair, pair[0]), dict(zip(pair, pair, strict=True))) for pair in PAIRS),
+    scenes=tuple(Scene(partial(make_motion_pair, pair[0]), dict(zip(pair, pair, strict=True))) for pair in PAIRS),
     videos={"train": 2048, "test": 1024},
 )
 
@@ -126,7 +126,7 @@ SHAPES = (*sprites.SHAPES, sprites.dots)
 APPEAR8 = Embedded(
     name="appear8",
     classes=tuple(shape.__name__ for shape in SHAPES),
-    scenes=tuple(shape_scenes(SHAPES, PAIRS, "{shape}")),
+    scenes=tuple(make_shape_scenes(SHAPES, PAIRS, "{shape}")),
     videos={"train": 1024, "test": 512},
     stream=(1,),
 )
@@ -135,7 +135,7 @@ MIXED = (sprites.bar, sprites.cross, sprites.triangle, sprites.dots)
 MIXED16 = Embedded(
     name="mixed16",
     classes=tuple(f"{shape.__name__}_{motion}" for shape in MIXED for pair in PAIRS[0::2] for motion in pair),
-    scenes=tuple(shape_scenes(MIXED, PAIRS[0::2], "{shape}_{motion}")),
+    scenes=tuple(make_shape_scenes(MIXED, PAIRS[0::2], "{shape}_{motion}")),
     videos={"train": 1024, "test": 512},
     stream=(2,),
 )
@@ -153,24 +153,24 @@ NEIGHBOURS = tuple(zip(HUES, HUES[1:] + HUES[:1], strict=True))
 ORDERS = tuple(order for pair in NEIGHBOURS for order in (pair, pair[::-1]))
 
 
-def all_orders(rng):
+def render_orders(rng):
     """One sprite at rest in all the orders, which flash in the same frames: it is known for no class."""
-    looks_THWC = flashes(rng)
+    looks_THWC = render_flashes(rng)
     slack = LENGTH - 3 * REST - 2 * FLASH
     start = REST + int(rng.integers(slack, endpoint=True))
-    return tuple(looks_THWC[timeline(start, *order)] for order in ORDERS)
+    return tuple(looks_THWC[make_timeline(start, *order)] for order in ORDERS)
 
 
-def flashes(rng):
+def render_flashes(rng):
     """uint8 frames_THWC: a sprite at rest, and as it looks in each of the hues."""
-    background_C, *usual_2C = sprites.colours(rng)
-    colours_T2C = np.stack([usual_2C, *(sprites.of_hue(i / len(HUES), rng) for i in range(len(HUES)))])
+    background_C, *usual_2C = sprites.draw_colors(rng)
+    colours_T2C = np.stack([usual_2C, *(sprites.draw_color_of_hue(i / len(HUES), rng) for i in range(len(HUES)))])
     first_T11C, second_T11C = colours_T2C.transpose(1, 0, 2)[:, :, None, None]
-    path_4T = sprites.rest(len(colours_T2C), rng)
-    return sprites.draw(path_4T, sprites.any_shape(rng), (background_C, first_T11C, second_T11C), rng)
+    path_4T = sprites.make_rest_path(len(colours_T2C), rng)
+    return sprites.render_sprite(path_4T, sprites.draw_shape(rng), (background_C, first_T11C, second_T11C), rng)
 
 
-def timeline(start, *order):
+def make_timeline(start, *order):
     """index_T into `flashes`: at rest, but for two hues."""
     index_T = np.zeros(LENGTH, int)
     for begin, hue in zip((start, start + FLASH + REST), order, strict=True):
@@ -181,7 +181,7 @@ def timeline(start, *order):
 ORDER8 = Embedded(
     name="order8",
     classes=tuple("_".join(order) for order in ORDERS),
-    scenes=(Scene(all_orders, {"_".join(order): "_".join(order) for order in ORDERS}),),
+    scenes=(Scene(render_orders, {"_".join(order): "_".join(order) for order in ORDERS}),),
     videos={"train": 512, "test": 256},
     frames=LENGTH,
     stream=(3,),
@@ -192,23 +192,26 @@ ORDER8 = Embedded(
 # -- few videos, with backgrounds to memorise -------------------------------------------------------------------------
 
 
-def recording(motion, rng):
+def render_recording(motion, rng):
     """Two clips of a motion with one background and watermark, and sprites of their own."""
-    background_HWC = sprites.watermarked(sprites.background(sprites.colours(rng)[0], rng), rng)
-    return tuple(sprites.over(background_HWC, *any_sprite(motion, rng)) for _ in range(2))
+    background_HWC = sprites.add_watermark(sprites.make_background(sprites.draw_colors(rng)[0], rng), rng)
+    return tuple(sprites.composite(background_HWC, *draw_sprite(motion, rng)) for _ in range(2))
 
 
-def any_sprite(motion, rng):
+def draw_sprite(motion, rng):
     forward = motion in FORWARD
-    path_4T = sprites.path(motion if forward else PARTNER[motion], FRAMES, rng)
-    return sprites.sprite(path_4T[:, :: 1 if forward else -1], sprites.any_shape(rng), sprites.colours(rng)[1:], rng)
+    path_4T = sprites.make_path(motion if forward else REVERSED_MOTIONS[motion], FRAMES, rng)
+    return sprites.make_sprite(
+        path_4T[:, :: 1 if forward else -1], sprites.draw_shape(rng), sprites.draw_colors(rng)[1:], rng
+    )
 
 
 SMALL = Embedded(
     name="small",
     classes=MOTIONS,
     scenes=tuple(
-        Scene(partial(recording, motion), {f"{motion}_c01": motion, f"{motion}_c02": motion}) for motion in MOTIONS
+        Scene(partial(render_recording, motion), {f"{motion}_c01": motion, f"{motion}_c02": motion})
+        for motion in MOTIONS
     ),
     videos={"train": 64, "test": 256, "val": 128},
     stream=(4,),
@@ -220,7 +223,7 @@ SETS = {embedded.name: embedded for embedded in (MOTION8, APPEAR8, MIXED16, ORDE
 # -- on disk ----------------------------------------------------------------------------------------------------------
 
 
-def prepare(
+def prepare_dataset(
     root: Path | str,
     seed: int = 0,
     progress: bool = True,
@@ -234,19 +237,19 @@ def prepare(
     set's own. Raises UserError for sizes that do not balance and where `root` holds anything else.
     """
     root, embedded = Path(root), SETS[name]
-    spec = specification(embedded, seed, videos or embedded.videos)
+    spec = make_spec(embedded, seed, videos or embedded.videos)
     if is_complete(root, spec):
         return
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root.parent / f"{root.name}.lock"):
         if not is_complete(root, spec):  # another process may have finished while we waited
-            begin(root, embedded, spec)
+            begin_dataset(root, embedded, spec)
             write_videos(root, embedded, spec, progress)
             write_lists(root, embedded, spec)
             os.replace(root / "spec.partial.json", root / "spec.json")
 
 
-def specification(embedded, seed, videos):
+def make_spec(embedded, seed, videos):
     """Everything that determines the files."""
     name, turn = embedded.name, embedded.turn
     if set(videos) != set(embedded.videos) or any(n < turn or n % turn for n in videos.values()):
@@ -275,20 +278,20 @@ def read_spec(path):
         return "unreadable"  # equal to no specification
 
 
-def begin(root, embedded, spec):
+def begin_dataset(root, embedded, spec):
     """Leave in `root` only what an interrupted run of the same specification wrote, and a mark that says so."""
     mark = root / "spec.partial.json"
     found = read_spec(mark)
     if found is None:
-        refuse_foreign(root, embedded)
-    for path in own_files(root):
+        check_no_foreign_files(root, embedded)
+    for path in list_own_files(root):
         if found != spec or path.name.startswith("."):  # another set's, seed's or version's, or half a file
             path.unlink()
     if found != spec:  # only now: the mark vouches for every file that is there
-        write_text(mark, json.dumps(spec, indent=1) + "\n")
+        write_file(mark, json.dumps(spec, indent=1) + "\n")
 
 
-def refuse_foreign(root, embedded):
+def check_no_foreign_files(root, embedded):
     foreign = [path.name for path in root.iterdir() if not path.name.startswith(".spec.partial.")]
     if foreign:
         raise UserError(
@@ -297,7 +300,7 @@ def refuse_foreign(root, embedded):
         )
 
 
-def own_files(root):
+def list_own_files(root):
     """Videos and temporary files by the exact names this module gives them; nothing else is ever deleted."""
     names = "|".join(name for embedded in SETS.values() for scene in embedded.scenes for name in scene.videos)
     video, temporary = rf"\d{{4,}}_({names})", r"\.[\w.]+\.\d+\.tmp"
@@ -310,19 +313,19 @@ def write_videos(root, embedded, spec, progress):
     with tqdm(total=sum(spec["videos"].values()), desc=embedded.name, unit="video", disable=not progress) as bar:
         for split, count in spec["videos"].items():
             (root / split).mkdir(exist_ok=True)
-            for number in scenes_in(embedded, count):
+            for number in list_scenes(embedded, count):
                 bar.update(write_scene(root, embedded, spec["seed"], split, number))
 
 
-def scenes_in(embedded, count):
+def list_scenes(embedded, count):
     return range(count * len(embedded.scenes) // embedded.turn)
 
 
 def write_scene(root, embedded, seed, split, number):
     """Writes the videos of a scene, unless they are there; returns how many they are."""
-    paths = [root / path for path, _ in scene_files(embedded, split, number)]
+    paths = [root / path for path, _ in list_scene_files(embedded, split, number)]
     if not all(path.exists() for path in paths):
-        for path, frames_THWC in zip(paths, render(embedded, seed, split, number), strict=True):
+        for path, frames_THWC in zip(paths, render_scene(embedded, seed, split, number), strict=True):
             write_video(path, frames_THWC, FPS, options=CODING)
     return len(paths)
 
@@ -332,11 +335,11 @@ def write_lists(root, embedded, spec):
         with write_atomically(root / f"{split}.csv") as temporary, open(temporary, "w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("path", "label", "group"))
-            for number in scenes_in(embedded, count):
-                rows.writerows((*video, f"{split}-{number:04d}") for video in scene_files(embedded, split, number))
-    write_text(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))
+            for number in list_scenes(embedded, count):
+                rows.writerows((*video, f"{split}-{number:04d}") for video in list_scene_files(embedded, split, number))
+    write_file(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))
 
 
-def write_text(path, text):
+def write_file(path, text):
     with write_atomically(path) as temporary:
         temporary.write_text(text)

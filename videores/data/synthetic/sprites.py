@@ -12,47 +12,47 @@ SPEED = (0.09, 0.18)  # half-widths a frame; a third of that was not learnable i
 GROWTH = 0.3  # of the speed: how fast the radius grows; more would leave the frame within 16 frames
 
 
-def draw(path_4T, shape, colours_3C, rng):
+def render_sprite(path_4T, shape, colours_3C, rng):
     """uint8 frames_THWC of one sprite on a background of its own."""
     background_C, *sprite_colours = colours_3C
-    cover_THW1, sprite_THWC = sprite(path_4T, shape, sprite_colours, rng)
-    return over(background(background_C, rng), cover_THW1, sprite_THWC)
+    cover_THW1, sprite_THWC = make_sprite(path_4T, shape, sprite_colours, rng)
+    return composite(make_background(background_C, rng), cover_THW1, sprite_THWC)
 
 
-def sprite(path_4T, shape, colours_2C, rng):
+def make_sprite(path_4T, shape, colours_2C, rng):
     """(cover_THW1 from 0 to 1, colours_THWC) of a sprite that is at (x, y, angle, radius) of the path in each frame."""
-    u_THW, v_THW = coordinates(*path_4T)
+    u_THW, v_THW = compute_coordinates(*path_4T)
     # distance to the edge in pixels: coverage goes from 0 to 1 over one pixel, so motion is smooth below a pixel
     edge_THW = shape(u_THW, v_THW) * path_4T[3][:, None, None]
     cover_THW1 = np.clip(0.5 - edge_THW, 0, 1)[..., None]
-    return cover_THW1, blend(*colours_2C, texture(u_THW, v_THW, rng))
+    return cover_THW1, blend(*colours_2C, make_texture(u_THW, v_THW, rng))
 
 
-def over(background_HWC, cover_THW1, sprite_THWC):
+def composite(background_HWC, cover_THW1, sprite_THWC):
     frames_THWC = background_HWC * (1 - cover_THW1) + sprite_THWC * cover_THW1
     return (frames_THWC * 255 + 0.5).astype(np.uint8)
 
 
-def colours(rng):
+def draw_colors(rng):
     """A dark background and two bright sprite colours, of random hues.
 
     With either brighter at random the sign of every edge is random too, and small networks found no motion in 6 epochs.
     """
-    return dark(rng), *rng.uniform(0.6, 1, (2, 3)).astype(np.float32)
+    return draw_dark_color(rng), *rng.uniform(0.6, 1, (2, 3)).astype(np.float32)
 
 
-def dark(rng):
+def draw_dark_color(rng):
     return rng.uniform(0, 0.4, 3).astype(np.float32)
 
 
-def of_hue(hue, rng):
+def draw_color_of_hue(hue, rng):
     """Two bright sprite colours near a hue, 0 to 1 around the circle."""
     near, saturation, value = rng.uniform((hue - 0.03, 0.4, 0.8), (hue + 0.03, 0.8, 1), (2, 3)).T[:, :, None]
     pure_2C = np.clip(abs((6 * near + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
     return (value * (1 - saturation * (1 - pure_2C))).astype(np.float32)
 
 
-def path(motion, frames, rng):
+def make_path(motion, frames, rng):
     """Centre, angle and radius in pixels for each frame, float32 path_4T; one of them changes, at constant speed."""
     speed = rng.uniform(*SPEED) * SIZE / 2
     radius = rng.uniform(2.5, 3) if motion == "grow" else rng.uniform(6, 11)
@@ -67,21 +67,21 @@ def path(motion, frames, rng):
     return path_T4.T.astype(np.float32)
 
 
-def rest(frames, rng):
+def make_rest_path(frames, rng):
     """path_4T of a sprite that stays as it is."""
     start_4 = (*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), rng.uniform(6, 11))
     return np.repeat(np.float32(start_4)[:, None], frames, axis=1)
 
 
-def coordinates(x_T, y_T, angle_T, radius_T):
+def compute_coordinates(x_T, y_T, angle_T, radius_T):
     """Where each pixel lies on the sprite, whose shapes fit into the unit disc."""
     pixels = np.arange(SIZE, dtype=np.float32) + 0.5
-    x_T1W, y_TH1 = wrapped(pixels - x_T[:, None])[:, None, :], wrapped(pixels - y_T[:, None])[:, :, None]
+    x_T1W, y_TH1 = wrap_offset(pixels - x_T[:, None])[:, None, :], wrap_offset(pixels - y_T[:, None])[:, :, None]
     cos_T11, sin_T11 = ((f(angle_T) / radius_T)[:, None, None] for f in (np.cos, np.sin))
     return cos_T11 * x_T1W + sin_T11 * y_TH1, cos_T11 * y_TH1 - sin_T11 * x_T1W
 
 
-def wrapped(offset):
+def wrap_offset(offset):
     return (offset + SIZE / 2) % SIZE - SIZE / 2
 
 
@@ -89,24 +89,24 @@ def blend(first_C, second_C, weight_HW):
     return first_C + weight_HW[..., None] * (second_C - first_C)
 
 
-def texture(u, v, rng):
+def make_texture(u, v, rng):
     """Stripes or checks of random direction and width, 0 to 1. Wide enough not to alias on the smallest sprite."""
-    waves = [wave(u, v, rng.uniform(1.5, 6), rng) for _ in range(rng.integers(1, 3))]
+    waves = [make_wave(u, v, rng.uniform(1.5, 6), rng) for _ in range(rng.integers(1, 3))]
     return np.clip(0.5 + np.prod(waves, axis=0), 0, 1)
 
 
-def wave(u, v, frequency, rng):
+def make_wave(u, v, frequency, rng):
     angle, phase = rng.uniform(0, 2 * np.pi, 2)
     return np.sin(np.float32(frequency * np.cos(angle)) * u + np.float32(frequency * np.sin(angle)) * v + phase)
 
 
-def background(colour_C, rng):
+def make_background(colour_C, rng):
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j].astype(np.float32)
     second_C = np.clip(colour_C + rng.uniform(-0.15, 0.15, 3), 0, 1).astype(np.float32)
-    return blend(colour_C, second_C, texture(x, y, rng))
+    return blend(colour_C, second_C, make_texture(x, y, rng))
 
 
-def watermarked(image_HWC, rng):
+def add_watermark(image_HWC, rng):
     """With a square of random coloured blocks somewhere, as a channel's sign is in all it sends."""
     blocks_HWC = rng.integers(0, 2, (4, 4, 3)).astype(np.float32).repeat(2, axis=0).repeat(2, axis=1)
     y, x = rng.integers(0, SIZE - len(blocks_HWC), 2, endpoint=True)
@@ -156,5 +156,5 @@ def dots(u, v):
 SHAPES = (bar, cross, ell, tee, triangle, half_disc, crescent)
 
 
-def any_shape(rng):
+def draw_shape(rng):
     return SHAPES[rng.integers(len(SHAPES))]

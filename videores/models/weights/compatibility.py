@@ -12,57 +12,66 @@ from videores.models import OVERRIDES, create_model
 from videores.models.resnet import Residual
 
 # Keys that show in shapes, or say nothing about what a trained network answers.
-HARMLESS = ("layers", "base_width", "drop_path", "dropout", "spatial_dropout", "checkpoint", "zero_init", "frames")
+HARMLESS_OPTIONS = (
+    "layers",
+    "base_width",
+    "drop_path",
+    "dropout",
+    "spatial_dropout",
+    "checkpoint",
+    "zero_init",
+    "frames",
+)
 
 
-def differences(network, model):
+def find_differences(network, model):
     """A line for each thing in which the model is another network than that of the weights; `network` has what is known
     of the keys of `model` in a configuration, those of a run `name` among them.
     """
     if not network:
         return []
     if "name" in network:
-        return differences_from_run(network, model)
+        return find_run_differences(network, model)
     theirs = {key: value for key, value in network.items() if hasattr(model, "design")}
-    return different(theirs, {key: getattr(model.design, key) for key in theirs})
+    return compare_options(theirs, {key: getattr(model.design, key) for key in theirs})
 
 
-def differences_from_run(theirs, model):
+def find_run_differences(theirs, model):
     if "pytorchvideo/" in theirs["name"] or hasattr(model, "builder"):
         ours = f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else theirs["name"]
-        return different({"name": theirs["name"]}, {"name": ours})
+        return compare_options({"name": theirs["name"]}, {"name": ours})
     options = {key: value for key, value in theirs.items() if key in OVERRIDES and value is not None}
     try:
         with torch.device("meta"):
             trained = create_model(theirs["name"], 2, **options)
     except UserError as error:
         return [f"the network that it was trained in is not made any more: {error}"]
-    a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS} for m in (trained, model))
+    a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS_OPTIONS} for m in (trained, model))
     if a["fold"] == b["fold"] and trained.dim != model.dim:
         del a["conv"]  # inflated
-    same = different(a, b) or shortcuts(trained) == shortcuts(model)
+    same = compare_options(a, b) or list_shortcuts(trained) == list_shortcuts(model)
     control = f"model.control is another than where it was trained, {theirs.get('control') or 'null'}"
-    return different(a, b) + ([] if same else [control])
+    return compare_options(a, b) + ([] if same else [control])
 
 
-def shortcuts(model):
+def list_shortcuts(model):
     """How the blocks add up, which a control changes."""
-    return [(leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
+    return [(list_leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
 
 
-def leaves(shortcut):
+def list_leaves(shortcut):
     """Without the kind of batch norms: those that are synchronised are the same network."""
     found = [] if shortcut is None else [module for module in shortcut.modules() if not list(module.children())]
     return ["batch norm" if isinstance(module, _BatchNorm) else repr(module) for module in found]
 
 
-def different(theirs, ours):
+def compare_options(theirs, ours):
     return [
-        f"model.{key} is {shown(ours[key])} here, {shown(value)} where it was trained"
+        f"model.{key} is {format_option(ours[key])} here, {format_option(value)} where it was trained"
         for key, value in theirs.items()
         if ours[key] != value
     ]
 
 
-def shown(value):
+def format_option(value):
     return "null" if value is None else list(value) if isinstance(value, tuple) else value

@@ -80,7 +80,7 @@ KINETICS = "mean (0.43216, 0.394666, 0.37645), std (0.22803, 0.22145, 0.216989)"
 IMAGENET = "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
 
 
-def layout(name, state, model):
+def detect_layout(name, state, model):
     """The Layout called `name`; the file's names and the model's kind tell a library's own variants apart."""
     if name == "torchvision":
         return Layout([], 1e-5, f"{KINETICS} (video), {IMAGENET} (images)")
@@ -98,12 +98,12 @@ def layout(name, state, model):
     return Layout(MMACTION2_IP if is_ip else MMACTION2_IR, 1e-3, KINETICS)
 
 
-def rename(state, rules):
+def rename_keys(state, rules):
     """`state` under our names."""
-    return {translate(key, rules): value for key, value in state.items()}
+    return {translate_key(key, rules): value for key, value in state.items()}
 
 
-def translate(key, rules):
+def translate_key(key, rules):
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, key)
         if match:
@@ -111,7 +111,7 @@ def translate(key, rules):
     return key
 
 
-def guess(state):
+def guess_layout(state):
     """The layout that the names in a file look like, or None."""
     marks = {"mmaction2": "backbone.", "pytorchvideo": "blocks.", "torchvision": "layer1."}
     return next((name for name, mark in marks.items() if any(key.startswith(mark) for key in state)), None)

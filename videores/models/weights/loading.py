@@ -17,14 +17,14 @@ from torch import nn
 from videores.errors import UserError
 from videores.models.resnet import ResNet
 from videores.models.weights import compatibility, key_maps, safe_load
-from videores.models.weights.preprocessing import compared
-from videores.models.weights.sources import read
+from videores.models.weights.preprocessing import compare_preprocessing
+from videores.models.weights.sources import read_source
 
 HEADS, INFLATIONS = ("auto", "keep", "new"), (None, "mean", "centre")
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadReport:
     """What a load did: counts and names of tensors under our names, and what else the user should know."""
 
     source: str
@@ -42,7 +42,7 @@ class Report:
     as_dict = asdict
 
 
-def load(model, source, classes=None, head="auto", inflate=None, preprocessing=None):
+def load_weights(model, source, classes=None, head="auto", inflate=None, preprocessing=None):
     """Copies the weights of `source` into the model. Returns a Report; raises UserError where anything does not fit.
 
     classes: the names of the model's classes in order, which the source's must equal for its classifier to be kept
@@ -53,25 +53,25 @@ def load(model, source, classes=None, head="auto", inflate=None, preprocessing=N
     for key, value, known in (("head", head, HEADS), ("inflate", inflate, INFLATIONS)):
         if value not in known:
             raise UserError(f"{key} must be one of {', '.join(map(str, known))}, got {value!r}")
-    stored, own, head_name = read(source, model), model.state_dict(), head_of(model)
-    state = inflated(stored.state, own, source, inflate)
-    state = with_eps(with_counters(state, own), model, stored.eps)
+    stored, own, head_name = read_source(source, model), model.state_dict(), find_head(model)
+    state = inflate_state(stored.state, own, source, inflate)
+    state = set_eps(add_batch_counters(state, own), model, stored.eps)
     fresh = starts_new_head(state, own, head_name, source, stored, classes, head)
-    unused = [key for key in state if fresh and is_under(key, *parts_of_head(model, head_name))]
+    unused = [key for key in state if fresh and has_prefix(key, *list_head_parts(model, head_name))]
     state = {key: value for key, value in state.items() if key not in unused}
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
-    new = [key for key in own if key not in state and is_under(key, *asked_for)]
-    refuse_misfit(source, state, {key: value for key, value in own.items() if key not in new}, model)
-    notes = compared(source, stored, preprocessing)
-    notes += [f"note: {line}" for line in compatibility.differences(stored.network, model)]
+    new = [key for key in own if key not in state and has_prefix(key, *asked_for)]
+    check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model)
+    notes = compare_preprocessing(source, stored, preprocessing)
+    notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]
     model.load_state_dict({**own, **state})
-    return Report(str(source), len(state), new, unused, notes)
+    return LoadReport(str(source), len(state), new, unused, notes)
 
 
 # Fitting
 
 
-def inflated(state, own, source, how):
+def inflate_state(state, own, source, how):
     """`state`, its 2D kernels made 3D where the model is 3D: mean repeats a kernel T times divided by T (Carreira and
     Zisserman 2017), centre puts it into the middle frame and zeros around it.
 
@@ -86,7 +86,7 @@ def inflated(state, own, source, how):
         return state
     if not how:
         raise UserError(f"{source} is a 2D network: model.inflate=mean or model.inflate=centre makes its kernels 3D")
-    state = key_maps.rename(state, key_maps.FLAT_TO_NESTED)
+    state = key_maps.rename_keys(state, key_maps.FLAT_TO_NESTED)
     return {key: inflate_kernel(value, own.get(key), how) for key, value in state.items()}
 
 
@@ -101,14 +101,14 @@ def inflate_kernel(weight, ours, how):
     return filled
 
 
-def with_counters(state, own):
+def add_batch_counters(state, own):
     """Older files lack the norms' counters of batches, which nothing reads while their momentum is a number."""
     counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
     present = {key for key in counters if key.replace("num_batches_tracked", "running_var") in state}
     return {**{key: torch.zeros_like(counters[key]) for key in present}, **state}
 
 
-def with_eps(state, model, eps):
+def set_eps(state, model, eps):
     """Weights of norms with another epsilon: x / sqrt(var + eps) stays the same if the variance takes the difference.
 
     Exact in evaluation and for frozen norms; in training the norms have the model's own epsilon.
@@ -117,17 +117,17 @@ def with_eps(state, model, eps):
     return {key: value + (eps - norms.get(key, eps)) if key in norms else value for key, value in state.items()}
 
 
-def head_of(model):
+def find_head(model):
     """The name of the classifier: fc, or the last linear layer of a network that is not ours."""
     return "fc" if hasattr(model, "fc") else [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
 
 
-def parts_of_head(model, name):
+def list_head_parts(model, name):
     """What a new head replaces: a pooling of logits has the classes as its channels."""
     return (name, "pool") if getattr(getattr(model, "design", None), "consensus", None) == "logits" else (name,)
 
 
-def is_under(key, *names):
+def has_prefix(key, *names):
     return any(key.startswith(f"{name}.") for name in names)
 
 
@@ -143,7 +143,9 @@ def starts_new_head(state, own, name, source, stored, classes, head):
     if head == "keep" or classes is None or stored.classes == list(classes):
         return False
     what = (
-        "does not say which" if stored.classes is None else f"has others, e.g. {first_other(stored.classes, classes)}"
+        "does not say which"
+        if stored.classes is None
+        else f"has others, e.g. {find_first_difference(stored.classes, classes)}"
     )
     raise UserError(
         f"{source} has as many classes as the data, {len(ours)}, and {what}: "
@@ -151,21 +153,21 @@ def starts_new_head(state, own, name, source, stored, classes, head):
     )
 
 
-def first_other(theirs, ours):
+def find_first_difference(theirs, ours):
     return next(f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
 
 
-def refuse_misfit(source, state, own, model):
-    lines = safe_load.differences(state, own)
+def check_fit(source, state, own, model):
+    lines = safe_load.list_differences(state, own)
     if lines:
-        advice = [f"it fits with model.mid={mid}" for mid in fitting_mids(state, own, model)[:1]]
+        advice = [f"it fits with model.mid={mid}" for mid in find_matching_mids(state, own, model)[:1]]
         raise UserError(
             f"{source} does not fit the network: {len(lines)} tensors differ (source / network):\n  "
             + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10) + advice)
         )
 
 
-def fitting_mids(state, own, model):
+def find_matching_mids(state, own, model):
     """The inner widths of (2+1)D convolutions with which the source fits the network."""
     if "2plus1d" not in getattr(getattr(model, "design", None), "conv", ()):
         return []
@@ -173,6 +175,6 @@ def fitting_mids(state, own, model):
     for mid in ("torchvision", "paper", "round8", "none"):
         with torch.device("meta"):
             other = ResNet(model.fc.out_features, replace(model.design, mid=mid)).state_dict()
-        if not safe_load.differences(state, {key: value for key, value in other.items() if key in own}):
+        if not safe_load.list_differences(state, {key: value for key, value in other.items() if key in own}):
             fitting.append(mid)
     return fitting

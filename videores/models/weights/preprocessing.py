@@ -5,7 +5,7 @@ from videores.errors import UserError
 # Preprocessing
 
 
-def preprocessing_of(data):
+def extract_preprocessing(data):
     """What a configuration's `data` section (as primitives) feeds a network."""
     clip, transform = data.get("clip", {}), data.get("transform", {})
     return {key: transform.get(key) for key in ("mean", "std", "crop", "short_side")} | {
@@ -13,7 +13,7 @@ def preprocessing_of(data):
     }
 
 
-def compared(source, stored, ours):
+def compare_preprocessing(source, stored, ours):
     """Notes on other frames and sizes than the weights were trained with. Raises UserError for other colours."""
     if ours is None:
         return []

@@ -10,16 +10,16 @@ from videores.models.weights import preprocessing, safe_load
 from videores.runtime.files import write_atomically
 
 
-def export(source, path):
+def export_weights(source, path):
     """Writes the network of a checkpoint to `path`, with what models.exported reads. Returns how many tensors."""
-    stored = safe_load.read(source)
-    if not safe_load.config_of(stored):
+    stored = safe_load.read_checkpoint(source)
+    if not safe_load.extract_config(stored):
         raise UserError(f"{source} was not written by tools/train.py: it has no weights, configuration and classes")
     known, config = stored["hyper_parameters"], stored["hyper_parameters"]["config"]
     about = {
         "classes": known["classes"],
         "model": config["model"],
-        "preprocessing": preprocessing.preprocessing_of(config["data"]),
+        "preprocessing": preprocessing.extract_preprocessing(config["data"]),
         "epoch": stored["epoch"],
         "step": stored["global_step"],
     }
@@ -32,10 +32,10 @@ def export(source, path):
     return len(own)
 
 
-ABOUT = ("classes", "model", "preprocessing", "epoch", "step")
+METADATA_KEYS = ("classes", "model", "preprocessing", "epoch", "step")
 
 
-def read(path):
+def read_safetensors(path):
     """(state dict, {"classes", "model", "preprocessing", "epoch", "step"}) of a safetensors file; raises UserError."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -44,6 +44,6 @@ def read(path):
         raise UserError(f"there are no weights {path}") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
-    if not set(ABOUT) <= set(about):
+    if not set(METADATA_KEYS) <= set(about):
         raise UserError(f"{path} was not written by tools/export.py: it does not say what its weights are for")
-    return state, {key: json.loads(about[key]) for key in ABOUT}
+    return state, {key: json.loads(about[key]) for key in METADATA_KEYS}

@@ -10,7 +10,7 @@ import torch
 
 from videores.errors import UserError
 from videores.models.weights import key_maps, safe_load, safetensors
-from videores.models.weights.preprocessing import preprocessing_of
+from videores.models.weights.preprocessing import extract_preprocessing
 
 LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
 CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
@@ -18,7 +18,7 @@ TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, 
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeights:
     """Weights under our names, and what is known of them: None where the source does not say."""
 
     state: dict
@@ -32,7 +32,7 @@ class Stored:
 # Sources
 
 
-def read(source, model):
+def read_source(source, model):
     """The Stored weights of a source, under the names of the model that they are for."""
     source = os.fspath(source)
     name, colon, path = source.partition(":")
@@ -40,13 +40,13 @@ def read(source, model):
         return read_torchvision(source)
     if colon and name in LAYOUTS:
         return read_library(name, path, model)
-    safe_load.refuse_address(source)
+    safe_load.check_local_path(source)
     if source.endswith(".safetensors"):
         return read_exported(source)
-    stored = safe_load.read(source)
-    if safe_load.config_of(stored):
+    stored = safe_load.read_checkpoint(source)
+    if safe_load.extract_config(stored):
         return read_run(stored)
-    refuse_unnamed(source, stored)
+    check_named_tensors(source, stored)
 
 
 def read_torchvision(source):
@@ -55,7 +55,7 @@ def read_torchvision(source):
 
     model, _, name = source.removeprefix("torchvision/").partition("/")
     if model not in models.list_models():
-        raise UserError(f"{source}: torchvision has no network {model!r}{did_you_mean(model, models.list_models())}")
+        raise UserError(f"{source}: torchvision has no network {model!r}{suggest_name(model, models.list_models())}")
     known = {w.name: w for w in models.get_model_weights(model)}
     if name not in known:
         raise UserError(f"{source}: torchvision's {model} has the weights {', '.join(known) or '(none)'}")
@@ -69,15 +69,15 @@ def read_torchvision(source):
     except OSError:
         raise  # a full or forbidden disk, which the tools report by themselves
     except Exception as error:
-        what = safe_load.reason(error)
+        what = safe_load.format_reason(error)
         file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
         raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
-    preprocessing = torchvision_preprocessing(weights)
+    preprocessing = read_torchvision_preprocessing(weights)
     network = {"stem": "nopool" if "fps" in preprocessing else "pool"}
-    return Stored(state, list(weights.meta["categories"]), preprocessing, network=network)
+    return StoredWeights(state, list(weights.meta["categories"]), preprocessing, network=network)
 
 
-def torchvision_preprocessing(weights):
+def read_torchvision_preprocessing(weights):
     preset = weights.transforms()
     sizes = {"crop": preset.crop_size[0], "short_side": min(preset.resize_size)}
     known = {"mean": list(preset.mean), "std": list(preset.std), **sizes}
@@ -85,48 +85,48 @@ def torchvision_preprocessing(weights):
 
 
 def read_library(name, path, model):
-    state = safe_load.read(path)
-    if safe_load.config_of(state):
+    state = safe_load.read_checkpoint(path)
+    if safe_load.extract_config(state):
         raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
     for key in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not is_state(state):
+    if not is_state_dict(state):
         raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
-    layout = key_maps.layout(name, state, model)
-    state, usual = key_maps.rename(state, layout.rules), f"{name}'s own weights use {layout.usual}"
+    layout = key_maps.detect_layout(name, state, model)
+    state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
     network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
-    return Stored(state, eps=layout.eps, network=network, usual=usual)
+    return StoredWeights(state, eps=layout.eps, network=network, usual=usual)
 
 
 def read_run(stored):
     known = stored["hyper_parameters"]
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     data, model = known["config"]["data"], known["config"]["model"]
-    return Stored(state, known["classes"], preprocessing_of(data), model.get("norm_eps") or 1e-5, model)
+    return StoredWeights(state, known["classes"], extract_preprocessing(data), model.get("norm_eps") or 1e-5, model)
 
 
 def read_exported(source):
-    state, about = safetensors.read(source)
+    state, about = safetensors.read_safetensors(source)
     eps = about["model"].get("norm_eps") or 1e-5
-    return Stored(state, about["classes"], about["preprocessing"], eps, about["model"])
+    return StoredWeights(state, about["classes"], about["preprocessing"], eps, about["model"])
 
 
-def refuse_unnamed(source, stored):
-    while isinstance(stored, dict) and not is_state(stored) and any(key in stored for key in CONTAINERS):
+def check_named_tensors(source, stored):
+    while isinstance(stored, dict) and not is_state_dict(stored) and any(key in stored for key in CONTAINERS):
         stored = next(stored[key] for key in CONTAINERS if key in stored)
-    looks = key_maps.guess(stored) if is_state(stored) else None
+    looks = key_maps.guess_layout(stored) if is_state_dict(stored) else None
     hint = f", and its names look like {looks}'s" if looks else ""
     choice = ", ".join(f"{name}:{source}" for name in LAYOUTS)
     raise UserError(f"{source} was not written by tools/train.py{hint}: say whose file it is, one of {choice}")
 
 
-def is_state(value):
+def is_state_dict(value):
     is_entry = lambda name, tensor: isinstance(name, str) and isinstance(tensor, torch.Tensor)
     return isinstance(value, dict) and bool(value) and all(is_entry(*entry) for entry in value.items())
 
 
-def did_you_mean(word, known):
+def suggest_name(word, known):
     match = get_close_matches(word, known, n=1)
     return f"; did you mean {match[0]!r}?" if match else ""

@@ -25,7 +25,7 @@ class Autotuner(pl.Callback):
                 f"{self.record.path} no longer says what run.autotune chose, and measuring again could change the "
                 "result: put it back, or start again with run.overwrite=true"
             )
-        module.tuned = precision.Setting(**found["chosen"])
+        module.tuned = precision.PrecisionSetting(**found["chosen"])
         trainer.strategy.precision_plugin = make_precision_plugin(module.tuned, trainer.strategy.root_device.type)
         self.record.update(**found["chosen"], autotune=found)
 
@@ -39,8 +39,8 @@ class Autotuner(pl.Callback):
         clips, side = cfg.data.batch_size * cfg.data.clip.repeat, cfg.data.transform.crop
         shape_BCTHW = (clips, 3, cfg.data.clip.frames, side, side)
         print(f"tuning  {clips} clips of {cfg.data.clip.frames}x{side}x{side} a step", flush=True)
-        found = autotune.tune(module.model, shape_BCTHW, len(module.classes), cfg.trainer, device)
-        print(autotune.table(found), flush=True)
+        found = autotune.select_fastest_setting(module.model, shape_BCTHW, len(module.classes), cfg.trainer, device)
+        print(autotune.format_table(found), flush=True)
         return found
 
 
@@ -52,5 +52,5 @@ def is_setting_allowed(chosen, trainer):
 
 def make_precision_plugin(setting, device):
     """Lightning's for a number format."""
-    name = precision.LIGHTNING[setting.precision]
+    name = precision.LIGHTNING_PRECISIONS[setting.precision]
     return Precision() if name == "32-true" else MixedPrecision(name, device)

@@ -8,8 +8,8 @@ from videores.compute import precision
 class Tf32(pl.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if module.setting.precision == "tf32":
-            precision.allow_tf32(True)
+            precision.set_tf32(True)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if module.setting.precision == "tf32":
-            precision.allow_tf32(False)
+            precision.set_tf32(False)

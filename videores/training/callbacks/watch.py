@@ -5,7 +5,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from videores.models.parts import parts
+from videores.models.parts import split_into_parts
 
 
 class Watch(pl.Callback):
@@ -24,7 +24,7 @@ class Watch(pl.Callback):
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if self.watch.activations and self.is_due(trainer):
-            self.hooks = [self.hook(name, modules[-1]) for name, modules in parts(module.model).items()]
+            self.hooks = [self.hook(name, modules[-1]) for name, modules in split_into_parts(module.model).items()]
 
     def hook(self, name, last):
         return last.register_forward_hook(
@@ -55,7 +55,7 @@ def compute_gradient_norms(model):
     """{part: Euclidean norm of its gradient} of the parts that learn."""
     gradients = {
         name: [p.grad for m in modules for p in m.parameters() if p.grad is not None]
-        for name, modules in parts(model).items()
+        for name, modules in split_into_parts(model).items()
     }
     return {name: float(nn.utils.get_total_norm(some)) for name, some in gradients.items() if some}
 
