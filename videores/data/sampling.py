@@ -9,7 +9,7 @@ segments  the video is cut into T equal parts, and a clip has one frame of each.
 import numpy as np
 
 
-def sample_random_clip(num_frames, fps, clip, rng, speed=1):
+def sample_random_clip(num_frames: int, fps, clip, rng, speed=1):
     """index_T of a training clip, anywhere in the video; `speed` multiplies the distance between its frames."""
     if clip.sampling == "segments":
         return draw_segments(num_frames, clip.frames, rng)
@@ -115,8 +115,10 @@ def draw_segments(num_frames, frames, rng):
     return np.minimum(moment_T.astype(int), num_frames - 1)
 
 
-def center_segments(num_frames, frames, clips):
-    """index_KT: the frames shown at the centres of the parts; with K clips, at K evenly shifted moments of each part.
+def center_segments(num_frames: int, frames: int, clips: int) -> np.ndarray:
+    """Return index_KT: the frames at the centers of `frames` equal parts of the video.
+
+    With K clips they are at K evenly shifted moments of each part.
 
     The moments are (t + (k + 1/2) / K) / T of the video. A moment between two frames shows the one nearer to the
     video's middle, so that the set is its own mirror image; only a moment in the very middle cannot be.

@@ -10,6 +10,7 @@ differ by less than a pixel's rounding.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -166,10 +167,13 @@ def compute_view_size(height, width, crop, crops):
 # On the device
 
 
-def normalize_clips(clips_BKTHWC, mean, std):
-    """Clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std; in memory channels stay innermost."""
-    mean, std = (255 * make_constant(v, clips_BKTHWC.device) for v in (mean, std))
-    return ((clips_BKTHWC - mean) / std).movedim(-1, 2)
+def normalize_clips(clips_BKTHWC: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Convert clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std.
+
+    In memory channels stay innermost.
+    """
+    mean_C, std_C = (255 * make_constant(v, clips_BKTHWC.device) for v in (mean, std))
+    return ((clips_BKTHWC - mean_C) / std_C).movedim(-1, 2)
 
 
 def make_constant(values, device):

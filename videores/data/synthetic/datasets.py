@@ -23,7 +23,6 @@ every choice of frames that is symmetric under reversal (of order8's: that has e
 window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING).
 """
 
-import csv
 import json
 import os
 import re
@@ -40,7 +39,8 @@ from tqdm import tqdm
 from videores.data.synthetic import sprites
 from videores.data.video.encode import write_video
 from videores.errors import UserError
-from videores.runtime.files import write_atomically
+from videores.runtime.files import write_json, write_text
+from videores.runtime.tables import format_csv
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
 MOTIONS = tuple(motion for pair in PAIRS for motion in pair)
@@ -231,7 +231,7 @@ def prepare_dataset(
     *,
     name: str = "motion8",
 ) -> None:
-    """Make sure that `root` holds the whole data set: train/, test/, train.csv, test.csv, classes.txt, spec.json.
+    """Write an embedded data set into `root` unless it is there, whole.
 
     Safe to interrupt and to call from several processes at once. `videos` is the size of each split, by default the
     set's own. Raises UserError for sizes that do not balance and where `root` holds anything else.
@@ -288,7 +288,7 @@ def begin_dataset(root, embedded, spec):
         if found != spec or path.name.startswith("."):  # another set's, seed's or version's, or half a file
             path.unlink()
     if found != spec:  # only now: the mark vouches for every file that is there
-        write_file(mark, json.dumps(spec, indent=1) + "\n")
+        write_json(mark, spec)
 
 
 def check_no_foreign_files(root, embedded):
@@ -332,14 +332,10 @@ def write_scene(root, embedded, seed, split, number):
 
 def write_lists(root, embedded, spec):
     for split, count in spec["videos"].items():
-        with write_atomically(root / f"{split}.csv") as temporary, open(temporary, "w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("path", "label", "group"))
-            for number in list_scenes(embedded, count):
-                rows.writerows((*video, f"{split}-{number:04d}") for video in list_scene_files(embedded, split, number))
-    write_file(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))
-
-
-def write_file(path, text):
-    with write_atomically(path) as temporary:
-        temporary.write_text(text)
+        rows = [
+            {"path": path, "label": label, "group": f"{split}-{number:04d}"}
+            for number in list_scenes(embedded, count)
+            for path, label in list_scene_files(embedded, split, number)
+        ]
+        write_text(root / f"{split}.csv", format_csv(rows))
+    write_text(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))
