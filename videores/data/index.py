@@ -103,7 +103,7 @@ def count_videos(index, there):
 
 
 def drop_missing(index, there, root):
-    """Leave missing videos out of train and val, and warn how many there are in each part."""
+    """Leave missing videos out of train and val, and warn about each part."""
     if not there:
         raise UserError(f"none of the listed videos is under data.root={root}, e.g. {index.train[0].path}")
     counts = [

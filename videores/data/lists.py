@@ -1,4 +1,4 @@
-"""Define videos in lists, and read list files (text, CSV, JSON) with errors that name file and line.
+"""Define videos of lists, and read list files with errors that name file and line.
 
 Line ends may be LF or CRLF, a byte order mark is skipped, blank lines do not count.
 """

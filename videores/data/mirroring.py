@@ -1,4 +1,4 @@
-"""Derive which labels change when a clip is mirrored, and check views and labels for it."""
+"""Derive which labels change when a clip is mirrored, and check for it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,9 @@ from videores.errors import UserError, format_suggestion
 def make_flip_map(
     rule: Literal["none", "left-right"] | Mapping[str, str | None], classes: Sequence[str]
 ) -> tuple[int, ...]:
-    """Return the label of each class after a flip, -1 where a video must not be flipped.
+    """Return each label after a flip, -1 where a video must not be flipped.
+
+    `rule` is data.augment.flip_labels.
 
     `rule` is data.augment.flip_labels.
 
@@ -28,7 +30,7 @@ def make_flip_map(
     for name, other in pairs.items():
         if other is not None and swapped.setdefault(other, name) != name:
             raise UserError(f"data.augment.flip_labels: {name} becomes {other}, but {other} becomes {swapped[other]}")
-    labels = {None: -1, **{name: label for label, name in enumerate(classes)}}
+    labels: dict[str | None, int] = {None: -1} | {name: label for label, name in enumerate(classes)}
     return tuple(labels[swapped.get(name, name)] for name in classes)
 
 
@@ -73,7 +75,10 @@ MIRROR_PATTERN = "|".join(sorted(MIRROR_WORDS, key=len, reverse=True))
 
 
 def normalize_spelling(name):
-    """Spell `Turn left`, `turn_left` and `TurnLeft` as `turn left`, anticlockwise as counterclockwise."""
+    """Spell `Turn left`, `turn_left` and `TurnLeft` alike: `turn left`.
+
+    anticlockwise becomes counterclockwise.
+    """
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_-]+", " ", name).lower()
     return re.sub(r"(counter|anti) ?clock ?wise", "counterclockwise", name)
 

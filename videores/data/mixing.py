@@ -1,4 +1,4 @@
-"""Apply to a training batch on the device what is slow on a CPU: hue shifts, mixup and cutmix.
+"""Apply hue shifts, mixup and cutmix to a training batch on the device.
 
 All numbers are drawn by the loader and travel in the batch, so that nothing waits for the device: "hue" is hue_BK,
 "mix" is what `draw_mix` returns. Pixels are 0..255 throughout. N classes.
@@ -28,7 +28,7 @@ def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
 
 def mix_pairs(x_BK, partner_BK, weight):
-    """Return weight * x + (1 - weight) * the partner's x, exactly one of them for weights 1 and 0."""
+    """Return weight * x + (1 - weight) * the partner's x, exactly one for weights 1 and 0."""
     return torch.lerp(x_BK.flatten(0, 1)[partner_BK], x_BK, weight)
 
 
@@ -47,7 +47,10 @@ def draw_mix(augment, views, size, rng):
 
 
 def mixup(share, size, rng):
-    """Return the same weight for all pixels (Zhang et al. 2018, arXiv:1710.09412, section 2)."""
+    """Return the same weight for all pixels.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412, section 2.
+    """
     return np.full((size, size), share, dtype=np.float32)
 
 
@@ -66,7 +69,7 @@ def cutmix(share, size, rng):
 
 
 def shift_hue(clips_BKTHWC, hue_BK):
-    """Turn the hue of float clips by a share of the color circle, keeping saturation and value (HSV)."""
+    """Turn the hue of float clips by a share of the color circle (HSV)."""
     clips = clips_BKTHWC.float()
     value, lowest = clips.amax(-1), clips.amin(-1)
     chroma = value - lowest

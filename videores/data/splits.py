@@ -1,4 +1,4 @@
-"""Hold validation videos out of a training list, and select stratified subsets of videos."""
+"""Hold out validation videos, and select stratified subsets of videos."""
 
 import hashlib
 import math
@@ -34,7 +34,9 @@ def select_gap_videos(wanted: int | Literal["auto"], videos: Index) -> tuple[int
 
 
 def select_stratified(videos, count):
-    """Return the numbers of `count` videos, sorted, with each class's share of the list.
+    """Return sorted numbers of `count` videos, with each class's share of the list.
+
+    Shares are rounded so that the sum is right: to the classes with the largest remainders, Hamilton's apportionment.
 
     Shares are rounded so that the sum is right: to the classes with the largest remainders, Hamilton's apportionment.
 
@@ -49,7 +51,10 @@ def select_stratified(videos, count):
 
 
 def apportion(sizes, count):
-    """Return whole numbers with the sum `count`, each within 1 of its size's share and at most its size."""
+    """Return whole numbers with the sum `count`, each within 1 of its size's share.
+
+    None exceeds its size.
+    """
     if not count:
         return [0] * len(sizes)
     exact = np.array(sizes) * count

@@ -37,7 +37,7 @@ def compute_batch_size(views: ViewsConfig, batch_size: int) -> int:
 
 
 def collate_items(items):
-    """Collate items of several videos, or of none; sizes and numbers of frames may differ.
+    """Collate items of several videos, or of none, of any sizes and lengths.
 
     {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
     "unreadable": [(number, reason)] of those that do not.
@@ -76,7 +76,10 @@ def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> t
 
 
 def cut_views(batch, pairs, crop, crops):
-    """Cut the clips of some (item, view) of a batch, of which each item's follow each other."""
+    """Cut the clips of some (item, view) of a batch.
+
+    Those of an item follow each other.
+    """
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
     clips = [
         transforms.crop_views(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs

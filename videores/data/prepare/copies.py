@@ -1,4 +1,4 @@
-"""A data set's copies: re-encoded by helper processes, resumable, in shards that may run side by side.
+"""Make re-encoded copies of a data set: by helper processes, resumable, in shards.
 
 `out` gets each copy under its source's own name, and in `.prepare/` one ledger a shard, a line a video, appended when
 the copy is in its place. A copy counts as made while it and its source have the sizes and times that the line says, and
@@ -113,7 +113,7 @@ def explain_full_disk(path):
 
 
 def make_copies(root, out, infos, paths, settings, workers):
-    """Make copies and yield their lines for the ledger, in the order in which they end."""
+    """Make copies and yield their ledger lines as they end."""
     work = partial(make_copy, root, out, infos, settings)
     with closing(sandbox.map_unordered(work, paths, max(1, min(workers, len(paths))))) as lines:
         yield from lines
@@ -143,7 +143,7 @@ def make_ledger_line(root, path, settings, *, reason=None, copy=None, frames=0):
 
 
 def append_line(file, line, known, out):
-    """Appends what is new; a bad video loses its copy, which nobody should take for the present one."""
+    """Append a line that is new; delete the copy of a bad video, which is out of date."""
     before = known.get(line["path"])
     if line["reason"]:
         (out / line["path"]).unlink(missing_ok=True)

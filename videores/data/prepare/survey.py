@@ -24,7 +24,7 @@ def read_all_lists(name: str, root: Path, splits: Path | None = None, split: int
     data: dict[str, Any] = dict(
         name=name, format=name, root=str(root), splits=splits and str(splits), val="none", on_unreadable="skip"
     )
-    return {number: index.read_index(DataConfig(**data, split=number)) for number in numbers}
+    return {number: index.read_index(DataConfig.model_validate({**data, "split": number})) for number in numbers}
 
 
 def count_listed(lists: Mapping[int, Index]) -> list[str]:

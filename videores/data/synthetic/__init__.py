@@ -1,4 +1,4 @@
-"""The embedded data sets, whose videos are written on first use: what can be known from what is proved.
+"""Write the embedded data sets, each with a known answer to what a network can see.
 
 sprites    shapes, textures and paths, rendered as frames
 datasets   motion8, appear8, mixed16, order8 and small: their scenes, and the files of a set
