@@ -8,7 +8,9 @@ import torch.distributed as dist
 
 
 class ScoreAccumulator:
-    """Collect the logits of views, each exactly once over all ranks, without a collective until the end.
+    """Collect the logits of views, each exactly once over all ranks.
+
+    There is no collective before `compute`.
 
     Args:
         views_V: number of views of each video.

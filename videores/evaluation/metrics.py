@@ -23,7 +23,7 @@ BINS = 15  # of the calibration error
 
 
 def is_in_top_k(scores_XN: np.ndarray, label_X: np.ndarray, k: int = 1) -> np.ndarray:
-    """Return bool_X: the right class is among the k best; ties count as wrong, NaN too."""
+    """Return bool_X: the right class is among the k best; ties and NaN count as wrong."""
     label_X = np.asarray(label_X)
     right_X1 = np.take_along_axis(scores_XN, label_X[:, None], axis=1)
     others_above = (scores_XN >= right_X1).sum(1) - 1  # the right class equals itself
@@ -222,7 +222,7 @@ def _compute_video_metrics(scores_VN, label_V, fusion, group_V):
 def find_worst_mistakes(
     scores_VN: np.ndarray, label_V: np.ndarray, fusion: str, most: int = 20
 ) -> list[tuple[int, int, float]]:
-    """Return the wrong videos of highest confidence: [(video, predicted class, probability)]."""
+    """Return the surest mistakes: [(video, predicted class, probability)]."""
     p_VN, predicted_V = to_probabilities(scores_VN, fusion), predict_classes(scores_VN, label_V)
     wrong = np.flatnonzero((predicted_V >= 0) & (predicted_V != np.asarray(label_V)))
     confidence = p_VN[wrong, predicted_V[wrong]]

@@ -70,7 +70,7 @@ def _count_videos(p, scores_VN):
 
 
 def sweep_views(p: Predictions, fusion: str) -> list[dict[str, Any]]:
-    """Return a row for each number of clips, in all crops and in the central one alone."""
+    """Return a row for each number of clips, in all crops and in the central one."""
     crops = [None] if len(np.unique(p.crop)) == 1 else [None, 1]
     clips = range(1, len(np.unique(p.clip)) + 1) if p.words["clips"] != "all" else [None]
     return [_compute_sweep_row(view_subset.select_views(p, number, crop), fusion) for crop in crops for number in clips]

@@ -31,7 +31,7 @@ def rescore_run(
     sweep: bool = False,
     out: Path | str | None = None,
 ) -> int:
-    """Score one run's predictions with fewer views or another fusion, or sweep the number of clips."""
+    """Score one run's predictions with other views or fusion, or sweep the clips."""
     whole = read_predictions(source)
     p, fusion = select_views(whole, clips, crops), offline.select_fusion([whole], fusion)
     result = {**offline.rescore(p, fusion), "predictions": str(whole.path)}
@@ -98,7 +98,7 @@ def compare_runs(
     fusion: str | None = None,
     out: Path | str | None = None,
 ) -> int:
-    """Compare two runs on the same videos: McNemar's test, interval, and the classes that differ."""
+    """Compare two runs on the same videos: McNemar's test, interval, classes."""
     if len(sources) != 2:
         raise UserError(f"--compare takes two runs, got {len(sources)}")
     first, second = (select_views(p, clips, crops) for p in _read_all(sources))

@@ -29,9 +29,9 @@ def write_test(
     gap: Mapping[str, Any] | None = None,
     part: str = "test",
 ) -> None:
-    """Write metrics.json, predictions.npz and confusion.png of one protocol, and print the result.
+    """Write the files of one protocol's test, and print the result.
 
-    They replace what <folder>/<part>/<protocol>/ held.
+    metrics.json, predictions.npz and confusion.png replace what <folder>/<part>/<protocol>/ held.
 
     Args:
         folder: the run folder.
@@ -119,7 +119,7 @@ def _describe_mistakes(mistakes, listed, classes):
 
 
 def format_json(result: Mapping[str, Any]) -> str:
-    """Format a result as JSON with one line a key, so that a confusion matrix is one line."""
+    """Format a result as JSON, one line a key, a confusion matrix too."""
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()) + "\n}\n"
 
 
