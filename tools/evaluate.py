@@ -76,7 +76,7 @@ def evaluate_scores(args):
         check_options_absent(args, ("sweep",), "several runs, which are fused,")
         return rescoring.fuse_runs(args.scores, weights=args.weights, **views)
     check_options_absent(args, ("weights",), "one run")
-    return rescoring.rescore_runs(args.scores[0], sweep=args.sweep, **views)
+    return rescoring.rescore_run(args.scores[0], sweep=args.sweep, **views)
 
 
 def check_options_absent(args, names, what):
