@@ -1,4 +1,4 @@
-"""Errors that a user can mend: tools print the message without a traceback and exit with 2."""
+"""Errors of videores: tools print a UserError without traceback and exit with 2."""
 
 import difflib
 import signal as signals
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """Report a wrong input: the message names the key or file, the constraint, and the remedy."""
+    """A wrong input: the message names the key or file, the constraint, the remedy."""
 
 
 class UnreadableVideo(UserError):
-    """Report a file that does not decode; `reason` says how it failed.
+    """A file that does not decode; `reason` says how it failed.
 
     `lasting` is False where the machine may be at fault (no permission, no memory): such failures are not cached.
     """
@@ -29,15 +29,15 @@ class UnreadableVideo(UserError):
 
 
 class WorkerFailure(UserError):
-    """Report a killed DataLoader worker, of any rank of the run."""
+    """A DataLoader worker was killed, of any rank of the run."""
 
 
 class RankFailure(Exception):
-    """Report that another rank of the run ended or hangs, so that this one cannot continue."""
+    """Another rank of the run ended or hangs, so that this one stops."""
 
 
 class SignalInterrupt(BaseException):
-    """End a run by a signal; a BaseException, so that no `except Exception` takes it for an error."""
+    """A signal ended the run; no Exception, so that nothing takes it for an error."""
 
     def __init__(self, signal: int, where: str) -> None:
         super().__init__(f"stopped by {signals.Signals(signal).name} {where}: run.resume=auto continues")
@@ -45,6 +45,6 @@ class SignalInterrupt(BaseException):
 
 
 def format_suggestion(word: str, choices: Iterable[str], also: Iterable[str] = ()) -> str:
-    """Format " (did you mean X?)" for the choice nearest to `word` and the words of `also`; "" without any."""
+    """Format " (did you mean X?)" for the nearest choice and `also`; "" without any."""
     similar = [*difflib.get_close_matches(word, list(choices), n=1), *also]
     return f" (did you mean {' or '.join(similar)}?)" if similar else ""

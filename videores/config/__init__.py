@@ -1,4 +1,4 @@
-"""Configuration of a run: read from YAML and `key=value` overrides, checked, and written back.
+"""Configuration of a run, read from YAML and `key=value` overrides and checked.
 
 `schema` has the typed sections with their defaults, `checks` the contradictions between keys, `parse` the YAML reader.
 """

@@ -1,7 +1,6 @@
-"""Contradictions between configuration keys: each function yields a message per condition that holds.
+"""Contradictions between configuration keys, as conditions and messages.
 
-schema.py says which section is checked by which function; a message names its keys in full, what must hold, and what
-to change.
+Each function yields the messages of a section, which name keys in full, what must hold, and what to change.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Read a configuration from one YAML file and `key=value` overrides, and write it back.
+"""Read a configuration from YAML and `key=value` overrides, and write it back.
 
 Precedence: the defaults of schema.py < the file < the command line. A section merges, a list is replaced, an unknown
 key is an error that names the nearest one. Reading the configuration that a run folder keeps gives the same again.
@@ -36,7 +36,10 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def read_yaml(path: Path, kind: type = dict) -> Any:
-    """Read a YAML file whose top level is of a kind, a dict or a list. Raises UserError."""
+    """Read a YAML file whose top level is a dict or, as `kind`, a list.
+
+    Raises UserError.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -65,12 +68,15 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def build_config(values: dict[str, Any], where: Path | str) -> Config:
-    """Build a checked configuration from a tree of dicts that comes from `where`. Raises UserError."""
+    """Build a configuration from a tree of dicts; UserErrors name its source, `where`."""
     return build_section(Config, values, where)
 
 
 def build_section(model: type[S], values: Any, where: Path | str) -> S:
-    """Build a section from a tree of dicts; raise UserError with `where` and a line per wrong key."""
+    """Build a section from a tree of dicts that `where` names.
+
+    Raises UserError with a line per wrong key.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -101,7 +107,10 @@ def _format_mistake(mistake: Any, model: type[Section]) -> str:
 
 
 def _resolve_location(model: type[Section], location: Sequence[str | int]) -> tuple[list[str], type[Section]]:
-    """Return the keys in pydantic's location of an error, without the types that it tried, and the section there."""
+    """Return the keys of an error's location and the section there.
+
+    pydantic's locations also have the types that it tried, after the last key.
+    """
     kind: Any = model
     keys, section = [], model
     for part in location:

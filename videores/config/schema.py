@@ -41,14 +41,14 @@ FractionRange = Annotated[tuple[PositiveFraction, PositiveFraction], AfterValida
 
 
 class Section(BaseModel):
-    """A section of keys: immutable, without unknown keys, checked for contradictions (checks.py)."""
+    """A section of keys: immutable, without unknown keys or contradictions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
     contradictions: ClassVar[Callable[[Any], Iterable[str]]] = lambda _: ()
 
     @model_validator(mode="after")
     def check_contradictions(self) -> Self:
-        """Raise an error of the type "contradiction", whose message names the keys in full."""
+        """Raise an error of type "contradiction", whose message names keys in full."""
         if messages := list(type(self).contradictions(self)):
             raise PydanticCustomError("contradiction", "{message}", {"message": "\n  ".join(messages)})
         return self
@@ -74,7 +74,7 @@ class RunConfig(Section):
 
 
 class ClipConfig(Section):
-    """Frames of a clip: `frames` of them, every `stride`-th, or at `fps` per second whatever the video's frame rate."""
+    """Frames of a clip: every `stride`-th, or `fps` per second of any frame rate."""
 
     contradictions = checks.check_clip
 
@@ -87,7 +87,7 @@ class ClipConfig(Section):
 
 
 class TransformConfig(Section):
-    """From frames to network input: the short side is scaled to `short_side`, then a `crop` x `crop` square is cut."""
+    """Scaling of the short side to `short_side`, crop of `crop` x `crop`, flip, colours."""
 
     contradictions = checks.check_transform
 
@@ -100,7 +100,10 @@ class TransformConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Training augmentation, off by default: one draw per clip for all its frames. Sources: docs/augmentation.md."""
+    """Training augmentation, one draw per clip, off by default.
+
+    Sources: docs/augmentation.md.
+    """
 
     contradictions = checks.check_augment
 
@@ -129,9 +132,9 @@ class AugmentConfig(Section):
 
 
 class ViewsConfig(Section):
-    """Evaluation protocol: `clips` in time x `crops` in space, scores fused per video, and perturbations of the frames.
+    """Evaluation protocol: `clips` in time x `crops` in space, fused per video.
 
-    docs/evaluation.md defines every value.
+    With perturbations of the frames; docs/evaluation.md defines every value.
     """
 
     clips: PositiveInt | Literal["all"] = 1  # all: one after the other over the whole video
@@ -230,7 +233,7 @@ class DistillConfig(Section):
 
 
 class TrainConfig(Section):
-    """Training recipe; regularization is off by default. Sources: docs/regularisation.md."""
+    """Training recipe; regularization is off by default: docs/regularisation.md."""
 
     contradictions = checks.check_train
 
