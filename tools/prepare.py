@@ -1,4 +1,4 @@
-"""Survey a data set, report bad videos, and on request re-encode it to be small and quick to read.
+"""Survey a data set, report bad videos, and re-encode it to be quick to read.
 
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist --out UCF-101-128

@@ -214,7 +214,7 @@ def test_wrong_input_is_one_message(swept):
     for arguments, message in (
         (("--table", "c01_conv_tipe"), "did you mean c01_conv_type"),
         (("--table", path, "--rows", "oen"), "did you mean one"),
-        (("--table", path, "--slurm", "cluster=local"), "--slurm goes with --launcher slurm"),
+        (("--table", path, "--slurm", "cluster=local"), "--launcher slurm"),
     ):
         process = ablate(folder, *arguments)
         assert process.returncode == 2
