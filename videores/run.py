@@ -45,7 +45,9 @@ def train(cfg, config_name):
         loggers.check_loggers_installed(cfg.watch)
         trainers.check_training_device(cfg.trainer)
         trainer_options = trainers.make_hardware_options(cfg.trainer, cfg.train.accumulate)
-        signals.act_at_once = trainer_options["strategy"] == "auto"  # several processes stop together, at a step's end
+        signals.raise_at_once = (
+            trainer_options["strategy"] == "auto"
+        )  # several processes stop together, at a step's end
         videos = datamodule.load_videos(cfg.data)
         made_with = trainers.make_resume_signature(cfg.trainer, trainer_options) | make_list_signature(
             videos, ("train", "val")
@@ -76,7 +78,7 @@ def train(cfg, config_name):
         write_run_summary(record, cfg, trainer, videos, task, folder, gmacs, len(gap))
         if loaded:
             record.update(weights=loaded.as_dict())
-        signals.act_at_once = False
+        signals.raise_at_once = False
         return fit_and_test(task, data, trainer, cfg, folder, record, start, trainer_options)
 
 

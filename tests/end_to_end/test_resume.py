@@ -398,7 +398,7 @@ def wait_for_nobody(rank, folder):
 
 def test_a_process_that_does_not_answer_is_waited_for_as_long_as_was_asked(tmp_path):
     torch.multiprocessing.start_processes(wait_for_nobody, (str(tmp_path),), nprocs=2, start_method="fork")
-    assert "did not answer within trainer.timeout" in (tmp_path / "gave up").read_text()
+    assert "trainer.timeout" in (tmp_path / "gave up").read_text()
 
 
 @pytest.mark.parametrize("ranks", [[0], [1], [0, 1]])

@@ -40,7 +40,7 @@ class Checkpointing(Checkpoint):
     def wishes(self):
         """[signal, whether it is time for a checkpoint], the time being the first process's."""
         due = self.trainer.is_global_zero and self.trainer.training and time.monotonic() >= self.saved_at + self.wait()
-        return [self.signals.received, int(due)]
+        return [self.signals.signal_number, int(due)]
 
     def wait(self):
         """Seconds from one checkpoint to the next."""
