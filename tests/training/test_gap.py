@@ -213,12 +213,7 @@ def test_without_a_gap_it_is_null_and_nothing_is_logged(runs):
 
 
 def test_the_summaries_say_the_gap(runs):
-    assert [name for name, text in runs[1].items() if "with 5 training videos" in text] == [
-        "on",
-        "still",
-        "small",
-        "two",
-    ]
+    assert "with 5 training videos" in runs[1]["on"]
     assert f"gap     {gap_of(runs[0]['on'])['video_top1']:.2f} points of video top-1" in runs[1]["on"]
     assert "with 3 training videos" in runs[1]["auto"]
 

@@ -2,16 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from videores.config.schema import Config, ViewsConfig
+from videores.config.schema import ViewsConfig
 from videores.data import views as viewing
-from videores.data.datamodule import Videos
-from videores.data.lists import Video, preview
+from videores.data.lists import preview
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics
 from videores.evaluation.protocol import format_protocol, slugify
@@ -19,25 +15,15 @@ from videores.reporting import plots
 from videores.runtime.files import write_atomically
 
 
-class TestScores(NamedTuple):
-    """The logits of a test: of the videos `scored`, in that order, NaN for one that no longer decoded."""
+def write_test(folder, cfg, videos, logits_VKN, scored, tested, gap=None, part="test"):
+    """metrics.json, predictions.npz and confusion.png of one protocol in <folder>/<part>/, replacing what was there.
 
-    part: str  # test or val
-    videos: Videos
-    scored: Sequence[Video]
-    logits_VKN: np.ndarray
-
-
-def write_test(folder: Path, cfg: Config, scores: TestScores, weights: dict[str, Any], gap: dict | None = None) -> None:
-    """Write metrics.json, predictions.npz and confusion.png of a protocol, and print the result.
-
-    They replace those of <folder>/<part>/<protocol>/. `weights` are the file, epoch and step of the weights, `gap` the
-    gap that training measured of them. Raises UserError where scores are not finite.
+    `logits_VKN` are those of the videos `scored`, in that order, NaN for one that no longer decoded; `tested` says
+    which weights, `gap` what training measured of them, or None.
     """
-    part, videos, scored, logits_VKN = scores
     target = folder / part / slugify(format_protocol(cfg, part))
     listed, views = getattr(videos.index, part), getattr(cfg, part)
-    check_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], weights["file"])
+    check_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], tested["file"])
     target.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target / "offline", ignore_errors=True)  # what was made of the old predictions
     logits_VKN = add_missing_videos(logits_VKN, scored, listed)
@@ -54,17 +40,15 @@ def write_test(folder: Path, cfg: Config, scores: TestScores, weights: dict[str,
         "per_class_top1": dict(zip(classes, measured["per_class_top1"], strict=True)),
         "worst": describe_mistakes(metrics.find_worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
         "videos": counts,
-        "checkpoint": weights,
+        "checkpoint": tested,
         "gap": gap,
     }
     found |= compare_to_clean(folder / part, cfg, part, found)
     clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), viewing.count_crops(views))
+    names = dict(video=[v.path for v in listed], group=group_V, classes=classes)
     with write_atomically(target / "predictions.npz") as temporary, temporary.open("wb") as file:
         # Not compressed: of logits that saves a tenth and costs seconds.
-        paths = [v.path for v in listed]
-        np.savez(
-            file, video=paths, label=label_V, group=group_V, classes=classes, clip=clip, crop=crop, logits=logits_VKN
-        )
+        np.savez(file, label=label_V, clip=clip, crop=crop, logits=logits_VKN, **names)
     counts_NN = np.array(found["confusion"])
     plots.plot_confusion(
         target / "confusion.png", counts_NN, classes, found["protocol"], largest=13

@@ -22,7 +22,7 @@ from videores.training.callbacks.inexact_resume import InexactResume
 from videores.training.callbacks.metrics_log import MetricsLog
 from videores.training.callbacks.nan_guard import NanGuard
 from videores.training.callbacks.precise_bn import PreciseBN
-from videores.training.callbacks.progress import ProgressBar, TimeEstimator
+from videores.training.callbacks.progress import ProgressBar
 from videores.training.callbacks.throughput import Throughput
 from videores.training.callbacks.watch import Watch
 from videores.training.callbacks.weight_averaging import make_ema, make_swa
@@ -123,7 +123,7 @@ def make_training_options(
     """Return the options of a training into a run folder, without the hardware's."""
     throughput, watch = Throughput(), Watch(cfg.watch, cfg.trainer.log_every)
     history = MetricsLog(folder / "metrics.jsonl", cfg.trainer.log_every, throughput, watch)
-    callbacks = [NanGuard(), throughput, watch, history, TimeEstimator(), ProgressBar(throughput)]
+    callbacks = [NanGuard(), throughput, watch, history, ProgressBar(throughput)]
     callbacks += [Autotuner(record)] if cfg.run.autotune else []
     callbacks += [*make_recipe_callbacks(cfg.train), saving]
     callbacks += [InexactResume()] if start and start.inexact else []
