@@ -17,25 +17,14 @@ from videores.compute.precision import to_channels_last, use_channels_last_score
 from videores.config.schema import Config
 from videores.data.datamodule import make_data
 from videores.reporting import plots, results
-from videores.runtime.cli import select_exit_code
-from videores.runtime.failures import translate_errors
+from videores.runtime import cli, failures
 from videores.runtime.launch import is_rank_zero, run_local_ranks
 from videores.runtime.signals import SignalHandler, exit_on_sigterm
-from videores.training import setup
+from videores.training import run_folder, setup, summary
 from videores.training.callbacks.checkpointing import Checkpointing
 from videores.training.module import VideoClassifier
 from videores.training.resume import ResumePoint
-from videores.training.run_folder import (
-    RunLock,
-    RunRecord,
-    check_run_folder,
-    find_best_checkpoint,
-    format_unfinished_note,
-    prepare_run_folder,
-    resolve_run_folder,
-)
 from videores.training.setup import Network, Run
-from videores.training.summary import format_end, format_start
 from videores.training.trainer import make_hardware_options
 
 
@@ -46,9 +35,9 @@ def train(cfg: Config, config_name: str) -> int:
     a signal ended the run, which run.resume=auto continues.
     """
     # resolve
-    folder = resolve_run_folder(cfg, config_name)
-    check_run_folder(cfg, folder)
-    with RunLock(cfg, folder) as lock, SignalHandler() as signals:
+    folder = run_folder.resolve_run_folder(cfg, config_name)
+    run_folder.check_run_folder(cfg, folder)
+    with run_folder.RunLock(cfg, folder) as lock, SignalHandler() as signals:
         # check
         hardware = setup.check_machine(cfg)
         signals.act_at_once = hardware["strategy"] == "auto"  # several ranks stop together, at the end of a step
@@ -57,8 +46,8 @@ def train(cfg: Config, config_name: str) -> int:
         # build
         network = setup.build_network(cfg, inputs)
         lock.acquire()
-        prepare_run_folder(cfg, folder)
-        record = RunRecord(folder, cfg)
+        run_folder.prepare_run_folder(cfg, folder)
+        record = run_folder.RunRecord(folder, cfg)
         data = make_data(cfg, inputs.videos, inputs.gap_indices)
         checkpointing = Checkpointing(folder, cfg.run, inputs.signature, signals)
         trainer = setup.build_trainer(hardware, cfg, inputs, checkpointing, record)
@@ -80,32 +69,32 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
     module = VideoClassifier(cfg, videos.index.classes)
     trainer = setup.build_test_trainer(cfg, folder, hardware, videos)
     run = Run(cfg, folder, module, make_data(cfg, videos), trainer)
-    if is_rank_zero() and (note := format_unfinished_note(folder)):
+    if is_rank_zero() and (note := run_folder.format_unfinished_note(folder)):
         print(f"note    {note}")
     with exit_on_sigterm(), _run_all_ranks(trainer):
-        return test(run, checkpoint or find_best_checkpoint(folder), part)
+        return test(run, checkpoint or run_folder.find_best_checkpoint(folder), part)
 
 
-def _report_start(run: Run, network: Network, record: RunRecord) -> None:
-    """Print the start-up summary and write its facts into env.json."""
-    facts, values = setup.collect_facts(run, network)
+def _report_start(run: Run, network: Network, record: run_folder.RunRecord) -> None:
+    """Write into env.json, and print, the facts of a run that are known before its first step."""
+    values = setup.collect_start_record(run, network)
     record.update(**values)
     if is_rank_zero():
-        print(format_start(run.cfg, facts))
+        print(summary.format_start(run, network.gmacs, values["readers"]))
 
 
-def _train_and_test(run: Run, record: RunRecord, resume_point: ResumePoint | None) -> int:
+def _train_and_test(run: Run, record: run_folder.RunRecord, resume_point: ResumePoint | None) -> int:
     """Train and test on all ranks; record the end and plot the curves, failed or not."""
     try:
         record.add_start(resume_point.step if resume_point else 0, resume_point.inexact if resume_point else [])
         with _run_all_ranks(run.trainer):
             _fit(run, resume_point)
-            code = test(run, find_best_checkpoint(run.folder), "test")
+            code = test(run, run_folder.find_best_checkpoint(run.folder), "test")
         record.add_end(code)
         return code
     except BaseException as error:
         with suppress(OSError):  # a full disk takes no record either, and is the error already
-            record.add_end(select_exit_code(error), error=str(error) or type(error).__name__)
+            record.add_end(cli.select_exit_code(error), error=str(error) or type(error).__name__)
         raise
     finally:
         if is_rank_zero():
@@ -116,7 +105,7 @@ def _train_and_test(run: Run, record: RunRecord, resume_point: ResumePoint | Non
 @contextmanager
 def _run_all_ranks(trainer: pl.Trainer) -> Iterator[None]:
     """Run the other ranks of this machine within the block; explain their errors."""
-    with run_local_ranks(trainer.num_devices, trainer.num_nodes), translate_errors():
+    with run_local_ranks(trainer.num_devices, trainer.num_nodes), failures.translate_errors():
         yield
 
 
@@ -125,7 +114,7 @@ def _fit(run: Run, resume_point: ResumePoint | None) -> None:
     run.trainer.fit(run.module, run.data, ckpt_path=resume_point.path if resume_point else None, weights_only=True)
     if is_rank_zero():
         steps, seconds = run.trainer.global_step - first_step, time.monotonic() - began
-        print(format_end(steps, seconds, run.trainer.current_epoch))
+        print(summary.format_end(steps, seconds, run.trainer.current_epoch))
 
 
 def test(run: Run, checkpoint: Path, part: str) -> int:

@@ -1,40 +1,41 @@
 """The start-up summary: every fact is there, in few lines."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from videores.compute.precision import PrecisionSetting
+import torch
+from torch import nn
+
 from videores.config import parse
+from videores.data.lists import Index, Video
 from videores.training import summary
+from videores.training.setup import Run
 
 VALUES = {
-    "data": {"name": "tiny", "format": "csv", "root": "data"},
+    "data": {"name": "tiny", "format": "csv", "root": "data", "batch_size": 16},
     "model": {"name": "r3d_18"},
-    "train": {"epochs": 3},
+    "train": {"epochs": 3, "lr": 0.02},
+    "trainer": {"precision": "bf16"},
 }
-FACTS = summary.Facts(
-    videos={"train": 1900, "val": 200, "test": 50},
-    held_out=7,
-    gap_videos=200,
-    classes=10,
-    readers={"decord": 2000, "pyav": 150},
-    parameters=1000,
-    trainable=250,
-    gmacs=40.701,
-    step="32 videos a step, learning rate 0.02",
-    steps=59,
-    norm_parts=2,
-    processes=2,
-    device="cpu",
-    setting=PrecisionSetting("bf16", True),
-    folder=Path("runs/tiny"),
-)
+
+
 FACTS_IN_ORDER = """tiny 1,900 200 50 10 decord 2000 pyav 150 7 200 r3d_18 1,000 25.0 40.70 16x112x112 3 sgd cosine 59
 177 32 0.02 2 weight_decay=0.0001 flip=0.5 10 3 30 1,221.03 2 cpu bf16 last runs/tiny"""
 
 
-def start(facts=FACTS, **sections):
+def start(train_videos=1900, val_videos=200, **sections):
+    """The summary of a run on two ranks."""
     values = {name: {**VALUES.get(name, {}), **sections.get(name, {})} for name in {*VALUES, *sections}}
-    return summary.format_start(parse.build_config(values, "test"), facts)
+    counts = {"train": train_videos, "val": val_videos, "test": 50}
+    videos = {part: tuple(Video(f"{i}.mp4", 0, f"g{i % 7}") for i in range(count)) for part, count in counts.items()}
+    index = Index(classes=tuple("abcdefghij"), **videos)
+    module = nn.Module()
+    module.model = nn.Sequential(nn.Linear(25, 30, bias=False), nn.BatchNorm1d(125))
+    module.model[0].requires_grad_(False)
+    data = SimpleNamespace(videos=SimpleNamespace(index=index), gap=range(val_videos))
+    trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    run = Run(parse.build_config(values, "test"), Path("runs/tiny"), module, data, trainer)
+    return summary.format_start(run, 40.701, {"decord": 2000, "pyav": 150})
 
 
 def test_the_start_fits_on_a_screen_and_says_every_fact():
@@ -55,7 +56,7 @@ def test_options_that_are_on_are_named_and_others_are_not():
 
 
 def test_without_validation_and_without_a_number_of_views():
-    assert "nothing is held out" in start(FACTS._replace(videos={"train": 9, "val": 0, "test": 2}, gap_videos=0))
+    assert "nothing is held out" in start(90, 0)
     for views in ({"clips": "all"}, {"crops": "full"}):
         (line,) = [line for line in start(test=views).splitlines() if line.startswith("cost")]
         assert "GMAC" not in line

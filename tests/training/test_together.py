@@ -139,11 +139,10 @@ def teacher(root, tmp_path_factory):
     return folder / "1.ckpt"
 
 
-@pytest.mark.parametrize(
-    "tools",
-    [pytest.param(tools, marks=[] if tools in FIRST else pytest.mark.slow) for tools in SETS],
-    ids=range(len(SETS)),
-)
+CASES = [pytest.param(tools, marks=[] if tools in FIRST else pytest.mark.slow) for tools in SETS]
+
+
+@pytest.mark.parametrize("tools", CASES, ids=range(len(SETS)))
 def test_tools_train_together_and_resume_exactly(root, teacher, tmp_path, tools):
     cfg, watch, whole, resumed = config(root, tools, teacher), Watch(), Keep(tmp_path), Keep(tmp_path / "resumed")
     fit(cfg, watch, more=[whole])

@@ -1,6 +1,7 @@
 """The optimizer as pure functions: parameter groups and learning rates."""
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -20,15 +21,11 @@ def make_parameter_groups(model, weight_decay):
     norm's. The parameters of a temporal pooling decay: 0 is the pooling that it starts as.
     """
     exempt = {id(p) for m in model.modules() if isinstance(m, NORM_LAYERS) for p in m.parameters(recurse=False)}
-    for name, p in model.named_parameters():
-        leaf = name.rpartition(".")[2]
-        if leaf.startswith("bias") or leaf == "scale":  # an LSTM has bias_ih_l0
-            exempt.add(id(p))
+    # an LSTM has bias_ih_l0
+    exempt |= {id(p) for name, p in model.named_parameters() if re.search(r"(^|\.)(bias[^.]*|scale)$", name)}
     learning = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in learning if id(p) not in exempt], "weight_decay": weight_decay},
-        {"params": [p for p in learning if id(p) in exempt], "weight_decay": 0.0},
-    ]
+    decayed, plain = ([p for p in learning if (id(p) in exempt) is is_exempt] for is_exempt in (False, True))
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig, lr: float) -> Optimizer:

@@ -18,7 +18,6 @@ from videores.config.schema import Config, DataConfig, TrainConfig
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import VideoData, Videos
 from videores.errors import UserError
-from videores.models.norms import list_batch_norms
 from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime.launch import is_rank_zero
 from videores.training import optim, trainer
@@ -31,7 +30,6 @@ from videores.training.distillation import load_teacher
 from videores.training.module import VideoClassifier
 from videores.training.resume import ResumePoint, find_resume_point
 from videores.training.run_folder import RunRecord
-from videores.training.summary import Facts
 
 LEARNING_PARTS = ("train", "val")  # lists that a training depends on
 
@@ -205,40 +203,18 @@ def build_test_trainer(cfg: Config, folder: Path, hardware: dict[str, Any], vide
     return tester
 
 
-def collect_facts(run: Run, network: Network) -> tuple[Facts, dict[str, Any]]:
-    """Return the facts of the start-up summary, and the values for env.json."""
-    cfg, videos, world_size = run.cfg, run.data.videos, run.trainer.world_size
-    device = run.trainer.strategy.root_device.type
-    setting = precision.select_setting(cfg.trainer, device)
-    readers = Counter(i.reader if cfg.data.reader == "auto" else cfg.data.reader for i in videos.infos.values())
-    norm_parts = cfg.train.accumulate * (1 if cfg.trainer.sync_batchnorm else world_size)
-    facts = Facts(
-        videos={part: len(getattr(videos.index, part)) for part in datamodule.PARTS},
-        held_out=len({v.group for v in videos.index.val} - {None}),
-        gap_videos=len(run.data.gap),
-        classes=len(videos.index.classes),
-        readers=dict(readers),
-        parameters=cost.count_parameters(run.module),
-        trainable=sum(p.numel() for p in run.module.parameters() if p.requires_grad),
-        gmacs=network.gmacs,
-        step=optim.format_batch_and_lr(cfg, world_size),
-        steps=len(videos.index.train) // optim.compute_global_batch_size(cfg, world_size),
-        norm_parts=norm_parts if list_batch_norms(run.module.model) else 1,
-        processes=world_size,
-        device=device,
-        setting=setting,
-        folder=run.folder,
-    )
-    values = {
-        "world_size": world_size,
+def collect_start_record(run: Run, network: Network) -> dict[str, Any]:
+    """Return the values of env.json that are known before the first step."""
+    videos, report, reader = run.data.videos, network.weights_report, run.cfg.data.reader
+    return {
+        "world_size": run.trainer.world_size,
         "manifest": _fingerprint_lists(videos),
         "videos": videos.index.counts,
-        **setting._asdict(),
-        "readers": dict(readers),
+        **precision.select_setting(run.cfg.trainer, run.trainer.strategy.root_device.type)._asdict(),
+        "readers": dict(Counter(i.reader if reader == "auto" else reader for i in videos.infos.values())),
         "skipped": {part: videos.unreadable[part] for part in LEARNING_PARTS},
-        **({"weights": network.weights_report.as_dict()} if network.weights_report else {}),
+        **({"weights": report.as_dict()} if report else {}),
     }
-    return facts, values
 
 
 # Test

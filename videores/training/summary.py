@@ -1,54 +1,43 @@
 """The start-up summary of a run and the end of a training as text."""
 
-from collections.abc import Collection, Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from videores.compute.precision import PrecisionSetting
-from videores.config.schema import AugmentConfig, Config, Section, TrainConfig
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from videores.compute import cost, precision
+from videores.config.schema import AugmentConfig, Section, TrainConfig
+from videores.data.datamodule import PARTS
+from videores.models.norms import list_batch_norms
+from videores.training import optim
+
+if TYPE_CHECKING:  # setup imports the callbacks, which import this module
+    from videores.training.setup import Run
 
 # keys of train that other lines of the summary hold
 EXCLUDED_TRAIN_KEYS = (
-    *("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay"),
-    "gap_videos",
+    *("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay", "gap_videos"),
 )
 
 
-class Facts(NamedTuple):
-    """Facts of a run that its configuration does not hold."""
+def format_start(run: Run, gmacs: float, readers: dict[str, int]) -> str:
+    """Return the start-up summary: data, model, recipe, cost, hardware and folder.
 
-    videos: dict[str, int]  # of train, val, test
-    held_out: int  # groups of the training list
-    gap_videos: int
-    classes: int
-    readers: dict[str, int]  # reader -> files
-    parameters: int
-    trainable: int  # of them
-    gmacs: float  # of one clip
-    step: str  # its videos and learning rate
-    steps: int  # an epoch
-    norm_parts: int  # of a step, which batch norm sees one by one
-    processes: int  # ranks
-    device: str
-    setting: PrecisionSetting
-    folder: Path
-
-
-def format_start(cfg: Config, facts: Facts) -> str:
-    """Return the start-up summary: data, model, recipe, cost, hardware and folder."""
-    parts = f"batch norm sees {facts.norm_parts} parts of a step, one by one: not equal to one large batch"
-    setting = "as run.autotune finds" if cfg.run.autotune else facts.setting
+    `gmacs` are those of one clip, `readers` the number of files that each reader reads.
+    """
+    cfg, ranks, device = run.cfg, run.trainer.world_size, run.trainer.strategy.root_device.type
+    setting = "as run.autotune finds" if cfg.run.autotune else precision.select_setting(cfg.trainer, device)
     return format_lines(
         [
-            ("data", _format_data(cfg, facts)),
-            ("", _format_validation(facts)),
-            ("model", _format_model(cfg, facts)),
-            ("recipe", _format_recipe(cfg, facts)),
-            ("", facts.step),
-            *([("", parts)] if facts.norm_parts > 1 else []),
+            ("data", _format_data(run, readers)),
+            ("", _format_validation(run)),
+            ("model", _format_model(run, gmacs)),
+            ("recipe", _format_recipe(run)),
+            ("", optim.format_batch_and_lr(cfg, ranks)),
+            *_list_batch_norm_lines(run),
             ("", _format_options(cfg)),
-            ("cost", _format_test_cost(cfg, facts)),
-            ("run", f"{facts.processes} process(es) on {facts.device}, {setting}; writes {facts.folder}"),
+            ("cost", _format_test_cost(cfg, gmacs)),
+            ("run", f"{ranks} process(es) on {device}, {setting}; writes {run.folder}"),
         ]
     )
 
@@ -58,31 +47,45 @@ def format_lines(lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{label:<8}{text}" for label, text in lines)
 
 
-def _format_data(cfg, facts):
-    counts = ", ".join(f"{count:,} {part}" for part, count in facts.videos.items())
-    readers = ", ".join(f"{name} ({count})" for name, count in facts.readers.items())
-    return f"{cfg.data.name}: {counts} videos, {facts.classes} classes; read by {readers}"
+def _format_data(run, readers):
+    index = run.data.videos.index
+    counts = ", ".join(f"{len(getattr(index, part)):,} {part}" for part in PARTS)
+    files = ", ".join(f"{name} ({count})" for name, count in readers.items())
+    return f"{run.cfg.data.name}: {counts} videos, {len(index.classes)} classes; read by {files}"
 
 
-def _format_validation(facts):
-    if not facts.videos["val"]:
+def _format_validation(run):
+    val, gap_videos = run.data.videos.index.val, len(run.data.gap)
+    if not val:
         return "nothing is held out (no groups, or data.val=none): the last checkpoint is tested, no gap is measured"
-    groups = f"of {facts.held_out} groups" if facts.held_out else "without groups"
-    gap = f"with {facts.gap_videos:,} training videos beside them, for the gap" if facts.gap_videos else "no gap"
+    held_out = len({video.group for video in val} - {None})
+    groups = f"of {held_out} groups" if held_out else "without groups"
+    gap = f"with {gap_videos:,} training videos beside them, for the gap" if gap_videos else "no gap"
     return f"validation videos are {groups}; {gap}"
 
 
-def _format_model(cfg, facts):
-    crop = cfg.data.transform.crop
-    share = 100 * facts.trainable / facts.parameters
-    trained = "all" if facts.trainable == facts.parameters else f"{share:.1f} %"
-    cost = f"{_format_number(facts.gmacs)} GMAC a clip of {cfg.data.clip.frames}x{crop}x{crop}"
-    return f"{cfg.model.name}: {facts.parameters:,} parameters, {trained} trained; {cost}"
+def _format_model(run, gmacs):
+    crop, frames = run.cfg.data.transform.crop, run.cfg.data.clip.frames
+    parameters = cost.count_parameters(run.module)
+    trainable = sum(p.numel() for p in run.module.parameters() if p.requires_grad)
+    share = "all" if trainable == parameters else f"{100 * trainable / parameters:.1f} %"
+    clip = f"{_format_number(gmacs)} GMAC a clip of {frames}x{crop}x{crop}"
+    return f"{run.cfg.model.name}: {parameters:,} parameters, {share} trained; {clip}"
 
 
-def _format_recipe(cfg, facts):
-    steps = f"{facts.steps:,} steps an epoch, {cfg.train.epochs * facts.steps:,} in all"
-    return f"{cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}; {steps}"
+def _format_recipe(run):
+    train = run.cfg.train
+    steps = len(run.data.videos.index.train) // optim.compute_global_batch_size(run.cfg, run.trainer.world_size)
+    steps_in_all = f"{steps:,} steps an epoch, {train.epochs * steps:,} in all"
+    return f"{train.epochs} epochs of {train.optimizer}, {train.schedule}; {steps_in_all}"
+
+
+def _list_batch_norm_lines(run):
+    """Return a line where batch norms see the parts of a step one by one, else none."""
+    parts = run.cfg.train.accumulate * (1 if run.cfg.trainer.sync_batchnorm else run.trainer.world_size)
+    if parts == 1 or not list_batch_norms(run.module.model):
+        return []
+    return [("", f"batch norm sees {parts} parts of a step, one by one: not equal to one large batch")]
 
 
 def _format_options(cfg):
@@ -112,7 +115,7 @@ def _format_value(value):
     return f"[{', '.join(map(_format_value, value))}]" if isinstance(value, tuple) else str(value)
 
 
-def _format_test_cost(cfg, facts):
+def _format_test_cost(cfg, gmacs):
     """Return the views of a test video and their GMACs, where they are known.
 
     A whole picture costs more than the square that is counted, and `all` clips of a video are as many as it has.
@@ -121,7 +124,7 @@ def _format_test_cost(cfg, facts):
     if "all" in (clips, crops) or crops == "full":
         return f"test: {clips} clips x {crops} crops a video"
     views = clips * crops
-    return f"test: {clips} clips x {crops} crops = {views} views, {_format_number(views * facts.gmacs)} GMAC a video"
+    return f"test: {clips} clips x {crops} crops = {views} views, {_format_number(views * gmacs)} GMAC a video"
 
 
 def format_end(steps: int, seconds: float, epochs: int) -> str:
