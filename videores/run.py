@@ -22,9 +22,9 @@ from videores.runtime.launch import is_rank_zero, run_local_ranks
 from videores.runtime.signals import SignalHandler, exit_on_sigterm
 from videores.training import run_folder, setup, summary
 from videores.training.callbacks.checkpointing import Checkpointing
-from videores.training.module import VideoClassifier
+from videores.training.module import Run, VideoClassifier
 from videores.training.resume import ResumePoint
-from videores.training.setup import Network, Run
+from videores.training.setup import Network
 from videores.training.trainer import make_hardware_options
 
 
@@ -76,7 +76,7 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
 
 
 def _report_start(run: Run, network: Network, record: run_folder.RunRecord) -> None:
-    """Write into env.json, and print, the facts of a run that are known before its first step."""
+    """Write and print the facts of a run that are known before its first step."""
     values = setup.collect_start_record(run, network)
     record.update(**values)
     if is_rank_zero():

@@ -9,7 +9,7 @@ from torch import nn
 from videores.config import parse
 from videores.data.lists import Index, Video
 from videores.training import summary
-from videores.training.setup import Run
+from videores.training.module import Run
 
 VALUES = {
     "data": {"name": "tiny", "format": "csv", "root": "data", "batch_size": 16},

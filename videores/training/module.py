@@ -5,6 +5,8 @@ B videos, K views of a video, X clips of any, C channels, T frames, H x W pixels
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -16,6 +18,7 @@ from videores.compute import precision
 from videores.config import parse
 from videores.config.schema import Config
 from videores.data import transforms, views
+from videores.data.datamodule import VideoData
 from videores.data.dataset import VideoDataset
 from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms, parts
@@ -207,6 +210,17 @@ class VideoClassifier(pl.LightningModule):
         if self.cfg.train.class_weights == "balanced":
             label_V = [video.label for video in self.trainer.datamodule.dataset("train").videos]
             self.class_weight_N = losses.compute_class_weights(label_V, len(self.classes))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A built run, as training, test and report share it."""
+
+    cfg: Config
+    folder: Path
+    module: VideoClassifier
+    data: VideoData
+    trainer: pl.Trainer
 
 
 def expand_labels(label: Tensor, views: int) -> Tensor:

@@ -16,7 +16,7 @@ from videores.compute import cost, precision
 from videores.config import parse
 from videores.config.schema import Config, DataConfig, TrainConfig
 from videores.data import datamodule, mirroring, splits, workers
-from videores.data.datamodule import VideoData, Videos
+from videores.data.datamodule import Videos
 from videores.errors import UserError
 from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime.launch import is_rank_zero
@@ -27,7 +27,7 @@ from videores.training.callbacks.progress import ProgressBar
 from videores.training.callbacks.rank_check import RankCheck
 from videores.training.checkpoint_io import load_weights
 from videores.training.distillation import load_teacher
-from videores.training.module import VideoClassifier
+from videores.training.module import Run, VideoClassifier
 from videores.training.resume import ResumePoint, find_resume_point
 from videores.training.run_folder import RunRecord
 
@@ -54,17 +54,6 @@ class Network(NamedTuple):
     module: VideoClassifier
     gmacs: float  # of one clip
     weights_report: loading.LoadReport | None  # of model.weights
-
-
-@dataclass(frozen=True)
-class Run:
-    """A built run, as training, test and report share it."""
-
-    cfg: Config
-    folder: Path
-    module: VideoClassifier
-    data: VideoData
-    trainer: pl.Trainer
 
 
 # Check

@@ -1,18 +1,14 @@
 """The start-up summary of a run and the end of a training as text."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from videores.compute import cost, precision
 from videores.config.schema import AugmentConfig, Section, TrainConfig
 from videores.data.datamodule import PARTS
 from videores.models.norms import list_batch_norms
 from videores.training import optim
-
-if TYPE_CHECKING:  # setup imports the callbacks, which import this module
-    from videores.training.setup import Run
+from videores.training.module import Run
 
 # keys of train that other lines of the summary hold
 EXCLUDED_TRAIN_KEYS = (
