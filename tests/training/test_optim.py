@@ -59,24 +59,6 @@ def test_a_norm_is_told_by_its_type_not_by_its_shape_or_name():
     assert len(plain["params"]) == 5
 
 
-def test_frozen_parameters_are_in_no_group():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    model[0].requires_grad_(False)
-    assert sum(len(group["params"]) for group in optim.make_parameter_groups(model, 0.1)) == 2
-
-
-def test_decay_moves_weights_and_leaves_norms_where_they_are():
-    model = create_model("r3d_18", 3, layers=[1], width=4, stem="small")
-    optimizer = optim.make_optimizer(model, recipe(optimizer="adamw", weight_decay=0.5), lr=0.1)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    optimizer.step()
-    shrunk = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert shrunk == {name for name, p in model.named_parameters() if p.ndim > 1}
-    torch.testing.assert_close(model.fc.weight, before["fc.weight"] * (1 - 0.1 * 0.5))
-
-
 def test_optimizer_is_torchs_with_the_recipes_values():
     for name, kind in (("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
         optimizer = optim.make_optimizer(nn.Linear(2, 2), recipe(optimizer=name, momentum=0.8, weight_decay=0.3), 0.7)
@@ -108,11 +90,6 @@ def test_decay_is_a_part_of_the_gradient_or_apart_from_it():
 # Rates by depth
 
 
-def test_layer_factors_fall_from_the_classifier_to_the_stem():
-    factors = optim.compute_layer_lr_factors({"stem": 0, "layer1": 1, "layer2": 2, "pool": 3, "fc": 3}, 0.5)
-    assert factors == {"stem": 0.125, "layer1": 0.25, "layer2": 0.5, "pool": 1, "fc": 1}
-
-
 @pytest.mark.parametrize("name", ["r2plus1d_18", "f_r2d_50"])
 def test_every_parameter_has_the_rate_of_its_part(name):
     with torch.device("meta"):
@@ -128,19 +105,14 @@ def test_every_parameter_has_the_rate_of_its_part(name):
     assert optimizer.param_groups[0]["lr"] == 0.8  # the one that is logged
 
 
-def test_a_pooling_that_learns_and_the_last_norm_have_the_classifiers_rate():
+def test_a_pooling_that_learns_and_the_last_norm_have_the_classifiers_rate_and_frozen_parts_none():
     model = create_model("r3d_18", 5, layers=[1, 1], width=8, block="preact", pool="attention")
+    model.stem.requires_grad_(False)
     optimizer = optim.make_optimizer(model, recipe(layer_decay=0.5), 0.8)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert rate.keys() == {id(p) for p in model.parameters()}
+    assert rate.keys() == {id(p) for p in model.parameters() if p.requires_grad}
     assert {rate[id(p)] for m in (model.pool, model.last, model.fc) for p in m.parameters()} == {0.8}
-
-
-def test_frozen_parts_are_in_no_group_of_layer_decay():
-    model = create_model("r3d_18", 5, layers=[1, 1], width=8)
-    model.stem.requires_grad_(False)
-    found = [g["lr"] for g in optim.make_optimizer(model, recipe(layer_decay=0.5), 0.8).param_groups]
-    assert sorted(set(found)) == pytest.approx([0.2, 0.4, 0.8])
+    assert sorted(set(rate.values())) == pytest.approx([0.2, 0.4, 0.8])
 
 
 # The rate
@@ -160,13 +132,10 @@ def test_cosine_equals_torchs():
 def test_warm_up_is_linear_and_meets_the_schedule():
     found = rates(recipe(schedule="cosine", warmup=2), 5)
     assert found[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
-    assert found[10] == 1  # the first step after the warm-up
     assert found[10:] == pytest.approx([(1 + math.cos(math.pi * i / 40)) / 2 for i in range(40)])
-
-
-def test_warm_up_may_be_a_part_of_an_epoch():
-    found = rates(recipe(schedule="constant", warmup=0.5), 6)
-    assert found[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert rates(recipe(schedule="constant", warmup=0.5), 6)[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    found = rates(recipe(schedule="step", milestones=[4], warmup=1), 10)
+    assert found[0:41:10] == pytest.approx([1 / 11, 1, 1, 1, 0.1])
 
 
 def test_step_falls_at_its_milestones():
@@ -174,12 +143,6 @@ def test_step_falls_at_its_milestones():
     theirs = torchs_rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [40, 65], gamma=0.1), 100)
     assert found == pytest.approx(theirs)
     assert [found[i] for i in (39, 40, 64, 65, 99)] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
-
-
-def test_step_after_a_warm_up():
-    found = rates(recipe(schedule="step", milestones=[4], warmup=1), 10)
-    assert found[0] == pytest.approx(1 / 11)
-    assert found[10:41:10] == pytest.approx([1, 1, 1, 0.1])
 
 
 @pytest.mark.parametrize("warmup", [1, 5.5])
@@ -219,17 +182,6 @@ def plateau_rates(train, values, steps_per_epoch=2):
 def test_plateau_lowers_the_rate_after_so_many_epochs_without_a_better_value():
     found = plateau_rates(recipe(schedule="plateau", plateau=3, gamma=0.5), VALUES)[::2]
     assert found == pytest.approx([0.4] * 5 + [0.2] * 4 + [0.1] * 5)
-
-
-def test_plateau_counts_as_torchs_does():
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau
-    make = lambda o: theirs(o, mode="max", factor=0.1, patience=1, threshold=0, threshold_mode="abs")
-    optimizer, expected = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4), []
-    schedule = make(optimizer)
-    for value in VALUES:
-        expected.append(optimizer.param_groups[0]["lr"])
-        schedule.step(value)
-    assert plateau_rates(recipe(schedule="plateau", plateau=2), VALUES)[::2] == pytest.approx(expected)
 
 
 def test_plateau_has_as_many_schedules_however_few_steps_the_warm_up_has():

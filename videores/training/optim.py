@@ -47,7 +47,7 @@ def _apply_layer_decay(model, groups, lr, decay):
 
     The classifier's come first, with `lr`: its learning rate is the one that is logged.
     """
-    factors = compute_layer_lr_factors(count_depths(model), decay)
+    factors = _compute_layer_lr_factors(count_depths(model), decay)
     owner = {id(p): name for name, modules in split_into_parts(model).items() for m in modules for p in m.parameters()}
     split = [
         {**group, "params": [p for p in group["params"] if owner[id(p)] == name], "lr": lr * factor}
@@ -57,7 +57,7 @@ def _apply_layer_decay(model, groups, lr, decay):
     return [group for group in split if group["params"]]
 
 
-def compute_layer_lr_factors(depths, decay):
+def _compute_layer_lr_factors(depths, decay):
     """Return the learning rate factor of each part of a network.
 
     It is 1 at the classifier and `decay` times as much for each stage below it. Source: Clark et al. 2020 (ELECTRA),
