@@ -23,7 +23,6 @@ from videores.data.dataset import VideoDataset
 from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms, parts
 from videores.training import losses, optim
-from videores.training.distillation import Teacher
 
 
 class Scoring(NamedTuple):
@@ -48,7 +47,7 @@ class VideoClassifier(pl.LightningModule):
         self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
         self.frozen_modules = parts.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("class_weight_N", None, persistent=False)  # in the loss
-        self.teacher: Teacher | None = None
+        self.teacher: Any = None  # a distillation.Teacher
         self.scoring: dict[str, Scoring] = {}  # by part, of the loop that is running or was the last
         self.last_validation: dict[str, Any] | None = None  # its step and gap, for the checkpoints
         self.setting = precision.PrecisionSetting("fp32", False)  # of training steps, from `setup` on
