@@ -150,8 +150,9 @@ INEXACT = [
 @pytest.mark.parametrize(("sections", "signature", "line"), INEXACT)
 def test_what_does_not_resume_exactly_is_refused_and_continues_on_request(taken, sections, signature, line):
     cfg = changed(make_config(resume="auto"), **sections)
-    with pytest.raises(UserError, match=rf"{line}(.|\n)*run\.resume=inexact"):
+    with pytest.raises(UserError, match=line) as error:
         enter(cfg, taken, signature)
+    assert "run.resume=inexact" in str(error.value)
     assert line in enter(changed(cfg, run={"resume": "inexact"}), taken, signature).inexact
     with pytest.raises(UserError, match=line):  # until there is a new checkpoint, whatever config.yaml says
         enter(cfg, taken, signature)
