@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from videores.training import losses
+from videores.training.module import expand_labels
 
 
 def test_balanced_weights_are_inverse_to_the_counts_and_one_in_the_mean():
@@ -84,3 +85,9 @@ def test_attention_of_another_size_is_averaged_to_the_smaller():
     coarse = F.avg_pool3d(fine, (2, 3, 3))
     assert losses.attention_transfer_loss(coarse, fine).item() == pytest.approx(0, abs=1e-10)
     assert losses.attention_transfer_loss(fine, coarse).item() == pytest.approx(0, abs=1e-10)
+
+
+def test_labels_follow_the_clips_of_their_video():
+    label_BKN = torch.rand(2, 3, 4)
+    assert expand_labels(torch.tensor([5, 7]), 3).tolist() == [5, 5, 5, 7, 7, 7]
+    assert torch.equal(expand_labels(label_BKN, 3), label_BKN.flatten(0, 1))
