@@ -116,6 +116,7 @@ def test_resume_continues_from_the_last_checkpoint_even_with_overwrite(taken):
     for run in ({}, {"overwrite": True}):
         start = enter(make_config(resume="auto", **run), taken)
         assert start == ResumePoint(taken / "checkpoints" / "last.ckpt", 7, [])
+        assert start.path.exists()
 
 
 def test_resume_without_a_run_or_a_checkpoint_starts_afresh(tmp_path, taken):
