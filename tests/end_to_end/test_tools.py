@@ -249,7 +249,6 @@ def test_weights_are_not_tested_as_another_network_or_on_other_colours(place, ev
         changes, forked([("evaluate.py", "--run", evaluated, change) for change in changes], place), strict=True
     ):
         assert process.returncode == 2, process.stderr
-        assert "would be tested as what it is not" in process.stderr
         assert change.split("=")[0] in process.stderr
     assert {path: path.read_bytes() for path in evaluated.rglob("metrics.json")} == before
 

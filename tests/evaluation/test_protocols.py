@@ -330,7 +330,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}
     torch.save(parts, checkpoint)
-    assert run.evaluate_checkpoint(task, data, quiet_trainer(), cfg, tmp_path / "run", checkpoint, "test") == 1
+    assert run.test(run.Run(cfg, tmp_path / "run", task, data, quiet_trainer()), checkpoint, "test") == 1
     (target,) = (tmp_path / "run" / "test").iterdir()
     found = json.loads((target / "metrics.json").read_text())
     assert found["videos"] == {"expected": 7, "scored": 5, "unreadable": ["e2.mp4", "e4.mp4"]}
