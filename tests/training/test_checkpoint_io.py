@@ -111,7 +111,7 @@ import torch
 from videores.training import checkpoint_io
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
-    checkpoint_io.write({"w": torch.zeros(100000)}, Path(sys.argv[1]))
+    checkpoint_io.write_checkpoint({"w": torch.zeros(100000)}, Path(sys.argv[1]))
 except OSError as error:
     sys.exit(f"errno {error.errno}")
 """

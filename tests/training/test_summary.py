@@ -4,7 +4,6 @@ import pytest
 
 from videores.config import parse
 from videores.training import summary
-from videores.training.callbacks import progress
 
 VALUES = {
     "data": {"name": "tiny", "format": "csv", "root": "data"},
@@ -72,12 +71,6 @@ def test_without_validation_the_summary_says_what_is_tested():
 def test_views_without_a_number_cost_what_no_number_says(views):
     (line,) = [line for line in start(test=views).splitlines() if line.startswith("cost")]
     assert "GMAC" not in line
-
-
-def test_what_remains_is_steps_times_their_length():
-    assert progress.format_remaining_time(
-        20, 10.0, 1440
-    ) == "time    0.5 s a batch (20 measured): 12 min of training to go, " + ("without validation")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def load_teacher(cfg, student, classes):
     if not safe_load.extract_config(stored):
         raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
     known = stored["hyper_parameters"]
-    checkpoint_io.refuse_other_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
+    checkpoint_io.check_same_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
     network = ModelConfig(**known["config"]["model"])
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())

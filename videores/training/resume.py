@@ -1,10 +1,13 @@
 """Find the checkpoint to resume from, and read and edit Lightning's loop progress in it."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from videores.config import parse
+from videores.config.schema import Config
 from videores.errors import UserError
 from videores.training import checkpoint_io, optim
 
@@ -13,13 +16,10 @@ CHANGEABLE_KEYS = {  # keys that may differ when a run resumes: they do not chan
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
     *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
     *("trainer.log_every", "trainer.timeout"),
-    *("trainer.devices", "trainer.num_nodes"),  # what counts is how many processes there are: made_with
+    *("trainer.devices", "trainer.num_nodes"),  # what counts is how many ranks there are: made_with
 }
-INEXACT_KEY_PREFIXES = (
-    "trainer.",
-    "data.batch_size",
-    "train.accumulate",
-)  # keys that begin so change what it computes a little
+# keys that begin so change what it computes a little
+INEXACT_KEY_PREFIXES = ("trainer.", "data.batch_size", "train.accumulate")
 
 
 @dataclass(frozen=True)
@@ -28,77 +28,78 @@ class ResumePoint:
 
     path: Path
     step: int
-    inexact: list
+    inexact: list[str]
 
 
-def find_resume_point(cfg, folder, made_with, classes):
-    """The Start of a run that continues, or None. Raises UserError where it cannot, or where it would not be exact and
-    run.resume is not inexact.
+def find_resume_point(
+    cfg: Config, folder: Path, made_with: dict[str, Any], classes: Sequence[str]
+) -> ResumePoint | None:
+    """Return the point from which a run continues, or None.
 
-    made_with: {"processes", "device", "precision"} of now (trainer.made_with) and the hashes of the lists of videos.
+    made_with: the trainer.make_resume_signature of now and the hashes of the lists of videos. Raises UserError where
+    the run cannot continue, or cannot continue bit-exactly and run.resume is not inexact.
     """
-    found = checkpoint_io.read_newest_checkpoint(folder / "checkpoints") if cfg.run.resume != "none" else None
-    if found is None:
+    newest = checkpoint_io.read_newest_checkpoint(folder / "checkpoints") if cfg.run.resume != "none" else None
+    if newest is None:
         return None
-    path, stored, bad = found
-    where, step = f"the checkpoint {path}", stored["global_step"]
-    warn_lost_steps(path, stored, bad)
-    different = compare_configs(stored["hyper_parameters"]["config"], cfg, where)
-    check_no_differences(where, [line for key, line in different.items() if not key.startswith(INEXACT_KEY_PREFIXES)])
-    checkpoint_io.refuse_other_classes(path, stored["hyper_parameters"]["classes"], classes)
-    check_schedule_count(where, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
-    then = made_with | stored.get("made_with", {})  # an older one did not say all of it
-    inexact = [line for key, line in different.items() if key.startswith(INEXACT_KEY_PREFIXES)]
-    inexact += [f"{key}: {then[key]} there, {now} now" for key, now in made_with.items() if then[key] != now]
-    if inexact and cfg.run.resume != "inexact":
-        raise UserError(
-            f"{where} would not go on exactly:\n  " + "\n  ".join(inexact) + "\nMake it as it was, or continue "
-            "all the same with run.resume=inexact: the interrupted epoch begins again, and env.json says so"
-        )
-    if inexact and count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
-        raise UserError(
-            f"{where} is of a run that has trained its {cfg.train.epochs} epochs: none is left to be continued with "
-            "other settings. tools/evaluate.py tests it"
-        )
-    return ResumePoint(path, step, inexact)
-
-
-def warn_lost_steps(path, stored, bad):
-    if bad:
+    path, stored, errors = newest
+    if errors:
         print(
-            f"warning: {bad[0]}\n         continuing from {path}, of step {stored['global_step']} in epoch "
+            f"warning: {errors[0]}\n         continuing from {path}, of step {stored['global_step']} in epoch "
             f"{stored['epoch']}: the steps between the two are trained again",
             file=sys.stderr,
         )
-
-
-def check_same_config(folder, cfg):
-    """Before there is a checkpoint; afterwards it knows better."""
-    path = folder / "config.yaml"
-    different = compare_configs(parse.read_yaml(path), cfg, path)
-    check_no_differences(folder, [line for key, line in different.items() if not key.startswith(INEXACT_KEY_PREFIXES)])
-
-
-def check_no_differences(where, lines):
-    if lines:
-        raise UserError(f"{where} is of a run of another configuration:\n  " + "\n  ".join(lines))
-
-
-def check_schedule_count(where, then, now):
-    """Lightning gives the states to the schedules in turn, and says nothing of what is left over."""
-    if then != now:
+    differences = _compare_configs(stored["hyper_parameters"]["config"], cfg, str(path))
+    _check_no_exact_differences(path, differences)
+    checkpoint_io.check_same_classes(path, stored["hyper_parameters"]["classes"], classes)
+    _check_schedule_count(path, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
+    before = made_with | stored.get("made_with", {})  # an older version did not store all of it
+    inexact = [line for key, line in differences.items() if key.startswith(INEXACT_KEY_PREFIXES)]
+    inexact += [f"{key}: {before[key]} there, {now} now" for key, now in made_with.items() if before[key] != now]
+    if inexact and cfg.run.resume != "inexact":
         raise UserError(
-            f"{where} is of another version of videores: the learning rate had {then} schedules and now has {now}. End "
-            "the run with that version (its commit is in env.json), or begin anew from its weights with model.weights"
+            f"{path} cannot be resumed bit-exactly: change these back, or continue with run.resume=inexact, which "
+            "begins the interrupted epoch again and is recorded in env.json\n  " + "\n  ".join(inexact)
+        )
+    if inexact and count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
+        raise UserError(
+            f"{path} has trained all of its train.epochs={cfg.train.epochs}, and none is left to train with other "
+            "settings: test it with tools/evaluate.py"
+        )
+    return ResumePoint(path, stored["global_step"], inexact)
+
+
+def check_same_config(folder: Path, cfg: Config) -> None:
+    """Raise UserError where a run without a checkpoint was begun with another configuration."""
+    path = folder / "config.yaml"
+    _check_no_exact_differences(folder, _compare_configs(parse.read_yaml(path), cfg, str(path)))
+
+
+def _check_no_exact_differences(source, differences):
+    lines = [line for key, line in differences.items() if not key.startswith(INEXACT_KEY_PREFIXES)]
+    if lines:
+        raise UserError(
+            f"{source} is of a run of another configuration: change these back, or give another run.name\n  "
+            + "\n  ".join(lines)
         )
 
 
-def compare_configs(stored, cfg, where):
-    """{key: "key: value there, value now"} of what counts; a key that was not there yet had its default."""
-    before, now = (
-        flatten_config(parse.dump_config(parse.build_config(stored, where))),
-        flatten_config(parse.dump_config(cfg)),
-    )
+def _check_schedule_count(path, before, now):
+    """Raise UserError where Lightning, which hands out states in turn, would lose some."""
+    if before != now:
+        raise UserError(
+            f"{path} is of another version of videores: the learning rate had {before} schedules and now has {now}. "
+            "End the run with that version (its commit is in env.json), or begin anew from its weights with model.weights"
+        )
+
+
+def _compare_configs(stored: dict[str, Any], cfg: Config, source: str) -> dict[str, str]:
+    """Return {key: "key: value there, value now"} of the keys that must not change.
+
+    A key that did not exist yet had its default.
+    """
+    before = flatten_config(parse.dump_config(parse.build_config(stored, source)))
+    now = flatten_config(parse.dump_config(cfg))
     return {
         key: f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
@@ -106,38 +107,43 @@ def compare_configs(stored, cfg, where):
     }
 
 
-def flatten_config(tree, prefix=""):
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    leaves = {f"{prefix}{key}": value for key, value in tree.items() if not isinstance(value, dict)}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= flatten_config(value, f"{prefix}{key}.")
-    return leaves
+def flatten_config(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return {"a": {"b": 1}} as {"a.b": 1}."""
+
+    def walk(tree: dict[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(walk(tree, ""))
 
 
-EPOCH_PROGRESS, BATCH_PROGRESS, VALIDATION_PROGRESS = (
-    "epoch_progress",
-    "epoch_loop.batch_progress",
-    "epoch_loop.val_loop.batch_progress",
-)
+EPOCH_PROGRESS = "epoch_progress"
+BATCH_PROGRESS = "epoch_loop.batch_progress"
+VALIDATION_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
 
-def rewind_to_validation_start(loops):
-    """Makes a state from within a validation one from its beginning: Lightning counts the batches that were scored, but
-    the scores are not kept. It takes up a validation whose first batch was begun."""
+def rewind_to_validation_start(loops: dict[str, Any]) -> None:
+    """Turn a loop state from within a validation into one from its beginning.
+
+    Lightning counts the batches that were scored, but the scores are not in the checkpoint. It takes up a validation
+    whose first batch was begun.
+    """
     begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     loops[VALIDATION_PROGRESS] |= {"total": begun, "current": begun, "is_last_batch": False}
 
 
-def count_full_epochs(loops):
-    """How many epochs were trained to their ends."""
+def count_full_epochs(loops: dict[str, Any]) -> int:
+    """Return the number of epochs that were trained to their ends."""
     return loops[EPOCH_PROGRESS]["current"]["processed"]
 
 
-def rewind_to_epoch_start(loops):
-    """Makes a state from within an epoch one from its beginning. Returns the number of the epoch."""
+def rewind_to_epoch_start(loops: dict[str, Any]) -> int:
+    """Turn a loop state from within an epoch into one from its beginning; return the epoch."""
     epoch, total = count_full_epochs(loops), loops[BATCH_PROGRESS]["total"]["processed"]
-    alike = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
-    loops[EPOCH_PROGRESS] |= {"total": alike(epoch), "current": alike(epoch)}
-    loops[BATCH_PROGRESS] |= {"total": alike(total), "current": alike(0), "is_last_batch": False}
+    count_all = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
+    loops[EPOCH_PROGRESS] |= {"total": count_all(epoch), "current": count_all(epoch)}
+    loops[BATCH_PROGRESS] |= {"total": count_all(total), "current": count_all(0), "is_last_batch": False}
     return epoch

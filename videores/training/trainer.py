@@ -18,7 +18,7 @@ from videores.training.callbacks.metrics_log import MetricsLog
 from videores.training.callbacks.nan_guard import NanGuard
 from videores.training.callbacks.precise_bn import PreciseBN
 from videores.training.callbacks.precision import Tf32
-from videores.training.callbacks.progress import ProgressBar, TimeEstimator
+from videores.training.callbacks.progress import ProgressBar
 from videores.training.callbacks.throughput import Throughput
 from videores.training.callbacks.watch import Watch
 from videores.training.callbacks.weight_averaging import make_ema, make_swa
@@ -112,7 +112,7 @@ def make_training_options(cfg, folder, saving, start, record):
     `record` the run's env.json."""
     throughput, watch = Throughput(), Watch(cfg.watch, cfg.trainer.log_every)
     history = MetricsLog(folder / "metrics.jsonl", cfg.trainer.log_every, throughput, watch)
-    callbacks = [NanGuard(), throughput, watch, history, TimeEstimator(), Tf32(), ProgressBar(throughput)]
+    callbacks = [NanGuard(), throughput, watch, history, Tf32(), ProgressBar(throughput)]
     callbacks += [Autotuner(record)] if cfg.run.autotune else []
     callbacks += [*make_recipe_callbacks(cfg.train), saving]
     common = make_common_options(folder)
