@@ -1,7 +1,7 @@
 """Find the checkpoint to resume from, and read and edit Lightning's loop progress in it."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def _check_schedule_count(path, before, now):
     if before != now:
         raise UserError(
             f"{path} is of another version of videores: the learning rate had {before} schedules and now has {now}. "
-            "End the run with that version (its commit is in env.json), or begin anew from its weights with model.weights"
+            f"End the run with that version (its commit is in env.json), or begin anew with model.weights={path}"
         )
 
 
@@ -109,15 +109,11 @@ def _compare_configs(stored: dict[str, Any], cfg: Config, source: str) -> dict[s
 
 def flatten_config(tree: dict[str, Any]) -> dict[str, Any]:
     """Return {"a": {"b": 1}} as {"a.b": 1}."""
-
-    def walk(tree: dict[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
-
-    return dict(walk(tree, ""))
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = flatten_config(value) if isinstance(value, dict) else None
+        leaves |= {key: value} if inner is None else {f"{key}.{name}": leaf for name, leaf in inner.items()}
+    return leaves
 
 
 EPOCH_PROGRESS = "epoch_progress"
