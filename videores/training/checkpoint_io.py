@@ -1,4 +1,4 @@
-"""Write checkpoints so that a kill, a crash or a full disk leaves a good one, and read them.
+"""Write checkpoints so that a kill or a full disk leaves a good one; read them.
 
 A run continues from `last.ckpt`, else from `last-previous.ckpt`, the one before it; `best.ckpt` is tested.
 """
@@ -21,7 +21,10 @@ LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "last-previ
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's plugin; it keeps an OSError in `write_error`, for all ranks to learn of it together."""
+    """Write checkpoints for Lightning, and keep an OSError in `write_error`.
+
+    All ranks must learn of it together (Checkpointing.save).
+    """
 
     def __init__(self) -> None:
         self.write_error: OSError | None = None
@@ -86,13 +89,13 @@ def copy_as_last(path: Path) -> None:
 
 
 def _keep_previous(path):
-    """Give last.ckpt, which is about to be replaced, a second name: at no time is there none."""
+    """Give last.ckpt a second name before it is replaced: at no time is there none."""
     if path.name == LAST_CHECKPOINT and path.exists():
         _link_or_copy(path, path.with_name(PREVIOUS_CHECKPOINT))
 
 
 def _link_or_copy(path, other):
-    """Replace `other` by a link to `path`, or by a copy where the file system has no links."""
+    """Replace `other` by a link to `path`, or a copy where there are no links."""
     with write_atomically(other) as temporary:
         try:
             os.link(path, temporary)
@@ -159,7 +162,7 @@ def load_weights(module: VideoClassifier, path: Path) -> dict[str, Any]:
 
 
 def extract_gap(stored: dict[str, Any]) -> dict[str, float] | None:
-    """Return the gap of a checkpoint's weights, or None if its last validation is older."""
+    """Return the gap of a checkpoint's weights, or None if the validation is older."""
     measured = stored.get("measured") or {"step": None}
     return measured["gap"] if measured["step"] == stored["global_step"] else None
 

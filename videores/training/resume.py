@@ -1,4 +1,4 @@
-"""Find the checkpoint to resume from, and read and edit Lightning's loop progress in it."""
+"""Find the checkpoint to resume from, and edit Lightning's loop progress in it."""
 
 import sys
 from collections.abc import Sequence
@@ -49,16 +49,15 @@ def find_resume_point(
             f"{stored['epoch']}: the steps between the two are trained again",
             file=sys.stderr,
         )
-    differences = _compare_configs(stored["hyper_parameters"]["config"], cfg, str(path))
-    _check_no_exact_differences(path, differences)
+    exact, inexact = _compare_configs(stored["hyper_parameters"]["config"], cfg, str(path))
+    _check_no_differences(path, exact)
     checkpoint_io.check_same_classes(path, stored["hyper_parameters"]["classes"], classes)
     _check_schedule_count(path, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
     before = made_with | stored.get("made_with", {})  # an older version did not store all of it
-    inexact = [line for key, line in differences.items() if key.startswith(INEXACT_KEY_PREFIXES)]
     inexact += [f"{key}: {before[key]} there, {now} now" for key, now in made_with.items() if before[key] != now]
     if inexact and cfg.run.resume != "inexact":
         raise UserError(
-            f"{path} cannot be resumed bit-exactly: change these back, or continue with run.resume=inexact, which "
+            f"{path} does not resume bit-exactly: change these back, or continue with run.resume=inexact, which "
             "begins the interrupted epoch again and is recorded in env.json\n  " + "\n  ".join(inexact)
         )
     if inexact and count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
@@ -70,13 +69,12 @@ def find_resume_point(
 
 
 def check_same_config(folder: Path, cfg: Config) -> None:
-    """Raise UserError where a run without a checkpoint was begun with another configuration."""
+    """Raise UserError where a run without a checkpoint had another configuration."""
     path = folder / "config.yaml"
-    _check_no_exact_differences(folder, _compare_configs(parse.read_yaml(path), cfg, str(path)))
+    _check_no_differences(folder, _compare_configs(parse.read_yaml(path), cfg, str(path))[0])
 
 
-def _check_no_exact_differences(source, differences):
-    lines = [line for key, line in differences.items() if not key.startswith(INEXACT_KEY_PREFIXES)]
+def _check_no_differences(source, lines):
     if lines:
         raise UserError(
             f"{source} is of a run of another configuration: change these back, or give another run.name\n  "
@@ -85,26 +83,27 @@ def _check_no_exact_differences(source, differences):
 
 
 def _check_schedule_count(path, before, now):
-    """Raise UserError where Lightning, which hands out states in turn, would lose some."""
-    if before != now:
+    if before != now:  # Lightning hands out states in turn, and would lose some
         raise UserError(
             f"{path} is of another version of videores: the learning rate had {before} schedules and now has {now}. "
             f"End the run with that version (its commit is in env.json), or begin anew with model.weights={path}"
         )
 
 
-def _compare_configs(stored: dict[str, Any], cfg: Config, source: str) -> dict[str, str]:
-    """Return {key: "key: value there, value now"} of the keys that must not change.
+def _compare_configs(stored: dict[str, Any], cfg: Config, source: str) -> tuple[list[str], list[str]]:
+    """Return the lines "key: value there, value now" of keys that must not change.
 
-    A key that did not exist yet had its default.
+    The first list is of those that never may, the second of those that run.resume=inexact may change. A key that did
+    not exist yet had its default.
     """
     before = flatten_config(parse.dump_config(parse.build_config(stored, source)))
     now = flatten_config(parse.dump_config(cfg))
-    return {
-        key: f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in CHANGEABLE_KEYS
-    }
+    lines: tuple[list[str], list[str]] = ([], [])
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key not in CHANGEABLE_KEYS:
+            line = f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+            lines[key.startswith(INEXACT_KEY_PREFIXES)].append(line)
+    return lines
 
 
 def flatten_config(tree: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def count_full_epochs(loops: dict[str, Any]) -> int:
 
 
 def rewind_to_epoch_start(loops: dict[str, Any]) -> int:
-    """Turn a loop state from within an epoch into one from its beginning; return the epoch."""
+    """Turn a loop state within an epoch into one from its start; return the epoch."""
     epoch, total = count_full_epochs(loops), loops[BATCH_PROGRESS]["total"]["processed"]
     count_all = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
     loops[EPOCH_PROGRESS] |= {"total": count_all(epoch), "current": count_all(epoch)}

@@ -63,7 +63,7 @@ class Checkpointing(Checkpoint):
         self.saved_at, self.last_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        """Save after a step; after an epoch's last one, on_train_epoch_end saves, behind the validation."""
+        """Save after a step, but an epoch's last one, whose validation comes first."""
         if trainer.global_step == self.last_step:
             return  # gradients are being accumulated
         self.last_step = trainer.global_step

@@ -21,7 +21,7 @@ class AsyncMaxReducer:
         self.group = dist.new_group(backend="gloo", timeout=timeout) if world_size > 1 else None
 
     def collect(self):
-        """Return the max of what was sent last, or zeros; a single rank: its values of now."""
+        """Return the max of what was sent last, or zeros."""
         if self.group is None:
             return self.get_values()
         if self.work is None:

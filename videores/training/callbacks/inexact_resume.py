@@ -1,4 +1,4 @@
-"""Resume a run with another number of ranks, or another batch size, than it was begun with."""
+"""Resume a run with another number of ranks, or another batch size."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class InexactResume(pl.Callback):
 
 
 def _restore_schedule(schedule: LRScheduler | ReduceLROnPlateau, state: dict[str, Any], step: int) -> None:
-    """Set a schedule of optim.make_schedules to a step; state: the one it was interrupted in."""
+    """Set a schedule to a step; state: its state_dict when the run stopped."""
     if isinstance(schedule, LambdaLR):
         factors = [factor(step) for factor in schedule.lr_lambdas]
     elif isinstance(schedule, LinearLR):

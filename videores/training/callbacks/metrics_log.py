@@ -1,4 +1,4 @@
-"""Write metrics.jsonl: one JSON object a line with epoch, step and what was logged."""
+"""Write metrics.jsonl: one JSON object a line with epoch, step and metrics."""
 
 import json
 import math
@@ -16,15 +16,15 @@ VALIDATION_PREFIXES = ("val/", "train_eval/", "gap/")
 
 
 def read_metrics_log(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl, without the half of a last line that a kill may leave."""
+    """Return the rows of metrics.jsonl, without a last line that a kill cut off."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
 class MetricsLog(pl.Callback):
-    """Write a row every `log_every` steps and one for each validation, and to the loggers.
+    """Write a row every `log_every` steps, and one for each validation.
 
-    A row of a step has its figures of `throughput` and what `watch` saw of it. A resumed run appends.
+    Rows go to the loggers too. Those of steps have the figures of `throughput` and `watch`. A resumed run appends.
     """
 
     state_key = "History"  # the class's former name, in checkpoints of older runs

@@ -1,4 +1,4 @@
-"""Stop a run whose loss is not finite, naming the step and the videos of its batches."""
+"""Stop a run whose loss is not finite, naming the step and its videos."""
 
 from typing import NamedTuple
 

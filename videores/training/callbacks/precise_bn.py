@@ -1,4 +1,4 @@
-"""Recompute batch norms' running statistics as exact moments, for the weights that are scored.
+"""Recompute batch norms' statistics as exact moments, for the weights to score.
 
 The usual ones are moving averages over weights that have changed since, or of an average of weights none at all.
 Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, section 3.
@@ -17,7 +17,7 @@ from videores.training.callbacks.weight_averaging import WeightAverager, is_epoc
 
 
 class PreciseBN(pl.Callback):
-    """Recompute the statistics at each epoch's end, before anything is validated or kept.
+    """Recompute the statistics at each epoch's end, before validating or saving.
 
     They are over the first `num_batches` training batches of the epoch (None: all) of all ranks together, from epoch
     `first_epoch` on; those of the average of the weights, where there is an `averager`.

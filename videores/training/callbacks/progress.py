@@ -9,7 +9,7 @@ REFRESH_RATE = 20  # steps; each refresh reads the loss, for which a GPU is wait
 
 
 class ProgressBar(TQDMProgressBar):
-    """Show the loss and, with `throughput`, its figures and the time until the run ends."""
+    """Show the loss and, with `throughput`, its figures and the time to the run's end."""
 
     def __init__(self, throughput: Throughput | None = None) -> None:
         super().__init__(refresh_rate=REFRESH_RATE)

@@ -27,7 +27,10 @@ class RankCheck(pl.Callback):
 
 
 def check_ranks_agree(gathered: list[tuple[str, dict[str, Any]]]) -> None:
-    """Raise the same UserError on all ranks where facts differ; gathered: (host, facts) of each rank."""
+    """Raise the same UserError on all ranks where facts differ.
+
+    gathered: (host, facts) of each rank.
+    """
     for name, value in gathered[0][1].items():
         if any(facts[name] != value for _, facts in gathered):
             lines = [f"rank {rank} on {host}: {facts[name]}" for rank, (host, facts) in enumerate(gathered)]

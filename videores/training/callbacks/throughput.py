@@ -121,6 +121,6 @@ def format_wait_hint(share: float, data: DataConfig, cpus: int) -> str:
 
 
 def _measure_memory_mb(device):
-    """Return {"memory_mb": MiB}: a GPU's peak of allocations, or the process's on a CPU."""
+    """Return {"memory_mb": MiB}: a GPU's peak of allocations, or a process's size."""
     used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else machine.read_resident_memory()
     return {} if used is None else {"memory_mb": round(used / 2**20)}
