@@ -350,13 +350,6 @@ def test_checkpoints_come_by_time(monkeypatch):
     assert len(names) == 1
 
 
-def test_the_interval_grows_with_what_a_checkpoint_costs():
-    checkpointing = Checkpointing(Path("x"), parse.load_config("tiny.yaml").run, {}, None)
-    assert checkpointing.compute_save_interval() == 60
-    checkpointing.save_seconds = 5
-    assert checkpointing.compute_save_interval() >= 200 * 5
-
-
 # Several ranks
 
 

@@ -1,15 +1,20 @@
 """Checkpoint files: whole or not there, two of them, and the newest good one is found."""
 
+import math
 import multiprocessing
 import os
 import resource
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from videores.config.schema import RunConfig
 from videores.errors import UserError
 from videores.training import checkpoint_io
+from videores.training.callbacks.checkpointing import Checkpointing
 
 
 def content(step):
@@ -114,3 +119,24 @@ def test_a_disk_that_takes_no_more_leaves_the_old_files_and_no_others(two):
         process.join(60)
         assert process.exitcode == 27  # EFBIG: the disk's reason, not torch's
         assert steps(two) == {"last.ckpt": 5, "last-previous.ckpt": 3}
+
+
+def test_the_best_checkpoint_has_the_highest_score():
+    checkpointing, names = Checkpointing(Path("x"), RunConfig(), {}, None), []
+    checkpointing.save, checkpointing.reducer = names.append, SimpleNamespace(collect=lambda: [0, 0], send=lambda: None)
+    for score in (math.nan, 1.0, 3.0, 2.0, 3.0, math.nan, 4.0, None):
+        metrics = {} if score is None else {"best_by": torch.tensor(score)}
+        checkpointing.on_train_epoch_end(SimpleNamespace(callback_metrics=metrics), None)
+    assert [name == "best.ckpt" for name in names] == [True, True, True, False, False, False, True, False]
+    assert set(names) == {"best.ckpt", "last.ckpt"}
+    assert checkpointing.state_dict() == {"best": 4.0}
+
+
+def test_the_interval_grows_with_what_a_checkpoint_costs():
+    checkpointing = Checkpointing(Path("x"), RunConfig(), {}, None)
+    assert checkpointing.compute_save_interval() == 60
+    checkpointing.save_seconds = 5
+    assert checkpointing.compute_save_interval() >= 200 * 5
+    for minutes, seconds in ((2, 120), (None, math.inf)):
+        checkpointing.run = RunConfig(checkpoint_minutes=minutes)
+        assert checkpointing.compute_save_interval() == seconds

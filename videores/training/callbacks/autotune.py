@@ -30,7 +30,8 @@ class Autotuner(pl.Callback):
                 "change the result: put the file back, or start again with run.overwrite=true"
             )
         module.tuned = precision.PrecisionSetting(**result["chosen"])
-        trainer.strategy.precision_plugin = _make_precision_plugin(module.tuned, trainer.strategy.root_device.type)
+        name, device = precision.LIGHTNING_PRECISIONS[module.tuned.precision], trainer.strategy.root_device.type
+        trainer.strategy.precision_plugin = Precision() if name == "32-true" else MixedPrecision(name, device)
         self.record.update(**result["chosen"], autotune=result)
 
     def load_or_measure(self, trainer, module):
@@ -56,8 +57,3 @@ def _is_setting_allowed(setting: dict[str, Any], trainer: TrainerConfig) -> bool
     """
     required = {"precision": trainer.precision, "channels_last": trainer.channels_last, "compiled": trainer.compile}
     return all(value in ("auto", setting[name]) for name, value in required.items())
-
-
-def _make_precision_plugin(setting, device):
-    name = precision.LIGHTNING_PRECISIONS[setting.precision]
-    return Precision() if name == "32-true" else MixedPrecision(name, device)

@@ -21,9 +21,9 @@ class EarlyStopping(pl.Callback):
         self.stop_if_exhausted(trainer)
 
     def on_validation_end(self, trainer, module):
-        score = float(trainer.callback_metrics["best_by"])
-        if score > self.best_score:  # NaN, of scores that overflowed, never is
-            self.best_score, self.epochs_without_gain = score, 0
+        value = float(trainer.callback_metrics["best_by"])
+        if value > self.best_score:  # NaN, of scores that overflowed, never is
+            self.best_score, self.epochs_without_gain = value, 0
         else:
             self.epochs_without_gain += 1
         self.stop_if_exhausted(trainer)
