@@ -34,6 +34,18 @@ def one_frame(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """(place, process): a working folder with data/, tiny.yaml and runs/tiny, and the real process that trained it.
+
+    Tests leave runs/tiny as it is.
+    """
+    from helpers.commands import succeeded, tool, write_place
+
+    place = write_place(tmp_path_factory.mktemp("trained"))
+    return place, succeeded(tool("train.py", "--cfg", "tiny.yaml", cwd=place))
+
+
+@pytest.fixture(scope="session")
 def shared_data():
     """The folder of test data that is not part of the project (real clips, quirky files, official lists)."""
     folder = os.environ.get("VIDEORES_TEST_DATA")

@@ -195,7 +195,7 @@ def same_checkpoint(folder, other, name):
 
     ours, theirs = (safe_load.read_checkpoint(run / "checkpoints" / name) for run in (folder, other))
     parts = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "callbacks", "made_with")
-    return all(same(ours[part], theirs[part]) for part in parts)
+    return all(same(ours.get(part), theirs.get(part)) for part in (*parts, "learning"))
 
 
 def same(a, b):

@@ -1,5 +1,4 @@
-"""Averaged weights against torch's and the closed formula, precise statistics against the moments of all clips, and
-what waits for a better validation."""
+"""Averaged weights against torch's and the closed formula, precise statistics, and early stopping."""
 
 import math
 
@@ -54,17 +53,19 @@ def assert_close(ours, theirs):
 # The shares
 
 
-def test_ema_is_its_closed_formula():
-    """After the warm-up: sum of (1 - d) d^(n - k) w_k."""
-    decay, weights = 0.8, [float(k) for k in range(60)]
-    average = {"w": torch.tensor(0.0)}
+def average_of(weights, compute_share):
+    average = {"w": torch.tensor(9.0)}
     for count, w in enumerate(weights):
-        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.compute_ema_share(count + 1000, decay))
+        weight_averaging.blend(average, {"w": torch.tensor(w)}, compute_share(count))
+    return average["w"].item()
+
+
+def test_ema_is_its_closed_formula_after_a_warm_up_to_its_decay():
+    """Of the initial 9: sum of (1 - d) d^(n - k) w_k and d^n 9."""
+    decay, weights = 0.8, [float(k) for k in range(60)]
+    found = average_of(weights, lambda count: weight_averaging.compute_ema_share(count + 1000, decay))
     expected = sum((1 - decay) * decay ** (len(weights) - 1 - k) * w for k, w in enumerate(weights))
-    assert average["w"].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_ema_warms_up_to_its_decay():
+    assert found == pytest.approx(expected + 9 * decay ** len(weights), rel=1e-4)
     shares = [weight_averaging.compute_ema_share(count, 0.9) for count in range(200)]
     assert shares[:3] == pytest.approx([9 / 10, 9 / 11, 9 / 12])
     assert shares == sorted(shares, reverse=True)
@@ -72,10 +73,7 @@ def test_ema_warms_up_to_its_decay():
 
 
 def test_swa_weighs_all_alike():
-    average = {"w": torch.tensor(9.0)}
-    for count, w in enumerate([1.0, 2.0, 6.0]):
-        weight_averaging.blend(average, {"w": torch.tensor(w)}, weight_averaging.compute_swa_share(count))
-    assert average["w"].item() == pytest.approx(3.0)
+    assert average_of([1.0, 2.0, 6.0], weight_averaging.compute_swa_share) == pytest.approx(3.0)
 
 
 def test_ema_equals_torchs():
@@ -91,6 +89,7 @@ def test_ema_equals_torchs():
         weight_averaging.blend(ours, net.state_dict(), weight_averaging.compute_ema_share(100, 0.7))
     floats = {key: value for key, value in ours.items() if value.is_floating_point()}  # torch averages counters too
     assert_close(floats, theirs.module.state_dict())
+    assert ours["1.num_batches_tracked"] == net[1].num_batches_tracked
 
 
 # In training

@@ -1,16 +1,20 @@
 """Checkpoint files: whole or not there, two of them, and the newest good one is found."""
 
+import math
+import multiprocessing
 import os
-import subprocess
-import sys
+import resource
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from videores.config.schema import RunConfig
 from videores.errors import UserError
 from videores.training import checkpoint_io
+from videores.training.callbacks.checkpointing import Checkpointing
 
 
 def content(step):
@@ -33,8 +37,10 @@ def steps(folder):
     return {name: torch.load(folder / name, weights_only=True)["global_step"] for name in names(folder)}
 
 
-def test_the_previous_checkpoint_is_kept(two):
+def test_the_previous_checkpoint_is_kept_and_the_newest_is_read(two):
     assert steps(two) == {"last.ckpt": 5, "last-previous.ckpt": 3}
+    path, stored, errors = checkpoint_io.read_newest_checkpoint(two)
+    assert (path.name, stored["global_step"], errors) == ("last.ckpt", 5, [])
 
 
 def test_the_best_one_becomes_the_last_too(two):
@@ -51,34 +57,25 @@ def test_a_file_system_without_links_gets_copies(two, monkeypatch):
     assert steps(two) == {"last.ckpt": 7, "last-previous.ckpt": 5}
 
 
-def test_the_newest_is_taken(two):
-    path, found, bad = checkpoint_io.read_newest_checkpoint(two)
-    assert (path.name, found["global_step"], bad) == ("last.ckpt", 5, [])
-
-
-def torn(data):
-    return data[: len(data) // 2]
-
-
-def flipped(data):
+def flip_bit(data):
     """A bit of the weights, which torch reads without a word."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [torn, flipped, lambda data: b"", lambda data: bytes(len(data))])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], flip_bit, lambda data: b""])
 def test_a_damaged_last_one_falls_back_to_the_one_before(two, damage):
     last = two / "last.ckpt"
     last.write_bytes(damage(last.read_bytes()))
-    path, found, bad = checkpoint_io.read_newest_checkpoint(two)
-    assert (path.name, found["global_step"]) == ("last-previous.ckpt", 3)
-    assert len(bad) == 1
-    assert str(last) in bad[0]
+    path, stored, errors = checkpoint_io.read_newest_checkpoint(two)
+    assert (path.name, stored["global_step"]) == ("last-previous.ckpt", 3)
+    (error,) = errors
+    assert str(last) in error
 
 
 def test_torch_would_not_see_the_flipped_bit(two):
     last = two / "last.ckpt"
-    last.write_bytes(flipped(last.read_bytes()))
+    last.write_bytes(flip_bit(last.read_bytes()))
     assert not torch.equal(torch.load(last, weights_only=True)["state_dict"]["w"], content(5)["state_dict"]["w"])
     with zipfile.ZipFile(last) as archive:
         assert archive.testzip()
@@ -104,24 +101,42 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(two):
     assert names(two) == ["last-previous.ckpt", "last.ckpt", "mine.ckpt"]
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-import torch
-from videores.training import checkpoint_io
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-try:
-    checkpoint_io.write({"w": torch.zeros(100000)}, Path(sys.argv[1]))
-except OSError as error:
-    sys.exit(f"errno {error.errno}")
-"""
+def write_with_limit(path, limit):
+    """In a process of its own: exit with the number of the OSError of a file that may not grow beyond the limit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        checkpoint_io.write_checkpoint({"w": torch.zeros(100000)}, path)
+    except OSError as error:
+        os._exit(error.errno)
 
 
-@pytest.mark.parametrize("limit", [0, 1000, 300000])
-def test_a_disk_that_takes_no_more_leaves_the_old_files_and_no_others(two, limit):
+def test_a_disk_that_takes_no_more_leaves_the_old_files_and_no_others(two):
     """A limit to the size of files stands for the full disk: writing fails in the same places."""
-    command = [sys.executable, "-c", FULL, two / "last.ckpt", str(limit)]
-    environment = os.environ | {"PYTHONPATH": str(Path(checkpoint_io.__file__).parents[2])}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert "errno 27" in process.stderr
-    assert steps(two) == {"last.ckpt": 5, "last-previous.ckpt": 3}
+    for limit in (0, 1000, 300000):
+        args = (two / "last.ckpt", limit)
+        process = multiprocessing.get_context("fork").Process(target=write_with_limit, args=args)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 27  # EFBIG: the disk's reason, not torch's
+        assert steps(two) == {"last.ckpt": 5, "last-previous.ckpt": 3}
+
+
+def test_the_best_checkpoint_has_the_highest_score():
+    checkpointing, names = Checkpointing(Path("x"), RunConfig(), {}, None), []
+    checkpointing.save, checkpointing.reducer = names.append, SimpleNamespace(collect=lambda: [0, 0], send=lambda: None)
+    for score in (math.nan, 1.0, 3.0, 2.0, 3.0, math.nan, 4.0, None):
+        metrics = {} if score is None else {"best_by": torch.tensor(score)}
+        checkpointing.on_train_epoch_end(SimpleNamespace(callback_metrics=metrics), None)
+    assert [name == "best.ckpt" for name in names] == [True, True, True, False, False, False, True, False]
+    assert set(names) == {"best.ckpt", "last.ckpt"}
+    assert checkpointing.state_dict() == {"best": 4.0}
+
+
+def test_the_interval_grows_with_what_a_checkpoint_costs():
+    checkpointing = Checkpointing(Path("x"), RunConfig(), {}, None)
+    assert checkpointing.compute_save_interval() == 60
+    checkpointing.save_seconds = 5
+    assert checkpointing.compute_save_interval() >= 200 * 5
+    for minutes, seconds in ((2, 120), (None, math.inf)):
+        checkpointing.run = RunConfig(checkpoint_minutes=minutes)
+        assert checkpointing.compute_save_interval() == seconds

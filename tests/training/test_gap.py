@@ -196,9 +196,11 @@ def test_the_tested_checkpoint_has_the_gap_that_was_measured_when_it_was_saved(r
 
 def test_a_checkpoint_of_another_step_than_the_validation_has_no_gap():
     stored = {"global_step": 7, "measured": {"step": 7, "gap": {"video_top1": 3.0}}}
-    assert checkpoint_io.gap_of(stored) == {"video_top1": 3.0}
-    assert checkpoint_io.gap_of(stored | {"global_step": 8}) is None
-    assert checkpoint_io.gap_of(stored | {"measured": None}) is checkpoint_io.gap_of({"global_step": 7}) is None
+    assert checkpoint_io.extract_gap(stored) == {"video_top1": 3.0}
+    assert checkpoint_io.extract_gap(stored | {"global_step": 8}) is None
+    assert (
+        checkpoint_io.extract_gap(stored | {"measured": None}) is checkpoint_io.extract_gap({"global_step": 7}) is None
+    )
 
 
 @pytest.mark.parametrize("name", ["off", "auto"])

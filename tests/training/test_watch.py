@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers.commands import assert_same_weights, forked, succeeded, tool, write_config, write_data
+from helpers.commands import assert_same_weights, succeeded, tool, write_config, write_data
 from helpers.training import Watch as Look
 from helpers.training import fit, make_config, make_task, state
-from helpers.videos import write_csv
 
+from videores import run
+from videores.config import parse
 from videores.config.schema import WatchConfig
 from videores.errors import UserError
 from videores.models.parts import split_into_parts
@@ -23,14 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 
 ALL = WatchConfig(gradients=True, activations=True)
 PARTS = {"stem", "layer1", "fc"}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    train = [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)]
-    write_csv(folder, {"train": train, "test": [("e0.mp4", "a", "h"), ("e1.mp4", "b", "i")]}, height=32, width=32)
-    return folder
 
 
 def watched(cfg, watch, every=1, name="fp32"):
@@ -161,32 +154,28 @@ def place(tmp_path_factory):
 
 
 ON = ["watch.gradients=true", "watch.activations=true", "watch.tensorboard=true"]
-# One process and two take the same step: no statistics of a process's batch, no dropout.
-STEADY = ["model.norm=group", "model.dropout=0", "trainer.precision=fp32", "train.epochs=1", "watch.gradients=true"]
-HALVES = ["data.batch_size=2", "train.accumulate=2"]
 
 
 @pytest.fixture(scope="module")
 def runs(place):
     """name -> run folder."""
-    variants = {"plain": [], "watched": ON, "one": STEADY, "accumulated": [*STEADY, *HALVES]}
-    cases = [("train.py", "--cfg", "tiny.yaml", f"run.dir={name}", *how) for name, how in variants.items()]
-    cases += [("train.py", "--cfg", "tiny.yaml", "run.dir=watched", *ON, "run.resume=auto")]
-    cases += [("report.py", "--run", "watched", "--csv")]
-    for process in forked(cases, place):
-        succeeded(process)
-    return {name: place / name for name in variants}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for folder, overrides in (("plain", []), ("watched", ON), ("watched", [*ON, "run.resume=auto"])):
+            cfg = parse.load_config("tiny.yaml", [f"run.dir={folder}", *overrides])
+            assert run.train(cfg, "tiny.yaml") == 0
+    torch.set_num_threads(threads)
+    return {name: place / name for name in ("plain", "watched")}
 
 
 def rows_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_training_does_not_notice_that_it_is_watched(runs):
+def test_training_does_not_notice_that_it_is_watched_and_rows_have_what_was_asked_for(runs):
     assert_same_weights(runs["plain"], runs["watched"])
-
-
-def test_rows_have_what_was_watched_only_on_request(runs):
     watched, plain = ([row for row in rows_of(runs[name]) if "train/loss" in row] for name in ("watched", "plain"))
     names = {f"{what}/{part}" for what in ("grad_norm", "activation_std") for part in PARTS}
     assert all(names < set(row) for row in watched)
@@ -209,7 +198,7 @@ def test_tensorboard_has_the_rows_of_metrics_jsonl_once_each(runs):
 
 
 def test_metrics_csv_has_the_rows_of_metrics_jsonl(runs):
-    with (runs["watched"] / "metrics.csv").open(newline="") as file:
+    with plots.write_metrics_csv(runs["watched"]).open(newline="") as file:
         table = list(csv.DictReader(file))
     for got, row in zip(table, rows_of(runs["watched"]), strict=True):
         assert {name: json.loads(value) for name, value in got.items() if value} == {
@@ -217,18 +206,20 @@ def test_metrics_csv_has_the_rows_of_metrics_jsonl(runs):
         }
 
 
-def test_two_processes_have_the_gradient_of_one_with_their_whole_batch(place, runs):
-    two = [*STEADY, "data.batch_size=2", "trainer.devices=2", "run.dir=two"]
-    succeeded(tool("train.py", "--cfg", "tiny.yaml", *two, cwd=place))
-    one, two = (
-        next(row for row in rows_of(folder) if "grad_norm/fc" in row) for folder in (runs["one"], place / "two")
-    )
+@pytest.mark.slow
+def test_two_ranks_have_the_gradient_of_one_with_their_whole_batch(place):
+    """They take the same step: no statistics of a rank's batch, no dropout."""
+    steady = ["model.norm=group", "model.dropout=0", "trainer.precision=fp32", "train.epochs=1", "watch.gradients=true"]
+    command = ("train.py", "--cfg", "tiny.yaml", *steady)
+    succeeded(tool(*command, "run.dir=one", cwd=place))
+    succeeded(tool(*command, "data.batch_size=2", "trainer.devices=2", "run.dir=two", cwd=place))
+    one, two = (next(row for row in rows_of(place / name) if "grad_norm/fc" in row) for name in ("one", "two"))
     for part in PARTS:
         assert two[f"grad_norm/{part}"] == pytest.approx(one[f"grad_norm/{part}"], rel=1e-3)
 
 
 def test_a_library_that_is_not_installed_is_named_with_the_command():
-    with pytest.raises(UserError, match=r"watch\.x needs the package videores-none: pip install videores-none"):
+    with pytest.raises(UserError, match=r"watch\.x .*pip install videores-none"):
         loggers.check_package_installed("videores-none", "watch.x")
 
 

@@ -1,72 +1,76 @@
-"""Writing checkpoints so that a kill, a crash or a full disk leaves a good one, and finding it again.
+"""Write checkpoints so that a kill or a full disk leaves a good one; read them.
 
-`last.ckpt` is what a run continues from, `last-previous.ckpt` the one before it, `best.ckpt` what is tested.
+A run continues from `last.ckpt`, else from `last-previous.ckpt`, the one before it; `best.ckpt` is tested.
 """
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from videores.errors import UserError
-from videores.models.weights import safe_load
 from videores.models.weights.safe_load import extract_config, list_differences, read_checkpoint
 from videores.runtime.files import remove_temporary_files, write_atomically
+from videores.training.module import VideoClassifier
 
 LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "last-previous.ckpt", "best.ckpt"
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's plugin. A failure to write is kept in `failure`, for all processes must learn of it together."""
+    """Write checkpoints for Lightning, and keep an OSError in `write_error`.
 
-    def __init__(self):
-        self.failure = None
+    All ranks must learn of it together (Checkpointing.save).
+    """
 
-    def attempt(self, function, *args):
+    def __init__(self) -> None:
+        self.write_error: OSError | None = None
+
+    def try_write(self, write: Callable[..., None], *args: Any) -> None:
+        """Call a function that writes, and keep its OSError."""
         try:
-            function(*args)
+            write(*args)
         except OSError as error:
-            self.failure = error
+            self.write_error = error
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        self.attempt(write_checkpoint, checkpoint, Path(path))
+        self.try_write(write_checkpoint, checkpoint, Path(path))
 
     def load_checkpoint(self, path, map_location=None, weights_only=True):
-        return safe_load.read_checkpoint(path)
+        return read_checkpoint(path)
 
     def remove_checkpoint(self, path):
         Path(path).unlink(missing_ok=True)
 
 
-def write_checkpoint(content, path):
-    """The file at `path` is the old one, or the new one and on the disk. Raises OSError, then nothing is left over."""
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint whole and to the disk, or leave the old file.
+
+    A last.ckpt that is replaced becomes last-previous.ckpt. Raises OSError, then nothing is left over.
+    """
     with write_atomically(path) as temporary:
         with temporary.open("wb") as file:
-            serialize_checkpoint(content, file)
+            recorder: Any = _ErrorRecordingFile(file)
+            try:
+                torch.save(content, recorder)
+            except Exception:  # torch turns a full disk into an error of its own, without the reason
+                if recorder.error:
+                    raise recorder.error from None
+                raise
             file.flush()
             os.fsync(file.fileno())
-        keep_previous(path)
-    fsync_folder(path.parent)
+        _keep_previous(path)
+    _fsync_folder(path.parent)
 
 
-def serialize_checkpoint(content, file):
-    """torch.save; it turns the reason why a disk took no more into an error of its own, which says nothing."""
-    guarded = ErrorRecordingFile(file)
-    try:
-        torch.save(content, guarded)
-    except Exception:
-        if guarded.error:
-            raise guarded.error from None
-        raise
-
-
-class ErrorRecordingFile:
-    """A file to write to that remembers the error it ended with."""
+class _ErrorRecordingFile:
+    """Write to a file and record the error that this ends with."""
 
     def __init__(self, file):
-        self.file, self.error = file, None
+        self.file, self.error, self.flush = file, None, file.flush
 
     def write(self, data):
         try:
@@ -75,18 +79,23 @@ class ErrorRecordingFile:
             self.error = error
             raise
 
-    def flush(self):
-        self.file.flush()
+
+def copy_as_last(path: Path) -> None:
+    """Make a checkpoint that was just written the last one, too."""
+    last = path.with_name(LAST_CHECKPOINT)
+    _keep_previous(last)
+    _link_or_copy(path, last)
+    _fsync_folder(path.parent)
 
 
-def keep_previous(path):
-    """A second name for the last checkpoint, which is about to be replaced: at no time is there none."""
+def _keep_previous(path):
+    """Give last.ckpt a second name before it is replaced: at no time is there none."""
     if path.name == LAST_CHECKPOINT and path.exists():
-        link_or_copy(path, path.with_name(PREVIOUS_CHECKPOINT))
+        _link_or_copy(path, path.with_name(PREVIOUS_CHECKPOINT))
 
 
-def link_or_copy(path, other):
-    """`other` becomes the file at `path`: a link where the file system has them, else a copy."""
+def _link_or_copy(path, other):
+    """Replace `other` by a link to `path`, or a copy where there are no links."""
     with write_atomically(other) as temporary:
         try:
             os.link(path, temporary)
@@ -94,16 +103,8 @@ def link_or_copy(path, other):
             shutil.copyfile(path, temporary)
 
 
-def copy_as_last(path):
-    """Makes a checkpoint that was just written the last one, too."""
-    last = path.with_name(LAST_CHECKPOINT)
-    keep_previous(last)
-    link_or_copy(path, last)
-    fsync_folder(path.parent)
-
-
-def fsync_folder(folder):
-    """The names in a folder are on the disk; Windows has no such thing."""
+def _fsync_folder(folder):
+    """Write the names in a folder to the disk; Windows has no such thing."""
     if hasattr(os, "O_DIRECTORY"):
         number = os.open(folder, os.O_DIRECTORY)
         try:
@@ -112,67 +113,65 @@ def fsync_folder(folder):
             os.close(number)
 
 
-def read_newest_checkpoint(folder):
-    """(path, content, why not the last one) of the newest checkpoint in a folder that is whole; None without any.
+def read_newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]] | None:
+    """Return (path, content, errors of newer ones) of the newest whole checkpoint.
 
-    Raises UserError where there are some, and all are damaged.
+    Returns None without any. Raises UserError where there are some, and all are damaged.
     """
-    bad = []
+    errors: list[str] = []
     for path in (folder / name for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT)):
         if not path.exists():
             continue
         try:
-            return path, safe_load.read_checkpoint(path), bad
+            return path, read_checkpoint(path), errors
         except UserError as error:
-            bad.append(str(error))
-    if bad:
-        raise UserError("no checkpoint to continue from; run.overwrite=true starts afresh:\n  " + "\n  ".join(bad))
+            errors.append(str(error))
+    if errors:
+        lines = "\n  ".join(errors)
+        raise UserError(
+            f"{folder} has no whole checkpoint to continue from: run.overwrite=true starts afresh\n  {lines}"
+        )
     return None
 
 
-def remove_partial_checkpoints(folder):
-    """Removes what a process that was killed while it wrote has left."""
+def remove_partial_checkpoints(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
     remove_temporary_files(folder / name for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT))
 
 
-def load_weights(task, path):
-    """Copies a checkpoint's weights into a task of the same architecture and classes, else raises UserError.
+def load_weights(module: VideoClassifier, path: Path) -> dict[str, Any]:
+    """Copy a checkpoint's weights into a module of the same network and classes.
 
-    Returns {"epoch", "step"}, at which it was written, "gap", as it was measured of these weights, or None, and the
-    "config" that they were trained with.
+    Returns the "epoch" and "step" of the checkpoint, the "gap" that was measured of these weights, or None, and the
+    "config" that they were trained with. Raises UserError for a file that is damaged or does not fit.
     """
     stored = read_checkpoint(path)
     config = extract_config(stored)
     if config is None:
-        raise UserError(f"{path} was not written by tools/train.py: it has no weights, configuration and classes")
-    refuse_other_classes(path, stored["hyper_parameters"]["classes"], task.classes)
-    refuse_other_network(path, stored, task)
-    task.load_state_dict(stored["state_dict"])
-    about = {"epoch": stored["epoch"], "step": stored["global_step"], "gap": gap_of(stored)}
-    return {**about, "config": config}
+        raise UserError(f"{path} was not written by tools/train.py: it needs weights, configuration and classes")
+    check_same_classes(path, stored["hyper_parameters"]["classes"], module.classes)
+    lines = list_differences(stored["state_dict"], module.state_dict())
+    if lines:
+        raise UserError(
+            f"{path} must hold the configured network ({module.cfg.model.name}), got {config['model']['name']}: "
+            f"{len(lines)} tensors differ (checkpoint / configuration)\n  " + "\n  ".join(lines[:10])
+        )
+    module.load_state_dict(stored["state_dict"])
+    gap = extract_gap(stored)
+    return {"epoch": stored["epoch"], "step": stored["global_step"], "gap": gap, "config": config}
 
 
-def gap_of(stored):
-    """None too where the checkpoint was written after other steps than the last validation."""
+def extract_gap(stored: dict[str, Any]) -> dict[str, float] | None:
+    """Return the gap of a checkpoint's weights, or None if the validation is older."""
     measured = stored.get("measured") or {"step": None}
     return measured["gap"] if measured["step"] == stored["global_step"] else None
 
 
-def refuse_other_classes(path, theirs, ours):
+def check_same_classes(path: Path | str, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Raise UserError where the classes of a checkpoint are not those of the data."""
     if theirs != ours:
         pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b]
         raise UserError(
             f"{path} knows {len(theirs)} classes, the data has {len(ours)}, and they differ (checkpoint / data):\n  "
             + "\n  ".join(pairs[:10] or [f"from number {min(len(theirs), len(ours))} on"])
-        )
-
-
-def refuse_other_network(path, stored, task):
-    theirs, ours = stored["state_dict"], task.state_dict()
-    lines = list_differences(theirs, ours)
-    if lines:
-        name = stored["hyper_parameters"]["config"]["model"]["name"]
-        raise UserError(
-            f"{path} holds another network ({name}) than the configuration asks for ({task.cfg.model.name}): "
-            f"{len(lines)} tensors differ (checkpoint / configuration):\n  " + "\n  ".join(lines[:10])
         )

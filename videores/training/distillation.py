@@ -14,7 +14,7 @@ from videores.models import create_model
 from videores.models.weights import safe_load
 from videores.models.weights.loading import LoadReport, load_weights
 from videores.models.weights.preprocessing import extract_preprocessing
-from videores.training.checkpoint_io import refuse_other_classes
+from videores.training.checkpoint_io import check_same_classes
 from videores.training.losses import attention_transfer_loss, compute_attention_map, distillation_loss
 from videores.training.run_folder import find_best_checkpoint
 
@@ -86,7 +86,7 @@ def load_teacher(cfg: Config, student: nn.Module, classes: Sequence[str]) -> tup
     if not safe_load.extract_config(stored):
         raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py: give a run folder of it")
     hyper_parameters = stored["hyper_parameters"]
-    refuse_other_classes(f"train.distill.teacher: {path}", hyper_parameters["classes"], list(classes))
+    check_same_classes(f"train.distill.teacher: {path}", hyper_parameters["classes"], list(classes))
     network = ModelConfig(**hyper_parameters["config"]["model"])
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())

@@ -1,10 +1,13 @@
-"""Find the checkpoint to resume from, and read and edit Lightning's loop progress in it."""
+"""Find the checkpoint to resume from, and edit Lightning's loop progress in it."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from videores.config import parse
+from videores.config.schema import Config
 from videores.errors import UserError
 from videores.training import checkpoint_io, optim
 
@@ -13,13 +16,10 @@ CHANGEABLE_KEYS = {  # keys that may differ when a run resumes: they do not chan
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
     *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
     *("trainer.log_every", "trainer.timeout"),
-    *("trainer.devices", "trainer.num_nodes"),  # what counts is how many processes there are: made_with
+    *("trainer.devices", "trainer.num_nodes"),  # what counts is how many ranks there are: made_with
 }
-INEXACT_KEY_PREFIXES = (
-    "trainer.",
-    "data.batch_size",
-    "train.accumulate",
-)  # keys that begin so change what it computes a little
+# keys that begin so change what it computes a little
+INEXACT_KEY_PREFIXES = ("trainer.", "data.batch_size", "train.accumulate")
 
 
 @dataclass(frozen=True)
@@ -28,116 +28,117 @@ class ResumePoint:
 
     path: Path
     step: int
-    inexact: list
+    inexact: list[str]
 
 
-def find_resume_point(cfg, folder, made_with, classes):
-    """The Start of a run that continues, or None. Raises UserError where it cannot, or where it would not be exact and
-    run.resume is not inexact.
+def find_resume_point(
+    cfg: Config, folder: Path, made_with: dict[str, Any], classes: Sequence[str]
+) -> ResumePoint | None:
+    """Return the point from which a run continues, or None.
 
-    made_with: {"processes", "device", "precision"} of now (trainer.made_with) and the hashes of the lists of videos.
+    made_with: the trainer.make_resume_signature of now and the hashes of the lists of videos. Raises UserError where
+    the run cannot continue, or cannot continue bit-exactly and run.resume is not inexact.
     """
-    found = checkpoint_io.read_newest_checkpoint(folder / "checkpoints") if cfg.run.resume != "none" else None
-    if found is None:
+    newest = checkpoint_io.read_newest_checkpoint(folder / "checkpoints") if cfg.run.resume != "none" else None
+    if newest is None:
         return None
-    path, stored, bad = found
-    where, step = f"the checkpoint {path}", stored["global_step"]
-    warn_lost_steps(path, stored, bad)
-    different = compare_configs(stored["hyper_parameters"]["config"], cfg, where)
-    check_no_differences(where, [line for key, line in different.items() if not key.startswith(INEXACT_KEY_PREFIXES)])
-    checkpoint_io.refuse_other_classes(path, stored["hyper_parameters"]["classes"], classes)
-    check_schedule_count(where, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
-    then = made_with | stored.get("made_with", {})  # an older one did not say all of it
-    inexact = [line for key, line in different.items() if key.startswith(INEXACT_KEY_PREFIXES)]
-    inexact += [f"{key}: {then[key]} there, {now} now" for key, now in made_with.items() if then[key] != now]
-    if inexact and cfg.run.resume != "inexact":
-        raise UserError(
-            f"{where} would not go on exactly:\n  " + "\n  ".join(inexact) + "\nMake it as it was, or continue "
-            "all the same with run.resume=inexact: the interrupted epoch begins again, and env.json says so"
-        )
-    if inexact and count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
-        raise UserError(
-            f"{where} is of a run that has trained its {cfg.train.epochs} epochs: none is left to be continued with "
-            "other settings. tools/evaluate.py tests it"
-        )
-    return ResumePoint(path, step, inexact)
-
-
-def warn_lost_steps(path, stored, bad):
-    if bad:
+    path, stored, errors = newest
+    if errors:
         print(
-            f"warning: {bad[0]}\n         continuing from {path}, of step {stored['global_step']} in epoch "
+            f"warning: {errors[0]}\n         continuing from {path}, of step {stored['global_step']} in epoch "
             f"{stored['epoch']}: the steps between the two are trained again",
             file=sys.stderr,
         )
-
-
-def check_same_config(folder, cfg):
-    """Before there is a checkpoint; afterwards it knows better."""
-    path = folder / "config.yaml"
-    different = compare_configs(parse.read_yaml(path), cfg, path)
-    check_no_differences(folder, [line for key, line in different.items() if not key.startswith(INEXACT_KEY_PREFIXES)])
-
-
-def check_no_differences(where, lines):
-    if lines:
-        raise UserError(f"{where} is of a run of another configuration:\n  " + "\n  ".join(lines))
-
-
-def check_schedule_count(where, then, now):
-    """Lightning gives the states to the schedules in turn, and says nothing of what is left over."""
-    if then != now:
+    exact, inexact = _compare_configs(stored["hyper_parameters"]["config"], cfg, str(path))
+    _check_no_differences(path, exact)
+    checkpoint_io.check_same_classes(path, stored["hyper_parameters"]["classes"], classes)
+    _check_schedule_count(path, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
+    before = made_with | stored.get("made_with", {})  # an older version did not store all of it
+    inexact += [f"{key}: {before[key]} there, {now} now" for key, now in made_with.items() if before[key] != now]
+    if inexact and cfg.run.resume != "inexact":
         raise UserError(
-            f"{where} is of another version of videores: the learning rate had {then} schedules and now has {now}. End "
-            "the run with that version (its commit is in env.json), or begin anew from its weights with model.weights"
+            f"{path} does not resume bit-exactly: change these back, or continue with run.resume=inexact, which "
+            "begins the interrupted epoch again and is recorded in env.json\n  " + "\n  ".join(inexact)
+        )
+    if inexact and count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
+        raise UserError(
+            f"{path} has trained all of its train.epochs={cfg.train.epochs}, and none is left to train with other "
+            "settings: test it with tools/evaluate.py"
+        )
+    return ResumePoint(path, stored["global_step"], inexact)
+
+
+def check_same_config(folder: Path, cfg: Config) -> None:
+    """Raise UserError where a run without a checkpoint had another configuration."""
+    path = folder / "config.yaml"
+    _check_no_differences(folder, _compare_configs(parse.read_yaml(path), cfg, str(path))[0])
+
+
+def _check_no_differences(source, lines):
+    if lines:
+        raise UserError(
+            f"{source} is of a run of another configuration: change these back, or give another run.name\n  "
+            + "\n  ".join(lines)
         )
 
 
-def compare_configs(stored, cfg, where):
-    """{key: "key: value there, value now"} of what counts; a key that was not there yet had its default."""
-    before, now = (
-        flatten_config(parse.dump_config(parse.build_config(stored, where))),
-        flatten_config(parse.dump_config(cfg)),
-    )
-    return {
-        key: f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in CHANGEABLE_KEYS
-    }
+def _check_schedule_count(path, before, now):
+    if before != now:  # Lightning hands out states in turn, and would lose some
+        raise UserError(
+            f"{path} is of another version of videores: the learning rate had {before} schedules and now has {now}. "
+            f"End the run with that version (its commit is in env.json), or begin anew with model.weights={path}"
+        )
 
 
-def flatten_config(tree, prefix=""):
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    leaves = {f"{prefix}{key}": value for key, value in tree.items() if not isinstance(value, dict)}
+def _compare_configs(stored: dict[str, Any], cfg: Config, source: str) -> tuple[list[str], list[str]]:
+    """Return the lines "key: value there, value now" of keys that must not change.
+
+    The first list is of those that never may, the second of those that run.resume=inexact may change. A key that did
+    not exist yet had its default.
+    """
+    before = flatten_config(parse.dump_config(parse.build_config(stored, source)))
+    now = flatten_config(parse.dump_config(cfg))
+    lines: tuple[list[str], list[str]] = ([], [])
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key not in CHANGEABLE_KEYS:
+            line = f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+            lines[key.startswith(INEXACT_KEY_PREFIXES)].append(line)
+    return lines
+
+
+def flatten_config(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return {"a": {"b": 1}} as {"a.b": 1}."""
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= flatten_config(value, f"{prefix}{key}.")
+        inner = flatten_config(value) if isinstance(value, dict) else None
+        leaves |= {key: value} if inner is None else {f"{key}.{name}": leaf for name, leaf in inner.items()}
     return leaves
 
 
-EPOCH_PROGRESS, BATCH_PROGRESS, VALIDATION_PROGRESS = (
-    "epoch_progress",
-    "epoch_loop.batch_progress",
-    "epoch_loop.val_loop.batch_progress",
-)
+EPOCH_PROGRESS = "epoch_progress"
+BATCH_PROGRESS = "epoch_loop.batch_progress"
+VALIDATION_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
 
-def rewind_to_validation_start(loops):
-    """Makes a state from within a validation one from its beginning: Lightning counts the batches that were scored, but
-    the scores are not kept. It takes up a validation whose first batch was begun."""
+def rewind_to_validation_start(loops: dict[str, Any]) -> None:
+    """Turn a loop state from within a validation into one from its beginning.
+
+    Lightning counts the batches that were scored, but the scores are not in the checkpoint. It takes up a validation
+    whose first batch was begun.
+    """
     begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     loops[VALIDATION_PROGRESS] |= {"total": begun, "current": begun, "is_last_batch": False}
 
 
-def count_full_epochs(loops):
-    """How many epochs were trained to their ends."""
+def count_full_epochs(loops: dict[str, Any]) -> int:
+    """Return the number of epochs that were trained to their ends."""
     return loops[EPOCH_PROGRESS]["current"]["processed"]
 
 
-def rewind_to_epoch_start(loops):
-    """Makes a state from within an epoch one from its beginning. Returns the number of the epoch."""
+def rewind_to_epoch_start(loops: dict[str, Any]) -> int:
+    """Turn a loop state within an epoch into one from its start; return the epoch."""
     epoch, total = count_full_epochs(loops), loops[BATCH_PROGRESS]["total"]["processed"]
-    alike = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
-    loops[EPOCH_PROGRESS] |= {"total": alike(epoch), "current": alike(epoch)}
-    loops[BATCH_PROGRESS] |= {"total": alike(total), "current": alike(0), "is_last_batch": False}
+    count_all = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
+    loops[EPOCH_PROGRESS] |= {"total": count_all(epoch), "current": count_all(epoch)}
+    loops[BATCH_PROGRESS] |= {"total": count_all(total), "current": count_all(0), "is_last_batch": False}
     return epoch

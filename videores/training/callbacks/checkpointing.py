@@ -1,15 +1,20 @@
-"""When a run's checkpoints are written, which is the best, and where a signal stops the run.
+"""Write checkpoints on time, select the best, and stop a run at a signal.
 
-One file is written at a time; the best one is a second name for the last, as long as it is that.
+One file is written at a time; best.ckpt is a second name of last.ckpt for as long as the last is the best.
 """
 
 import math
 import time
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
+from videores.config.schema import RunConfig
 from videores.errors import SignalInterrupt, UserError
+from videores.runtime.signals import SignalHandler
 from videores.training import checkpoint_io, resume
 from videores.training.callbacks.exchange import AsyncMaxReducer
 from videores.training.callbacks.nan_guard import NanGuard
@@ -19,132 +24,138 @@ SAVE_INTERVAL_RATIO = 200  # times as long as the last one took: those stay belo
 
 
 class Checkpointing(Checkpoint):
-    """Checkpoints at the end of each epoch and, by steps or by time, within it, and where a signal stops the run.
+    """Save checkpoints at epoch ends, within epochs by steps or time, and at signals.
 
-    Lightning calls a Checkpoint after all other callbacks, so that their state is of the same step.
+    Lightning calls a Checkpoint after all other callbacks, so that their state is of the same step. `made_with` is what
+    trainer.make_resume_signature returns, and the lists' hashes: find_resume_point compares them.
     """
 
-    def __init__(self, folder, run, made_with, signals):
+    state_key = "Saving"  # the class's former name, in checkpoints of older runs
+
+    def __init__(self, folder: Path, run: RunConfig, made_with: dict[str, Any], signals: SignalHandler) -> None:
         self.folder, self.run, self.made_with, self.signals = folder / "checkpoints", run, made_with, signals
         self.io = checkpoint_io.AtomicCheckpointIO()
-        self.best, self.saved_at, self.cost = None, 0.0, 0.0
-        self.trainer = self.agreement = self.step = self.rounds = None
-        self.validating = False
+        self.best_score, self.saved_at, self.save_seconds = None, 0.0, 0.0
+        self.trainer = self.reducer = self.last_step = self.common_batches = None
+        self.is_validating = False
 
     def setup(self, trainer, module, stage):
         self.trainer = trainer
         timeout = timedelta(minutes=module.cfg.trainer.timeout)
-        self.agreement = self.agreement or AsyncMaxReducer(self.wishes, trainer.world_size, timeout)
+        self.reducer = self.reducer or AsyncMaxReducer(self.get_requests, trainer.world_size, timeout)
         disable_lightning_signals(trainer)
 
-    def wishes(self):
-        """[signal, whether it is time for a checkpoint], the time being the first process's."""
-        due = self.trainer.is_global_zero and self.trainer.training and time.monotonic() >= self.saved_at + self.wait()
-        return [self.signals.signal_number, int(due)]
+    def get_requests(self):
+        """Return [signal number or 0, 1 if a checkpoint is due by rank 0's clock]."""
+        is_timed = self.trainer.is_global_zero and self.trainer.training
+        is_due = is_timed and time.monotonic() >= self.saved_at + self.compute_save_interval()
+        return [self.signals.signal_number, int(is_due)]
 
-    def wait(self):
-        """Seconds from one checkpoint to the next."""
+    def compute_save_interval(self):
+        """Return the seconds from one checkpoint to the next."""
         if self.run.checkpoint_minutes == "auto":
-            return max(MIN_SAVE_INTERVAL, SAVE_INTERVAL_RATIO * self.cost)
+            return max(MIN_SAVE_INTERVAL, SAVE_INTERVAL_RATIO * self.save_seconds)
         return 60 * self.run.checkpoint_minutes if self.run.checkpoint_minutes else math.inf
 
     # When
 
     def on_train_start(self, trainer, module):
-        self.saved_at, self.step = time.monotonic(), trainer.global_step
+        self.saved_at, self.last_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        """At the end of a step; that of an epoch's last step is the epoch's end, after validation."""
-        if trainer.global_step == self.step:
+        """Save after a step, but an epoch's last one, whose validation comes first."""
+        if trainer.global_step == self.last_step:
             return  # gradients are being accumulated
-        self.step = trainer.global_step
-        signal, due = self.agreement.collect()
+        self.last_step = trainer.global_step
+        signal, is_due = self.reducer.collect()
         by_steps = self.run.checkpoint_steps and trainer.global_step % self.run.checkpoint_steps == 0
-        if (signal or due or by_steps) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if (signal or is_due or by_steps) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.save(checkpoint_io.LAST_CHECKPOINT)
-            self.stop_at(signal)
-        self.agreement.send()
+            self.stop_if_signaled(signal)
+        self.reducer.send()
 
     def on_train_epoch_end(self, trainer, module):
-        self.save(checkpoint_io.BEST_CHECKPOINT if self.is_best() else checkpoint_io.LAST_CHECKPOINT)
-        self.stop_at(self.agreement.collect()[0])
-        self.agreement.send()
+        score = trainer.callback_metrics.get("best_by")  # None without validation videos
+        if score is not None:
+            score = -math.inf if math.isnan(score) else float(score)
+        is_best = score is not None and (self.best_score is None or score > self.best_score)
+        if is_best:
+            self.best_score = score
+        self.save(checkpoint_io.BEST_CHECKPOINT if is_best else checkpoint_io.LAST_CHECKPOINT)
+        self.stop_if_signaled(self.reducer.collect()[0])
+        self.reducer.send()
 
-    def is_best(self):
-        score = self.trainer.callback_metrics.get("best_by")
-        if score is None:
-            return False  # nothing is held out
-        score = -math.inf if math.isnan(score) else float(score)
-        better = self.best is None or score > self.best
-        self.best = score if better else self.best
-        return better
-
-    # Between the batches of validation and test, of which a process may have fewer than another
+    # Between the batches of validation and test, of which a rank may have fewer than another
 
     def on_validation_start(self, trainer, module):
-        self.rounds = [self.agreement.smallest(number) for number in trainer.num_val_batches]
+        self.common_batches = [self.reducer.min_over_ranks(number) for number in trainer.num_val_batches]
 
     def on_test_start(self, trainer, module):
-        self.rounds = [self.agreement.smallest(number) for number in trainer.num_test_batches]
+        self.common_batches = [self.reducer.min_over_ranks(number) for number in trainer.num_test_batches]
 
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0):
-        self.between_batches(batch_idx, dataloader_idx, stop=self.stop_validation)
+        if signal := self.exchange_signal(batch_idx, dataloader_idx):
+            self.is_validating = True  # the resumed run repeats the whole of this validation
+            self.save(checkpoint_io.LAST_CHECKPOINT)
+            self.stop_if_signaled(signal)
 
     def on_test_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0):
-        self.between_batches(batch_idx, dataloader_idx, stop=self.stop_at)
+        self.stop_if_signaled(self.exchange_signal(batch_idx, dataloader_idx))
 
-    def between_batches(self, batch_idx, loader, stop):
-        if batch_idx < self.rounds[loader]:
-            signal, _ = self.agreement.collect()
-            if signal:
-                stop(signal)
-            self.agreement.send()
+    def exchange_signal(self, batch_idx, dataloader_idx):
+        """Return the signal that a rank had received a batch ago, or 0."""
+        if batch_idx >= self.common_batches[dataloader_idx]:
+            return 0
+        signal, _ = self.reducer.collect()
+        if not signal:
+            self.reducer.send()
+        return signal
 
-    def stop_validation(self, signal):
-        """The run goes on with the whole of this validation."""
-        self.validating = True
-        self.save(checkpoint_io.LAST_CHECKPOINT)
-        self.stop_at(signal)
-
-    def stop_at(self, signal):
+    def stop_if_signaled(self, signal):
         if signal:
-            self.agreement.largest(0)  # all are here, and nobody waits for one who has ended
+            self.reducer.max_over_ranks(0)  # all are here, and nobody waits for one who has ended
             raise SignalInterrupt(signal, f"after step {self.trainer.global_step}")
 
     # What
 
     def save(self, name):
-        """Writes the checkpoint `name`, as the last one too. Raises UserError, in all processes, where it cannot."""
+        """Write the checkpoint `name`, as the last one too.
+
+        Raises UserError, on all ranks, where rank 0 can't write.
+        """
         for callback in self.trainer.callbacks:
             if isinstance(callback, NanGuard):
                 callback.check(self.trainer)  # it looks at a step during the next one
         began, path = time.monotonic(), self.folder / name
         self.trainer.save_checkpoint(path, weights_only=False)
-        if name != checkpoint_io.LAST_CHECKPOINT and self.trainer.is_global_zero and not self.io.failure:
-            self.io.attempt(checkpoint_io.copy_as_last, path)
-        if self.agreement.largest(int(self.io.failure is not None)):
+        if name != checkpoint_io.LAST_CHECKPOINT and self.trainer.is_global_zero and not self.io.write_error:
+            self.io.try_write(checkpoint_io.copy_as_last, path)
+        if self.reducer.max_over_ranks(int(self.io.write_error is not None)):
             raise UserError(
-                f"the checkpoint of step {self.trainer.global_step} cannot be written: {self.io.failure}; the one "
-                f"before it is intact. Make room for {path.parent}, then run.resume=auto continues"
+                f"{path}: the checkpoint of step {self.trainer.global_step} could not be written "
+                f"({self.io.write_error}): make room, then continue from the one before it with run.resume=auto"
             )
         self.saved_at = time.monotonic()
-        self.cost = self.saved_at - began
+        self.save_seconds = self.saved_at - began
 
     def on_save_checkpoint(self, trainer, module, checkpoint):
         checkpoint["made_with"] = self.made_with
-        if self.validating:
+        if self.is_validating:
             resume.rewind_to_validation_start(checkpoint["loops"]["fit_loop"])
 
     def state_dict(self):
-        return {"best": self.best}
+        return {"best": self.best_score}
 
     def load_state_dict(self, state_dict):
-        self.best = state_dict["best"]
+        self.best_score = state_dict["best"]
 
 
-def disable_lightning_signals(trainer):
-    """Lightning's handlers call collectives, which hang, and it waits for the device in each step to ask for signals
-    (2.6: issues 20806 and 21487). What a version does not have needs no replacement."""
+def disable_lightning_signals(trainer: pl.Trainer) -> None:
+    """Replace Lightning's signal handling by nothing, where this version has it.
+
+    Its handlers call collectives, which hang, and it waits for the device in each step to ask for signals (2.6: issues
+    20806 and 21487).
+    """
     for owner, name in (
         (trainer._signal_connector, "register_signal_handlers"),
         (trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor"),

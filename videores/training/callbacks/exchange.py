@@ -1,43 +1,49 @@
-"""What the processes of a training decide together, without waiting for each other or for a device."""
+"""Exchange small integers between the ranks of a training without waiting."""
+
+from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 
 class AsyncMaxReducer:
-    """The largest of what any process wishes, number by number, the same on all of them.
+    """Element-wise max over ranks, reduced asynchronously on CPU.
 
-    `wishes` is a function that returns small integers. Alone, they are granted at once; several processes exchange
-    them over CPU memory (gloo) while the next step is computed, and learn of them at its end. All must call `collect`
-    and `send` in turn, equally often; one that does not for `timeout` (a timedelta) is an error for the others.
+    `get_values` returns this rank's integers. A single rank gets them back at once; several exchange them by gloo while
+    the next step is computed, and have the result at its end. All ranks must call `collect` and `send` in turn and
+    equally often: a rank that does not within `timeout` is an error for the others.
     """
 
-    def __init__(self, wishes, world_size, timeout):
-        self.wishes, self.numbers, self.work = wishes, None, None
+    def __init__(self, get_values: Callable[[], list[int]], world_size: int, timeout: timedelta) -> None:
+        self.get_values = get_values
+        self.values = self.work = None
         self.group = dist.new_group(backend="gloo", timeout=timeout) if world_size > 1 else None
 
     def collect(self):
-        """What was sent last, or zeros; alone, what is wished now."""
+        """Return the max of what was sent last, or zeros."""
         if self.group is None:
-            return self.wishes()
+            return self.get_values()
         if self.work is None:
-            return [0] * len(self.wishes())
+            return [0] * len(self.get_values())
         self.work.wait()
         self.work = None
-        return self.numbers.tolist()
+        return self.values.tolist()
 
     def send(self):
+        """Start reducing the values of now."""
         if self.group is not None:
-            self.numbers = torch.tensor(self.wishes())
-            self.work = dist.all_reduce(self.numbers, dist.ReduceOp.MAX, self.group, async_op=True)
+            self.values = torch.tensor(self.get_values())
+            self.work = dist.all_reduce(self.values, dist.ReduceOp.MAX, self.group, async_op=True)
 
-    def largest(self, number):
-        """Of the numbers that all processes give, at once."""
+    def max_over_ranks(self, number):
+        """Return the largest of all ranks' numbers; waits for them."""
         if self.group is None:
             return number
-        numbers = torch.tensor([number])
-        dist.all_reduce(numbers, dist.ReduceOp.MAX, self.group)
-        return int(numbers)
+        value = torch.tensor([number])
+        dist.all_reduce(value, dist.ReduceOp.MAX, self.group)
+        return int(value)
 
-    def smallest(self, number):
-        return -self.largest(-number)
+    def min_over_ranks(self, number):
+        """Return the smallest of all ranks' numbers; waits for them."""
+        return -self.max_over_ranks(-number)
