@@ -79,7 +79,7 @@ def evaluate_scores(args: argparse.Namespace) -> int:
         check_options_absent(args, ("sweep",), "a fusion of several runs")
         return rescoring.fuse_runs(args.scores, weights=args.weights, **views)
     check_options_absent(args, ("weights",), "one run")
-    return rescoring.rescore_runs(args.scores[0], sweep=args.sweep, **views)
+    return rescoring.rescore_run(args.scores[0], sweep=args.sweep, **views)
 
 
 def check_options_absent(args: argparse.Namespace, names: Sequence[str], what: str) -> None:

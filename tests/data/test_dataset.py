@@ -214,7 +214,7 @@ def test_overlapping_views_share_one_decode_and_each_frame_is_scaled_once(tmp_pa
     values = write_folder(tmp_path, parts={"train": 1, "test": 1}, width=80, frames=20)
     dm = module(values, test=ViewsConfig(clips=10, crops=3), transform=dict(short_side=36, crop=32), cache=cache)
     dataset = dm.dataset("test")
-    reads, scaled = counted(monkeypatch, dataset_module, "read_frames"), counted(monkeypatch, transforms, "scale")
+    reads, scaled = counted(monkeypatch, dataset_module, "read_frames"), counted(monkeypatch, transforms, "scale_frame")
     dataset[0, 1]
     assert [list(indices) for _, indices in reads] == [list(range(20))]
     assert len(scaled) == 20

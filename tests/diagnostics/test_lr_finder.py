@@ -65,6 +65,9 @@ def found(tmp_path_factory):
     command = ("--steps", "24", "--lowest", "1e-4", "--highest", "300")
     cases = [("find_lr.py", "--cfg", f"{name}.yaml", *command) for name in ("one", "two")]
     cases.append(("find_lr.py", "--cfg", "one.yaml", "--lowest", "1", "--highest", "0.1"))
+    cases.append(("train.py", "--cfg", "one.yaml"))
+    weights = ("model.weights=runs/one/checkpoints/last.ckpt", "data.transform.mean=[0.5,0.5,0.5]")
+    cases += [(tool, "--cfg", "one.yaml", *weights, "run.name=other") for tool in ("find_lr.py", "train.py")]
     return place, forked(cases, place)
 
 
@@ -80,7 +83,7 @@ def test_the_tool_writes_its_curve_and_no_run_folder(found):
     assert [row["lr"] for row in rows] == pytest.approx(lr_finder.make_lr_ramp(1e-4, 300, 24)[: len(rows)])
     assert (place / "results" / "find_lr" / "one" / "lr.png").read_bytes().startswith(b"\x89PNG")
     assert "rate " in first.stdout
-    assert sorted(path.name for path in place.iterdir()) == ["data", "one.yaml", "results", "two.yaml"]
+    assert sorted(path.name for path in place.iterdir()) == ["data", "one.yaml", "results", "runs", "two.yaml"]
 
 
 def test_the_same_seed_gives_the_same_curve(found):
@@ -89,6 +92,14 @@ def test_the_same_seed_gives_the_same_curve(found):
 
 
 def test_wrong_bounds_are_refused(found):
-    _, (*_, wrong) = found
+    _, (_, _, wrong, *_) = found
     assert wrong.returncode == 2
     assert "--lowest" in wrong.stderr
+
+
+def test_weights_of_another_normalization_are_refused_as_training_refuses_them(found):
+    _, (*_, trained, finder, training) = found
+    succeeded(trained)
+    assert finder.returncode == training.returncode == 2
+    assert "mean" in finder.stderr
+    assert finder.stderr.splitlines()[-1] == training.stderr.splitlines()[-1]

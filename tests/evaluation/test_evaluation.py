@@ -354,7 +354,7 @@ def test_a_missing_view_is_an_error_that_names_it():
 
 def test_a_view_that_a_video_does_not_have_is_an_error_and_not_the_next_videos():
     scores = accumulator.ScoreAccumulator([2, 2], 2)
-    with pytest.raises(RuntimeError, match="has not that many"):
+    with pytest.raises(RuntimeError, match="views_V"):
         scores.update([0], [2], torch.zeros(1, 2))
 
 

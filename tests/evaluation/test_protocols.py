@@ -295,7 +295,7 @@ def test_validation_and_test_under_one_protocol_give_one_number(root, tmp_path):
 @pytest.mark.parametrize("limit", [{"limit_test_batches": 1}, {"limit_test_batches": 0.5}, {"fast_dev_run": True}])
 def test_a_part_of_the_test_gives_no_number(root, limit):
     cfg = configured(root, {"clips": 2})
-    with pytest.raises(RuntimeError, match="no result"):
+    with pytest.raises(RuntimeError, match="scored exactly once"):
         quiet_trainer(**limit).test(make_task(cfg), make_data(cfg), verbose=False)
 
 
@@ -312,7 +312,7 @@ def test_a_sanity_check_logs_no_number_and_a_limited_validation_is_refused(root,
     assert seen == [[]]
     assert "val/video_top1" in trainer.callback_metrics
     limited = quiet_trainer(max_epochs=1, num_sanity_val_steps=0, limit_val_batches=1)
-    with pytest.raises(RuntimeError, match="no result"):
+    with pytest.raises(RuntimeError, match="scored exactly once"):
         limited.fit(make_task(cfg), make_data(cfg))
     assert "val/video_top1" not in limited.callback_metrics
 

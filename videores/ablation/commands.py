@@ -1,14 +1,30 @@
 """`tools/ablate.py`: from a table to its results, or to what they would be."""
 
-from videores.ablation import collect, costs, executors, plan, published, sweep, tables
+from collections.abc import Sequence
+
+from videores.ablation import cells, collect, costs, executors, plan, published, sweep, tables
+from videores.ablation.spec import Table
 from videores.errors import UserError
 
 TIMING_ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
 
 
-def run_table(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
-    """Computes what is missing, writes and prints the table. Returns the exit code: 1 where a cell has no result or,
-    with `judge`, an assertion fails."""
+def run_table(
+    name: str,
+    table: Table,
+    scale: str,
+    *,
+    rows: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    fresh: bool,
+    reuse: bool,
+    slurm: dict | None,
+    judge: bool,
+) -> int:
+    """Compute what is missing, then write and print the table.
+
+    Returns the exit code: 1 where a cell has no result or, with `judge`, an assertion fails.
+    """
     todo = sweep.plan_sweep(table, scale, rows, seeds)
     published.read_published(name)  # a wrong one is told now, not after the sweep
     if fresh:
@@ -31,7 +47,7 @@ def run_table(name, table, scale, *, rows, seeds, fresh, reuse, slurm, judge):
 def collect_earlier_cells(name, table, scale, todo, reuse):
     """The cells beside which these stand in the table: what is measured is measured of all together."""
     saved = tables.select_done(tables.load_cells(tables.table_folder(name, scale)))
-    saved = [cell for cell in saved if reuse or cell["code"] == sweep.cells.code()]
+    saved = [cell for cell in saved if reuse or cell["code"] == cells.hash_code()]
     keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
     rows = {cell["row"] for cell in saved} & {cell.name for cell in plan.apply_scale(table, scale)}
     if not rows:
@@ -41,7 +57,7 @@ def collect_earlier_cells(name, table, scale, todo, reuse):
 
 
 def is_cell_pending(cell):
-    return not sweep.cells.is_done(cell)
+    return not cells.is_done(cell)
 
 
 def select_launcher(slurm):
@@ -82,8 +98,8 @@ def is_current_cell(cell, table, scale, rows):
     return cell["key"] in {planned.key for planned in now if planned.row == cell["row"]}
 
 
-def dry_run(name, table, scale, *, rows, seeds):
-    """Prints the cells and what they cost by counting. All configurations are checked; no data is needed."""
+def dry_run(name: str, table: Table, scale: str, *, rows: Sequence[str] | None, seeds: Sequence[int] | None) -> None:
+    """Print the cells and their counted costs, and check all configurations."""
     todo = sweep.plan_sweep(table, scale, rows, seeds)
     published.read_published(name)
     table_costs = costs.count_costs(todo)

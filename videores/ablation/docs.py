@@ -16,7 +16,8 @@ PAGE_SCALE = "cpu"
 NOTES = "notes.md"  # written by hand: what was looked at where something else came out than was claimed
 
 
-def write_docs(docs=DOCS):
+def write_docs(docs: Path = DOCS) -> int:
+    """Write the pages of all tables from committed and computed results."""
     read = {name: spec.read_table(name) for name in spec.list_tables()}
     for name in read:
         copy_results(tables.table_folder(name, PAGE_SCALE), docs / name)

@@ -6,7 +6,7 @@ row.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,7 +17,8 @@ from videores.config.schema import Section
 from videores.errors import UserError, format_suggestion
 
 TABLE_DIR = configfile.CONFIG_DIR / "ablations"
-SCALES = ("smoke", "cpu", "full")
+ScaleName = Literal["smoke", "cpu", "full"]
+SCALES: tuple[ScaleName, ...] = get_args(ScaleName)
 Overrides = dict[str, Any]  # "section.key": value
 
 
@@ -31,7 +32,7 @@ class Cell(Section):
     needs: str | None = None
     base: str | None = None  # in place of the scale's
     set: Overrides = Field({})
-    scales: tuple[Literal[SCALES], ...] = SCALES
+    scales: tuple[ScaleName, ...] = SCALES
 
     @model_validator(mode="after")
     def needs_what_it_can_use(self):
@@ -65,7 +66,7 @@ class Assertion(Section):
     within: float | None = None
     equal: float | None = None
     hard: bool = False  # can be proved: every seed must obey, and nothing is inconclusive
-    scales: tuple[Literal[SCALES], ...] = ("cpu", "full")
+    scales: tuple[ScaleName, ...] = ("cpu", "full")
 
     @model_validator(mode="after")
     def one_form(self):
@@ -95,7 +96,7 @@ class Table(Section):
         {}
     )  # factor -> level -> overrides; `base` among them is another file
     cells: tuple[Cell, ...] = ()
-    scales: dict[Literal[SCALES], Scale]
+    scales: dict[ScaleName, Scale]
     assertions: tuple[Assertion, ...] = ()
 
     @model_validator(mode="after")
@@ -110,16 +111,20 @@ class Table(Section):
         return self
 
 
-def list_tables(folder=TABLE_DIR):
+def list_tables(folder: Path = TABLE_DIR) -> list[str]:
+    """List the names of the shipped tables."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def read_table(name):
-    """The table of a name in configs/ablations/, or of a path. Raises UserError."""
+def read_table(name: str | Path) -> Table:
+    """Read a table by its name in configs/ablations/, or by its path.
+
+    Raises UserError where there is none or a key is wrong.
+    """
     path = next((p for p in (Path(name), TABLE_DIR / f"{name}.yaml") if p.is_file()), None)
     if path is None:
         raise UserError(
-            f"there is no table {name}{format_suggestion(name, list_tables())}; configs/ablations/ has "
+            f"there is no table {name}{format_suggestion(str(name), list_tables())}; configs/ablations/ has "
             f"{', '.join(list_tables())}"
         )
     values = parse_table(path)

@@ -1,4 +1,4 @@
-"""Which precision, memory layout and compilation train a network fastest, by measuring, with right gradients.
+"""Find the precision, memory layout and compilation that train a network fastest, by measuring.
 
 In under a minute: the real network, clip size and batch, or as much of the batch as there is time for. A setting whose
 gradients are wrong is out (gradients.py). The rule's setting (precision.py) stays unless another is faster by a margin,
@@ -7,10 +7,13 @@ so that noise does not choose.
 
 import copy
 import time
+from typing import Any
 
 import torch
+from torch import nn
 
 from videores.compute import cost, gradient_check, precision
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 
 TIME_BUDGET = 45  # seconds for all timed steps
@@ -19,8 +22,12 @@ ROUNDS = 3
 MAX_TIME_RATIO = 0.95  # another setting must take less than this share of the rule's time
 
 
-def select_fastest_setting(network, shape_BCTHW, classes, trainer, device):
-    """{"chosen": a Setting as a dict, "clips": in a timed step, "seconds": all of it took, "table": a row a setting}.
+def select_fastest_setting(
+    network: nn.Module, shape_BCTHW: tuple[int, ...], classes: int, trainer: TrainerConfig, device: torch.device
+) -> dict[str, Any]:
+    """Measure the settings that compute right gradients and return the fastest.
+
+    Returns {"chosen": a setting as a dict, "clips": in a timed step, "seconds": of all, "table": a row a setting}.
 
     `trainer` is that section of the configuration: what it fixes is not varied. The network and the random state stay.
     """
@@ -52,7 +59,10 @@ def select_fastest_setting(network, shape_BCTHW, classes, trainer, device):
 
 
 def list_settings(trainer, device):
-    """Settings that a device can do and the configuration leaves open; float32 first, if it is among them."""
+    """List the settings that a device can do and the configuration leaves open.
+
+    float32 is first, if it is among them.
+    """
     formats = ["fp32", "bf16"] if precision.has_bf16(device) else ["fp32"]
     if device == "cuda":
         formats += ["tf32"] if precision.is_ampere() else ["fp16"]
@@ -62,13 +72,16 @@ def list_settings(trainer, device):
 
 
 def time_setting(network, clips, label, setting):
-    """Of a step, the second one."""
+    """Return the seconds of the second step."""
     eager = setting._replace(compiled=False)
     return measure_settings(network, clips, label, [eager], rounds=1)[eager]
 
 
 def reduce_batch(clips, second_a_clip, settings):
-    """How many clips a timed step may have, at least two: each setting warms up twice."""
+    """Return how many clips a timed step may have, at least two.
+
+    Each setting warms up twice.
+    """
     steps = settings * (ROUNDS + 2)
     while clips > 2 and clips * second_a_clip * steps > TIME_BUDGET:
         clips = -(-clips // 2)
@@ -76,7 +89,7 @@ def reduce_batch(clips, second_a_clip, settings):
 
 
 def check_setting(network, clips, label, setting):
-    """A row of the table: how far its gradients are off, and whether that is too far."""
+    """Return a row of the table: the gradients' error, and whether it is too large."""
     tf32 = setting.precision == "tf32"
     precision.set_tf32(tf32)
     errors = gradient_check.compute_layer_errors(network, clips, label, setting._replace(compiled=False))
@@ -88,7 +101,10 @@ def check_setting(network, clips, label, setting):
 
 
 def measure_settings(network, clips, label, settings, rounds=ROUNDS):
-    """{setting: median seconds of a step}, in turns; without those for which there is not enough memory."""
+    """Return {setting: median seconds of a step}, measured in turns.
+
+    Settings without enough memory are left out.
+    """
     runs = {setting: make_step(network, clips, label, setting) for setting in settings}
     able = {}
     for setting, run in runs.items():
@@ -125,8 +141,8 @@ def format_timings(rows):
     return "\n".join(f"  {row['precision']}: {row['wrong'] or 'not enough memory'}" for row in rows)
 
 
-def format_table(found):
-    """What was measured, a line a setting."""
+def format_table(found: dict[str, Any]) -> str:
+    """Format what was measured, a line a setting."""
     chosen = precision.PrecisionSetting(**found["chosen"])
     lines = []
     for row in found["table"]:

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, activations and memory by counting, time by measuring.
+"""Count what a network costs (parameters, multiply-adds, activations, memory) and measure its time.
 
 Counting runs the network on torch's meta device, which computes shapes only, so the largest takes a second and no
 memory. A multiply-add (MAC) is one multiplication and one addition of a convolution or a linear layer, as the papers'
@@ -11,7 +11,9 @@ import copy
 import statistics
 import time
 import weakref
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,8 +38,8 @@ MODES = {  # name -> (number format, channels last, compiled)
 # By counting
 
 
-def count_costs(model, frames, size, views=1):
-    """The counted costs of one clip of `frames` x `size` x `size`, as a dict.
+def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dict[str, Any]:
+    """Count the costs of one clip of `frames` x `size` x `size`.
 
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
@@ -65,16 +67,20 @@ def estimate_training_bytes(model, shape_BCTHW):
 
 
 def copy_to_meta(model):
-    """A copy of the model without values; the model itself where it has none already."""
+    """Copy a model without its values; return a model that has none itself."""
     return model if all(p.is_meta for p in model.parameters()) else copy.deepcopy(model).to("meta")
 
 
-def count_parameters(model) -> int:
+def count_parameters(model: nn.Module) -> int:
+    """Count the parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_gmacs(model, shape_BCTHW) -> float:
-    """GMACs of one forward pass over clips of that shape: of the convolutions and matrix products it really does."""
+def count_gmacs(model: nn.Module, shape_BCTHW: tuple[int, ...]) -> float:
+    """Return the GMACs of one forward pass over clips of that shape.
+
+    Counted are the convolutions and matrix products that it really does.
+    """
     model, clips = copy_to_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clips)
@@ -82,7 +88,10 @@ def count_gmacs(model, shape_BCTHW) -> float:
 
 
 def count_activations(model, shape_BCTHW) -> int:
-    """How many numbers the convolutions and linear layers put out (Radosavovic et al. 2020, arXiv:2003.13678)."""
+    """Count the numbers that convolutions and linear layers put out.
+
+    Source: Radosavovic et al. 2020, arXiv:2003.13678.
+    """
     model, sizes = copy_to_meta(model).eval(), []
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output: sizes.append(output.numel()))
@@ -139,8 +148,16 @@ class LiveTensorBytes(TorchDispatchMode):
 # By measuring
 
 
-def measure_latency(model, shape_BCTHW, modes=("fp32",), device="cpu", rounds=5):
-    """{mode: {"ms": median time of a batch, "clips_s": clips a second}} of inference, in turns over the modes.
+def measure_latency(
+    model: nn.Module,
+    shape_BCTHW: tuple[int, ...],
+    modes: Sequence[str] = ("fp32",),
+    device: str = "cpu",
+    rounds: int = 5,
+) -> dict[str, dict[str, float]]:
+    """Measure inference in turns over the modes.
+
+    Returns {mode: {"ms": median time of a batch, "clips_s": clips a second}}.
 
     The network is measured with random weights, which cost the same as trained ones.
     """
@@ -149,38 +166,41 @@ def measure_latency(model, shape_BCTHW, modes=("fp32",), device="cpu", rounds=5)
     return {mode: {"ms": 1e3 * s, "clips_s": shape_BCTHW[0] / s} for mode, s in seconds.items()}
 
 
-def make_runner(model, shape_BCTHW, device, number_format, channels_last, compiled):
-    """A function without arguments that runs one batch of inference."""
+def make_runner(
+    model: nn.Module, shape_BCTHW: tuple[int, ...], device: str, number_format: str, channels_last: bool, compiled: bool
+) -> Callable[[], torch.Tensor]:
+    """Return a function that runs one batch of inference."""
     model, clips = copy.deepcopy(model).to(device).eval(), torch.randn(shape_BCTHW, device=device)
     if channels_last:
         precision.to_channels_last(model)
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
-    if compiled:
-        model = compile_frozen(model)
+    infer = compile_frozen(model) if compiled else model
 
     def run():
         with torch.inference_mode(), autocast(device, number_format):
-            return model(clips)
+            return infer(clips)
 
     return run
 
 
-def compile_frozen(model):
-    """Compiled for inference: weights become constants, which are folded with the norms and stored as kernels want."""
+def compile_frozen(model: nn.Module) -> Callable[..., Any]:
+    """Compile a model for inference.
+
+    Weights become constants, which are folded with the norms and stored as kernels want.
+    """
     return torch.compile(model, options={"freezing": True})
 
 
-def autocast(device, number_format):
+def autocast(device: str, number_format: str) -> AbstractContextManager:
+    """Return the autocast context of a dtype on a device."""
     if number_format == "fp32":
         return nullcontext()
     return torch.autocast(device, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[number_format])
 
 
-def time_interleaved(runs, rounds, device="cpu"):
-    """{name: median seconds of a call}: every function once to warm up, then all of them in turns, `rounds` times, so
-    that a machine which slows down or is shared slows all of them alike.
-    """
-    seconds = {name: [] for name in runs}
+def time_interleaved(runs: Mapping[Any, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[Any, float]:
+    """Return {name: median seconds of a call}, all functions timed in turns."""
+    seconds: dict[Any, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Whether layers compute right gradients in a fast setting: each alone, against an exact format, from equal inputs.
+"""Check that layers compute right gradients in a fast setting, each alone, from equal inputs.
 
 A whole network's gradient says less: through batch norms, rounding alone moves it by a third (measured in bf16 at the
 first weights of r2plus1d_18), as much as a wrong layer might. A layer alone is exact to about 1 %, or wrong.
@@ -15,7 +15,7 @@ MAX_RELATIVE_ERROR = 0.05  # relative error; bf16 rounds by 0.004
 
 
 def compute_layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.float32):
-    """{name: relative error} of the gradients of each convolution and linear layer in one training step.
+    """Return {name: relative error} of each layer's gradients in one training step.
 
     What goes into a layer, and the gradient that comes back to it, are those of the step. The network stays as it is.
     """
@@ -39,12 +39,15 @@ def make_recorder(seen, name, layer):
 
 
 def normalize_gradient(gradient):
-    """Scaled to 1 at most, as the loss scaling of fp16 would, so that nothing small is lost."""
+    """Scale a gradient to 1 at most, as fp16's loss scaling would, so that nothing small is lost."""
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
 
 
 def run_step(network, clips_BCTHW, label_B, setting):
-    """Forward and backward, as a training step does it; the memory formats are changed in place. Returns the loss."""
+    """Run forward and backward as a training step does; return the loss.
+
+    Memory formats are changed in place.
+    """
     if setting.channels_last:
         precision.to_channels_last(network)
         clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
@@ -56,7 +59,7 @@ def run_step(network, clips_BCTHW, label_B, setting):
 
 
 def compute_layer_error(layer, x, upstream, setting, exact):
-    """The largest relative error of a layer's dx and weight gradients; inf where one is not finite."""
+    """Return the largest relative error of a layer's gradients, inf where one is not finite."""
     got = compute_layer_gradients(layer, x, upstream, setting.precision)
     plain = without_hooks(layer).to(exact, memory_format=torch.contiguous_format)
     expected = compute_layer_gradients(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")
@@ -64,7 +67,10 @@ def compute_layer_error(layer, x, upstream, setting, exact):
 
 
 def compute_layer_gradients(layer, x, upstream, number_format):
-    """Gradients by x and by each weight that wants one. A bias's is a sum that cancels, and leaves what was rounded."""
+    """Return the gradients by x and by each weight that needs one.
+
+    A bias's is left out: it is a sum that cancels, and leaves what was rounded.
+    """
     layer, x = without_hooks(layer), x.detach().requires_grad_()
     with cost.autocast(x.device.type, number_format):
         y = layer(x)

@@ -1,4 +1,4 @@
-"""In which number format and memory layout a device trains: a rule per device, so a machine always does the same.
+"""Choose the precision and memory layout that a device trains in, by a rule per device.
 
 Scores (validation and test) are computed in float32 by the network as it stands, whatever was used for training, so
 that they depend neither on the batch size nor on the number of processes by more than rounding;
@@ -7,10 +7,13 @@ that they depend neither on the batch size nor on the number of processes by mor
 
 import os
 import shutil
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Literal, NamedTuple
 
 import torch
+from torch import nn
 
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 
 LIGHTNING_PRECISIONS = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -27,15 +30,20 @@ class PrecisionSetting(NamedTuple):
         return f"{self.precision}, channels {'last' if self.channels_last else 'first'}{', compiled' * self.compiled}"
 
 
-def select_setting(trainer, device):
-    """The Setting of a configuration's section `trainer` on "cpu" or "cuda", the automatic ones by the rule."""
+def select_setting(trainer: TrainerConfig, device: str) -> PrecisionSetting:
+    """Return the setting of the section `trainer` on "cpu" or "cuda".
+
+    Automatic values follow the rule.
+    """
     return PrecisionSetting(
         *choose_precision(device, trainer.precision, trainer.channels_last), trainer.compile is True
     )
 
 
-def choose_precision(accelerator, precision="auto", channels_last="auto"):
-    """(precision, channels_last) for "cpu", "cuda" or another accelerator, the automatic ones filled in.
+def choose_precision(
+    accelerator: str, precision: str = "auto", channels_last: bool | Literal["auto"] = "auto"
+) -> tuple[str, bool]:
+    """Return (precision, channels_last) of an accelerator, automatic values filled in.
 
     On CPUs with bf16 instructions, bf16 with channels last trains r2plus1d_18 2.6 times (AVX-512) or 4.1 times (AMX) as
     fast as fp32 (docs/benchmark-step.md); without them bf16 is emulated. In fp32 a CPU is faster with channels first.
@@ -48,13 +56,16 @@ def choose_precision(accelerator, precision="auto", channels_last="auto"):
     return precision, channels_last
 
 
-def use_channels_last_scores(device, number_format):
-    """The layout for scores. On CPUs channels last is faster in fp32 too, where there is no backward pass."""
+def use_channels_last_scores(device: str, number_format: str) -> bool:
+    """Return whether scores are computed in channels-last memory.
+
+    On CPUs it is faster in fp32 too, where there is no backward pass.
+    """
     return device == "cpu" or number_format != "fp32"
 
 
-def autocast_scores(device, number_format):
-    """A context in which scores are computed in the number format, inside a training in any other as well."""
+def autocast_scores(device: str, number_format: str) -> AbstractContextManager:
+    """Return the context of scores, also inside a training in another dtype."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(number_format)
     return torch.autocast(device, dtype, enabled=dtype is not None)
 
@@ -70,8 +81,11 @@ def is_ampere():
     return torch.cuda.get_device_capability()[0] >= 8
 
 
-def check_precision(trainer, device):
-    """Raises UserError for what a device can't do."""
+def check_precision(trainer: TrainerConfig, device: str) -> None:
+    """Check that the device can do what the configuration asks.
+
+    Raises UserError.
+    """
     if trainer.precision == "fp16" and device == "cpu":
         raise UserError("trainer.precision=fp16 is for GPUs: on a CPU use bf16, fp32 or auto")
     if trainer.precision == "tf32" and device != "cuda":
@@ -87,14 +101,20 @@ def find_compiler():
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
 
 
-def set_tf32(allowed):
-    """Whether CUDA rounds the factors of float32 products to 10 bits, process-wide."""
+def set_tf32(allowed: bool) -> None:
+    """Allow or forbid TF32 on CUDA, process-wide.
+
+    It rounds the factors of float32 products to 10 bits.
+    """
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
-def to_channels_last(module):
-    """Convolution weights to channels-last memory, 2D and 3D; values, names and shapes stay."""
+def to_channels_last(module: nn.Module) -> None:
+    """Bring convolution weights, 2D and 3D, to channels-last memory.
+
+    Values, names and shapes stay.
+    """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in module.parameters():
         if parameter.ndim in formats:

@@ -1,1 +1,9 @@
-"""From lists of video files to batches of clips: index -> probe -> sampling -> decode -> transforms -> dataset."""
+"""The way of the data, from lists of videos to batches.
+
+lists, formats, mirroring, splits, index   which videos there are, and which of them are held out
+video, probe, manifest, decode             what is in a file, and its frames by number, exactly
+sampling, transforms, augment, views       frames -> clips; corruptions for probing, mixing on the device
+cache, samplers, dataset, workers          clips -> batches
+datamodule                                 all of it for one configuration
+synthetic, prepare                         embedded data sets; surveys and copies for tools/prepare.py
+"""

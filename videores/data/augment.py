@@ -1,4 +1,4 @@
-"""What changes the pixels of a training clip, in the worker, on uint8, with one draw for all frames of the clip.
+"""Change the pixels of a training clip in the worker, on uint8, one draw for all frames.
 
 Sources and defaults of the keys are in docs/augmentation.md. Every draw comes from the generator that is given.
 """
@@ -14,7 +14,10 @@ ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width of an erased box: Zhong et al. 
 
 
 def augment_clip(clip_THWC, augment, fill, rng):
-    """The clip after all that config.AugmentConfig asks of the worker; `fill` is the RGB of what lies outside."""
+    """Apply what config.AugmentConfig asks of the worker to a clip.
+
+    `fill` is the RGB color outside the picture.
+    """
     clip_TCHW = clip_THWC.permute(0, 3, 1, 2)
     if augment.rotation:
         angle = rng.uniform(-augment.rotation, augment.rotation)
@@ -32,14 +35,17 @@ def augment_clip(clip_THWC, augment, fill, rng):
 
 
 def draw_with_rng(rng, transform, clip_TCHW):
-    """torchvision's transforms draw from torch's global state: here it is set, and put back."""
+    """Call a torchvision transform with a state drawn from `rng`.
+
+    Its transforms draw from torch's global state, which is set here and put back.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**63)))  # of CPUs alone, as is put back
         return transform(clip_TCHW)
 
 
 def jitter_color(clip_TCHW, augment, rng):
-    """Brightness, contrast and saturation in random order, as torchvision's ColorJitter."""
+    """Jitter brightness, contrast and saturation in random order, as torchvision's ColorJitter."""
     steps = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
     strengths = (augment.brightness, augment.contrast, augment.saturation)
     factors = [rng.uniform(max(0, 1 - strength), 1 + strength) for strength in strengths]
@@ -50,7 +56,7 @@ def jitter_color(clip_TCHW, augment, rng):
 
 
 def erase_box(clip_THWC, area, rng):
-    """Noise in one box through all frames, the same picture of noise in each; unchanged where no box fits.
+    """Fill one box through all frames with the same noise; return the clip as it is where none fits.
 
     Source: Zhong et al. 2017, arXiv:1708.04896, algorithm 1 with random values (RE-R).
     """

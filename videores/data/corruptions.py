@@ -1,4 +1,4 @@
-"""What is done to test videos to find out what a network uses: the order of frames, and damage of five severities.
+"""Change test videos to probe what a network uses: frame order, and corruptions of five severities.
 
 Everything drawn at random follows from the seed and the video's path alone, so that all views, runs and processes see
 the same damage. Strengths at 224 pixels are those of Hendrycks & Dietterich 2019, arXiv:1903.12261 (ImageNet-C, their
@@ -23,12 +23,12 @@ DROP_PROBABILITIES = (0.1, 0.25, 0.4, 0.6, 0.8)  # probability of a frame; ours
 
 
 def derive_seed(seed, path):
-    """What randomness for a video starts from, the same on every machine and in every list."""
+    """Derive the seed of a video, the same on every machine and in every list."""
     return (seed, zlib.crc32(path.encode()))
 
 
 def select_shown_frames(index_KT, num_frames, views, seed):
-    """index_KT of the frames that clips show under views.order and, in corruption=frame_drop, when frames are lost."""
+    """Return index_KT of the frames that clips show under views.order and frame_drop."""
     if views.order != "normal":
         index_KT = reorder_frames(index_KT, views.order, np.random.default_rng((*seed, ORDER)))
     if views.corruption != "frame_drop":
@@ -38,7 +38,7 @@ def select_shown_frames(index_KT, num_frames, views, seed):
 
 
 def reorder_frames(index_KT, order, rng):
-    """The frames of each clip in another order.
+    """Reorder the frames of each clip.
 
     shuffled: at random, each clip by itself. reversed: the last first. frozen: all are the middle one, frame T // 2.
     subsampled: every second one is replaced by the one before, so that time passes in half as many steps.
@@ -54,13 +54,13 @@ def reorder_frames(index_KT, order, rng):
 
 
 def find_last_kept(kept_N):
-    """For each frame the last one up to it that was not lost; the first is never lost, as a player needs one."""
+    """Return for each frame the last one up to it that was not dropped; the first never is."""
     numbers = np.where(kept_N, np.arange(len(kept_N)), 0)
     return np.maximum.accumulate(numbers)
 
 
 def corrupt_frames(scaled_UHWC, number_U, views, seed):
-    """Frames, whose numbers in the video are given, after views.corruption of views.severity."""
+    """Apply views.corruption of views.severity to frames, whose numbers in the video are given."""
     if views.corruption not in CORRUPTIONS:
         return scaled_UHWC
     damage, level = CORRUPTIONS[views.corruption], views.severity - 1
@@ -72,13 +72,13 @@ def corrupt_frames(scaled_UHWC, number_U, views, seed):
 
 
 def add_noise(frame_HWC, level, rng):
-    """Gaussian, independent for each value and frame."""
+    """Add Gaussian noise, independent for each value and frame."""
     grains = torch.from_numpy(rng.standard_normal(frame_HWC.shape, dtype=np.float32))
     return to_uint8(frame_HWC + 255 * NOISE_LEVELS[level] * grains)
 
 
 def blur_frame(frame_HWC, level, _):
-    """Gaussian, out to four standard deviations, the picture mirrored at its edges."""
+    """Blur with a Gaussian out to four standard deviations, the picture mirrored at its edges."""
     sigma = BLUR_RADII[level] * min(frame_HWC.shape[:2]) / 224
     reach = min(max(1, round(4 * sigma)), min(frame_HWC.shape[:2]) - 1)
     if reach == 0:  # a picture of one pixel
@@ -87,14 +87,14 @@ def blur_frame(frame_HWC, level, _):
 
 
 def brighten_frame(frame_HWC, level, _):
-    """The value of HSV raised; hue and saturation stay, black becomes grey."""
+    """Raise the value of HSV; hue and saturation stay, black becomes gray."""
     value = frame_HWC.amax(-1, keepdim=True) / 255
     raised = (value + BRIGHTNESS_SHIFTS[level]).clamp(max=1)
     return to_uint8(torch.where(value > 0, frame_HWC * (raised / value.clamp(min=1 / 255)), 255 * raised))
 
 
 def compress_jpeg(frame_HWC, level, _):
-    """JPEG, each frame by itself."""
+    """Compress each frame by itself as JPEG."""
     file = io.BytesIO()
     Image.fromarray(frame_HWC.numpy()).save(file, "JPEG", quality=JPEG_QUALITIES[level])
     return torch.from_numpy(np.array(Image.open(file)))

@@ -1,6 +1,7 @@
-"""From a data configuration to loaders: index, probe, refuse what is bad, and give every rank its share."""
+"""Build loaders from a data configuration: index, probe, check, and give every rank its share."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -10,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
+from videores.config.schema import Config, DataConfig, ViewsConfig
 from videores.data import index, lists, manifest, mirroring, mixing, probe, transforms, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
@@ -33,8 +35,11 @@ class Videos:
         return tuple(v for v in getattr(self.index, part) if v.path in self.infos)
 
 
-def load_videos(data, parts=PARTS):
-    """Reads the lists and probes the files of some parts. Raises UserError that names every bad training file."""
+def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
+    """Read the lists and probe the files of some parts.
+
+    Raises UserError that names every bad training file.
+    """
     check_reader_installed(data.reader)
     found = index.read_index(data)
     mirroring.make_flip_map(
@@ -56,7 +61,10 @@ def load_videos(data, parts=PARTS):
 
 
 def report_unreadable(unreadable, policy):
-    """Bad training and validation videos stop a run, or are skipped on request; bad test videos count as wrong."""
+    """Stop on bad training and validation videos, or skip them on request.
+
+    Bad test videos count as wrong.
+    """
     fatal = [
         f"{path}: {reason} ({part})"
         for part in PARTS
@@ -85,8 +93,8 @@ def check_reader_exact(infos, reader):
         )
 
 
-def check_enough_videos(videos, batch):
-    """`batch` is the videos of a step. Before a run folder is made, which would refuse the corrected command."""
+def check_enough_videos(videos: Videos, batch: int) -> None:
+    """Check that the training videos make a step of `batch` videos."""
     count = len(videos.readable("train"))
     if count < batch:
         raise UserError(f"{count} training videos do not fill one step of {batch}: lower data.batch_size")
@@ -99,15 +107,23 @@ def check_frame_rates(infos, target_fps):
 
 
 class VideoData(pl.LightningDataModule):
-    """Loaders over `Videos`. Training batches carry uint8 clips_BKTHWC; on the device they become float clips_BKCTHW.
-    Those of validation and test carry what views are cut from (data.views). `gap` numbers the training videos that are
-    scored beside the validation videos, under the same protocol."""
+    """Load the videos of a run; the batches are exact on any number of ranks."""
 
-    def __init__(self, data, videos, *, val, test, seed=0, accumulate=1, gap=()):
+    def __init__(
+        self,
+        data: DataConfig,
+        videos: Videos,
+        *,
+        val: ViewsConfig | None,
+        test: ViewsConfig | None,
+        seed: int = 0,
+        accumulate: int = 1,
+        gap: Sequence[int] = (),
+    ):
         super().__init__()
         self.data, self.videos, self.seed, self.accumulate, self.gap = data, videos, seed, accumulate, gap
         self.views = {"train": None, "val": val, "test": test, "gap": val}
-        self.datasets = {}
+        self.datasets: dict[str, VideoDataset] = {}
 
     def dataset(self, part):
         if part not in self.datasets:
@@ -227,7 +243,8 @@ def find_next_batch(fit_loop, batches):
     return epochs.processed + int(epochs.ready > epochs.processed), 0
 
 
-def make_data(cfg, videos, gap=()):
+def make_data(cfg: Config, videos: Videos, gap: Sequence[int] = ()) -> "VideoData":
+    """Make the data module of a configuration."""
     return VideoData(
         cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap
     )

@@ -1,17 +1,21 @@
-"""One item is one video with its K views; samplers without padding; randomness is a function, not a state."""
+"""Read items: one video with its K views, randomness a function of seed, epoch and video."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from videores.config.schema import AugmentConfig
+from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
 from videores.data import augment as augmenting
 from videores.data import corruptions, mixing, sampling, transforms
 from videores.data import views as viewing
 from videores.data.decode import read_frames
+from videores.data.lists import Video
+from videores.data.probe import VideoInfo
 from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, SAMPLING_STREAM, make_rng
 from videores.data.video import sandbox
 from videores.errors import UnreadableVideo
@@ -30,7 +34,7 @@ class ClipParameters(NamedTuple):
 
 
 class VideoDataset(Dataset):
-    """Items are {"clips": uint8 clips_KTHWC, "label", "video"}, asked for by (epoch, number in the list).
+    """Items of videos: training clips, or all views of a test.
 
     `views` None: clip.repeat random clips, view k from hash(seed, epoch, video, k); else what a test protocol
     (config.ViewsConfig) is cut from, as data.views says: "frames" and "place" instead of "clips", never augmented. With
@@ -42,19 +46,19 @@ class VideoDataset(Dataset):
 
     def __init__(
         self,
-        root,
-        videos,
-        infos,
-        clip,
-        transform,
+        root: str | Path,
+        videos: Sequence[Video],
+        infos: Mapping[str, VideoInfo],
+        clip: ClipConfig,
+        transform: TransformConfig,
         *,
-        views=None,
-        augment=AugmentConfig(),  # noqa: B008 (it is frozen)
-        flips=None,
-        reader="auto",
-        seed=0,
-        cache=None,
-        tolerant=False,
+        views: ViewsConfig | None = None,
+        augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (it is frozen)
+        flips: Sequence[int] | None = None,
+        reader: str = "auto",
+        seed: int = 0,
+        cache: Any = None,
+        tolerant: bool = False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
         self.clip, self.transform, self.views = clip, transform, views

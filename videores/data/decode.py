@@ -1,18 +1,30 @@
-"""Frames of a video by number, exactly."""
+"""Read frames of a video by number, exactly."""
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from videores.data.probe import probe, read_file_stamp
+from videores.data.probe import VideoInfo, probe, read_file_stamp
 from videores.data.video import readers
 from videores.errors import UnreadableVideo, UserError
 
 
-def read_frames(path, indices, *, reader="auto", short_side=None, info=None, keep=readers.keep_whole_frame):
-    """uint8 frames_THWC (RGB) of a video by number, in any order and with repeats, each decoded once.
+def read_frames(
+    path: str | Path,
+    indices: ArrayLike,
+    *,
+    reader: str = "auto",
+    short_side: int | None = None,
+    info: VideoInfo | None = None,
+    keep: Callable[[np.ndarray], np.ndarray] | None = readers.keep_whole_frame,
+) -> np.ndarray:
+    """Return uint8 frames_THWC (RGB) by number, in any order and with repeats.
+
+    Each is decoded once.
 
     `reader`: auto, decord, pyav or torchcodec; auto takes the fastest that is exact for this file. What is exact says
     `info` (a VideoInfo); without it the file is probed. `short_side` scales so that the shorter side has that many

@@ -1,4 +1,4 @@
-"""One reader per list format: `reader(root, splits, split)` returns an `Index` of classes, training and test videos.
+"""Read the list formats: `reader(root, splits, split)` returns an `Index`, one reader a format.
 
 ucf101    splits/classInd.txt, trainlist0N.txt, testlist0N.txt; paths `Class/v_Class_gNN_cMM.avi`
 hmdb51    splits/<class>_test_splitN.txt, one a class, `name flag`: 1 training, 2 test, 0 unused; root/<class>/<name>
@@ -44,7 +44,10 @@ def read_ucf101(root, splits, split):
 
 
 def parse_ucf101_line(line, classes, where):
-    """`Class/v_Class_gNN_cMM.avi [label]`; classes may share scenes, so gNN alone is the group."""
+    """Parse `Class/v_Class_gNN_cMM.avi [label]`.
+
+    Classes may share scenes, so gNN alone is the group.
+    """
     path, *number = line.rsplit(" ", 1) if re.search(r" \d+$", line) else [line]
     name = Path(path).parent.name
     label = find_label(name, classes, where)
@@ -55,7 +58,7 @@ def parse_ucf101_line(line, classes, where):
 
 
 def read_classes(path, numbered=False):
-    """One name a line, in UCF101's classInd.txt after its number, which gives the order."""
+    """Read one class name a line, in UCF101's classInd.txt after its number, which gives the order."""
     names = [line for _, line in read_lines(path)]
     if numbered:
         pairs = sorted(parse_numbered_class(line, where) for where, line in read_lines(path))
@@ -69,7 +72,7 @@ def read_classes(path, numbered=False):
 
 
 def check_class_numbers(path, numbers):
-    """The lists' labels are these numbers."""
+    """Check that the labels of the lists are these numbers."""
     for due, number in enumerate(numbers, 1):
         if number != due:
             raise UserError(f"{path}: classes are numbered 1, 2, ... without gaps: expected {due}, found {number}")
@@ -86,7 +89,10 @@ def parse_numbered_class(line, where):
 
 
 def read_hmdb51(root, splits, split):
-    """A class is whatever has a file for any of the three splits, so a file that is lost is noticed."""
+    """Read HMDB51's lists.
+
+    A class is whatever has a file for any of the three splits, so a file that is lost is noticed.
+    """
     files = [re.fullmatch(r"(.+)_test_split[123]\.txt", path.name) for path in splits.iterdir()]
     classes = tuple(sorted({match[1] for match in files if match}))
     if not classes:
@@ -104,7 +110,9 @@ def read_hmdb51_class(splits, split, name, label):
 
 
 def derive_hmdb51_group(name, file):
-    """The source video, which the name begins with, within its class: the official splits keep those together.
+    """Return the source video, with which the name begins, within its class.
+
+    The official splits keep those together.
 
     `<source>_<class>_<visible body>_<camera motion>_np<people>_<camera view>_<quality>_<number>.avi`. A film that is
     the source of several classes is in training for one and in test for another, so the source alone is no group.
@@ -117,7 +125,10 @@ def derive_hmdb51_group(name, file):
 
 
 def read_kinetics(root, splits, split):
-    """Classes are the sorted labels of the training list, which is the order of torchvision's weights too."""
+    """Read Kinetics' CSV lists.
+
+    Classes are the sorted labels of the training list, as in torchvision's weights.
+    """
     lists = {"train": splits / "train.csv", "val": find_first_file(splits, "val.csv", "validate.csv")}
     needs = ("label", "youtube_id", "time_start", "time_end")
     rows = {part: read_csv_rows(path, f"{','.join(needs)},split[,is_cc]", needs) for part, path in lists.items()}
@@ -134,13 +145,13 @@ def find_kinetics_videos(root, part, rows, classes):
 
 
 def find_video_files(root, part):
-    """Name without suffix -> path relative to the root, of the files in root/part and its class folders."""
+    """Return {name without suffix: path relative to the root} of root/part and its class folders."""
     paths = reversed(list_files(root / part))
     return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
 
 
 def make_kinetics_name(row, part, where):
-    """The file's name without suffix. Refuses a row of another split."""
+    """Return the file's name without suffix; refuse a row of another split."""
     try:
         name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
     except ValueError:
@@ -163,7 +174,7 @@ def read_ssv2(root, splits, split):
 
 
 def read_ssv2_classes(numbers, path):
-    """The names in the order of their numbers: {"Approaching something with your camera": "0", ...}"""
+    """Read the names in the order of their numbers: {"Approaching something with your camera": "0", ...}."""
     wanted = [str(number) for number in range(len(numbers))]
     if sorted(map(str, numbers.values())) != sorted(wanted):
         raise UserError(f"{path}: the classes must be numbered 0 to {len(numbers) - 1}, each number once")
@@ -171,7 +182,10 @@ def read_ssv2_classes(numbers, path):
 
 
 def make_ssv2_videos(entries, classes, path):
-    """{"id": "78687", "template": "Holding [something] next to [something]", ...}: the class is without brackets."""
+    """Make videos of entries {"id": "78687", "template": "Holding [something] next to [something]", ...}.
+
+    The class is the template without brackets.
+    """
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or not (entry.get("id") and isinstance(entry.get("template"), str)):
             raise UserError(f"{path}: entry {number} needs an id and a template, found {entry}")

@@ -1,4 +1,4 @@
-"""Which videos exist: the lists of a data set read and checked, and validation videos held out by group.
+"""Read and check the lists of a data set, and hold validation videos out by group.
 
 A group is what must not be split between training and test (UCF101: the clips cut from one source video). The list
 formats are in `videores.data.formats`.
@@ -10,8 +10,9 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from videores.config.schema import DataConfig
 from videores.data import formats
-from videores.data.lists import MissingList, preview
+from videores.data.lists import Index, MissingList, preview
 from videores.data.splits import split_validation, subsample_groups
 from videores.data.synthetic import datasets
 from videores.errors import UserError
@@ -20,8 +21,10 @@ PARTS = ("train", "val", "test")
 INCOMPLETE_FORMATS = ("kinetics",)  # formats whose videos vanish from the web: nobody has all that are listed
 
 
-def read_index(data):
-    """The videos of a data set (config.DataConfig), training videos split into train and val. Raises UserError.
+def read_index(data: DataConfig) -> Index:
+    """Read the videos of a data set, training videos split into train and val.
+
+    Raises UserError for lists that are wrong or videos that are missing.
 
     Videos of a format in INCOMPLETE that are not there are left out of train and val; test keeps all that are listed,
     so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many of them found.
@@ -44,8 +47,8 @@ def read_index(data):
     return index
 
 
-def check_folders_exist(data):
-    """Raises UserError with the data set's source where its folders are not there."""
+def check_folders_exist(data: DataConfig) -> None:
+    """Check that the folders of a data set exist; else name its source."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
         if data.format not in datasets.SETS and not Path(folder).is_dir():
             raise UserError(f"{key}: there is no folder {folder}" + format_source(data))
@@ -55,7 +58,8 @@ def format_source(data):
     return f"\n{data.source.strip()}" if data.source else ""
 
 
-def read_format(data):
+def read_format(data: DataConfig) -> Index:
+    """Read the lists of a data set in its format, as distributed."""
     try:
         return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
     except MissingList as error:
@@ -63,7 +67,7 @@ def read_format(data):
 
 
 def check_index(index, root):
-    """Refuses an empty split, a video listed twice, and a group or video on both sides."""
+    """Check for empty lists, a video listed twice, and a group or video on both sides."""
     for name in ("train", "test"):
         if not getattr(index, name):
             raise UserError(f"the {name} list of {root} has no videos")
@@ -99,7 +103,7 @@ def count_videos(index, there):
 
 
 def drop_missing(index, there, root):
-    """Leaves missing videos out of train and val, and says how many there are in each part."""
+    """Leave missing videos out of train and val, and warn about each part."""
     if not there:
         raise UserError(f"none of the listed videos is under data.root={root}, e.g. {index.train[0].path}")
     counts = [

@@ -1,4 +1,4 @@
-"""Videos in lists, and what the readers of list files share: text, CSV and JSON, with errors that name file and line.
+"""Define videos of lists, and read list files with errors that name file and line.
 
 Line ends may be LF or CRLF, a byte order mark is skipped, blank lines do not count.
 """
@@ -6,6 +6,7 @@ Line ends may be LF or CRLF, a byte order mark is skipped, blank lines do not co
 import csv
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 @dataclass(frozen=True)
 class Video:
+    """A video of a list."""
+
     path: str  # relative to the data set's root
     label: int
     group: str | None = None
@@ -24,6 +27,8 @@ class Video:
 
 @dataclass(frozen=True)
 class Index:
+    """The classes and videos of a data set."""
+
     classes: tuple[str, ...]
     train: tuple[Video, ...]
     test: tuple[Video, ...]
@@ -32,7 +37,7 @@ class Index:
 
 
 class MissingList(UserError):
-    """A list that is not there: the configuration's data.source says where to get it."""
+    """Raised for a list that is not there; data.source says where to get it."""
 
 
 def check_file(path):
@@ -49,8 +54,11 @@ def check_folder(path):
     return path
 
 
-def list_files(folder):
-    """All files, sorted, through links too; none that is hidden, as unfinished files of a killed program are."""
+def list_files(folder: Path) -> list[Path]:
+    """List all files under a folder, sorted, through links too, without hidden ones.
+
+    Hidden are also unfinished files of a killed program.
+    """
     paths = []
     for name, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [f for f in folders if not f.startswith(".")]
@@ -59,25 +67,29 @@ def list_files(folder):
 
 
 def find_first_file(folder, *names):
-    """The first of some names that a list goes by."""
+    """Return the first of some names, under which a list goes, that exists."""
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
 
-def read_text(path):
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file."""
     try:
         return check_file(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from None
 
 
-def read_lines(path):
-    """Lines that are not blank, with where they stand."""
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """Read the lines that are not blank, with `path:number` of each."""
     numbered = enumerate(read_text(path).splitlines(), 1)
     return [(f"{path}:{number}", line.strip()) for number, line in numbered if line.strip()]
 
 
 def read_csv_rows(path, header, needs):
-    """The rows as dicts, with where they stand. `header` says how the first line should be; a row `needs` some."""
+    """Read the rows as dicts, with `path:number` of each.
+
+    `header` shows how the first line should be; each row must have the columns of `needs`.
+    """
     reader = csv.DictReader(read_text(path).splitlines(), strict=True)
     try:
         if not set(needs) <= set(reader.fieldnames or ()):
@@ -96,7 +108,7 @@ def read_csv_rows(path, header, needs):
 
 
 def read_json(path, kind):
-    """The content of a JSON file, a dict or a list."""
+    """Read a JSON file that holds a dict or a list."""
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -113,7 +125,7 @@ def find_label(name, classes, where):
         raise UserError(f"{where}: class {name!r} is not in the class list ({', '.join(classes[:5])}, ...)") from None
 
 
-def preview(names, most=20):
-    """The first of many names, for a message."""
+def preview(names: Sequence[str], most: int = 20) -> str:
+    """Format the first of many names for a message, a line each."""
     more = [f"... and {len(names) - most} more"] if len(names) > most else []
     return "\n  ".join([*names[:most], *more])

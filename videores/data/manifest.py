@@ -1,4 +1,4 @@
-"""The manifest of a data set: the probe's result for each file, kept in the user's cache."""
+"""Keep the probe's result for each file of a data set in the user's cache."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -26,8 +27,18 @@ SAVE_INTERVAL = 30  # seconds
 MIN_FILES_FOR_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 
 
-def probe_all(root, paths, *, progress=True, cache=None, workers=None):
-    """Probes `paths` under `root`. Returns {path: VideoInfo} and {path: reason} of the files that do not decode."""
+def probe_all(
+    root: str | Path,
+    paths: Sequence[str],
+    *,
+    progress: bool = True,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+) -> tuple[dict[str, VideoInfo], dict[str, str]]:
+    """Probe `paths` under `root` that the manifest does not have yet.
+
+    Returns {path: VideoInfo}, and {path: reason} of the files that do not decode.
+    """
     manifest_file = find_manifest_path(root, cache)
     with lock_manifest(f"{manifest_file}.lock"):
         manifest = read_manifest(manifest_file, root)
@@ -86,8 +97,11 @@ def probe_one(root, helper, path):
         return path, {"stamp": before if error.lasting else False, "bad": error.reason}
 
 
-def find_manifest_path(root, cache=None):
-    """Not beside the videos, whose folder may be read-only or shared: in the user's cache, one file a data set."""
+def find_manifest_path(root: str | Path, cache: str | Path | None = None) -> Path:
+    """Return the path of a data set's manifest in the user's cache.
+
+    It is not beside the videos, whose folder may be read-only or shared.
+    """
     cache = cache or os.environ.get("VIDEORES_CACHE") or Path(find_cache_root(), "videores")
     root = Path(root).resolve()
     return (
@@ -98,7 +112,7 @@ def find_manifest_path(root, cache=None):
 
 
 def find_writable_cache(cache):
-    """The cache folder, or, where it can't be written, one among the temporary files, which is said."""
+    """Return the cache folder; where it cannot be written, warn and use a temporary one."""
     cache = Path(cache)
     try:
         (cache / "manifests").mkdir(parents=True, exist_ok=True)
@@ -114,7 +128,7 @@ def find_writable_cache(cache):
 
 
 def make_manifest_signature(root):
-    """What a manifest depends on besides the files."""
+    """Return what a manifest depends on besides the files."""
     versions = {name: str(version) for name, version in readers.READER_VERSIONS.items()}
     return {"manifest": MANIFEST_VERSION, "root": str(Path(root).resolve()), **versions}
 

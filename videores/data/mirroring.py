@@ -1,13 +1,22 @@
-"""Which labels change when a clip is mirrored: flip maps of classes, and the checks that use them."""
+"""Derive which labels change when a clip is mirrored, and check for it."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
+from videores.config.schema import DataConfig, ViewsConfig
 from videores.data import lists
 from videores.errors import UserError, format_suggestion
 
 
-def make_flip_map(rule, classes):
-    """What a flip makes of each label, -1 where a video must not be flipped; `rule` is data.augment.flip_labels.
+def make_flip_map(
+    rule: Literal["none", "left-right"] | Mapping[str, str | None], classes: Sequence[str]
+) -> tuple[int, ...]:
+    """Return each label after a flip, -1 where a video must not be flipped.
+
+    `rule` is data.augment.flip_labels.
+
+    `rule` is data.augment.flip_labels.
 
     A rule {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for classes that are not there.
     """
@@ -15,12 +24,13 @@ def make_flip_map(rule, classes):
         return tuple(range(len(classes)))
     if rule == "left-right":
         return derive_flip_map(classes)
-    check_known_classes(rule, classes)
-    swapped = dict(rule)
-    for name, other in rule.items():
+    pairs = dict(rule)
+    check_known_classes(pairs, classes)
+    swapped = dict(pairs)
+    for name, other in pairs.items():
         if other is not None and swapped.setdefault(other, name) != name:
             raise UserError(f"data.augment.flip_labels: {name} becomes {other}, but {other} becomes {swapped[other]}")
-    labels = {None: -1, **{name: label for label, name in enumerate(classes)}}
+    labels: dict[str | None, int] = {None: -1} | {name: label for label, name in enumerate(classes)}
     return tuple(labels[swapped.get(name, name)] for name in classes)
 
 
@@ -31,7 +41,9 @@ def check_known_classes(rule, classes):
 
 
 def derive_flip_map(classes):
-    """The label that a horizontally flipped video of each class has; -1 where it would belong to none of the classes.
+    """Return the label of each class after a horizontal flip, by the classes' names.
+
+    It is -1 where the flipped video would belong to none of the classes.
 
     Names that differ by left and right, or clockwise and counterclockwise, are each other's mirror image.
     """
@@ -40,8 +52,11 @@ def derive_flip_map(classes):
     return tuple(mirror_name(number, key, numbers) for number, key in enumerate(keys))
 
 
-def find_changed_classes(classes, flips=None):
-    """The classes whose videos a flip makes another class's, or nobody's; `flips` are those of their names."""
+def find_changed_classes(classes: Sequence[str], flips: Sequence[int] | None = None) -> list[str]:
+    """Return the classes whose videos a flip makes another class's, or nobody's.
+
+    `flips` is the flip map, by default the one that follows from the names.
+    """
     flips = derive_flip_map(classes) if flips is None else flips
     return [name for number, name in enumerate(classes) if flips[number] != number]
 
@@ -60,13 +75,16 @@ MIRROR_PATTERN = "|".join(sorted(MIRROR_WORDS, key=len, reverse=True))
 
 
 def normalize_spelling(name):
-    """`Turn left`, `turn_left` and `TurnLeft` as `turn left`; anticlockwise as counterclockwise."""
+    """Spell `Turn left`, `turn_left` and `TurnLeft` alike: `turn left`.
+
+    anticlockwise becomes counterclockwise.
+    """
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s_-]+", " ", name).lower()
     return re.sub(r"(counter|anti) ?clock ?wise", "counterclockwise", name)
 
 
-def check_mirrored_views(data, views, classes):
-    """Raises UserError where ten crops would show a video as what it is not."""
+def check_mirrored_views(data: DataConfig, views: ViewsConfig, classes: Sequence[str]) -> None:
+    """Check that mirrored test crops (crops=10) change no label."""
     if views.crops != 10:
         return
     rule = data.augment.flip_labels

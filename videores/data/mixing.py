@@ -1,8 +1,11 @@
-"""What is done to a training batch on the device: hue, which is slow on a CPU, and mixtures of clips.
+"""Apply hue shifts, mixup and cutmix to a training batch on the device.
 
 All numbers are drawn by the loader and travel in the batch, so that nothing waits for the device: "hue" is hue_BK,
 "mix" is what `draw_mix` returns. Pixels are 0..255 throughout. N classes.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +14,8 @@ import torch.nn.functional as F
 from videores.data import transforms
 
 
-def finish_batch(batch, classes):
-    """The batch with its hue and mixture applied; mixed labels are probabilities label_BKN."""
+def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Apply a batch's hue shift and mixture; mixed labels are probabilities label_BKN."""
     batch = dict(batch)
     hue_BK, mix = batch.pop("hue", None), batch.pop("mix", None)
     if hue_BK is not None:
@@ -25,12 +28,12 @@ def finish_batch(batch, classes):
 
 
 def mix_pairs(x_BK, partner_BK, weight):
-    """weight * x + (1 - weight) * the partner's x, exactly one of them where the weight is 1 or 0."""
+    """Return weight * x + (1 - weight) * the partner's x, exactly one for weights 1 and 0."""
     return torch.lerp(x_BK.flatten(0, 1)[partner_BK], x_BK, weight)
 
 
 def draw_mix(augment, views, size, rng):
-    """One mixture for a batch of `views` = (B, K) clips of size x size pixels: every clip with a partner.
+    """Draw one mixture for a batch of `views` = (B, K) clips of size x size pixels.
 
     {"partner": partner_BK by its number among the B * K clips, "weight": weight_HW of a clip's own pixels, "share": the
     weight of its own label, which is the mean of weight_HW}. Where mixup and cutmix are both on, a batch takes either.
@@ -44,12 +47,17 @@ def draw_mix(augment, views, size, rng):
 
 
 def mixup(share, size, rng):
-    """The same weight for all pixels (Zhang et al. 2018, arXiv:1710.09412, section 2)."""
+    """Return the same weight for all pixels.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412, section 2.
+    """
     return np.full((size, size), share, dtype=np.float32)
 
 
 def cutmix(share, size, rng):
-    """0 in a box that is the partner's, in all frames, 1 around it (Yun et al. 2019, arXiv:1905.04899, eqs. 1 and 2).
+    """Return weights 0 in the partner's box, in all frames, and 1 around it.
+
+    Source: Yun et al. 2019, arXiv:1905.04899, eqs. 1 and 2.
 
     The box has 1 - share of the area and its centre anywhere, so that the picture's edge may cut it off.
     """
@@ -61,7 +69,7 @@ def cutmix(share, size, rng):
 
 
 def shift_hue(clips_BKTHWC, hue_BK):
-    """Float clips with the hue of each turned by a share of the colour circle, saturation and value kept (HSV)."""
+    """Turn the hue of float clips by a share of the color circle (HSV)."""
     clips = clips_BKTHWC.float()
     value, lowest = clips.amax(-1), clips.amin(-1)
     chroma = value - lowest
@@ -71,7 +79,7 @@ def shift_hue(clips_BKTHWC, hue_BK):
 
 
 def compute_hue(clips, value, chroma):
-    """The hue of each pixel: red 0, green 2, blue 4; 0 for greys."""
+    """Return the hue of each pixel: red 0, green 2, blue 4; 0 for grays."""
     red, green, blue = clips.unbind(-1)
     over = chroma.clamp(min=1e-6)
     of_blue = torch.where(value == green, 2 + (blue - red) / over, 4 + (red - green) / over)

@@ -1,4 +1,4 @@
-"""What each file truly holds, found by decoding it once, and which readers return exactly that.
+"""Probe what a file holds by decoding it once, and which readers return exactly that.
 
 `probe` looks at one file, `probe_all` at a data set: in parallel, with progress, cached in a manifest that keys each
 file by path, size and modification time. An interrupted probe goes on where it stopped. All decoding happens in helper
@@ -38,8 +38,11 @@ class VideoInfo:
         return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
 
 
-def probe(path):
-    """Decodes the file once and checks random access against that. Raises UnreadableVideo(path, reason)."""
+def probe(path: str | Path) -> VideoInfo:
+    """Decode a file once and check random access against that.
+
+    Raises UnreadableVideo(path, reason).
+    """
     return probe_in_helper(sandbox.get_process_helper(os.getpid()), path)
 
 
@@ -144,7 +147,10 @@ def has_full_duration(found):
 
 
 def sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
-    """Keyframes at least `gap` frames apart: intra-coded files have one a frame, and the manifest should stay small."""
+    """Select keyframes at least `gap` frames apart.
+
+    Intra-coded files have one a frame, and the manifest should stay small.
+    """
     last = -gap
     for index, pts in keyframes:
         if index - last >= gap:
@@ -153,7 +159,7 @@ def sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
 
 
 def time_if_exact(name, path, found, keyframes, beat):
-    """Processor time of the trial reads of clips; None where a read differs from the sequential decode."""
+    """Return the processor time of trial reads, None where one differs from the sequential decode."""
     seconds = []
     if name == "pyav" and not keyframes:
         return 0.0  # it decodes from the start, as the scan did
@@ -183,7 +189,7 @@ def make_trial_indices(num_frames, keyframes):
 
 
 def read_file_stamp(path):
-    """What changes when a file does, as JSON has it: [size, modification time]; None where it is not there."""
+    """Return [size, modification time] as JSON has it, None where there is no file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which videos make up a batch on each rank, as a function of seed and epoch."""
+"""Select the videos of each batch on each rank, as a function of seed and epoch."""
 
 import numpy as np
 from torch.utils.data import Sampler

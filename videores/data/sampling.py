@@ -1,4 +1,4 @@
-"""Which frames: (number of frames, rate, policy) -> index_KT, pure arithmetic on numpy arrays. K clips, T frames.
+"""Compute which frames make clips: (number of frames, rate, policy) -> index_KT.
 
 dense     a clip is T frames, each `step` frames after the one before; its span is the distance from its first to its
           last frame plus one. Starts lie in 0..last, where last = num_frames - span: that many places a clip fits.
@@ -9,8 +9,11 @@ segments  the video is cut into T equal parts, and a clip has one frame of each.
 import numpy as np
 
 
-def sample_random_clip(num_frames, fps, clip, rng, speed=1):
-    """index_T of a training clip, anywhere in the video; `speed` multiplies the distance between its frames."""
+def sample_random_clip(num_frames: int, fps, clip, rng, speed=1):
+    """Return index_T of a training clip, anywhere in the video.
+
+    `speed` multiplies the distance between its frames.
+    """
     if clip.sampling == "segments":
         return draw_segments(num_frames, clip.frames, rng)
     step = compute_step(fps, clip.stride, clip.fps) * speed
@@ -19,7 +22,7 @@ def sample_random_clip(num_frames, fps, clip, rng, speed=1):
 
 
 def sample_uniform_clips(num_frames, fps, clip, clips):
-    """index_KT of the test clips, spread evenly over the video."""
+    """Return index_KT of test clips, spread evenly over the video."""
     if clip.sampling == "segments":
         return center_segments(num_frames, clip.frames, clips)
     step = compute_step(fps, clip.stride, clip.fps)
@@ -28,7 +31,7 @@ def sample_uniform_clips(num_frames, fps, clip, clips):
 
 
 def sample_view_clips(num_frames, fps, clip, views):
-    """index_KT of the clips that a config.ViewsConfig asks for."""
+    """Return index_KT of the clips that a config.ViewsConfig asks for."""
     if views.clips != "all" and views.starts == "uniform":
         return sample_uniform_clips(num_frames, fps, clip, views.clips)
     step = compute_step(fps, clip.stride, clip.fps)
@@ -43,7 +46,7 @@ def sample_view_clips(num_frames, fps, clip, views):
 
 
 def compute_step(fps, stride=1, target_fps=None):
-    """Source frames between two frames of a clip: the stride, or what turns the video's rate into `target_fps`."""
+    """Return the distance of a clip's frames in the video: the stride, or fps / target_fps."""
     return stride if target_fps is None else fps / target_fps
 
 
@@ -52,12 +55,17 @@ def compute_span(frames, step):
 
 
 def draw_starts(num_frames, span, clips, rng):
-    """`clips` independent starts, uniform over all places where the clip fits; 0 for a video shorter than the clip."""
+    """Draw `clips` independent starts, uniform over all places where the clip fits.
+
+    They are 0 for a video shorter than the clip.
+    """
     return rng.integers(0, max(num_frames - span, 0), size=clips, endpoint=True)
 
 
 def space_starts(num_frames, span, clips):
-    """Evenly spaced starts whose first clip begins with the video and whose last ends with it; a single one is central.
+    """Return evenly spaced starts, from the video's first frame to its last clip.
+
+    A single clip is central.
 
     The set is its own mirror image (start s goes to last - s), so that a video and its reversal are seen alike; only
     the middle clip of an odd number cannot be where `last` is odd.
@@ -71,7 +79,9 @@ def space_starts(num_frames, span, clips):
 
 
 def tile_starts(num_frames, frames, step):
-    """Starts of clips that follow each other and together cover the whole video, each of `frames` x `step` frames.
+    """Return starts of clips that follow each other and cover the whole video.
+
+    Each clip spans `frames` x `step` frames.
 
     The last one of a video that they do not divide is moved back to end with the video, and overlaps the one before.
     """
@@ -81,8 +91,9 @@ def tile_starts(num_frames, frames, step):
 
 
 def space_dense_starts(num_frames, frames, step, clips):
-    """Evenly spaced starts, rounded down, from the first frame to where `frames` x `step` frames fit; the first where
-    they don't.
+    """Return evenly spaced starts, rounded down, from the first frame on.
+
+    The last is where `frames` x `step` frames fit, the first where they don't.
 
     Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
     10 clips of 8 frames, 8 apart.
@@ -91,12 +102,15 @@ def space_dense_starts(num_frames, frames, step, clips):
 
 
 def count_source_frames(frames, step):
-    """Frames of the video per clip, where clips follow each other at an even pace."""
+    """Count the frames of the video per clip, where clips follow each other evenly."""
     return max(1, int(np.floor(frames * step + 0.5)))
 
 
 def compute_clip_indices(starts, frames, step, num_frames, short="loop"):
-    """index_KT of the clips that begin at `starts`; past the end a short video loops or shows its last frame."""
+    """Return index_KT of the clips that begin at `starts`.
+
+    Past the end a short video loops or shows its last frame.
+    """
     offsets = np.floor(np.arange(frames) * step + 0.5).astype(int)
     index_KT = np.asarray(starts)[:, None] + offsets
     return index_KT % num_frames if short == "loop" else np.minimum(index_KT, num_frames - 1)
@@ -106,7 +120,7 @@ def compute_clip_indices(starts, frames, step, num_frames, short="loop"):
 
 
 def draw_segments(num_frames, frames, rng):
-    """index_T: the frame that is shown at a random moment of each of `frames` equal parts of the video.
+    """Return index_T: the frame at a random moment of each of `frames` equal parts of the video.
 
     A moment, and not one of the part's whole frames: so parts need not be a whole number of frames, a video shorter
     than the clip repeats its frames evenly, and a reversed video is drawn alike.
@@ -115,8 +129,10 @@ def draw_segments(num_frames, frames, rng):
     return np.minimum(moment_T.astype(int), num_frames - 1)
 
 
-def center_segments(num_frames, frames, clips):
-    """index_KT: the frames shown at the centres of the parts; with K clips, at K evenly shifted moments of each part.
+def center_segments(num_frames: int, frames: int, clips: int) -> np.ndarray:
+    """Return index_KT: the frames at the centers of `frames` equal parts of the video.
+
+    With K clips they are at K evenly shifted moments of each part.
 
     The moments are (t + (k + 1/2) / K) / T of the video. A moment between two frames shows the one nearer to the
     video's middle, so that the set is its own mirror image; only a moment in the very middle cannot be.

@@ -1,17 +1,24 @@
-"""Validation videos held out of a training list, and stratified subsets of videos."""
+"""Hold out validation videos, and select stratified subsets of videos."""
 
 import hashlib
 import math
 from collections import Counter, defaultdict
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
+from videores.data.lists import Index
 from videores.errors import UserError
 
 
-def select_gap_videos(wanted, videos):
-    """Sorted numbers in `videos.train` of the videos to score beside validation; () where nothing is held out.
+def select_gap_videos(wanted: int | Literal["auto"], videos: Index) -> tuple[int, ...]:
+    """Return the numbers of the training videos to score beside validation, sorted.
+
+    They are () where nothing is held out. `wanted` is train.gap_videos; auto: as many as are held out.
+
+    Raises:
+        UserError: if there are not so many.
 
     `wanted` is train.gap_videos; auto: as many as are held out. Raises UserError for a number that cannot be had.
     """
@@ -27,8 +34,11 @@ def select_gap_videos(wanted, videos):
 
 
 def select_stratified(videos, count):
-    """Sorted numbers of `count` of the videos. Each class has its share of the list's videos, rounded so that the sum
-    is right: to the classes with the largest remainders, Hamilton's apportionment.
+    """Return sorted numbers of `count` videos, with each class's share of the list.
+
+    Shares are rounded so that the sum is right: to the classes with the largest remainders, Hamilton's apportionment.
+
+    Shares are rounded so that the sum is right: to the classes with the largest remainders, Hamilton's apportionment.
 
     Which of a class hangs on the videos' paths alone, so that runs with different seeds are measured on the same ones.
     """
@@ -41,7 +51,10 @@ def select_stratified(videos, count):
 
 
 def apportion(sizes, count):
-    """Whole numbers with the sum `count` <= sum(sizes), each within 1 of its size's share and at most its size."""
+    """Return whole numbers with the sum `count`, each within 1 of its size's share.
+
+    None exceeds its size.
+    """
     if not count:
         return [0] * len(sizes)
     exact = np.array(sizes) * count
@@ -51,7 +64,9 @@ def apportion(sizes, count):
 
 
 def split_validation(index, share):
-    """Moves `share` of the training groups, at least one, to validation; without groups nothing is held out.
+    """Move `share` of the training groups, at least one, to validation.
+
+    Without groups nothing is held out.
 
     The choice depends on the groups' names alone, so that runs with different seeds are validated on the same videos.
     A group without which a class would have no training videos stays.
@@ -71,7 +86,9 @@ def split_validation(index, share):
 
 
 def subsample_groups(videos, share):
-    """The videos of `share` of the groups, at least one, of each class, or of each set of classes that a group has.
+    """Return the videos of `share` of the groups of each class, at least one.
+
+    Groups with several classes are sampled for each set of classes.
 
     The choice depends on names alone, and a smaller share is part of a larger one.
     """

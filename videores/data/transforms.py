@@ -1,4 +1,4 @@
-"""Frames to a clip of crop x crop pixels, in uint8, without a copy that is not needed; normalisation on the device.
+"""Cut and scale frames to clips of crop x crop pixels, in uint8; normalize on the device.
 
 Training cuts first: scaling the short side to S and cutting a c x c square is the same as cutting a square of
 c * short / S source pixels and scaling that to c, so that only the pixels that are needed are kept and scaled. A box
@@ -10,6 +10,7 @@ differ by less than a pixel's rounding.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ CORNERS_AND_CENTER = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))  # shares of t
 
 
 def draw_training_box(height, width, transform, augment, rng):
-    """A random box, as config.TransformConfig and AugmentConfig say."""
+    """Draw a random box, as config.TransformConfig and AugmentConfig ask."""
     if augment.resized_crop:
         return draw_resized_box(height, width, augment.resized_crop, augment.resized_aspect, rng)
     if augment.multi_scale:
@@ -33,13 +34,15 @@ def draw_training_box(height, width, transform, augment, rng):
 
 
 def draw_box(height, width, short_side, crop, rng):
-    """A square that becomes the crop where the short side becomes `short_side`, anywhere in the picture."""
+    """Draw a square that becomes the crop where the short side becomes `short_side`."""
     side = max(1, round(crop * min(height, width) / short_side))
     return draw_position(height, width, side, side, rng)
 
 
 def draw_resized_box(height, width, area, aspect, rng):
-    """A box of a random share of the area and a random aspect; where none fits, the largest central one.
+    """Draw a box of a random share of the area and a random aspect.
+
+    Where none fits, it is the largest central one.
 
     Source: Szegedy et al. 2015, arXiv:1409.4842, section 6, in torchvision's reading (RandomResizedCrop).
     """
@@ -53,7 +56,7 @@ def draw_resized_box(height, width, area, aspect, rng):
 
 
 def draw_rectangle(height, width, area, aspect, rng):
-    """A box whose share of the area is uniform in a range and whose width / height is so on a logarithmic scale.
+    """Draw a box with an area share uniform in a range, and a log-uniform width / height.
 
     None where ten draws were too large for the picture.
     """
@@ -67,7 +70,7 @@ def draw_rectangle(height, width, area, aspect, rng):
 
 
 def draw_multi_scale_box(height, width, scales, rng):
-    """Height and width from neighbouring scales of the short side, in a corner or the centre.
+    """Draw height and width from neighboring scales of the short side, in a corner or the center.
 
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2; that the scales are neighbours is from its authors' code.
     """
@@ -84,7 +87,7 @@ def draw_position(height, width, box_height, box_width, rng):
 
 
 def compute_hull(boxes):
-    """The smallest box around some."""
+    """Return the smallest box around some boxes."""
     top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
     bottom, right = (max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1))
     return top, left, bottom - top, right - left
@@ -94,13 +97,15 @@ def compute_hull(boxes):
 
 
 def crop_box(frames, box):
-    """The box of one frame_HWC or many, without a copy."""
+    """Return the box of one frame_HWC or many, without a copy."""
     top, left, height, width = box
     return frames[..., top : top + height, left : left + width, :]
 
 
 def crop_and_scale(frames_THWC, box, crop, flip=False, chosen=None):
-    """uint8 clip of `crop` x `crop` pixels, T H W C; antialiased bilinear scaling, none where the box has that size.
+    """Return a uint8 clip_THWC of `crop` x `crop` pixels.
+
+    It is scaled bilinearly with antialiasing, not at all where the box has that size.
 
     `chosen` are the frames that are cut, by default all.
     """
@@ -113,7 +118,10 @@ def crop_and_scale(frames_THWC, box, crop, flip=False, chosen=None):
 
 
 def scale_frame(frame_HWC, short_side):
-    """The short side to `short_side` pixels, the other in proportion, rounded down; not touched where it has that."""
+    """Scale the short side to `short_side` pixels, the other in proportion, rounded down.
+
+    A frame of that size is not touched.
+    """
     height, width = frame_HWC.shape[:2]
     shorter = min(height, width)
     if shorter == short_side:
@@ -125,7 +133,9 @@ def scale_frame(frame_HWC, short_side):
 
 
 def crop_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
-    """uint8 test views_VTHWC: each of K clips, whose frames are numbered in `place_KT`, in each of the crops.
+    """Return uint8 test views_VTHWC: each of K clips in each of the crops.
+
+    `place_KT` numbers the frames of the clips.
 
     `chosen` are the numbers of those that are cut, clip by clip, by default all.
     """
@@ -145,7 +155,7 @@ def crop_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
 
 
 def compute_view_corners(height, width, crop, crops):
-    """(top, left) of each test crop.
+    """Return (top, left) of each test crop.
 
     1: the centre. 3: first, centre and last along the longer side. 5: the corners and the centre. 10: those, and then
     the same again, which are to be mirrored. full: the whole picture.
@@ -166,12 +176,18 @@ def compute_view_size(height, width, crop, crops):
 # On the device
 
 
-def normalize_clips(clips_BKTHWC, mean, std):
-    """Clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std; in memory channels stay innermost."""
-    mean, std = (255 * make_constant(v, clips_BKTHWC.device) for v in (mean, std))
-    return ((clips_BKTHWC - mean) / std).movedim(-1, 2)
+def normalize_clips(clips_BKTHWC: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Convert clips of 0..255 to float clips_BKCTHW, (x / 255 - mean) / std.
+
+    In memory channels stay innermost.
+    """
+    mean_C, std_C = (255 * make_constant(v, clips_BKTHWC.device) for v in (mean, std))
+    return ((clips_BKTHWC - mean_C) / std_C).movedim(-1, 2)
 
 
 def make_constant(values, device):
-    """Numbers on a device, for which it need not be waited: torch.tensor(values, device=...) would do so each step."""
+    """Make a tensor of numbers on a device without waiting for it.
+
+    torch.tensor(values, device=...) would wait, at each step.
+    """
     return torch.tensor(values).to(device, non_blocking=True)

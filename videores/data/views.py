@@ -1,20 +1,24 @@
-"""Views of a video in validation and test: how many there are, and their way to the network.
+"""Count and cut the views of a video in validation and test.
 
 An item holds each frame that some view shows once, scaled, and says which frames make which clip; the views are cut
 where the network runs, as many at a time as it takes. So neither memory nor what goes through the workers' pipes grows
 with the number of views of a frame.
 """
 
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import torch
 
+from videores.config.schema import ClipConfig, ViewsConfig
 from videores.data import sampling, transforms
+from videores.data.probe import VideoInfo
 
 
-def count_views(info, clip, views):
-    """How many views a video has under a config.ViewsConfig; `info` is None for one that never decoded."""
+def count_views(info: VideoInfo | None, clip: ClipConfig, views: ViewsConfig) -> int:
+    """Return the number of views of a video, whose `info` is None if it never decoded."""
     if views.clips != "all":
         clips = views.clips
     else:
@@ -22,17 +26,18 @@ def count_views(info, clip, views):
     return clips * count_crops(views)
 
 
-def count_crops(views):
+def count_crops(views: ViewsConfig) -> int:
+    """Return the number of crops of a clip; the full picture is one."""
     return 1 if views.crops == "full" else views.crops
 
 
-def compute_batch_size(views, batch_size):
-    """Videos in a batch: as many as have `batch_size` views together."""
+def compute_batch_size(views: ViewsConfig, batch_size: int) -> int:
+    """Return how many videos have `batch_size` views together, at least 1."""
     return 1 if views.clips == "all" else max(1, batch_size // (views.clips * count_crops(views)))
 
 
 def collate_items(items):
-    """Items of several videos as one batch, of none too; sizes and numbers of frames may differ.
+    """Collate items of several videos, or of none, of any sizes and lengths.
 
     {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
     "unreadable": [(number, reason)] of those that do not.
@@ -47,12 +52,16 @@ def collate_items(items):
     }
 
 
-def split_batch(batch, crop, views, limit):
-    """Yields (video_X, view_X, uint8 clips_XTHWC): all views of a batch, video by video, view by view.
+def split_batch(
+    batch: Mapping[str, Any], crop: int, views: ViewsConfig, limit: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield (video_X, view_X, uint8 clips_XTHWC): all views of a batch in order.
 
     X is at most `limit` for clips of crop x crop pixels, and fewer for whole pictures, so that the pixels stay as many.
     """
-    sizes = [transforms.compute_view_size(*frames.shape[1:3], crop, views.crops) for frames in batch["frames"]]
+    sizes = [
+        transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, views.crops) for frames in batch["frames"]
+    ]
     numbers = [len(place_KT) * count_crops(views) for place_KT in batch["place"]]
     for (height, width), items in groupby(range(len(sizes)), sizes.__getitem__):
         alike = [(item, view) for item in items for view in range(numbers[item])]
@@ -61,13 +70,16 @@ def split_batch(batch, crop, views, limit):
             yield cut_views(batch, alike[start : start + most], crop, views.crops)
 
 
-def list_item_views(item, crop, views):
-    """uint8 clips_VTHWC of an item, all of its views."""
+def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> torch.Tensor:
+    """Return uint8 clips_VTHWC, all views of an item."""
     return transforms.crop_views(item["frames"], item["place"], crop, views.crops)
 
 
 def cut_views(batch, pairs, crop, crops):
-    """The clips of some (item, view) of a batch, of which each item's follow each other."""
+    """Cut the clips of some (item, view) of a batch.
+
+    Those of an item follow each other.
+    """
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
     clips = [
         transforms.crop_views(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs

@@ -1,4 +1,4 @@
-"""DataLoader workers: how they start, and whether /dev/shm is large enough for their batches."""
+"""Start DataLoader workers, and check that /dev/shm is large enough for their batches."""
 
 import atexit
 import multiprocessing
@@ -7,6 +7,7 @@ import threading
 from functools import lru_cache
 from multiprocessing import connection, forkserver
 
+from videores.config.schema import DataConfig
 from videores.errors import UserError
 from videores.runtime import machine, signals
 
@@ -44,8 +45,11 @@ SHM_PATH = "/dev/shm"
 PREFETCH_FACTOR = 2  # batches that each loading process prepares ahead: DataLoader's prefetch_factor
 
 
-def check_shm_size(data, processes):
-    """Before a process is killed by a bus error as it writes. `processes` are those of the run on this machine."""
+def check_shm_size(data: DataConfig, processes: int) -> None:
+    """Check that /dev/shm holds the batches of all workers of `processes` ranks.
+
+    Else a bus error would kill a worker as it writes.
+    """
     if data.workers and machine.read_shared_memory():
         check_fits_shm(compute_prefetch_bytes(data, processes), machine.read_free_shared_memory(), data.workers)
 

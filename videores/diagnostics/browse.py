@@ -5,12 +5,14 @@ normalisation. Training clips are the first of a run with the same configuration
 """
 
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
+from videores.config.schema import Config
 from videores.data import datamodule, mixing
 from videores.data import views as viewing
 from videores.data.video.encode import write_video
@@ -29,8 +31,11 @@ class Row(NamedTuple):
     title: str
 
 
-def collect_rows(cfg, folder, count):
-    """Writes a sheet and videos of `count` training and as many test videos. Returns the exit code."""
+def collect_rows(cfg: Config, folder: Path, count: int) -> int:
+    """Write a sheet and videos of `count` training and as many test videos.
+
+    Returns the exit code.
+    """
     videos = datamodule.load_videos(cfg.data)
     batch_size = min(cfg.data.batch_size, len(videos.readable("train")))  # a look needs no whole step
     data = cfg.data.model_copy(update={"workers": 0, "cache": "none", "batch_size": batch_size})

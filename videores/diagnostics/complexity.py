@@ -1,8 +1,9 @@
 """Tables and pictures of what networks cost, from videores.compute.cost."""
 
-import csv
-import io
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -15,7 +16,8 @@ from videores.compute import cost
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
-from videores.runtime.files import write_atomically
+from videores.runtime.files import write_atomically, write_text
+from videores.runtime.tables import format_csv, format_markdown_table
 
 matplotlib.use("Agg")
 
@@ -37,24 +39,28 @@ def format_number(number):
     return f"{number:.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def list_models():
+def list_models() -> list[str]:
+    """List the names of all networks, pytorchvideo's too."""
     return [*MODELS, *NAMES]
 
 
 def get_default_clip(name):
-    """(frames, size) where none is given: what a network was published at, 16x112x112 for the video ResNets."""
+    """Return (frames, size) where none is given: what a network was published at.
+
+    Video ResNets have 16x112x112.
+    """
     if name in NAMES:
         return BUILDERS[name.removeprefix("pytorchvideo/")]
     return (16, 32) if name.startswith("cifar") else (16, 112)
 
 
-def format_name(name, overrides):
-    """A network and what is changed in it as one string, such as "r3d_50 groups=32"."""
+def format_name(name: str, overrides: Mapping[str, Any]) -> str:
+    """Format a network and its overrides as one string, such as "r3d_50 groups=32"."""
     return " ".join([name, *(f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in overrides.items())])
 
 
 def parse_model(model):
-    """(name, overrides) of a label."""
+    """Parse (name, overrides) of such a string."""
     if not model.strip():
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
@@ -82,8 +88,17 @@ def build_model(model, classes, frames):
     return create_model(name, classes, **overrides)
 
 
-def compute_row(model, classes=400, frames=None, size=None, views=1):
-    """The counted costs of a network by its label, at its default clip where none is given. Raises UserError."""
+def compute_row(
+    model: str,
+    classes: int | None = 400,
+    frames: int | None = None,
+    size: int | None = None,
+    views: int = 1,
+) -> dict[str, Any]:
+    """Count the costs of a network, at its default clip where none is given.
+
+    Raises UserError for clips that it cannot take.
+    """
     name, overrides = parse_model(model)
     default_frames, default_size = get_default_clip(name)
     frames, size = frames or overrides.get("frames") or default_frames, size or default_size
@@ -92,8 +107,11 @@ def compute_row(model, classes=400, frames=None, size=None, views=1):
     return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views)}
 
 
-def compute_rows(models, **options):
-    """The rows of networks; those that refuse the clip are left out, and printed with their reason."""
+def compute_rows(models: Sequence[str], **options: Any) -> list[dict[str, Any]]:
+    """Count the costs of several networks.
+
+    Those that refuse the clip are left out, and printed with their reason.
+    """
     rows = []
     for model in tqdm(models, desc="counting", unit="network", disable=None):
         try:
@@ -105,68 +123,64 @@ def compute_rows(models, **options):
     return rows
 
 
-def check_device(device):
+def check_device(device: str) -> None:
+    """Check that the device is there."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no CUDA device: leave out --device")
 
 
-def check_modes(modes):
-    """The modes to measure in, [] for none (None); a few where none is named ([])."""
+def check_modes(modes: Sequence[str] | None) -> list[str]:
+    """Return the modes to measure: [] for None, a few for []."""
     if modes is None:
         return []
     unknown = [mode for mode in modes if mode not in cost.MODES]
     if unknown:
         raise UserError(f"unknown mode {unknown[0]!r}; there are: {', '.join(map(repr, cost.MODES))}")
-    return modes or ["fp32", "fp32 channels-last", "bf16", "bf16 channels-last"]
+    return list(modes) or ["fp32", "fp32 channels-last", "bf16", "bf16 channels-last"]
 
 
-def add_measurements(row, modes, batch, device):
-    """Adds {mode: {"ms", "clips_s"}} of batches of clips to a row, under "measured"."""
-    network, shape = (
-        build_model(row["model"], row["classes"], row["frames"]),
-        (3, row["frames"], row["size"], row["size"]),
-    )
-    row["batch"], row["measured"] = batch, cost.measure_latency(network, (batch, *shape), modes, device)
+def add_measurements(row: dict[str, Any], modes: Sequence[str], batch: int, device: str) -> None:
+    """Measure batches of clips and add {mode: {"ms", "clips_s"}} to a row."""
+    network, shape = build_model(row["model"], row["classes"], row["frames"]), (row["frames"], row["size"], row["size"])
+    row["batch"], row["measured"] = batch, cost.measure_latency(network, (batch, 3, *shape), modes, device)
 
 
 # Writing
 
 
-def format_table(rows, without=()):
+def format_table(rows: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> str:
+    """Format rows as a Markdown table."""
     columns = {title: text for title, text in COLUMNS.items() if title not in without}
     modes = list(rows[0].get("measured", {}))
     titles = [*columns, *(f"{mode}: ms (clips/s)" for mode in modes)]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    lines = []
     for r in rows:
         measured = [f"{r['measured'][mode]['ms']:.1f} ({r['measured'][mode]['clips_s']:.2f})" for mode in modes]
-        lines.append("| " + " | ".join([*(text(r) for text in columns.values()), *measured]) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([*(text(r) for text in columns.values()), *measured])
+    return format_markdown_table(titles, lines) + "\n"
 
 
 def format_rows_csv(rows):
     flat = [{k: v for k, v in r.items() if k != "measured"} | flatten_times(r) for r in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    return format_csv(flat)
 
 
 def flatten_times(r):
     return {f"{mode} {unit}": value for mode, found in r.get("measured", {}).items() for unit, value in found.items()}
 
 
-def write_files(folder, rows):
-    """table.csv, table.md and pareto.png in the folder."""
+def write_files(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write table.csv, table.md and pareto.png."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.csv", format_rows_csv(rows)), ("table.md", format_table(rows))):
-        with write_atomically(folder / name) as temporary:
-            temporary.write_text(text)
+        write_text(folder / name, text)
     plot_costs(folder / "pareto.png", rows)
 
 
 def plot_costs(path, rows):
-    """GMACs against parameters, and against time where it was measured; a line joins those that nothing beats in both.
+    """Plot GMACs against parameters, and against time where it was measured.
+
+    A line joins the networks that no other beats in both.
 
     With more than 30 networks only those on the line have names.
     """
@@ -238,8 +252,8 @@ SECTIONS = [  # title, labels, options of `row`
 ]
 
 
-def write_docs(folder):
-    """complexity.md and complexity.png in the folder."""
+def write_docs(folder: Path) -> None:
+    """Write complexity.md and complexity.png."""
     text, first = HEAD, None
     for title, models, options in SECTIONS:
         print(title, flush=True)
@@ -247,5 +261,4 @@ def write_docs(folder):
         first = first or rows
         text += f"\n## {title}\n\n{format_table(rows, without=('classes',))}"
     plot_costs(folder / "complexity.png", first)
-    with write_atomically(folder / "complexity.md") as temporary:
-        temporary.write_text(text)
+    write_text(folder / "complexity.md", text)

@@ -39,7 +39,7 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def run_checks():
+def run_checks() -> int:
     """Prints the table. Returns the exit code: 1 if something is bad."""
     findings = []
     for check in CHECKS:

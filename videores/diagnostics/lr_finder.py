@@ -1,4 +1,4 @@
-"""Which learning rate? The loss while the rate rises, step by step, from too small to too large.
+"""Find a learning rate by a range test: the loss while the rate rises step by step.
 
 Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3; exponential
 rise, smoothing and stop as Howard and Gugger's fastai has them.
@@ -6,6 +6,7 @@ rise, smoothing and stop as Howard and Gugger's fastai has them.
 
 import csv
 import math
+from pathlib import Path
 
 import lightning.pytorch as pl
 import matplotlib
@@ -13,14 +14,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from videores.config.schema import Config
 from videores.data import datamodule
 from videores.data.datamodule import make_data
 from videores.errors import UserError
-from videores.models.weights import loading
 from videores.training import distillation, optim
 from videores.training import trainer as trainers
 from videores.training.callbacks.progress import ProgressBar
 from videores.training.module import VideoClassifier
+from videores.training.setup import load_initial_weights
 
 matplotlib.use("Agg")
 
@@ -30,7 +32,7 @@ MIN_STEPS = 10  # steps before a loss may be called diverged, and of which a sug
 
 
 class LRRangeTest(pl.Callback):
-    """Sets the rate of each step in place of the schedule, records losses, and stops where they diverge."""
+    """Set the rate of each step, record losses, and stop where they diverge."""
 
     def __init__(self, rates):
         self.rates, self.losses = rates, []
@@ -47,8 +49,11 @@ class LRRangeTest(pl.Callback):
             trainer.should_stop = True
 
 
-def find_lr(cfg, folder, lowest, highest, steps):
-    """Trains for at most so many steps, writes lr.csv and lr.png, and prints the rate to try."""
+def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int) -> int:
+    """Train while the rate rises, write lr.csv and lr.png, and print the rate to try.
+
+    Returns the exit code. Raises UserError where the loss tells no rate.
+    """
     ramp = LRRangeTest(make_lr_ramp(lowest, highest, steps))
     constant = cfg.train.model_copy(update={"schedule": "constant", "warmup": 0, "milestones": ()})
     run_range_test(cfg.model_copy(update={"train": constant}), ramp)
@@ -66,7 +71,7 @@ def find_lr(cfg, folder, lowest, highest, steps):
 
 
 def format_suggestion_text(train, rate, global_batch):
-    """The rate as train.lr, which `base_batch` scales."""
+    """Format the rate as train.lr, which `base_batch` scales."""
     factor = optim.scale_lr(train, global_batch) / train.lr
     scaled = f", {rate:.2g} at {global_batch} videos a step" if train.base_batch else ""
     return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
@@ -75,13 +80,12 @@ def format_suggestion_text(train, rate, global_batch):
 def run_range_test(cfg, ramp):
     options = trainers.make_trial_options(cfg)
     if options["devices"] * options["num_nodes"] > 1:
-        raise UserError("the rate is found in one process: give trainer.devices=1, and scale it by train.base_batch")
+        raise UserError("trainer.devices must be 1 to find a learning rate: scale it by train.base_batch")
     videos = datamodule.load_videos(cfg.data, parts=("train",))
     datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, 1))
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
-    if cfg.model.weights is not None:
-        loading.load_weights(task.model, cfg.model.weights, task.classes, cfg.model.head, cfg.model.inflate)
+    load_initial_weights(cfg, task)
     task.teacher, _ = distillation.load_teacher(cfg, task.model, task.classes)
     data = make_data(cfg, videos)
     pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)
@@ -91,17 +95,20 @@ def run_range_test(cfg, ramp):
 
 
 def make_lr_ramp(lowest, highest, steps):
-    """Rates in equal ratios, the first and last of which are given."""
+    """Return rates in equal ratios, the first and last of which are given."""
     return [float(rate) for rate in np.geomspace(lowest, highest, steps)]
 
 
 def smooth_losses(losses):
-    """A running mean, corrected for its start at 0 (Kingma and Ba 2015, arXiv:1412.6980, section 3)."""
-    mean, found = 0.0, []
+    """Return the running mean, corrected for its start at 0.
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980, section 3.
+    """
+    mean, smooth = 0.0, []
     for step, loss in enumerate(losses, 1):
         mean = LOSS_SMOOTHING * mean + (1 - LOSS_SMOOTHING) * loss
-        found.append(mean / (1 - LOSS_SMOOTHING**step))
-    return found
+        smooth.append(mean / (1 - LOSS_SMOOTHING**step))
+    return smooth
 
 
 def find_divergence(losses):
@@ -112,12 +119,14 @@ def find_divergence(losses):
 
 
 def suggest_lr(rates, smooth):
-    """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before it is lowest."""
+    """Return the rate at which the smoothed loss falls fastest before it is lowest.
+
+    The slope is over the logarithm of the rate.
+    """
     end = int(np.nanargmin(smooth)) + 1
     if end < MIN_STEPS:
         raise UserError(
-            f"the loss falls for {end} steps only, so no rate can be told: begin with a smaller --lowest, or take more "
-            "--steps"
+            f"the loss must fall for at least {MIN_STEPS} steps, got {end}: give a smaller --lowest or more --steps"
         )
     slopes = np.gradient(smooth[:end], np.log(rates[:end]))
     return rates[int(np.argmin(slopes))]

@@ -1,4 +1,4 @@
-"""Saved predictions: read and checked, and several of the same videos in one order.
+"""Read and check saved predictions, and bring several of the same videos into one order.
 
 V videos, K views of each (clips x crops), N classes. A row of NaN is a video that did not decode. Where all clips of a
 video are scored, shorter videos lack the last ones: these views are NaN too.
@@ -9,9 +9,11 @@ import re
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from videores.data.lists import preview
 from videores.errors import UserError
 
 FILE_NAME = "predictions.npz"
@@ -21,7 +23,7 @@ PROTOCOL_PATTERN = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+
 
 @dataclass(frozen=True)
 class Predictions:
-    """What predictions.npz holds, its protocol string, and the metrics.json beside it ({} where there is none)."""
+    """The arrays of predictions.npz, its protocol, and the metrics.json beside it ({} without one)."""
 
     path: Path
     video: np.ndarray
@@ -31,25 +33,26 @@ class Predictions:
     clip: np.ndarray
     crop: np.ndarray
     logits: np.ndarray
-    metrics: dict
+    metrics: dict[str, Any]
     protocol: str
 
     @property
-    def words(self):
+    def words(self) -> dict[str, str]:
         """{frames, clips, crops, fusion, data} of the protocol string."""
-        return PROTOCOL_PATTERN.fullmatch(self.protocol).groupdict()
+        words = PROTOCOL_PATTERN.fullmatch(self.protocol)
+        return words.groupdict() if words else {}
 
     @property
-    def views_V(self):
-        """How many views each video has where not all have K, else None; one that did not decode then has one clip."""
+    def views_V(self) -> np.ndarray | None:
+        """Views of each video, None where all have K; a video that did not decode has those of one clip."""
         there_V = (~np.isnan(self.logits).any(2)).sum(1)
         if self.words["clips"] != "all":
             return None
         return np.where(there_V > 0, there_V, len(np.unique(self.crop)))
 
     @property
-    def run(self):
-        """The run folder that it lies in, as <run>/test/<slug>/predictions.npz; else the folder of the file."""
+    def run(self) -> Path:
+        """The run folder, of a file <run>/test/<slug>/predictions.npz; else the folder of the file."""
         inside = self.path.parent.parent.name in ("test", "val")
         return self.path.parent.parent.parent if inside else self.path.parent
 
@@ -57,37 +60,36 @@ class Predictions:
 # Reading
 
 
-def read_predictions(source):
-    """Predictions of a run folder, of one of its test folders, or of a predictions.npz. Raises UserError."""
-    path = find_predictions(Path(source))
-    arrays = load_predictions(path)
-    check_shapes(path, arrays)
+def read_predictions(source: Path | str) -> Predictions:
+    """Read the predictions of a run folder, a test folder, or a predictions.npz.
+
+    Raises:
+        UserError: if there are none, several, or their arrays do not belong together.
+    """
+    path = _find_predictions(Path(source))
+    arrays = _load_arrays(path)
+    _check_shapes(path, arrays)
     metrics = read_metrics(path.parent)
-    found = Predictions(path, metrics=metrics, protocol=read_protocol(metrics, arrays), **arrays)
-    check_values(found)
-    check_views_complete(found)
-    return found
+    predictions = Predictions(path, metrics=metrics, protocol=_read_protocol(metrics, arrays), **arrays)
+    _check_values(predictions)
+    _check_views_complete(predictions)
+    return predictions
 
 
-def find_predictions(source):
+def _find_predictions(source):
     if source.is_file() or (source / FILE_NAME).is_file():
         return source if source.is_file() else source / FILE_NAME
     tests = sorted(source.glob(f"test/*/{FILE_NAME}"))
     if len(tests) > 1:
-        raise UserError(
-            f"{source} was tested under several protocols: give one of\n  " + "\n  ".join(find_test_folders(tests))
-        )
+        folders = "\n  ".join(str(path.parent) for path in tests)
+        raise UserError(f"{source} was tested under several protocols: give one of\n  {folders}")
     if not tests:
         what = "has no test/*/predictions.npz" if source.is_dir() else "is not there"
         raise UserError(f"{source} {what}: give a run folder that was tested, one of its test folders, or {FILE_NAME}")
     return tests[0]
 
 
-def find_test_folders(paths):
-    return [str(path.parent) for path in paths]
-
-
-def load_predictions(path):
+def _load_arrays(path):
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in ARRAY_SHAPES if name in file}
@@ -99,59 +101,63 @@ def load_predictions(path):
     return arrays
 
 
-def read_metrics(folder):
-    """metrics.json of a test folder; {} where there is none."""
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read metrics.json of a test folder; {} where there is none."""
     path = folder / "metrics.json"
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not the metrics.json of a test")
-    return found
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must be the metrics.json of a test, a JSON object, got a {type(values).__name__}")
+    return values
 
 
-def read_protocol(metrics, arrays):
-    """The protocol string; `?` for what the arrays do not say where no metrics.json is beside them."""
-    said = metrics.get("protocol", "")
+def _read_protocol(metrics, arrays):
+    """Return the protocol string; without metrics.json, with `?` for what the arrays do not tell."""
+    protocol = metrics.get("protocol", "")
     partly = (np.isnan(arrays["logits"]).any(2).sum(1) % len(arrays["clip"])).any()
     clips = "all" if partly else len(set(arrays["clip"].tolist()))
-    return said if PROTOCOL_PATTERN.fullmatch(said) else f"? {clips}x{len(set(arrays['crop'].tolist()))} ? ?"
+    return protocol if PROTOCOL_PATTERN.fullmatch(protocol) else f"? {clips}x{len(set(arrays['crop'].tolist()))} ? ?"
 
 
-def check_shapes(path, arrays):
+def _check_shapes(path, arrays):
     if arrays["logits"].ndim == 3:
         sizes = dict(zip("VKN", arrays["logits"].shape, strict=True))
         wrong = [k for k, axes in ARRAY_SHAPES.items() if arrays[k].shape != tuple(sizes[axis] for axis in axes)]
         if not wrong and all(sizes.values()):
             return
     shapes = ", ".join(f"{name} {arrays[name].shape}" for name in ARRAY_SHAPES)
-    raise UserError(f"{path}: the arrays do not fit: {shapes}; V videos, K views and N classes make logits (V, K, N)")
+    raise UserError(f"{path}: shapes must be of V videos, K views, N classes, with logits (V, K, N), got {shapes}")
 
 
-def check_values(p):
+def _check_values(p):
     names, counts = np.unique(p.video, return_counts=True)
     if counts.max() > 1:
-        raise UserError(f"{p.path}: {names[counts.argmax()]} is there {counts.max()} times")
+        raise UserError(f"{p.path}: `video` must be unique, {names[counts.argmax()]} is there {counts.max()} times")
     whole = np.issubdtype(p.label.dtype, np.integer)
     bad = np.flatnonzero((p.label < 0) | (p.label >= len(p.classes))) if whole else [0]
     if len(bad):
-        raise UserError(f"{p.path}: {p.video[bad[0]]} has label {p.label[bad[0]]}, which none of the classes has")
+        raise UserError(f"{p.path}: `label` must be 0 to {len(p.classes) - 1}, {p.video[bad[0]]} has {p.label[bad[0]]}")
     if len(set(p.classes.tolist())) < len(p.classes):
-        raise UserError(f"{p.path}: a class name is there twice")
+        raise UserError(f"{p.path}: `classes` must be unique")
     if np.isinf(p.logits).any():
-        raise UserError(f"{p.path}: a logit is infinite")
+        raise UserError(f"{p.path}: `logits` must be finite or NaN")
 
 
-def check_views_complete(p):
-    """Views are clips x crops, each once; a video has all or none, or lacks its last where all clips are scored."""
-    views, grid = sorted(zip(p.clip.tolist(), p.crop.tolist(), strict=True)), find_view_grid(p)
+def _check_views_complete(p):
+    """Check that views are clips x crops, each once, and that a video has all or none.
+
+    Where all clips are scored, a video may lack its last ones.
+    """
+    views = sorted(zip(p.clip.tolist(), p.crop.tolist(), strict=True))
+    grid = [(clip, crop) for clip in np.unique(p.clip).tolist() for crop in np.unique(p.crop).tolist()]
     if views != grid:
         lost = sorted(set(grid) - set(views))
         what = f"(clip, crop) {lost[0]} is missing" if lost else "a view is there twice"
-        raise UserError(f"{p.path}: the views are not every clip in every crop: {what}")
+        raise UserError(f"{p.path}: views must be every clip in every crop: {what}")
     gone_VK = np.isnan(p.logits).any(2)
     partly = gone_VK.any(1) & ~gone_VK.all(1) & (p.words["clips"] != "all")
     returns = (np.diff(gone_VK[:, np.lexsort((p.crop, p.clip))].astype(int), axis=1) < 0).any(1)
@@ -161,18 +167,18 @@ def check_views_complete(p):
         raise UserError(f"{p.path}: {p.video[v]} has no scores of clip {p.clip[k]}, crop {p.crop[k]}")
 
 
-def find_view_grid(p):
-    return [(clip, crop) for clip in sorted(set(p.clip.tolist())) for crop in sorted(set(p.crop.tolist()))]
-
-
 # Several of the same videos
 
 
-def align_videos(first, other):
-    """`other` with its videos in the order of `first`. Raises UserError where videos, labels or classes differ."""
+def align_videos(first: Predictions, other: Predictions) -> Predictions:
+    """Return `other` with its videos in the order of `first`.
+
+    Raises:
+        UserError: if videos, labels or classes differ.
+    """
     pair = f"{first.path} and {other.path}"
-    check_same_classes(pair, first.classes.tolist(), other.classes.tolist())
-    check_same_videos(pair, first.video.tolist(), other.video.tolist())
+    _check_same_classes(pair, first.classes.tolist(), other.classes.tolist())
+    _check_same_videos(pair, first.video.tolist(), other.video.tolist())
     place = {video: i for i, video in enumerate(other.video.tolist())}
     order = [place[video] for video in first.video.tolist()]
     moved = {name: getattr(other, name)[order] for name in ("video", "label", "group", "logits")}
@@ -186,7 +192,7 @@ def align_videos(first, other):
     return replace(other, **moved)
 
 
-def check_same_classes(pair, ours, theirs):
+def _check_same_classes(pair, ours, theirs):
     if ours == theirs:
         return
     pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
@@ -194,14 +200,8 @@ def check_same_classes(pair, ours, theirs):
     raise UserError(f"{pair} have different classes ({len(ours)} / {len(theirs)}):\n  " + "\n  ".join(pairs))
 
 
-def check_same_videos(pair, ours, theirs):
+def _check_same_videos(pair, ours, theirs):
     only = {"first": sorted(set(ours) - set(theirs)), "second": sorted(set(theirs) - set(ours))}
     if any(only.values()):
-        lines = [
-            f"only in the {which} ({len(names)}): {preview_names(names)}" for which, names in only.items() if names
-        ]
+        lines = [f"only in the {which} ({len(names)}): {preview(names, 5)}" for which, names in only.items() if names]
         raise UserError(f"{pair} are scores of different videos:\n  " + "\n  ".join(lines))
-
-
-def preview_names(names, most=5):
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -28,7 +28,10 @@ class ResidualScale(nn.Module):
 
 
 def create_control(control, num_classes, design):
-    """The network with the control; `control` is one of CONTROLS. Raises UserError where it makes no sense."""
+    """Create the network with a control, one of CONTROLS.
+
+    Raises UserError where it makes no sense.
+    """
     if design.preact or design.shortcut == "none":
         raise UserError(f"control={control} changes the shortcut of a post-activated block, and there is none")
     if control == "one_layer":

@@ -1,4 +1,4 @@
-"""Convolutions with measured repairs of CPU kernels."""
+"""Convolve on the CPU with measured repairs of its kernels."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def can_use_depthwise(x, weight, groups, padding):
-    """Whether there is something to gain, for an odd kernel that keeps the size."""
+    """Return whether the depthwise path gains: an odd kernel that keeps the size."""
     is_depthwise = groups == x.shape[1] == len(weight) > 1
     keeps_size = all(k == 2 * p + 1 for k, p in zip(weight.shape[2:], padding, strict=True))
     wants_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
@@ -15,7 +15,7 @@ def can_use_depthwise(x, weight, groups, padding):
 
 
 def depthwise_conv3d(x_BCTHW, weight, stride):
-    """F.conv3d(x, weight, stride=stride, padding=kernel // 2, groups=C)."""
+    """Compute F.conv3d(x, weight, stride=stride, padding=kernel // 2, groups=C)."""
     if torch.is_autocast_enabled("cpu"):
         number_format = torch.get_autocast_dtype("cpu")
         x_BCTHW, weight = x_BCTHW.to(number_format), weight.to(number_format)
@@ -83,7 +83,7 @@ class Conv3d(nn.Conv3d):
 
 
 def conv3d_repaired(x_BCTHW, weight, bias, stride, padding):
-    """F.conv3d with a kernel that is 1 wide and high, as a 2D convolution over frames and all pixels.
+    """Compute F.conv3d of a kernel 1 wide and high, as a 2D convolution over frames and pixels.
 
     The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/benchmark-step.md).
     In bf16 neither its speed nor its gradients have been measured, so there `Conv3d` leaves it.
@@ -97,7 +97,7 @@ def is_cpu_float(x):
 
 
 def write_padding(x, padding):
-    """x with zeros written around small dimensions, and the padding that is left to the convolution.
+    """Return x with zeros written around small dimensions, and the padding that is left.
 
     The outcome is the same, but oneDNN's bf16 weight gradient on the CPU is garbage, often inf, if it pads two frames
     itself (the last stage of a 16-frame R3D) or strides over a map one or two pixels wide, where it may even crash.

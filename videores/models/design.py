@@ -1,4 +1,4 @@
-"""What a network is, which values each choice has, and which combinations make no sense.
+"""Define a network's design: its options, their values, and which contradict each other.
 
 The builder is resnet.py; the table of published networks is at its end.
 """
@@ -127,7 +127,10 @@ OPTIONS = {
 
 
 def apply_overrides(name, row, changes):
-    """The row `name` with valid changes. Raises UserError, with the reason, where they make no sense together."""
+    """Return the row `name` with changes.
+
+    Raises UserError, with the reason, where they make no sense together.
+    """
     changes = dict(changes)
     if changes.get("stem") == "default":
         del changes["stem"]
@@ -155,7 +158,7 @@ def expand_per_stage(name, conv, stages):
 
 
 def find_contradiction(name, d, given):
-    """(is it so, why not) for what the builder cannot do, or would ignore."""
+    """Return (condition, reason) rows for what the builder cannot do, or would ignore."""
     kinds = set(d.conv[: 1 + len(d.layers)])
     per_frame, plain, depthwise = d.dim == 2 and not d.fold, d.shortcut == "none", d.connect != "dense"
     channels = d.inner(d.width) if d.deep else d.width  # of the convolutions in groups, in the first stage

@@ -1,4 +1,4 @@
-"""Layers that torch has not, or not as the networks need them; nothing here knows of architectures.
+"""Define layers that torch lacks; nothing here knows of architectures.
 
 Shapes: x is BCTHW in 3D; in 2D the frames of clips are rows, (B*T)CHW, and `clips` is B.
 """
@@ -53,7 +53,7 @@ def shift_frames(x, clips, part):
 
 
 def subsample_frames(x, clips):
-    """A max over 3 frames with stride 2, in 2D."""
+    """Take the maximum over 3 frames with stride 2, in 2D."""
     x_BTP = x.unflatten(0, (clips, -1)).flatten(2)
     return F.max_pool2d(x_BTP, (3, 1), (2, 1), (1, 0)).flatten(0, 1).unflatten(1, x.shape[1:])
 

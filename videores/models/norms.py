@@ -1,4 +1,4 @@
-"""Normalization layers: checked and frozen batch norms, group norm, synchronized batch norm."""
+"""Define batch norms (checked, frozen, synchronized) and group norm."""
 
 from contextlib import contextmanager
 
@@ -8,14 +8,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from videores.errors import UserError
 
 
-def list_batch_norms(model):
-    """name -> each batch norm that takes statistics from batches: frozen ones stay in eval mode."""
+def list_batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Return {name: batch norm} of those that take statistics from batches.
+
+    Frozen ones stay in eval mode.
+    """
     return {n: module for n, module in model.named_modules() if isinstance(module, _BatchNorm) and module.training}
 
 
-def synchronize_batch_norms(model):
-    """Puts torch's SyncBatchNorm in their place, with the same parameters and buffers, so that names, values and the
-    optimizer's tensors stay. It trains on GPUs only, and scores anywhere.
+def synchronize_batch_norms(model: nn.Module) -> None:
+    """Replace batch norms by torch's SyncBatchNorm, keeping parameters and buffers.
 
     A process may then have a single value per channel, which layers.Counted refuses: the others' count too.
     """
@@ -64,14 +66,20 @@ class FrozenBatchNorm3d(FrozenNorm, nn.BatchNorm3d):
 
 
 def group_norm(channels, eps):
-    """Wu and He 2018, arXiv:1803.08494: up to 32 groups, as many as divide the channels and hold two or more."""
+    """Make a group norm of up to 32 groups, as many as divide the channels.
+
+    A group holds two or more. Source: Wu and He 2018, arXiv:1803.08494.
+    """
     groups = max((g for g in range(1, 33) if channels % g == 0 and channels // g >= 2), default=1)
     return nn.GroupNorm(groups, channels, eps)
 
 
 @contextmanager
 def keep_statistics(module):
-    """Batch norms write their running statistics elsewhere: a batch counts once, though it is computed twice."""
+    """Let batch norms write their running statistics elsewhere.
+
+    So a batch counts once, though it is computed twice.
+    """
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [dict(m._buffers) for m in norms]
     for m in norms:

@@ -1,4 +1,6 @@
-"""The parts of a network by name (stem, stages, head), and freezing them."""
+"""Name the parts of a network (stem, stages, head), and freeze them."""
+
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -6,8 +8,10 @@ from videores.errors import UserError, format_suggestion
 from videores.models.resnet import ResNet
 
 
-def split_into_parts(model):
-    """{"stem": [modules], "layer1": [...], ..., "fc": [...]}: those that have parameters, in the order of the data.
+def split_into_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """Return {"stem": [modules], "layer1": [...], ..., "fc": [...]}.
+
+    They are the parts that have parameters, in the order of the data.
 
     A pre-activated network has its last norm as "last", a pooling that learns is "pool". Other libraries' networks have
     their blocks as "block0", "block1", ..., and the last of them, their head, as "fc".
@@ -29,8 +33,11 @@ def split_blocks(model):
     return {**{f"block{i}": [block] for i, block in enumerate(blocks)}, "fc": [head]}
 
 
-def count_depths(model):
-    """How many stages the data has passed before each part: 0 for the stem; what follows the stages is of one depth."""
+def count_depths(model: nn.Module) -> dict[str, int]:
+    """Count the stages before each part: 0 for the stem.
+
+    What follows the stages is of one depth.
+    """
     names = list(split_into_parts(model))
     after = ("last", "pool", "fc")
     before = [name for name in names if name not in after]
@@ -40,9 +47,10 @@ def count_depths(model):
 ALL_BUT_FC = "all-but-fc"  # only the classifier learns: a linear probe
 
 
-def freeze(model, chosen, norms=False):
-    """Takes the parts called `chosen` (names of `parts`, or ALL_BUT_FC) and with `norms` every batch norm out of
-    training. Returns the modules, which `hold` must put back into eval mode whenever the network is told to train.
+def freeze(model: nn.Module, chosen: str | Sequence[str], norms: bool = False) -> list[nn.Module]:
+    """Take parts of the network, and with `norms` every batch norm, out of training.
+
+    Parts are given by name, or as ALL_BUT_FC.
 
     A frozen part is a constant map: its batch norms use their running statistics, and it drops nothing. Raises
     UserError for unknown names, and if nothing would learn.
@@ -68,6 +76,7 @@ def select_part_names(model, chosen):
     return chosen
 
 
-def set_eval_mode(modules):
+def set_eval_mode(modules: Iterable[nn.Module]) -> None:
+    """Set modules to eval mode."""
     for module in modules:
         module.eval()

@@ -1,4 +1,4 @@
-"""pytorchvideo's networks as ours: clips_BCTHW -> logits_BN, "pytorchvideo/<builder>", random weights.
+"""Wrap pytorchvideo's networks as ours: clips_BCTHW -> logits_BN, random weights.
 
 Their builders are used as they are but for five things: there is no softmax (their R(2+1)D has one); the head's pooling
 window, which they fix for one input size, shrinks to what is there; SlowFast makes its slow pathway itself; the
@@ -32,7 +32,10 @@ ALPHA = 4  # SlowFast's slow pathway has every fourth frame
 
 
 def create_zoo_model(name: str, num_classes: int, dropout: float | None = None) -> nn.Module:
-    """The network "pytorchvideo/<builder>"; `dropout` replaces its own rate before the classifier."""
+    """Create the network "pytorchvideo/<builder>".
+
+    `dropout` replaces its own rate before the classifier.
+    """
     if name not in NAMES:
         raise UserError(f"unknown model {name!r}; of pytorchvideo's networks there are: {', '.join(NAMES)}")
     allowed, is_valid = design.RATE_RULE
@@ -68,7 +71,10 @@ class ZooNet(nn.Module):
 
 
 def split_pathways(clips_BCTHW):
-    """[slow, fast]: pytorchvideo spreads the slow pathway's frames from the first to the last."""
+    """Return [slow, fast].
+
+    pytorchvideo spreads the slow pathway's frames from the first to the last.
+    """
     frames = clips_BCTHW.shape[2]
     if frames % ALPHA or frames > 32:
         raise UserError(

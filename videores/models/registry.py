@@ -1,4 +1,4 @@
-"""Networks by name: create_model("r2plus1d_18", num_classes=101), clips_BCTHW -> logits_BN."""
+"""Create networks by name."""
 
 import re
 from difflib import get_close_matches
@@ -16,7 +16,9 @@ OVERRIDES = {**design.OPTIONS, "control": design.make_choice_rule(*controls.CONT
 
 
 def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
-    """The network called `name`, with random weights; `overrides` are those of OVERRIDES.
+    """Create the network called `name`, with random weights.
+
+    `overrides` are those of OVERRIDES.
 
     Names are those of MODELS, CIFAR networks of other depths (cifar2d_38) and pytorchvideo/<builder>. It maps
     float32 clips_BCTHW to float32 logits_BN; ours have two halves, `features` and `head`. Raises UserError.
@@ -39,7 +41,10 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
 
 
 def find_row(name, block=None):
-    """A row of MODELS, or a CIFAR network of any depth: its name counts the layers whatever the blocks are."""
+    """Return a row of MODELS, or a CIFAR network of any depth.
+
+    Its name counts the layers whatever the blocks are.
+    """
     match = CIFAR_NAME.fullmatch(str(name))
     if not match:
         check_known_name("model", name, MODELS, ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>")

@@ -1,4 +1,4 @@
-"""Residual networks over clips: stem -> layer1..4 -> mean over H and W -> temporal pooling -> fc.
+"""Build residual networks over clips: stem, stages, mean over H and W, temporal pooling, fc.
 
 A network is a `Design`: the convolution of the stem and of each stage, the block, how convolutions connect channels,
 the shortcut, the norm. The published ones are rows of the table at the end:
@@ -18,6 +18,7 @@ Shapes: B clips, C channels, T frames, H x W pixels, D features, N classes. A st
 
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,10 @@ from videores.models.temporal import make_pool
 
 
 def make_stem(d):
-    """The first layers, by name. They keep T; H and W become a quarter ("pool"), a half, or stay ("cifar")."""
+    """Make the first layers, by name.
+
+    They keep T; H and W become a quarter ("pool"), a half, or stay ("cifar").
+    """
     size, stride = (7, 2) if d.stem in ("pool", "nopool") else (3, 1 if d.stem == "cifar" else 2)
     # The paper's 45 channels between space and time, which is not what its own formula gives.
     mid = max(45 * d.width // 64, 1) if size == 7 else None
@@ -74,7 +78,10 @@ CONVS = {"2d": conv2d, "3d": conv3d, "1x3x3": conv1x3x3, "2plus1d": conv2plus1d}
 
 
 def compute_mid_channels(rule, cin, cout):
-    """Channels between the halves of a (2+1)D convolution; `paper` has as many weights as 3x3x3 (Tran et al. 2018)."""
+    """Return the channels between the halves of a (2+1)D convolution.
+
+    `paper` has as many weights as 3x3x3 (Tran et al. 2018).
+    """
     if rule == "none":
         return cout
     width = 27 * cin * cout // (9 * cin + 3 * cout)
@@ -87,7 +94,10 @@ def make_pointwise(d, cin, cout, stride=(1, 1)):
 
 
 def make_conv(d, cin, cout, kernel, stride, groups=1):
-    """A convolution that keeps the size / stride; the kernel's length says whether it is 2D or 3D."""
+    """Make a convolution that keeps the size / stride.
+
+    The kernel's length says whether it is 2D or 3D.
+    """
     make = Conv2d if len(kernel) == 2 else Conv3d
     bias = d.norm == "none" if d.bias is None else d.bias
     return make(cin, cout, kernel, stride, tuple(k // 2 for k in kernel), groups=groups, bias=bias)
@@ -202,7 +212,7 @@ def name_units(dim, units):
 
 
 def add_layers(parent, layers):
-    """Make the layers children of the parent by their own names, which are returned for `run`."""
+    """Make the layers children of the parent by their own names, which are returned."""
     for name, layer in layers.items():
         parent.add_module(name, layer)
     return tuple(layers)
@@ -215,7 +225,7 @@ def run_layers(parent, names, x):
 
 
 def make_shortcut(d, cin, cout, stride):
-    """What the block adds its branch to (He et al. 2015, section 4.1); None is the block's input."""
+    """Make the shortcut of a block (He et al. 2015, section 4.1); None is the block's input."""
     changes = stride != (1, 1) or cin != cout
     if d.shortcut == "C" or (d.shortcut == "B" and changes):
         return nn.Sequential(make_pointwise(d, cin, cout, stride), *([] if d.preact else [make_norm(d, cout)]))
@@ -223,7 +233,7 @@ def make_shortcut(d, cin, cout, stride):
 
 
 def make_stage(d, i, cin, make_block):
-    """Stage i, the first block of which strides and changes the width; and its channels out."""
+    """Make stage i, whose first block strides and changes the width; return it and its channels."""
     planes, stride, blocks = d.width * 2**i, (d.time_stride(i), 1 if i == 0 else 2), []
     for nth in range(sum(d.layers[:i]), sum(d.layers[: i + 1])):
         mid = compute_mid_channels("paper", cin, planes) if d.mid == "torchvision" else None
@@ -305,7 +315,7 @@ class ResNet(nn.Module):
 # The table: name -> Design. There are CIFAR networks of any depth, see `cifar`; the paper's have names here.
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-BOTTLENECK = dict(block="bottleneck", stem="pool")
+BOTTLENECK: dict[str, Any] = dict(block="bottleneck", stem="pool")
 ALL_2D, ALL_3D, ALL_2PLUS1D = ("2d",) * 5, ("3d",) * 5, ("2plus1d",) * 5
 
 
@@ -322,7 +332,10 @@ def make_mixed_rows(before, after, depths=(18,)):
 
 
 def make_cifar(kind, depth, block="basic"):
-    """He et al. 2015, section 4.2, for 32x32 pixels: 3 stages of n blocks, 6n+2 layers (bottlenecks 9n+2)."""
+    """Make the design of He et al. 2015, section 4.2, for 32x32 pixels.
+
+    3 stages of n blocks have 6n+2 layers (bottlenecks 9n+2).
+    """
     a_block = 9 if block.endswith("bottleneck") else 6
     if depth <= 2 or (depth - 2) % a_block:
         near = max(round((depth - 2) / a_block), 1) * a_block + 2

@@ -1,4 +1,4 @@
-"""Temporal pooling, features_BTD -> features_BD: one axis of comparison for 2D and 3D networks alike.
+"""Pool over time: features_BTD -> features_BD, for 2D and 3D networks alike.
 
 f-R2D keeps every frame (T = frames of the clip), the 3D networks what their strides left. The poolings of ORDERLESS do
 not know the order of what they pool, so a network of 2D convolutions with one of them answers the same for a clip and
@@ -88,5 +88,8 @@ POOLS = (*FUNCTIONS, *MODULES)
 
 
 def make_pool(name, channels, frames=None):
-    """The pooling called `name` of features with so many channels; `weights` is made for so many time steps."""
+    """Make the pooling called `name` of features with so many channels.
+
+    `weights` is made for so many time steps.
+    """
     return FUNCTIONS[name] if name in FUNCTIONS else MODULES[name](channels, frames)

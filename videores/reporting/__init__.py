@@ -1,0 +1,7 @@
+"""Write what a run found: results, pictures and pages, from scores and files alone.
+
+results        the files of a test, and its last lines on the screen
+plots          curves, confusion matrix, view sweep, differences by class
+page           one HTML page of a run (template page.html), with contact_sheet for frames
+rescoring      `tools/evaluate.py --scores`: re-score, fuse and compare saved predictions
+"""

@@ -1,6 +1,7 @@
-"""Contact sheets: a few frames of a video side by side, as a JPEG file in memory."""
+"""Make contact sheets: a few frames of a video side by side, as a JPEG file in memory."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,10 +13,11 @@ from videores.data.probe import probe
 GAP = 2  # white pixels between frames
 
 
-def contact_sheet(path, reader="auto", frames=8, height=96):
-    """Frames at the middles of equal parts of a video. Returns (JPEG bytes, width and height on a page in pixels).
+def contact_sheet(path: Path, reader: str = "auto", frames: int = 8, height: int = 96) -> tuple[bytes, int]:
+    """Return (JPEG bytes, width on a page in pixels) of frames at the middles of equal parts of a video.
 
-    Raises UnreadableVideo.
+    Raises:
+        UnreadableVideo: if the video does not decode.
     """
     info = probe(path)
     index_T = sampling.center_segments(info.num_frames, frames, 1)[0]

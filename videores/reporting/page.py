@@ -1,257 +1,253 @@
-"""One HTML page of a run, from the files in its folder, and frames of its worst mistakes where the videos are there.
+"""Write one HTML page of a run from the files in its folder.
 
-What is missing or damaged is said on the page, in its place.
+It shows frames of the worst mistakes where the videos are there. What is missing or damaged is said in its place.
 """
 
+import base64
 import json
 import tempfile
-from collections import namedtuple
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from videores.config import parse
+from videores.config.parse import load_config
+from videores.config.schema import Config
+from videores.data.lists import preview
 from videores.errors import UnreadableVideo, UserError
-from videores.evaluation import offline, predictions
-from videores.evaluation import protocol as protocol_module
-from videores.reporting import html as h
+from videores.evaluation.offline import rescore, select_fusion, sweep_views
+from videores.evaluation.predictions import Predictions, read_metrics, read_predictions
+from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting import plots, results
 from videores.reporting.contact_sheet import contact_sheet
-from videores.runtime.files import write_atomically
-from videores.training import run_folder
+from videores.runtime.files import write_text
 from videores.training.callbacks.metrics_log import read_metrics_log
+from videores.training.run_folder import format_unfinished_note
 
-TestResult = namedtuple("Test", "folder found predictions why")  # one protocol; why its predictions are None
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+COLUMNS = ("clip top-1", "top-5", "video top-1", "95 % interval", "top-5", "mean class", "macro-F1", "videos")
 
 
-def write_page(run, out=None, overrides=()):
-    """Writes the page. Returns its path. Raises UserError for a folder that holds no run."""
+class TestResult(NamedTuple):
+    """The result of one protocol; `error` says why its predictions are None."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    predictions: Predictions | None
+    error: str | None
+
+
+class Figure(NamedTuple):
+    """A picture as a data URL, `width` CSS pixels wide."""
+
+    source: str
+    caption: str
+    width: int
+
+
+def write_page(run: Path, out: Path | str | None = None, overrides: Sequence[str] = ()) -> Path:
+    """Write the page of a run folder and return its path, by default <run>/report.html.
+
+    Args:
+        run: the run folder.
+        out: where to write instead.
+        overrides: changes to the run's configuration, e.g. data.root=... for videos that have moved.
+
+    Raises:
+        UserError: if the folder holds no run.
+    """
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.yaml")
-    page = build_run_page(run, parse.load_config(run / "config.yaml", overrides))
+    page = TEMPLATES.get_template("page.html").render(_collect(run, load_config(run / "config.yaml", overrides)))
     path = Path(out or run / "report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
-def build_run_page(run, cfg):
-    tests = [read_test_result(folder) for folder in sorted(run.glob("test/*")) if folder.is_dir()]
-    main = select_main_test(tests, cfg)
-    return h.build_page(
-        f"{run.resolve().name} (videores)",
-        *build_header(run, cfg, main),
-        h.build_section("Accuracy", *build_accuracies(tests, run)),
-        h.build_section("Learning curves", *build_curves(run)),
-        *([] if main is None else build_details(main, cfg)),
-        h.build_section("Environment", build_environment(run)),
-        h.build_section("Configuration", h.build_element("pre", (run / "config.yaml").read_text(encoding="utf-8"))),
-    )
-
-
-def build_header(run, cfg, main):
-    data, train = cfg.data, cfg.train
-    yield h.build_element("h1", run.resolve().name)
-    yield h.build_element(
-        "p",
-        f"{cfg.model.name} on {data.name}, {train.epochs} epochs of {train.optimizer}, seed {cfg.run.seed}",
-        css="soft",
-    )
-    if note := run_folder.format_unfinished_note(run):
-        yield h.build_note(f"{note[0].upper()}{note[1:]}.")
-    if main is not None and main.found.get("video_top1") is not None:
-        top1, (low, high) = main.found["video_top1"], main.found["ci95_video_top1"]
-        sentence = f"{top1:.2f} % of {main.found['videos']['expected']} test videos are right"
-        yield h.build_element(
-            "p",
-            h.build_element("strong", sentence),
-            f" (95 % interval {low:.2f} to {high:.2f}; {main.found['protocol']}).",
-        )
+def _collect(run: Path, cfg: Config) -> dict[str, Any]:
+    """Return the variables of the template."""
+    tests = [_read_test(folder) for folder in sorted(run.glob("test/*")) if folder.is_dir()]
+    main, log = _select_main_test(tests, cfg), read_metrics_log(run / "metrics.jsonl")
+    unfinished, train = format_unfinished_note(run), cfg.train
+    return {
+        "run": run,
+        "name": run.resolve().name,
+        "summary": f"{cfg.model.name} on {cfg.data.name}, {train.epochs} epochs of {train.optimizer}, "
+        f"seed {cfg.run.seed}",
+        "unfinished": unfinished and f"{unfinished[0].upper()}{unfinished[1:]}.",
+        "headline": _format_headline(main),
+        "tests": tests,
+        "columns": COLUMNS,
+        "rows": [_format_row(test.metrics) for test in tests if test.metrics],
+        "gaps": _list_gaps(tests),
+        "notes": list(_list_notes(tests)),
+        "curves": _render(lambda path: plots.plot_curves(run, path), f"Up to step {log[-1]['step']}.", 1040)
+        if log
+        else None,
+        "validated": any(name.startswith("val/") for row in log for name in row),
+        "main": main,
+        **(_collect_details(main, cfg) if main and main.predictions else {}),
+        "environment": _read_environment(run / "env.json"),
+        "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
+    }
 
 
 # Tests
 
 
-def read_test_result(folder):
-    """The numbers of a protocol, recomputed from its predictions where they are there."""
-    said = {}
+def _read_test(folder: Path) -> TestResult:
+    """Read the metrics of a protocol, recomputed from its predictions where they are there."""
+    metrics: dict[str, Any] = {}
     try:
-        said = predictions.read_metrics(folder)
-        p = predictions.read_predictions(folder)
-        return TestResult(folder, {**said, **offline.rescore(p, offline.select_fusion([p]))}, p, None)
+        metrics = read_metrics(folder)
+        p = read_predictions(folder)
+        return TestResult(folder, {**metrics, **rescore(p, select_fusion([p]))}, p, None)
     except UserError as error:
-        return TestResult(folder, said, None, str(error))
+        return TestResult(folder, metrics, None, str(error))
 
 
-def select_main_test(tests, cfg):
-    """The test of the configuration's own protocol; else the first."""
-    own = protocol_module.slugify(protocol_module.format_protocol(cfg))
-    there = [test for test in tests if test.found]
-    return next((test for test in there if test.folder.name == own), there[0] if there else None)
+def _select_main_test(tests, cfg):
+    """Return the test of the configuration's own protocol, else the first, else None."""
+    own = slugify(format_protocol(cfg))
+    readable = [test for test in tests if test.metrics]
+    return next((test for test in readable if test.folder.name == own), readable[0] if readable else None)
 
 
-def build_accuracies(tests, run):
-    if not tests:
-        yield h.build_note(f"The run was not tested: python tools/evaluate.py --run {run}")
-        return
-    names = ("#clip top-1", "#top-5", "#video top-1", "#95 % interval", "#top-5", "#mean class", "#macro-F1", "#videos")
-    yield h.build_table(("protocol", *names), [build_row(test.found) for test in tests if test.found])
-    yield h.build_element(
-        "p",
-        "In per cent. The protocol says frames x stride @ crop / short side, clips x crops, how a video's views are "
-        "fused, and the data. Clip accuracy counts every view alone, video accuracy the views of a video together; an "
-        "unreadable video counts as wrong.",
-        css="soft",
-    )
-    yield from build_gaps(tests)
-    for test in tests:
-        lost = test.found.get("videos", {}).get("unreadable")
-        if lost:
-            yield h.build_note(
-                f"{test.found['protocol']}: videos that do not decode ({len(lost)}): "
-                f"{predictions.preview_names(lost, 20)}"
-            )
-        if test.why:
-            yield h.build_note(f"Of {test.folder.name} there is only what metrics.json says: {test.why}")
+def _format_headline(main):
+    if main is None or main.metrics.get("video_top1") is None:
+        return None
+    metrics, (low, high) = main.metrics, main.metrics["ci95_video_top1"]
+    return {
+        "result": f"{metrics['video_top1']:.2f} % of {metrics['videos']['expected']} test videos are right",
+        "interval": f"(95 % interval {low:.2f} to {high:.2f}; {metrics['protocol']}).",
+    }
 
 
-def build_gaps(tests):
-    """A sentence for each checkpoint that was tested; old results do not say."""
-    known = [test.found["gap"] for test in tests if test.found.get("gap")]
-    for gap in {json.dumps(gap): gap for gap in known}.values():
-        yield h.build_element("p", f"Gap of the tested weights: {results.format_gap(gap)}.")
-
-
-def build_row(found):
-    low, high = found.get("ci95_video_top1", (None, None))
+def _format_row(metrics):
+    low, high = metrics.get("ci95_video_top1", (None, None))
     interval = "–" if low is None else f"{low:.2f} to {high:.2f}"
-    videos = found.get("videos", {})
-    counted = f"{videos['scored']} of {videos['expected']}" if videos else "–"
-    number = lambda name: "–" if found.get(name) is None else f"{found[name]:.2f}"
+    videos = metrics.get("videos", {})
+    counts = f"{videos['scored']} of {videos['expected']}" if videos else "–"
+    number = lambda name: "–" if metrics.get(name) is None else f"{metrics[name]:.2f}"
     before, after = ("clip_top1", "clip_top5", "video_top1"), ("video_top5", "mean_class_top1", "macro_f1")
-    return [found.get("protocol", "–"), *map(number, before), interval, *map(number, after), counted]
+    return [metrics.get("protocol", "–"), *map(number, before), interval, *map(number, after), counts]
 
 
-def build_details(test, cfg):
-    """Sections on one protocol."""
-    protocol, found = test.found.get("protocol", "unknown protocol"), test.found
-    if test.predictions is None:
-        yield h.build_section("Classes, views and mistakes", h.build_note(f"They need predictions: {test.why}"))
-        return
-    yield h.build_section("Classes", *build_classes(test.predictions, found, protocol))
-    yield h.build_section("Number of views", *build_view_sweep(test.predictions, protocol))
-    yield h.build_section("Worst mistakes", *build_mistakes(found["worst"], cfg, protocol))
+def _list_gaps(tests):
+    """Return a text for each checkpoint that was tested; old results have none."""
+    gaps = [test.metrics["gap"] for test in tests if test.metrics.get("gap")]
+    return list(dict.fromkeys(results.format_gap(gap) for gap in gaps))
 
 
-def build_classes(p, found, protocol):
-    """The confusion matrix, and a bar for each class."""
-    names, counts_NN = p.classes.tolist(), np.array(found["confusion"])
-    picture = render_figure(plots.plot_confusion, counts_NN, names, protocol, 10)
-    caption = f"Confusion matrix, {protocol}: rows are true classes, columns predicted ones."
-    yield h.embed_figure(picture, caption, width=min(1040, 420 + 28 * len(names)))
-    yield h.build_element("p", f"Most often confused: {'; '.join(find_most_confused(counts_NN, names)) or 'none'}.")
-    yield h.build_element("p", "Accuracy of each class, its videos, and what most of its mistakes were taken for:")
-    yield h.build_bars(
-        (names[c], found["per_class_top1"][names[c]] / 100, build_confusions(found, counts_NN, names, c, p))
-        for c in sorted(set(p.label.tolist()), key=lambda c: -found["per_class_top1"][names[c]])
-    )
+def _list_notes(tests):
+    for test in tests:
+        unreadable = test.metrics.get("videos", {}).get("unreadable")
+        if unreadable:
+            count, protocol = len(unreadable), test.metrics["protocol"]
+            yield f"{protocol}: videos that do not decode ({count}): {preview(unreadable)}"
+        if test.error:
+            yield f"Of {test.folder.name} there is only what metrics.json says: {test.error}"
 
 
-def find_most_confused(counts_NN, names, most=8):
+# The main test
+
+
+def _collect_details(test, cfg):
+    root = Path(cfg.data.root)
+    return {
+        "classes": _collect_classes(test.predictions, test.metrics),
+        "sweep": _render_sweep(test.predictions, test.metrics["protocol"]),
+        "root": root,
+        "has_videos": root.is_dir(),
+        "mistakes": list(_list_mistakes(test.metrics["worst"], root, cfg.data.reader)),
+    }
+
+
+def _collect_classes(p, metrics):
+    """Return the confusion matrix, the classes most often confused, and a bar for each class."""
+    names, counts_NN, accuracies = p.classes.tolist(), np.array(metrics["confusion"]), metrics["per_class_top1"]
+    caption = f"Confusion matrix, {metrics['protocol']}: rows are true classes, columns predicted ones."
+    draw = lambda path: plots.plot_confusion(path, counts_NN, names, metrics["protocol"], 10)
+    bars = []
+    for label in sorted(set(p.label.tolist()), key=lambda label: -accuracies[names[label]]):
+        wrong_N = np.where(np.arange(len(names)) == label, 0, counts_NN[label])
+        mostly = f" → {names[wrong_N.argmax()]}" if wrong_N.any() else ""
+        text = f"{accuracies[names[label]]:.1f} % of {(p.label == label).sum()}{mostly}"
+        bars.append({"name": names[label], "accuracy": accuracies[names[label]], "text": text})
+    return {
+        "confusion": _render(draw, caption, min(1040, 420 + 28 * len(names))),
+        "confused": _find_most_confused(counts_NN, names),
+        "bars": bars,
+    }
+
+
+def _find_most_confused(counts_NN, names, most=8):
     wrong_NN = counts_NN - np.diag(np.diag(counts_NN))
     pairs = np.argwhere(wrong_NN > 0)
     order = np.argsort(-wrong_NN[tuple(pairs.T)], kind="stable")[:most]
-    return [f"{names[true]} → {names[taken]} ({wrong_NN[true, taken]})" for true, taken in pairs[order]]
+    return [f"{names[true]} → {names[predicted]} ({wrong_NN[true, predicted]})" for true, predicted in pairs[order]]
 
 
-def build_confusions(found, counts_NN, names, c, p):
-    taken_N = counts_NN[c].copy()
-    taken_N[c] = 0
-    mostly = f" → {names[taken_N.argmax()]}" if taken_N.any() else ""
-    return f"{found['per_class_top1'][names[c]]:.1f} % of {(p.label == c).sum()}{mostly}"
-
-
-def build_view_sweep(p, protocol):
+def _render_sweep(p, protocol):
     if len(p.clip) == 1 or p.words["clips"] == "all":
-        what = "one view a video" if len(p.clip) == 1 else "all clips of each video, whose number differs"
-        yield h.build_note(f"{protocol} has {what}: there is nothing to sweep.")
-        return
-    rows = offline.sweep_views(p, offline.select_fusion([p]))
+        return None
+    rows = sweep_views(p, select_fusion([p]))
     caption = f"Video accuracy against the number of views, from the scores of {protocol}; bands: 95 % interval."
-    yield h.embed_figure(render_figure(plots.plot_sweep, rows, protocol), caption, width=720)
+    return _render(lambda path: plots.plot_sweep(path, rows, protocol), caption, 720)
 
 
-def build_mistakes(worst, cfg, protocol):
-    if not worst:
-        yield h.build_element("p", "Every video that decodes is right.")
-        return
-    yield h.build_element("p", f"The {len(worst)} wrong videos with the highest confidence, {protocol}.", css="soft")
-    root = Path(cfg.data.root)
-    if not root.is_dir():
-        yield h.build_note(f"No frames: there is no folder {root} here (data.root=... names another one).")
-    for number, one in enumerate(worst, 1):
-        caption = (
-            f"{number}. {one['video']}: {one['label']}, taken for {one['predicted']} ({100 * one['confidence']:.1f} %)"
-        )
-        yield from (
-            build_contact_sheet(root, one["video"], cfg.data.reader, caption)
-            if root.is_dir()
-            else [h.build_element("p", caption)]
-        )
-
-
-def build_contact_sheet(root, video, reader, caption):
-    try:
-        picture, width = contact_sheet(root / video, reader)
-        yield h.embed_figure(picture, caption, width=width)
-    except UnreadableVideo as error:
-        yield h.build_element("p", caption)
-        yield h.build_note(f"No frames: {error}")
+def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
+    for number, mistake in enumerate(worst, 1):
+        classes = f"{mistake['label']}, taken for {mistake['predicted']} ({100 * mistake['confidence']:.1f} %)"
+        caption, figure, error = f"{number}. {mistake['video']}: {classes}", None, None
+        if root.is_dir():
+            try:
+                picture, width = contact_sheet(root / mistake["video"], reader)
+                figure = _embed(picture, "jpeg", caption, width)
+            except UnreadableVideo as reason:
+                error = str(reason)
+        yield {"caption": caption, "figure": figure, "error": error}
 
 
 # The run
 
 
-def build_curves(run):
-    rows = read_metrics_log(run / "metrics.jsonl")
-    if not rows:
-        yield h.build_note("There is no metrics.jsonl, or it is empty: nothing was logged.")
-        return
-    validated = any(name.startswith("val/") for row in rows for name in row)
-    yield h.embed_figure(
-        render_figure(lambda path: plots.plot_curves(run, path)), f"Up to step {rows[-1]['step']}.", width=1040
-    )
-    if not validated:
-        yield h.build_note(
-            "Nothing was validated: the run held no videos out, or it stopped before the end of an epoch."
-        )
-
-
-def build_environment(run):
-    path = run / "env.json"
+def _read_environment(path):
+    """Return the rows of env.json, or why it could not be read."""
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        return h.build_note(f"{path.name} cannot be read: {error}")
-    return h.build_facts((name.replace("_", " "), format_value(value)) for name, value in record.items())
+        return f"{path.name} cannot be read: {error}"
+    return [(name.replace("_", " "), _format_value(value)) for name, value in record.items()]
 
 
-def format_value(value):
-    """A value of env.json in words."""
+def _format_value(value):
     if isinstance(value, dict):
-        inner = lambda v: f"({format_value(v)})" if isinstance(v, dict) else format_value(v)
+        inner = lambda v: f"({_format_value(v)})" if isinstance(v, dict) else _format_value(v)
         return ", ".join(f"{name} {inner(v)}" for name, v in value.items()) or "none"
     if isinstance(value, list):
-        return "; ".join(map(format_value, value)) or "none"
+        return "; ".join(map(_format_value, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)
 
 
-def render_figure(draw, *arguments):
-    """The bytes of the picture that a function of reports makes."""
+def _render(draw: Callable[[Path], None], caption: str, width: int) -> Figure:
+    """Return the PNG picture that a function writes to a path."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "picture.png")
-        draw(path, *arguments)
-        return path.read_bytes()
+        draw(path)
+        return _embed(path.read_bytes(), "png", caption, width)
+
+
+def _embed(picture: bytes, kind: str, caption: str, width: int) -> Figure:
+    return Figure(f"data:image/{kind};base64,{base64.b64encode(picture).decode()}", caption, width)

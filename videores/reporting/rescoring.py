@@ -1,40 +1,51 @@
-"""`tools/evaluate.py --scores`: reads saved predictions, and writes and prints what they say.
+"""Evaluate saved predictions for `tools/evaluate.py --scores`: read, compute, write and print.
 
 The three tasks take run folders, test folders or files, and return the exit code: 1 where videos did not decode.
 """
 
-import csv
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
+from videores.data.lists import preview
 from videores.errors import UserError
-from videores.evaluation import offline, view_subset
-from videores.evaluation import predictions as scores
-from videores.evaluation import protocol as protocol_module
+from videores.evaluation import offline
+from videores.evaluation.predictions import FILE_NAME, Predictions, align_videos, read_predictions
+from videores.evaluation.protocol import slugify
+from videores.evaluation.view_subset import select_views
 from videores.reporting import plots, results
-from videores.runtime.files import write_atomically
+from videores.runtime.files import write_atomically, write_text
+from videores.runtime.tables import format_csv
 
 COMPARED_FOLDER = Path("results", "scores")  # where results of several runs are written
 
 
-def rescore_runs(source, *, clips=None, crops=None, fusion=None, sweep=False, out=None):
-    """Scores one run's predictions, with fewer views or another fusion, or sweeps the number of clips."""
-    whole = scores.read_predictions(source)
-    p, fusion = view_subset.select_views(whole, clips, crops), offline.select_fusion([whole], fusion)
-    found = {**offline.rescore(p, fusion), "predictions": str(whole.path)}
-    folder = Path(out or whole.path.parent / "offline" / protocol_module.slugify(found["protocol"]))
-    write_metrics(folder, found, whole.classes)
-    print_metrics(found)
+def rescore_run(
+    source: Path | str,
+    *,
+    clips: int | None = None,
+    crops: int | None = None,
+    fusion: str | None = None,
+    sweep: bool = False,
+    out: Path | str | None = None,
+) -> int:
+    """Score one run's predictions with other views or fusion, or sweep the clips."""
+    whole = read_predictions(source)
+    p, fusion = select_views(whole, clips, crops), offline.select_fusion([whole], fusion)
+    result = {**offline.rescore(p, fusion), "predictions": str(whole.path)}
+    folder = Path(out or whole.path.parent / "offline" / slugify(result["protocol"]))
+    _write_metrics(folder, result, whole.classes)
+    _print_metrics(result)
     if sweep:
-        write_sweep(folder, offline.sweep_views(p, fusion), found["protocol"])
+        _write_sweep(folder, offline.sweep_views(p, fusion), result["protocol"])
     print(f"wrote   {folder}")
-    return 1 if found["videos"]["unreadable"] else 0
+    return 1 if result["videos"]["unreadable"] else 0
 
 
-def write_sweep(folder, rows, protocol):
-    write_rows(folder / "sweep.csv", rows)
+def _write_sweep(folder, rows, protocol):
+    write_text(folder / "sweep.csv", format_csv(rows))
     plots.plot_sweep(folder / "sweep.png", rows, protocol)
     print("clips x crops   clip    video   95 % interval")
     for row in rows:
@@ -44,84 +55,103 @@ def write_sweep(folder, rows, protocol):
         print("* evenly chosen from the clips there are; testing with so few would show others")
 
 
-def fuse_runs(sources, *, clips=None, crops=None, fusion=None, weights=None, out=None):
-    """An ensemble of several runs. `weights`: one a run, ["val"] to choose them on validation, None for equal ones."""
-    choose = lambda p: view_subset.select_views(p, clips, crops)
-    whole = read_all_predictions(sources)
-    runs, fusion = [choose(p) for p in whole], offline.select_fusion(whole, fusion)
-    weights, chosen_on = parse_weights(whole, weights, fusion, choose)
-    found, logits_VKN = offline.fuse_runs(runs, weights, fusion)
+def fuse_runs(
+    sources: Sequence[Path | str],
+    *,
+    clips: int | None = None,
+    crops: int | None = None,
+    fusion: str | None = None,
+    weights: Sequence[str] | None = None,
+    out: Path | str | None = None,
+) -> int:
+    """Score an ensemble of several runs.
+
+    `weights`: one a run, ["val"] to fit them on validation videos, None for equal ones.
+    """
+    select = lambda p: select_views(p, clips, crops)
+    whole = _read_all(sources)
+    runs, fusion = [select(p) for p in whole], offline.select_fusion(whole, fusion)
+    weights_R, weights_from = _parse_weights(whole, weights, fusion, select)
+    result, logits_VKN = offline.fuse_runs(runs, weights_R, fusion)
     alone = [offline.rescore(p, fusion) for p in runs]
-    found["weights_from"] = chosen_on
-    found["runs"] = [
+    result["weights_from"] = weights_from
+    result["runs"] = [
         {"predictions": str(p.path), "weight": weight, "protocol": one["protocol"], "video_top1": one["video_top1"]}
-        for p, weight, one in zip(runs, weights, alone, strict=True)
+        for p, weight, one in zip(runs, weights_R, alone, strict=True)
     ]
-    folder = Path(out or COMPARED_FOLDER / "+".join(name_runs(runs)))
-    write_metrics(folder, found, runs[0].classes)
-    write_predictions(folder / scores.FILE_NAME, runs[0], logits_VKN)
-    for p, weight, one in zip(runs, weights, alone, strict=True):
+    folder = Path(out or COMPARED_FOLDER / "+".join(_name_runs(runs)))
+    _write_metrics(folder, result, runs[0].classes)
+    _write_predictions(folder / FILE_NAME, runs[0], logits_VKN)
+    for p, weight, one in zip(runs, weights_R, alone, strict=True):
         print(f"alone   {one['video_top1']:6.2f} video top-1, weight {weight:.3f}: {p.path.parent} {one['protocol']}")
-    print(f"weights {chosen_on}")
-    print_metrics(found)
+    print(f"weights {weights_from}")
+    _print_metrics(result)
     print(f"wrote   {folder}")
-    return 1 if found["videos"]["unreadable"] else 0
+    return 1 if result["videos"]["unreadable"] else 0
 
 
-def compare_runs(sources, *, clips=None, crops=None, fusion=None, out=None):
-    """Two runs on the same videos: McNemar's test, the difference's interval, and the classes that gain and lose."""
+def compare_runs(
+    sources: Sequence[Path | str],
+    *,
+    clips: int | None = None,
+    crops: int | None = None,
+    fusion: str | None = None,
+    out: Path | str | None = None,
+) -> int:
+    """Compare two runs on the same videos: McNemar's test, interval, classes."""
     if len(sources) != 2:
-        raise UserError(f"--compare takes two runs, {len(sources)} were given")
-    runs = [view_subset.select_views(p, clips, crops) for p in read_all_predictions(sources)]
-    found, per_class = offline.compare_runs(*runs, offline.select_fusion(runs, fusion))
-    folder = Path(out or COMPARED_FOLDER / "-against-".join(name_runs(runs)))
+        raise UserError(f"--compare takes two runs, got {len(sources)}")
+    first, second = (select_views(p, clips, crops) for p in _read_all(sources))
+    summary, per_class = offline.compare_runs(first, second, offline.select_fusion([first, second], fusion))
+    names = _name_runs([first, second])
+    folder = Path(out or COMPARED_FOLDER / "-against-".join(names))
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "comparison.json", {**found, "classes": per_class})
-    write_rows(folder / "classes.csv", per_class)
-    plots.plot_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(name_runs(runs))))
-    print_difference(found, per_class)
+    write_text(folder / "comparison.json", results.format_json({**summary, "classes": per_class}))
+    write_text(folder / "classes.csv", format_csv(per_class))
+    plots.plot_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(names)))
+    _print_difference(summary, per_class)
     print(f"wrote   {folder}")
-    return 1 if found["unreadable"] else 0
+    return 1 if summary["unreadable"] else 0
 
 
 # Reading
 
 
-def read_all_predictions(sources):
-    """Predictions of several runs, with the videos in the order of the first."""
-    return align_all([scores.read_predictions(source) for source in sources])
+def _read_all(sources):
+    return _align_all([read_predictions(source) for source in sources])
 
 
-def align_all(predictions):
+def _align_all(predictions):
+    """Bring the videos of all runs into the order of the first."""
     first, *others = predictions
-    return [first, *(scores.align_videos(first, other) for other in others)]
+    return [first, *(align_videos(first, other) for other in others)]
 
 
-def name_runs(runs):
+def _name_runs(runs):
     return [p.run.resolve().name for p in runs]
 
 
-def parse_weights(runs, weights, fusion, choose):
-    """weights_R with sum 1, and where they come from. They are never chosen on the scores that they are tested on."""
+def _parse_weights(runs, weights, fusion, select):
+    """Return weights_R with sum 1, and where they come from, never from the videos they are tested on."""
     if weights is None:
         return [1 / len(runs)] * len(runs), "equal"
     if weights == ["val"]:
-        held_out = align_all([choose(find_validation_scores(p)) for p in runs])
+        held_out = _align_all([select(_find_validation_scores(p)) for p in runs])
         return offline.fit_ensemble_weights(held_out, fusion), f"chosen on {len(held_out[0].video)} validation videos"
     try:
-        given = np.array([float(weight) for weight in weights])
+        weights_R = np.array([float(weight) for weight in weights])
     except ValueError:
         raise UserError(f"--weights {' '.join(weights)}: give a number for each run, or val") from None
-    if len(given) != len(runs) or not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:
+    if len(weights_R) != len(runs) or not np.isfinite(weights_R).all() or weights_R.min() < 0 or weights_R.sum() == 0:
         raise UserError(f"--weights {' '.join(weights)}: give {len(runs)} numbers, none negative and not all 0, or val")
-    return (given / given.sum()).tolist(), "given"
+    return (weights_R / weights_R.sum()).tolist(), "given"
 
 
-def find_validation_scores(p):
-    """A run's validation predictions with the views of its test predictions. Raises UserError where there are none."""
+def _find_validation_scores(p: Predictions) -> Predictions:
+    """Return a run's validation predictions with the views of its test predictions."""
     views = itemgetter("frames", "clips", "crops")
-    there = [scores.read_predictions(path) for path in sorted(p.run.glob(f"val/*/{scores.FILE_NAME}"))]
-    alike = [found for found in there if views(found.words) == views(p.words)]
+    held_out = [read_predictions(path) for path in sorted(p.run.glob(f"val/*/{FILE_NAME}"))]
+    alike = [other for other in held_out if views(other.words) == views(p.words)]
     if not alike:
         keys = f"val.clips={p.words['clips']} val.crops={p.words['crops']}"
         raise UserError(
@@ -131,7 +161,7 @@ def find_validation_scores(p):
     shared = sorted(set(alike[0].video.tolist()) & set(p.video.tolist()))
     if shared:
         raise UserError(
-            f"{alike[0].path} has test videos, on which no weights may be chosen: {scores.preview_names(shared)}"
+            f"{alike[0].path}: --weights val must not use test videos, which it has:\n  {preview(shared, 5)}"
         )
     return alike[0]
 
@@ -139,26 +169,14 @@ def find_validation_scores(p):
 # Writing
 
 
-def write_metrics(folder, found, classes):
+def _write_metrics(folder, result, classes):
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", found)
-    plots.plot_confusion(folder / "confusion.png", np.array(found["confusion"]), classes.tolist(), found["protocol"])
+    write_text(folder / "metrics.json", results.format_json(result))
+    plots.plot_confusion(folder / "confusion.png", np.array(result["confusion"]), classes.tolist(), result["protocol"])
 
 
-def write_json(path, values):
-    with write_atomically(path) as temporary:
-        temporary.write_text(results.format_json(values))
-
-
-def write_rows(path, rows):
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_predictions(path, first, logits_VKN):
-    """Scores of an ensemble as one view of each video, so that it can be compared and fused like a run."""
+def _write_predictions(path, first, logits_VKN):
+    """Write the scores of an ensemble as one view a video, so that it can be compared and fused like a run."""
     same = {name: getattr(first, name) for name in ("video", "label", "group", "classes")}
     with write_atomically(path) as temporary:
         np.savez_compressed(temporary, clip=np.array([0]), crop=np.array([0]), logits=logits_VKN, **same)
@@ -167,21 +185,22 @@ def write_predictions(path, first, logits_VKN):
 # Printing
 
 
-def print_metrics(found):
-    videos = found["videos"]
+def _print_metrics(result):
+    videos = result["videos"]
     bad = f", {len(videos['unreadable'])} unreadable count as wrong" if videos["unreadable"] else ""
-    print(f"scored  {found['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
-    results.print_accuracies(found)
+    print(f"scored  {result['protocol']}: {videos['scored']} of {videos['expected']} videos{bad}")
+    results.print_accuracies(result)
 
 
-def print_difference(found, per_class):
-    (first, second), (low, high), right = found["runs"], found["ci95_difference"], found["right"]
+def _print_difference(summary, per_class):
+    (first, second), (low, high), right = summary["runs"], summary["ci95_difference"], summary["right"]
     for which, one in (("first", first), ("second", second)):
         print(f"{which:7s} {one['video_top1']:6.2f} video top-1: {one['run']} {one['protocol']}")
-    over = " over groups" if found["ci95_over"] == "groups" else ""
-    print(f"differ  second - first = {found['difference']:+.2f} points (95 % interval{over} {low:+.2f} to {high:+.2f})")
+    over = " over groups" if summary["ci95_over"] == "groups" else ""
+    interval = f"95 % interval{over} {low:+.2f} to {high:+.2f}"
+    print(f"differ  second - first = {summary['difference']:+.2f} points ({interval})")
     alone = f"{right['first']} videos only the first gets right, {right['second']} only the second"
-    print(f"McNemar p = {found['mcnemar_p']:.2g}: {alone}, {right['both']} both, of {found['videos']}")
+    print(f"McNemar p = {summary['mcnemar_p']:.2g}: {alone}, {right['both']} both, of {summary['videos']}")
     for what, rows in (("gains", per_class[:5]), ("losses", per_class[:-6:-1])):
         named = [
             f"{row['class']} {row['difference']:+.1f}"

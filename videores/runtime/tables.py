@@ -21,5 +21,5 @@ def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
 
 def format_markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Format a Markdown table, without a line break at its end."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])

@@ -1,4 +1,4 @@
-"""A data set's copies: re-encoded by helper processes, resumable, in shards that may run side by side.
+"""Make re-encoded copies of a data set: by helper processes, resumable, in shards.
 
 `out` gets each copy under its source's own name, and in `.prepare/` one ledger a shard, a line a video, appended when
 the copy is in its place. A copy counts as made while it and its source have the sizes and times that the line says, and
@@ -9,19 +9,21 @@ import errno
 import json
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import videores
-from videores.data.probe import read_file_stamp
+from videores.data.probe import VideoInfo, read_file_stamp
 from videores.data.video import readers, sandbox
-from videores.data.video.reencode import reencode
+from videores.data.video.reencode import EncodingSettings, reencode
 from videores.errors import UnreadableVideo, UserError
 from videores.runtime import files
 
@@ -30,8 +32,8 @@ DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LIST_SUFFIXES = (".txt", ".csv", ".json")
 
 
-def check_target(root, out, paths):
-    """Raises UserError where `out` is not a folder of our own away from the sources, or a path would lead out of it."""
+def check_target(root: Path, out: Path, paths: Sequence[str]) -> None:
+    """Check that the folder of copies is outside the data set and empty or ours."""
     root, out = Path(root).resolve(), Path(out).resolve()
     if out == root or root in out.parents:
         raise UserError(f"--out {out} lies in the source folder {root}: give a folder outside of it")
@@ -44,21 +46,34 @@ def check_target(root, out, paths):
             raise UserError(f"{path} does not lie in {root}, so its copy cannot get the same name in {out}")
 
 
-def select_shard(paths, shard):
-    """Every n-th of the sorted paths from the i-th on; shard is (i, n), counted from 1."""
+def select_shard(paths: Sequence[str], shard: tuple[int, int]) -> list[str]:
+    """Return the paths of shard (i, n), one of n parts of equal size."""
     number, count = shard
     return sorted(paths)[number - 1 :: count]
 
 
-def format_shard(shard):
+def format_shard(shard: tuple[int, int]) -> str:
+    """Return the name of a shard, `i-of-n`."""
     return "{}-of-{}".format(*shard)
 
 
-def prepare_copies(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, progress=True):
-    """Makes the copies of the videos in `infos` that are missing or outdated; notes the `bad` ones, which get none.
+def prepare_copies(
+    root: Path,
+    out: Path,
+    infos: Mapping[str, VideoInfo],
+    bad: Mapping[str, str],
+    settings: EncodingSettings,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    workers: int = 1,
+    progress: bool = True,
+) -> dict[str, str]:
+    """Copy the videos of a shard that have no copy yet, and record how each went.
 
-    Returns {path: reason} of those without a copy. Raises UserError where the disk is full, or where another process
-    is preparing this shard.
+    Returns {path: reason} of those without a copy.
+
+    Raises:
+        UserError: if the disk is full, or another process is preparing this shard.
     """
     root, out = Path(root).resolve(), Path(out).resolve()
     (out / LEDGER_DIR).mkdir(parents=True, exist_ok=True)
@@ -67,7 +82,7 @@ def prepare_copies(root, out, infos, bad, settings, *, shard=(1, 1), workers=1, 
         known = read_ledgers(out)
         todo = [p for p in sorted(infos) if not is_copied(known.get(p), root, out, settings)]
         if todo:
-            (out / "prepared.json").unlink(missing_ok=True)  # it speaks of other copies
+            (out / "prepared.json").unlink(missing_ok=True)  # it is about other copies
         files.remove_temporary_files(out / path for path in todo)
         lines = [make_ledger_line(root, path, settings, reason=reason) for path, reason in bad.items()]
         copied = make_copies(root, out, infos, todo, settings, workers)
@@ -98,7 +113,7 @@ def explain_full_disk(path):
 
 
 def make_copies(root, out, infos, paths, settings, workers):
-    """Makes copies; yields their lines for the ledger, in the order in which they end."""
+    """Make copies and yield their ledger lines as they end."""
     work = partial(make_copy, root, out, infos, settings)
     with closing(sandbox.map_unordered(work, paths, max(1, min(workers, len(paths))))) as lines:
         yield from lines
@@ -128,7 +143,7 @@ def make_ledger_line(root, path, settings, *, reason=None, copy=None, frames=0):
 
 
 def append_line(file, line, known, out):
-    """Appends what is new; a bad video loses its copy, which nobody should take for the present one."""
+    """Append a line that is new; delete the copy of a bad video, which is out of date."""
     before = known.get(line["path"])
     if line["reason"]:
         (out / line["path"]).unlink(missing_ok=True)
@@ -139,7 +154,7 @@ def append_line(file, line, known, out):
 
 
 def read_ledgers(out):
-    """path -> its latest line in the ledgers of all shards."""
+    """Return {path: its latest line in the ledgers of all shards}."""
     lines = [line for ledger in sorted((out / LEDGER_DIR).glob("*.jsonl")) for line in read_ledger(ledger)]
     return {line["path"]: line for line in sorted(lines, key=lambda line: line["time"])}
 
@@ -168,8 +183,8 @@ def is_copied(line, root, out, settings):
 # -- when it is done --------------------------------------------------------------------------------------------------
 
 
-def summarize_copies(root, out, paths, settings):
-    """What prepared.json says about the videos `paths`; None while some are in shards that are yet to run."""
+def summarize_copies(root: Path, out: Path, paths: Sequence[str], settings: EncodingSettings) -> dict[str, Any] | None:
+    """Summarize the ledgers of all shards; None where videos are left to copy."""
     root, out = Path(root).resolve(), Path(out).resolve()
     known = read_ledgers(out)
     good = [known[path] for path in paths if is_copied(known.get(path), root, out, settings)]
@@ -186,8 +201,8 @@ def summarize_copies(root, out, paths, settings):
     }
 
 
-def copy_lists(root, splits, out):
-    """Copies lists that lie in the source folder to the same place in `out`, where data.root=OUT looks for them."""
+def copy_lists(root: Path, splits: Path | None, out: Path) -> None:
+    """Copy the list files of a data set beside its copies."""
     root, out, splits = Path(root).resolve(), Path(out).resolve(), Path(splits or root).resolve()
     if splits != root and root not in splits.parents:
         return  # they are where data.splits says, and serve the copies as they are: all names are the same
@@ -199,9 +214,8 @@ def copy_lists(root, splits, out):
                 shutil.copyfile(path, temporary)
 
 
-def save_summary(out, content):
-    """Writes prepared.json; shards that end together write the same. Returns its path."""
+def save_summary(out: Path, content: Mapping[str, Any]) -> Path:
+    """Write prepared.json and return its path."""
     path = Path(out) / "prepared.json"
-    with files.write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    files.write_json(path, content)
     return path

@@ -1,43 +1,46 @@
-"""What a data set holds: its lists against its files, what kind of files they are, and what is bad among them."""
+"""Survey a data set for tools/prepare.py: lists, counts, traits of files, duplicates."""
 
 import csv
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from videores.config.schema import DataConfig
 from videores.data import index
+from videores.data.lists import Index
+from videores.data.probe import VideoInfo
 from videores.data.video import readers
 from videores.runtime import files
 
 SPLIT_NUMBERS = {"ucf101": (1, 2, 3), "hmdb51": (1, 2, 3)}  # the formats that have several
 
 
-def read_all_lists(name, root, splits=None, split="all"):
-    """{split: Index} of a data set in the format `name`; validation videos are those of its lists. Raises UserError."""
+def read_all_lists(name: str, root: Path, splits: Path | None = None, split: int | str = "all") -> dict[int, Index]:
+    """Read the lists of all splits of a format, or of one."""
     numbers = SPLIT_NUMBERS.get(name, (1,)) if split == "all" else (int(split),)
-    data = dict(name=name, format=name, root=str(root), splits=splits and str(splits), val="none", on_unreadable="skip")
-    return {number: index.read_index(DataConfig(**data, split=number)) for number in numbers}
+    data: dict[str, Any] = dict(
+        name=name, format=name, root=str(root), splits=splits and str(splits), val="none", on_unreadable="skip"
+    )
+    return {number: index.read_index(DataConfig.model_validate({**data, "split": number})) for number in numbers}
 
 
-def count_listed(lists):
-    """The paths of all videos, each once, sorted."""
+def count_listed(lists: Mapping[int, Index]) -> list[str]:
+    """Return the paths of all listed videos, each once, sorted."""
     return sorted({video.path for found in lists.values() for part in index.PARTS for video in getattr(found, part)})
 
 
-def count_expected(lists):
-    """How many videos the lists name, those included that a reader leaves out because they are not there."""
-    several = len(lists) > 1
-    return (
-        len(count_listed(lists))
-        if several
-        else sum(n["expected"] for found in lists.values() for n in found.counts.values())
-    )
+def count_expected(lists: Mapping[int, Index]) -> int:
+    """Count the listed videos; of several splits, each video once."""
+    if len(lists) > 1:
+        return len(count_listed(lists))
+    return sum(n["expected"] for split in lists.values() for n in split.counts.values())
 
 
-def count_readable(lists, infos):
-    """Rows of split, list, and how many videos are listed, there, and readable."""
+def count_readable(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> Iterator[tuple]:
+    """Yield rows of split, list, and how many videos are listed, present and readable."""
     for split, found in lists.items():
         for part in index.PARTS:
             if found.counts[part]["expected"]:
@@ -45,28 +48,31 @@ def count_readable(lists, infos):
                 yield split, part, found.counts[part]["expected"], found.counts[part]["found"], readable
 
 
-def count_traits(infos):
-    """Rows of a name and what is to be said about the readable videos."""
-    infos = list(infos.values())
-    lengths = sorted(info.num_frames for info in infos)
-    exact = Counter(reader for info in infos for reader in info.readers)
-    yield "size", most_common(f"{info.width}x{info.height}" for info in infos)
+def count_traits(infos: Mapping[str, VideoInfo]) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) rows about the readable videos."""
+    videos = list(infos.values())
+    lengths = sorted(info.num_frames for info in videos)
+    exact = Counter(reader for info in videos for reader in info.readers)
+    yield "size", most_common(f"{info.width}x{info.height}" for info in videos)
     yield "frames", f"{lengths[0]} to {lengths[-1]}, median {median(lengths):g}, {sum(lengths):,} in all"
-    yield "frames a second", most_common(f"{info.fps:.4g}" for info in infos)
-    yield "sound", f"{sum(info.has_audio for info in infos):,} with, {sum(not i.has_audio for i in infos):,} without"
+    yield "frames a second", most_common(f"{info.fps:.4g}" for info in videos)
+    yield "sound", f"{sum(info.has_audio for info in videos):,} with, {sum(not i.has_audio for i in videos):,} without"
     yield "exact with", ", ".join(f"{reader} {exact[reader]:,}" for reader in readers.INSTALLED_READERS)
-    yield "need PyAV", f"{sum(info.readers == ('pyav',) for info in infos):,}"
+    yield "need PyAV", f"{sum(info.readers == ('pyav',) for info in videos):,}"
 
 
 def most_common(values, most=4):
-    """The most frequent values, with their counts."""
-    counted = Counter(values)
-    named = [f"{value} ({n:,})" for value, n in counted.most_common(most)]
-    return ", ".join(named + [f"{len(counted) - most} others"] * (len(counted) > most))
+    """Format the most frequent values, with their counts."""
+    counter = Counter(values)
+    names = [f"{value} ({n:,})" for value, n in counter.most_common(most)]
+    return ", ".join(names + [f"{len(counter) - most} others"] * (len(counter) > most))
 
 
-def find_duplicates(lists, infos):
-    """Sorted rows of split, list, video, other list, other video: with equal frames, in two lists of one split."""
+def find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple]:
+    """Find pairs of videos of different lists of a split with equal decoded frames.
+
+    Returns sorted rows (split, list, path, list, path).
+    """
     rows = []
     for split, found in lists.items():
         alike = defaultdict(list)
@@ -79,8 +85,8 @@ def find_duplicates(lists, infos):
     return sorted(rows)
 
 
-def format_table(rows, header):
-    """Lines of text with aligned columns, numbers to the right."""
+def format_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> list[str]:
+    """Format lines of text with aligned columns, numbers to the right."""
     columns = list(zip(header, *rows, strict=True))
     return ["  ".join(cells).rstrip() for cells in zip(*map(align_column, columns), strict=True)]
 
@@ -92,8 +98,8 @@ def align_column(column):
     return [text.rjust(width) if numbers else text.ljust(width) for text in texts]
 
 
-def write_csv(path, rows, header):
-    """Writes a table; without rows, removes what an earlier run wrote. Returns the path, None without rows."""
+def write_csv(path: Path, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> Path | None:
+    """Write rows as a CSV file; without rows delete it. Return its path or None."""
     path = Path(path)
     if not rows:
         path.unlink(missing_ok=True)

@@ -1,0 +1,5 @@
+"""Write the embedded data sets, each with a known answer to what a network can see.
+
+sprites    shapes, textures and paths, rendered as frames
+datasets   motion8, appear8, mixed16, order8 and small: their scenes, and the files of a set
+"""

@@ -1,4 +1,4 @@
-"""The embedded data sets: real mp4 files, generated on first use, each with a known answer to what a network can see.
+"""Define the embedded data sets and write their mp4 files on first use.
 
 A textured sprite on a textured background moves left, right, up or down on a torus, turns either way, grows or
 shrinks (sprites.py). Shape, texture, colours, start and speed are random, but for what the class says. The unit is a
@@ -23,7 +23,6 @@ every choice of frames that is symmetric under reversal (of order8's: that has e
 window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING).
 """
 
-import csv
 import json
 import os
 import re
@@ -40,7 +39,8 @@ from tqdm import tqdm
 from videores.data.synthetic import sprites
 from videores.data.video.encode import write_video
 from videores.errors import UserError
-from videores.runtime.files import write_atomically
+from videores.runtime.files import write_json, write_text
+from videores.runtime.tables import format_csv
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
 MOTIONS = tuple(motion for pair in PAIRS for motion in pair)
@@ -75,13 +75,16 @@ class Embedded:
 
 
 def render_scene(embedded: Embedded, seed: int, split: str, number: int) -> tuple[np.ndarray, ...]:
-    """The clips of a scene, uint8 T,H,W,C; a function of its arguments, so each file can be made alone."""
+    """Render the clips of a scene, uint8 frames_THWC.
+
+    It is a function of its arguments, so each file can be made alone.
+    """
     rng = np.random.default_rng((seed, SPLITS.index(split), number, *embedded.stream))
     return embedded.scenes[number % len(embedded.scenes)].draw(rng)
 
 
 def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[str, str]]:
-    """(path, label) of the videos of a scene."""
+    """Yield (path, label) of the videos of a scene."""
     for name, label in embedded.scenes[number % len(embedded.scenes)].videos.items():
         yield f"{split}/{number:04d}_{name}.mp4", label
 
@@ -90,13 +93,13 @@ def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tu
 
 
 def make_motion_pair(motion, rng):
-    """A motion of any sprite, and the same frames backwards."""
+    """Render a motion of any sprite, and the same frames backwards."""
     colours_3C, path_4T = sprites.draw_colors(rng), sprites.make_path(motion, FRAMES, rng)
     return make_reversal_pair(sprites.render_sprite(path_4T, sprites.draw_shape(rng), colours_3C, rng))
 
 
 def make_shape_pair(shape, motion, rng):
-    """A motion of a sprite of that shape and its hue, and the same frames backwards."""
+    """Render a motion of a sprite of that shape and its hue, and the same frames backwards."""
     colours_3C = sprites.draw_dark_color(rng), *sprites.draw_color_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
     return make_reversal_pair(sprites.render_sprite(sprites.make_path(motion, FRAMES, rng), shape, colours_3C, rng))
 
@@ -106,7 +109,10 @@ def make_reversal_pair(frames_THWC):
 
 
 def make_shape_scenes(shapes, pairs, label):
-    """Scenes of each shape in each pair of motions; `label` has the fields {shape} and {motion}."""
+    """Make the scenes of each shape in each pair of motions.
+
+    `label` has the fields {shape} and {motion}.
+    """
     for shape in shapes:
         for pair in pairs:
             labels = {
@@ -154,7 +160,10 @@ ORDERS = tuple(order for pair in NEIGHBOURS for order in (pair, pair[::-1]))
 
 
 def render_orders(rng):
-    """One sprite at rest in all the orders, which flash in the same frames: it is known for no class."""
+    """Render one sprite at rest that flashes in all the orders, in the same frames.
+
+    So the sprite identifies no class.
+    """
     looks_THWC = render_flashes(rng)
     slack = LENGTH - 3 * REST - 2 * FLASH
     start = REST + int(rng.integers(slack, endpoint=True))
@@ -162,7 +171,7 @@ def render_orders(rng):
 
 
 def render_flashes(rng):
-    """uint8 frames_THWC: a sprite at rest, and as it looks in each of the hues."""
+    """Render uint8 frames_THWC: a sprite at rest, and as it looks in each of the hues."""
     background_C, *usual_2C = sprites.draw_colors(rng)
     colours_T2C = np.stack([usual_2C, *(sprites.draw_color_of_hue(i / len(HUES), rng) for i in range(len(HUES)))])
     first_T11C, second_T11C = colours_T2C.transpose(1, 0, 2)[:, :, None, None]
@@ -171,7 +180,7 @@ def render_flashes(rng):
 
 
 def make_timeline(start, *order):
-    """index_T into `flashes`: at rest, but for two hues."""
+    """Return index_T into the frames of `render_flashes`: at rest, but for two hues."""
     index_T = np.zeros(LENGTH, int)
     for begin, hue in zip((start, start + FLASH + REST), order, strict=True):
         index_T[begin : begin + FLASH] = 1 + HUES.index(hue)
@@ -193,7 +202,7 @@ ORDER8 = Embedded(
 
 
 def render_recording(motion, rng):
-    """Two clips of a motion with one background and watermark, and sprites of their own."""
+    """Render two clips of a motion with one background and watermark, and sprites of their own."""
     background_HWC = sprites.add_watermark(sprites.make_background(sprites.draw_colors(rng)[0], rng), rng)
     return tuple(sprites.composite(background_HWC, *draw_sprite(motion, rng)) for _ in range(2))
 
@@ -231,7 +240,7 @@ def prepare_dataset(
     *,
     name: str = "motion8",
 ) -> None:
-    """Make sure that `root` holds the whole data set: train/, test/, train.csv, test.csv, classes.txt, spec.json.
+    """Write an embedded data set into `root` unless it is there, whole.
 
     Safe to interrupt and to call from several processes at once. `videos` is the size of each split, by default the
     set's own. Raises UserError for sizes that do not balance and where `root` holds anything else.
@@ -279,7 +288,7 @@ def read_spec(path):
 
 
 def begin_dataset(root, embedded, spec):
-    """Leave in `root` only what an interrupted run of the same specification wrote, and a mark that says so."""
+    """Leave in `root` only the files of an interrupted run of this specification, and mark it."""
     mark = root / "spec.partial.json"
     found = read_spec(mark)
     if found is None:
@@ -288,7 +297,7 @@ def begin_dataset(root, embedded, spec):
         if found != spec or path.name.startswith("."):  # another set's, seed's or version's, or half a file
             path.unlink()
     if found != spec:  # only now: the mark vouches for every file that is there
-        write_file(mark, json.dumps(spec, indent=1) + "\n")
+        write_json(mark, spec)
 
 
 def check_no_foreign_files(root, embedded):
@@ -301,7 +310,10 @@ def check_no_foreign_files(root, embedded):
 
 
 def list_own_files(root):
-    """Videos and temporary files by the exact names this module gives them; nothing else is ever deleted."""
+    """List videos and temporary files by the exact names that this module gives them.
+
+    Nothing else is ever deleted.
+    """
     names = "|".join(name for embedded in SETS.values() for scene in embedded.scenes for name in scene.videos)
     video, temporary = rf"\d{{4,}}_({names})", r"\.[\w.]+\.\d+\.tmp"
     ours = re.compile(rf"({video}|{temporary})\.mp4|{temporary}\.(json|csv|txt)")
@@ -322,7 +334,7 @@ def list_scenes(embedded, count):
 
 
 def write_scene(root, embedded, seed, split, number):
-    """Writes the videos of a scene, unless they are there; returns how many they are."""
+    """Write the videos of a scene, unless they are there; return how many they are."""
     paths = [root / path for path, _ in list_scene_files(embedded, split, number)]
     if not all(path.exists() for path in paths):
         for path, frames_THWC in zip(paths, render_scene(embedded, seed, split, number), strict=True):
@@ -332,14 +344,10 @@ def write_scene(root, embedded, seed, split, number):
 
 def write_lists(root, embedded, spec):
     for split, count in spec["videos"].items():
-        with write_atomically(root / f"{split}.csv") as temporary, open(temporary, "w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("path", "label", "group"))
-            for number in list_scenes(embedded, count):
-                rows.writerows((*video, f"{split}-{number:04d}") for video in list_scene_files(embedded, split, number))
-    write_file(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))
-
-
-def write_file(path, text):
-    with write_atomically(path) as temporary:
-        temporary.write_text(text)
+        rows = [
+            {"path": path, "label": label, "group": f"{split}-{number:04d}"}
+            for number in list_scenes(embedded, count)
+            for path, label in list_scene_files(embedded, split, number)
+        ]
+        write_text(root / f"{split}.csv", format_csv(rows))
+    write_text(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))

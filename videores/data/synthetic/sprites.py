@@ -1,4 +1,4 @@
-"""What the embedded videos show: a textured sprite on a textured background. Pure functions.
+"""Render a textured sprite on a textured background, by pure functions.
 
 The frame is a torus of SIZE x SIZE pixels, so that a sprite that leaves on one side comes back on the other. Everything
 random comes from the generator that is given, in the order in which the functions are called.
@@ -13,14 +13,17 @@ GROWTH = 0.3  # of the speed: how fast the radius grows; more would leave the fr
 
 
 def render_sprite(path_4T, shape, colours_3C, rng):
-    """uint8 frames_THWC of one sprite on a background of its own."""
+    """Render uint8 frames_THWC of one sprite on a background of its own."""
     background_C, *sprite_colours = colours_3C
     cover_THW1, sprite_THWC = make_sprite(path_4T, shape, sprite_colours, rng)
     return composite(make_background(background_C, rng), cover_THW1, sprite_THWC)
 
 
 def make_sprite(path_4T, shape, colours_2C, rng):
-    """(cover_THW1 from 0 to 1, colours_THWC) of a sprite that is at (x, y, angle, radius) of the path in each frame."""
+    """Return (cover_THW1 from 0 to 1, colors_THWC) of a sprite that follows path_4T.
+
+    The path gives x, y, angle and radius in each frame.
+    """
     u_THW, v_THW = compute_coordinates(*path_4T)
     # distance to the edge in pixels: coverage goes from 0 to 1 over one pixel, so motion is smooth below a pixel
     edge_THW = shape(u_THW, v_THW) * path_4T[3][:, None, None]
@@ -34,7 +37,7 @@ def composite(background_HWC, cover_THW1, sprite_THWC):
 
 
 def draw_colors(rng):
-    """A dark background and two bright sprite colours, of random hues.
+    """Draw a dark background and two bright sprite colors, of random hues.
 
     With either brighter at random the sign of every edge is random too, and small networks found no motion in 6 epochs.
     """
@@ -46,14 +49,17 @@ def draw_dark_color(rng):
 
 
 def draw_color_of_hue(hue, rng):
-    """Two bright sprite colours near a hue, 0 to 1 around the circle."""
+    """Draw two bright sprite colors near a hue, 0 to 1 around the circle."""
     near, saturation, value = rng.uniform((hue - 0.03, 0.4, 0.8), (hue + 0.03, 0.8, 1), (2, 3)).T[:, :, None]
     pure_2C = np.clip(abs((6 * near + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
     return (value * (1 - saturation * (1 - pure_2C))).astype(np.float32)
 
 
 def make_path(motion, frames, rng):
-    """Centre, angle and radius in pixels for each frame, float32 path_4T; one of them changes, at constant speed."""
+    """Return float32 path_4T: center, angle and radius in pixels for each frame.
+
+    One of them changes, at constant speed.
+    """
     speed = rng.uniform(*SPEED) * SIZE / 2
     radius = rng.uniform(2.5, 3) if motion == "grow" else rng.uniform(6, 11)
     start = (*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), radius)
@@ -68,13 +74,13 @@ def make_path(motion, frames, rng):
 
 
 def make_rest_path(frames, rng):
-    """path_4T of a sprite that stays as it is."""
+    """Return path_4T of a sprite at rest."""
     start_4 = (*rng.uniform(0, SIZE, 2), rng.uniform(0, 2 * np.pi), rng.uniform(6, 11))
     return np.repeat(np.float32(start_4)[:, None], frames, axis=1)
 
 
 def compute_coordinates(x_T, y_T, angle_T, radius_T):
-    """Where each pixel lies on the sprite, whose shapes fit into the unit disc."""
+    """Return where each pixel lies on the sprite, whose shapes fit into the unit disc."""
     pixels = np.arange(SIZE, dtype=np.float32) + 0.5
     x_T1W, y_TH1 = wrap_offset(pixels - x_T[:, None])[:, None, :], wrap_offset(pixels - y_T[:, None])[:, :, None]
     cos_T11, sin_T11 = ((f(angle_T) / radius_T)[:, None, None] for f in (np.cos, np.sin))
@@ -90,7 +96,10 @@ def blend(first_C, second_C, weight_HW):
 
 
 def make_texture(u, v, rng):
-    """Stripes or checks of random direction and width, 0 to 1. Wide enough not to alias on the smallest sprite."""
+    """Return stripes or checks of random direction and width, 0 to 1.
+
+    They are wide enough not to alias on the smallest sprite.
+    """
     waves = [make_wave(u, v, rng.uniform(1.5, 6), rng) for _ in range(rng.integers(1, 3))]
     return np.clip(0.5 + np.prod(waves, axis=0), 0, 1)
 
@@ -107,7 +116,7 @@ def make_background(colour_C, rng):
 
 
 def add_watermark(image_HWC, rng):
-    """With a square of random coloured blocks somewhere, as a channel's sign is in all it sends."""
+    """Add a square of random colored blocks, as a channel's logo is in all it sends."""
     blocks_HWC = rng.integers(0, 2, (4, 4, 3)).astype(np.float32).repeat(2, axis=0).repeat(2, axis=1)
     y, x = rng.integers(0, SIZE - len(blocks_HWC), 2, endpoint=True)
     image_HWC[y : y + len(blocks_HWC), x : x + len(blocks_HWC)] = blocks_HWC

@@ -1,4 +1,4 @@
-"""Frames to a video file. A file appears under its name only when it is whole."""
+"""Encode frames to a video file, which appears under its name only when it is whole."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,9 @@ def write_video(
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
 ) -> None:
-    """Encode uint8 RGB frames (an array, or an iterator where the video is too long for memory) into `path`.
+    """Encode uint8 RGB frames into `path`.
+
+    They are an array, or an iterator where the video is too long for memory.
 
     The container follows from the name; `options` are the encoder's, e.g. {"qp": "0", "g": "1", "bf": "0"}.
     """

@@ -1,4 +1,4 @@
-"""The decoders, behind one signature; the only module that reads video with PyAV, decord or TorchCodec.
+"""Read video with PyAV, decord or TorchCodec behind one signature; the only module that does.
 
 The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
 best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
@@ -57,7 +57,9 @@ class ScanResult:
 
 
 def scan(path, beat=lambda stage: None, hold=0):
-    """Decodes a whole file, holding the last `hold` frames. Raises UnreadableVideo where it does not decode to its end.
+    """Decode a whole file, holding the last `hold` frames.
+
+    Raises UnreadableVideo where it does not decode to its end.
 
     Of a damaged file some decoders leave parts of a picture as the memory was before. Which memory that is depends on
     how many frames are held, so two scans that hold different numbers tell such files.

@@ -1,4 +1,4 @@
-"""One video to a copy that is small and quick to read at random places, and the check that it is the same video.
+"""Re-encode a video to a small copy with close keyframes, and check that it is the same video.
 
 The copy is H.264 in mp4: every frame of the source in its order, at its time from the first, scaled down by area
 averaging, a keyframe every few frames, no B-frames. Its pixels are the source's as they are shown, with rotation and
@@ -6,6 +6,7 @@ colour tags applied, in the coding that untagged files have.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -46,8 +47,12 @@ class SourceRecord:
     sound: list = field(default_factory=list)  # packets
 
 
-def reencode(source, target, settings, num_frames, beat):
-    """Writes the copy of a video of `num_frames` frames, or of an image as it is; to be called in a helper of `guard`.
+def reencode(
+    source: Path, target: Path, settings: EncodingSettings, num_frames: int, beat: Callable[[str], None]
+) -> None:
+    """Write the copy of a video of `num_frames` frames, or of an image as it is.
+
+    It is to be called in a helper of `sandbox`.
 
     Raises UnreadableVideo where the source or the copy is not as it should be, OSError where writing fails.
     """

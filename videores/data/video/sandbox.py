@@ -1,4 +1,4 @@
-"""Work on files in helper processes under a watchdog: a file that makes native code crash or hang costs that file only.
+"""Work on files in helper processes: a crash or hang of native code costs one file only.
 
 A helper is a new Python, not a fork: it inherits no decoder's lock and needs no guard in the user's script. It takes
 one call at a time over its standard input, and shows that it lives by naming the stage that it is in.
@@ -109,7 +109,7 @@ def get_process_helper(process_id):
 
 
 def map_unordered(work, items, workers, patience=HEARTBEAT_TIMEOUT):
-    """Yields `work(helper, item)` as they end, from as many helpers at a time."""
+    """Yield `work(helper, item)` as they end, from as many helpers at a time."""
     helpers = [Helper(patience) for _ in range(workers)]
     idle = queue.SimpleQueue()
     for helper in helpers:
@@ -133,7 +133,7 @@ def map_unordered(work, items, workers, patience=HEARTBEAT_TIMEOUT):
 
 
 def serve():
-    """The helper's side."""
+    """Run the helper's side."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native code prints is no answer

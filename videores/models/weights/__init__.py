@@ -1,0 +1,10 @@
+"""Load weights strictly: every tensor is accounted for, or nothing is loaded.
+
+safe_load       checkpoints, without executing code in them
+safetensors     exported networks
+sources         where weights come from
+key_maps        names of other libraries -> ours
+preprocessing   what the weights were trained on
+compatibility   differences of networks that shapes do not show
+loading         weights of a source into a network
+"""

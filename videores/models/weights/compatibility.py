@@ -2,9 +2,12 @@
 stem without max-pool, a temporal shift, other strides.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from videores.errors import UserError
@@ -24,10 +27,8 @@ HARMLESS_OPTIONS = (
 )
 
 
-def find_differences(network, model):
-    """A line for each thing in which the model is another network than that of the weights; `network` has what is known
-    of the keys of `model` in a configuration, those of a run `name` among them.
-    """
+def find_differences(network: Mapping[str, Any] | None, model: nn.Module) -> list[str]:
+    """Return a line for each way in which the model differs from the weights' network."""
     if not network:
         return []
     if "name" in network:
@@ -55,7 +56,7 @@ def find_run_differences(theirs, model):
 
 
 def list_shortcuts(model):
-    """How the blocks add up, which a control changes."""
+    """List how the blocks add their shortcuts, which a control changes."""
     return [(list_leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
 
 

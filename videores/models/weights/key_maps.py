@@ -1,4 +1,4 @@
-"""Other libraries' names of parameters, as rules that turn them into ours (torchvision's).
+"""Map other libraries' names of parameters to ours (torchvision's) by rules.
 
 A layout is a list of (regular expression, replacement), of which the first that matches a whole key applies; a key that
 none matches stays as it is, and then shows up as unused in the report. Checked against the libraries' sources:
@@ -81,7 +81,10 @@ IMAGENET = "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)"
 
 
 def detect_layout(name, state, model):
-    """The Layout called `name`; the file's names and the model's kind tell a library's own variants apart."""
+    """Return the layout called `name`.
+
+    The file's names and the model's kind tell a library's own variants apart.
+    """
     if name == "torchvision":
         return Layout([], 1e-5, f"{KINETICS} (video), {IMAGENET} (images)")
     if name == "vmz":  # "exact Caffe2" norms, in pt/vmz/models/utils.py
@@ -99,7 +102,7 @@ def detect_layout(name, state, model):
 
 
 def rename_keys(state, rules):
-    """`state` under our names."""
+    """Return `state` under our names."""
     return {translate_key(key, rules): value for key, value in state.items()}
 
 
@@ -112,6 +115,6 @@ def translate_key(key, rules):
 
 
 def guess_layout(state):
-    """The layout that the names in a file look like, or None."""
+    """Return the layout that the names in a file look like, or None."""
     marks = {"mmaction2": "backbone.", "pytorchvideo": "blocks.", "torchvision": "layer1."}
     return next((name for name, mark in marks.items() if any(key.startswith(mark) for key in state)), None)

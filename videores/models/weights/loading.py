@@ -1,4 +1,4 @@
-"""Public and own weights into a network: every tensor is accounted for, or nothing is loaded.
+"""Load public and own weights into a network: every tensor is accounted for, or nothing is loaded.
 
 A source is one of
     torchvision/<model>/<weights>   torchvision's by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1 (downloaded once)
@@ -9,7 +9,10 @@ A source is one of
 Files are read without running code. docs/weights.md has the details.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,8 +45,17 @@ class LoadReport:
     as_dict = asdict
 
 
-def load_weights(model, source, classes=None, head="auto", inflate=None, preprocessing=None):
-    """Copies the weights of `source` into the model. Returns a Report; raises UserError where anything does not fit.
+def load_weights(
+    model: nn.Module,
+    source: str | Path,
+    classes: Sequence[str] | None = None,
+    head: str = "auto",
+    inflate: str | None = None,
+    preprocessing: dict[str, Any] | None = None,
+) -> LoadReport:
+    """Copy the weights of `source` into the model and return a report.
+
+    Raises UserError where anything does not fit.
 
     classes: the names of the model's classes in order, which the source's must equal for its classifier to be kept
     head: "keep" or "new"; "auto" is new for another number of classes and keep for equal names
@@ -102,7 +114,10 @@ def inflate_kernel(weight, ours, how):
 
 
 def add_batch_counters(state, own):
-    """Older files lack the norms' counters of batches, which nothing reads while their momentum is a number."""
+    """Add the norms' counters of batches, which older files lack.
+
+    Nothing reads them while their momentum is a number.
+    """
     counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
     present = {key for key in counters if key.replace("num_batches_tracked", "running_var") in state}
     return {**{key: torch.zeros_like(counters[key]) for key in present}, **state}
@@ -118,12 +133,15 @@ def set_eps(state, model, eps):
 
 
 def find_head(model):
-    """The name of the classifier: fc, or the last linear layer of a network that is not ours."""
+    """Return the name of the classifier: fc, or the last linear layer of a network of others."""
     return "fc" if hasattr(model, "fc") else [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
 
 
 def list_head_parts(model, name):
-    """What a new head replaces: a pooling of logits has the classes as its channels."""
+    """Return the parts that a new head replaces.
+
+    A pooling of logits has the classes as its channels.
+    """
     return (name, "pool") if getattr(getattr(model, "design", None), "consensus", None) == "logits" else (name,)
 
 
@@ -132,7 +150,10 @@ def has_prefix(key, *names):
 
 
 def starts_new_head(state, own, name, source, stored, classes, head):
-    """Whether the source's classifier is left out. Raises UserError where that would be a guess."""
+    """Return whether the source's classifier is left out.
+
+    Raises UserError where that would be a guess.
+    """
     theirs, ours = state.get(f"{name}.weight"), own[f"{name}.weight"]
     if theirs is None:
         return head == "new"  # else the classifier is among what does not fit
@@ -168,7 +189,7 @@ def check_fit(source, state, own, model):
 
 
 def find_matching_mids(state, own, model):
-    """The inner widths of (2+1)D convolutions with which the source fits the network."""
+    """Return the inner widths of (2+1)D convolutions with which the source fits the network."""
     if "2plus1d" not in getattr(getattr(model, "design", None), "conv", ()):
         return []
     fitting = []

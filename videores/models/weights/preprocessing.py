@@ -1,12 +1,15 @@
 """Compare the preprocessing that weights were trained with to the configured one."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from videores.errors import UserError
 
 # Preprocessing
 
 
-def extract_preprocessing(data):
-    """What a configuration's `data` section (as primitives) feeds a network."""
+def extract_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the preprocessing of a configuration's `data` section (primitives)."""
     clip, transform = data.get("clip", {}), data.get("transform", {})
     return {key: transform.get(key) for key in ("mean", "std", "crop", "short_side")} | {
         key: clip.get(key) for key in ("frames", "stride", "fps")
@@ -14,7 +17,10 @@ def extract_preprocessing(data):
 
 
 def compare_preprocessing(source, stored, ours):
-    """Notes on other frames and sizes than the weights were trained with. Raises UserError for other colours."""
+    """Return notes on other frames and sizes than the weights were trained with.
+
+    Raises UserError for another normalization.
+    """
     if ours is None:
         return []
     theirs = {key: value for key, value in (stored.preprocessing or {}).items() if value is not None}
@@ -31,5 +37,6 @@ def compare_preprocessing(source, stored, ours):
     ]
 
 
-def is_close(a, b):
+def is_close(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Return whether two means or standard deviations are equal to rounding."""
     return all(abs(x - y) < 1e-4 for x, y in zip(a, b, strict=True))

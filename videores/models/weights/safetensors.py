@@ -1,6 +1,7 @@
-"""Weights as safetensors files: writing a run's network, reading it back."""
+"""Write a run's network as safetensors, and read it back."""
 
 import json
+from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -10,8 +11,8 @@ from videores.models.weights import preprocessing, safe_load
 from videores.runtime.files import write_atomically
 
 
-def export_weights(source, path):
-    """Writes the network of a checkpoint to `path`, with what models.exported reads. Returns how many tensors."""
+def export_weights(source: Path, path: Path) -> int:
+    """Write the network of a checkpoint to `path`; return how many tensors it has."""
     stored = safe_load.read_checkpoint(source)
     if not safe_load.extract_config(stored):
         raise UserError(f"{source} was not written by tools/train.py: it has no weights, configuration and classes")
@@ -36,7 +37,10 @@ METADATA_KEYS = ("classes", "model", "preprocessing", "epoch", "step")
 
 
 def read_safetensors(path):
-    """(state dict, {"classes", "model", "preprocessing", "epoch", "step"}) of a safetensors file; raises UserError."""
+    """Read (state dict, {"classes", "model", "preprocessing", "epoch", "step"}) of a file.
+
+    Raises UserError.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             about, state = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -1,4 +1,4 @@
-"""Where weights come from: runs, exported files, torchvision, other libraries."""
+"""Read weights from where they come: runs, exported files, torchvision, other libraries."""
 
 import os
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class StoredWeights:
 
 
 def read_source(source, model):
-    """The Stored weights of a source, under the names of the model that they are for."""
+    """Read the weights of a source, under the names of the model that they are for."""
     source = os.fspath(source)
     name, colon, path = source.partition(":")
     if source.startswith("torchvision/") and not Path(source).exists():
@@ -50,7 +50,7 @@ def read_source(source, model):
 
 
 def read_torchvision(source):
-    """torchvision's own list, addresses, cache and hash check."""
+    """Read weights of torchvision's list, with its addresses, cache and hash check."""
     from torchvision import models
 
     model, _, name = source.removeprefix("torchvision/").partition("/")
