@@ -87,7 +87,7 @@ class ClipConfig(Section):
 
 
 class TransformConfig(Section):
-    """Scaling of the short side to `short_side`, crop of `crop` x `crop`, flip, colours."""
+    """Scaling of the short side, square crop, horizontal flip, and normalization."""
 
     contradictions = checks.check_transform
 

@@ -89,9 +89,9 @@ def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[s
     tables = []
     if not options.is_shard:
         header = ("split", "list", "listed", "there", "readable")
-        tables.append(survey.format_table(survey.count_readable(lists, infos), header))
+        tables.append(survey.format_table([*survey.count_readable(lists, infos)], header))
     if infos:
-        tables.append(survey.format_table(survey.count_traits(infos), ("readable videos", f"{len(infos):,}")))
+        tables.append(survey.format_table([*survey.count_traits(infos)], ("readable videos", f"{len(infos):,}")))
     for table in tables:
         print(*table, "", sep="\n")
 
