@@ -25,7 +25,10 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Videos:
-    """A data set that was looked at: `index` without what does not decode, but for the test list, which keeps all."""
+    """A data set whose files were probed.
+
+    `index` has no video that does not decode, but for the test list, which keeps all.
+    """
 
     index: lists.Index
     infos: dict[str, probe.VideoInfo]

@@ -73,6 +73,8 @@ class Conv2d(nn.Conv2d):
 
 
 class Conv3d(nn.Conv3d):
+    """torch's Conv3d with the repairs of this module."""
+
     def forward(self, x):
         if self.bias is None and can_use_depthwise(x, self.weight, self.groups, self.padding):
             return depthwise_conv3d(x, self.weight, self.stride)

@@ -1,11 +1,10 @@
 """Create networks by name."""
 
 import re
-from difflib import get_close_matches
 
 from torch import nn
 
-from videores.errors import UserError
+from videores.errors import UserError, format_suggestion
 from videores.models import controls, design
 from videores.models.resnet import MODELS, ResNet, make_cifar
 
@@ -54,8 +53,8 @@ def find_row(name, block=None):
 
 def check_known_name(what, name, known, more=""):
     if name not in known:
-        nearest = get_close_matches(str(name), known, n=1, cutoff=0)[0]
-        raise UserError(f"unknown {what} {name!r}; did you mean {nearest!r}? There are: {', '.join(known)}{more}")
+        hint = format_suggestion(str(name), known)
+        raise UserError(f"unknown {what} {name!r}{hint}; there are: {', '.join(known)}{more}")
 
 
 def check(holds, message):

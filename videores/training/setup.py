@@ -166,9 +166,14 @@ def load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadRe
     """
     if cfg.model.weights is None:
         return None
-    our_preprocessing = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
-    options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": our_preprocessing}
-    report = loading.load_weights(module.model, cfg.model.weights, module.classes, **options)
+    report = loading.load_weights(
+        module.model,
+        cfg.model.weights,
+        module.classes,
+        head=cfg.model.head,
+        inflate=cfg.model.inflate,
+        preprocessing=preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"]),
+    )
     if is_rank_zero():
         print(f"weights {report}")
     return report

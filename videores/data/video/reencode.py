@@ -31,6 +31,8 @@ MISMATCH_MARGIN = (
 
 @dataclass(frozen=True)
 class EncodingSettings:
+    """Settings of copies, on which their bytes depend."""
+
     short_side: int = 128  # pixels, even; a smaller video keeps its size, but for an odd row or column
     keyframes: int = 12  # frames from one keyframe to the next
     crf: float = 18  # x264's constant rate factor, 0 to 51: the higher, the smaller and coarser

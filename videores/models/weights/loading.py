@@ -28,7 +28,7 @@ HEADS, INFLATIONS = ("auto", "keep", "new"), (None, "mean", "centre")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did: counts and names of tensors under our names, and what else the user should know."""
+    """Report of a load: counts and names of tensors under our names, and notes."""
 
     source: str
     loaded: int

@@ -2,13 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 
-from videores.errors import UserError
+from videores.errors import UserError, format_suggestion
 from videores.models.weights import key_maps, safe_load, safetensors
 from videores.models.weights.preprocessing import extract_preprocessing
 
@@ -55,7 +54,8 @@ def read_torchvision(source):
 
     model, _, name = source.removeprefix("torchvision/").partition("/")
     if model not in models.list_models():
-        raise UserError(f"{source}: torchvision has no network {model!r}{suggest_name(model, models.list_models())}")
+        hint = format_suggestion(model, models.list_models())
+        raise UserError(f"{source}: torchvision has no network {model!r}{hint}")
     known = {w.name: w for w in models.get_model_weights(model)}
     if name not in known:
         raise UserError(f"{source}: torchvision's {model} has the weights {', '.join(known) or '(none)'}")
@@ -125,8 +125,3 @@ def check_named_tensors(source, stored):
 def is_state_dict(value):
     is_entry = lambda name, tensor: isinstance(name, str) and isinstance(tensor, torch.Tensor)
     return isinstance(value, dict) and bool(value) and all(is_entry(*entry) for entry in value.items())
-
-
-def suggest_name(word, known):
-    match = get_close_matches(word, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
