@@ -1,4 +1,4 @@
-"""An ablation table in one command: trains, tests and measures its rows, and judges what should come out.
+"""Run an ablation table: train, test, measure its rows, judge its assertions.
 
     python tools/ablate.py --table c01_conv_type --scale cpu
     python tools/ablate.py --table c01_conv_type --scale cpu --rows R3D,f-R2D --seeds 0
@@ -13,34 +13,37 @@ Writes results/<table>/<scale>/; docs/ablations/README.md says how to read it.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from videores.ablation import spec as tables
-from videores.config import parse as configfile
+from videores.config import parse
 from videores.errors import UserError
 from videores.runtime import cli
 
 
-def main():
+def main() -> int:
     args = parse_args()
     if args.docs:
         from videores.ablation import docs
 
         return docs.write_docs()
     names = tables.list_tables() if args.table == "all" else [args.table]
-    read = {Path(name).stem: tables.read_table(name) for name in names}
+    by_name = {Path(name).stem: tables.read_table(name) for name in names}
     from videores.ablation import commands  # torch takes seconds to import
 
     options = dict(rows=args.rows, seeds=args.seeds)
     if args.dry_run:
-        for name, table in read.items():
+        for name, table in by_name.items():
             commands.dry_run(name, table, args.scale, **options)
         return 0
     options |= dict(fresh=args.fresh, reuse=args.reuse, slurm=parse_slurm_options(args))
-    return max(commands.run_table(name, table, args.scale, judge=args.judge, **options) for name, table in read.items())
+    return max(
+        commands.run_table(name, table, args.scale, judge=args.judge, **options) for name, table in by_name.items()
+    )
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> argparse.Namespace:
+    parser = cli.make_parser(__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
     which.add_argument("--docs", action="store_true", help="write docs/ablations/ from the results at scale cpu")
@@ -57,23 +60,23 @@ def parse_args():
     return parser.parse_args()
 
 
-def numbers(text):
+def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words(text))
 
 
-def words(text):
+def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def parse_slurm_options(args):
-    """None for the local launcher."""
+def parse_slurm_options(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Return submitit's parameters; None for the local launcher."""
     if args.launcher == "local":
         if args.slurm:
-            raise UserError("--slurm goes with --launcher slurm")
+            raise UserError("--slurm needs --launcher slurm: give both or neither")
         return None
-    values = {}
+    values: dict[str, Any] = {}
     for option in args.slurm or ():
-        configfile.apply_override(values, option)
+        parse.apply_override(values, option)
     return values
 
 

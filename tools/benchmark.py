@@ -1,4 +1,6 @@
-"""Measures speed beside others, all in one run, and writes a table (Markdown) and every figure (JSON).
+"""Measure speed beside other libraries; write tables and figures.
+
+Writes Markdown, and JSON with every figure.
 
     python tools/benchmark.py loader                        a training clip, against pytorchvideo
     python tools/benchmark.py test                          a video's 10 x 3 test views, against loading view by view
@@ -13,7 +15,6 @@ Without --videos or --cfg it takes the videos in the folder that VIDEORES_TEST_D
 `python tools/benchmark.py loader --help` says more.
 """
 
-import argparse
 import importlib
 import sys
 
@@ -23,8 +24,8 @@ SUBCOMMANDS = ("loader", "test", "memory", "step", "overhead", "upkeep")
 MODULES = {"loader": "clip_loading", "test": "view_loading"}  # of benchmarks/, where they are called otherwise
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = cli.make_parser(__doc__)
     subcommands = parser.add_subparsers(dest="what", required=True)
     modules = {}
     for name in SUBCOMMANDS:

@@ -1,4 +1,4 @@
-"""Shows what the model sees: writes sheets of frames and short videos of training clips and of test views.
+"""Write sheets and short videos of the model's input: training clips, test views.
 
     python tools/browse.py --cfg r2plus1d_motion.yaml
     python tools/browse.py --cfg r2plus1d_ucf101.yaml data.augment.randaugment=[2,9] data.augment.mixup=0.8 --videos 8
@@ -6,16 +6,15 @@
 Training clips are those of the first epoch, with their labels and the numbers of their frames, after augmentation.
 """
 
-import argparse
 from pathlib import Path
 
-from videores.config import parse
+from videores.config import load_config
 from videores.data import index
 from videores.runtime import cli
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = cli.make_parser(__doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
     parser.add_argument("--videos", type=int, default=6, metavar="N", help="of each list (default: 6)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/browse/<name of the configuration>")
@@ -23,7 +22,7 @@ def main():
     args = parser.parse_intermixed_args()
     if args.videos < 1:
         parser.error("--videos must be at least 1")
-    cfg = parse.load_config(args.cfg, args.overrides)
+    cfg = load_config(args.cfg, args.overrides)
     index.check_folders_exist(cfg.data)  # before the seconds that importing Lightning takes
     from videores.diagnostics import browse
 

@@ -1,4 +1,4 @@
-"""What networks cost: parameters, GMACs of a clip and of a video, activations, memory, and with --measure time.
+"""Compute what networks cost: parameters, GMACs, activations, memory, and time.
 
     python tools/complexity.py --cfg r2plus1d_ucf101.yaml model.pool=max
     python tools/complexity.py --model r3d_50 ir_csn_50 --frames 8 --size 224 --views 30
@@ -15,12 +15,12 @@ import hashlib
 import re
 from pathlib import Path
 
-from videores.config import parse as configfile
+from videores.config import load_config
 from videores.errors import UserError
 from videores.runtime import cli
 
 
-def main():
+def main() -> None:
     args = parse_args()
     from videores.diagnostics import complexity  # torch takes seconds to import, --help should not
 
@@ -44,31 +44,25 @@ def main():
     print(f"wrote {folder}/table.csv, table.md, pareto.png")
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> argparse.Namespace:
+    parser = cli.make_parser(__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--cfg", help="a YAML file: its network, clip and test views")
     which.add_argument("--model", nargs="+", metavar="NAME", help='networks, "NAME key=value" to change one')
     which.add_argument("--all", action="store_true", help="every network that has a name")
     which.add_argument("--docs", action="store_true", help="write docs/complexity.md")
-    parser.add_argument("--frames", type=positive, help="of a clip (default: 16, pytorchvideo's: as published)")
-    parser.add_argument("--size", type=positive, help="height and width of a clip (default: 112, cifar's: 32)")
-    parser.add_argument("--views", type=positive, help="clips times crops of a video (default: 1)")
-    parser.add_argument("--classes", type=positive, default=400, help="of the last layer (default: 400)")
+    parser.add_argument("--frames", type=cli.positive, help="of a clip (default: 16, pytorchvideo's: as published)")
+    parser.add_argument("--size", type=cli.positive, help="height and width of a clip (default: 112, cifar's: 32)")
+    parser.add_argument("--views", type=cli.positive, help="clips times crops of a video (default: 1)")
+    parser.add_argument("--classes", type=cli.positive, default=400, help="of the last layer (default: 400)")
     parser.add_argument("--measure", nargs="*", metavar="MODE", help="time it too, in fp32, bf16, ...")
-    parser.add_argument("--batch", type=positive, default=1, help="clips in a measured batch (default: 1)")
+    parser.add_argument("--batch", type=cli.positive, default=1, help="clips in a measured batch (default: 1)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
     if args.overrides and not args.cfg:
-        parser.error(f'{args.overrides[0]}: keys of a configuration go with --cfg; write --model "NAME key=value"')
+        parser.error(f'{args.overrides[0]}: keys of a configuration need --cfg: write --model "NAME key=value"')
     return args
-
-
-def positive(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return int(text)
 
 
 def select_models(args, complexity):
@@ -79,7 +73,7 @@ def select_models(args, complexity):
         return complexity.list_models(), options, root / "all"
     if args.model:
         return args.model, options, root / make_folder_name(args.model)
-    cfg = configfile.load_config(args.cfg, args.overrides)
+    cfg = load_config(args.cfg, args.overrides)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
     options["views"] = args.views or count_views(cfg.test)

@@ -1,18 +1,16 @@
-"""Says whether this machine and its packages are fit for training, and what to do where they are not.
+"""Check whether this machine and its packages are fit for training.
 
     python tools/doctor.py
 
-Looks at package versions, the decoders (on clips that it writes), processors, memory, GPUs, folders, and gradients in
-the number format that training would choose. Exit code 0, or 1 if something is bad. Takes under half a minute.
+Checks package versions, the decoders (on clips that it writes), CPUs, memory, GPUs, folders, and gradients in the dtype
+that training would select. Exit code 0, or 1 if something is bad. Takes under half a minute.
 """
-
-import argparse
 
 from videores.runtime import cli
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = cli.make_parser(__doc__)
     parser.parse_args()
     from videores.diagnostics import doctor  # here, so that --help needs nothing heavy
 

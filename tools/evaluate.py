@@ -1,4 +1,6 @@
-"""Tests a run's best checkpoint under any protocol and writes <run>/test/<protocol>/; or works on saved predictions.
+"""Test a run's best checkpoint under any protocol, or work on saved predictions.
+
+A test writes <run>/test/<protocol>/:
 
 python tools/evaluate.py --run runs/r2plus1d_motion
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.clips=10 test.crops=3
@@ -14,10 +16,11 @@ python tools/evaluate.py --scores runs/a runs/b --compare           # is b bette
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from videores.config import parse, schema
+from videores.config import load_config, schema
 from videores.errors import UserError
 from videores.runtime import cli
 
@@ -25,8 +28,8 @@ RUN_OPTIONS = ("checkpoint", "part", "overrides")  # what only --run takes
 SCORES_OPTIONS = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = cli.make_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", type=Path, help="the run folder")
     source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
@@ -38,17 +41,17 @@ def main():
     return evaluate_scores(args) if args.scores else evaluate_run(args)
 
 
-def evaluate_run(args):
+def evaluate_run(args: argparse.Namespace) -> int:
     check_options_absent(args, SCORES_OPTIONS, "--run")
     if not (args.run / "config.yaml").is_file():
-        raise UserError(f"{args.run} is not a run folder: it has no config.yaml")
-    cfg = parse.load_config(args.run / "config.yaml", args.overrides)
+        raise UserError(f"--run {args.run} must be a run folder with config.yaml")
+    cfg = load_config(args.run / "config.yaml", args.overrides)
     from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
     return run.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
 
 
-def add_scores_arguments(group):
+def add_scores_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--clips", type=int, help="so many of the clips in time")
     group.add_argument("--crops", type=int, help="so many of the crops in space")
     group.add_argument(
@@ -64,7 +67,7 @@ def add_scores_arguments(group):
     group.add_argument("--out", type=Path, help="the folder to write into")
 
 
-def evaluate_scores(args):
+def evaluate_scores(args: argparse.Namespace) -> int:
     check_options_absent(args, RUN_OPTIONS, "--scores")
     from videores.reporting import rescoring
 
@@ -73,18 +76,16 @@ def evaluate_scores(args):
         check_options_absent(args, ("sweep", "weights"), "--compare")
         return rescoring.compare_runs(args.scores, **views)
     if len(args.scores) > 1:
-        check_options_absent(args, ("sweep",), "several runs, which are fused,")
+        check_options_absent(args, ("sweep",), "a fusion of several runs")
         return rescoring.fuse_runs(args.scores, weights=args.weights, **views)
     check_options_absent(args, ("weights",), "one run")
     return rescoring.rescore_run(args.scores[0], sweep=args.sweep, **views)
 
 
-def check_options_absent(args, names, what):
-    given = [name for name in names if getattr(args, name)]
-    if given:
-        raise UserError(
-            f"{what} cannot go with {', '.join('key=value' if name == 'overrides' else f'--{name}' for name in given)}"
-        )
+def check_options_absent(args: argparse.Namespace, names: Sequence[str], what: str) -> None:
+    wrong = ["key=value" if name == "overrides" else f"--{name}" for name in names if getattr(args, name)]
+    if wrong:
+        raise UserError(f"{what} does not go with {', '.join(wrong)}: drop one")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Writes the tested weights of a run as weights.safetensors, with the names of the classes and the preprocessing.
+"""Write a run's weights, classes and preprocessing as weights.safetensors.
 
 python tools/export.py --run runs/r2plus1d_motion
 python tools/train.py --cfg r2plus1d_ucf101.yaml model.weights=runs/r2plus1d_motion/weights.safetensors   # from there
 """
 
-import argparse
 from pathlib import Path
 
 from videores.runtime import cli
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = cli.make_parser(__doc__)
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
     parser.add_argument("--checkpoint", type=Path, help="this checkpoint instead of the run's best")
     parser.add_argument("--out", type=Path, help="the file; default: weights.safetensors in the run folder")

@@ -1,32 +1,31 @@
-"""Finds a learning rate: trains for some steps while the rate rises, and shows where the loss falls fastest.
+"""Find a learning rate: raise it over steps, plot where the loss falls fastest.
 
     python tools/find_lr.py --cfg r2plus1d_motion.yaml
     python tools/find_lr.py --cfg r3d_ucf101.yaml --steps 300 --highest 1 data.root=/data/UCF-101
 
 Uses the configuration's videos, network, optimizer and seed; writes results/find_lr/<name>/lr.png and lr.csv, and no
-run folder. The rate is for the batch size of the configuration.
+run folder. The learning rate is for the batch size of the configuration.
 """
 
-import argparse
 from pathlib import Path
 
-from videores.config import parse
+from videores.config import load_config
 from videores.data import index
 from videores.errors import UserError
 from videores.runtime import cli
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = cli.make_parser(__doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
-    parser.add_argument("--lowest", type=float, default=1e-6, help="the first rate (default: 1e-6)")
+    parser.add_argument("--lowest", type=float, default=1e-6, help="the first learning rate (default: 1e-6)")
     parser.add_argument("--highest", type=float, default=10.0, help="the last one (default: 10)")
     parser.add_argument("--steps", type=int, default=100, help="from one to the other, at least 20 (default: 100)")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
     if not 0 < args.lowest < args.highest or args.steps < 20:
-        raise UserError("give 0 < --lowest < --highest, and --steps of at least 20")
-    cfg = parse.load_config(args.cfg, args.overrides)
+        raise UserError("--lowest must be > 0 and < --highest, and --steps >= 20")
+    cfg = load_config(args.cfg, args.overrides)
     index.check_folders_exist(cfg.data)
     from videores.diagnostics import lr_finder  # it imports Lightning, which takes seconds
 

@@ -1,18 +1,17 @@
-"""Writes one self-contained HTML page of a run: accuracies, curves, classes, views, worst mistakes, environment.
+"""Write a self-contained HTML page of a run: accuracies, curves, worst mistakes.
 
 python tools/report.py --run runs/r2plus1d_motion
 python tools/report.py --run runs/r2plus1d_ucf101 --out page.html data.root=/data/UCF-101     # videos that moved
 python tools/report.py --run runs/r2plus1d_motion --csv                # metrics.jsonl as a table too: metrics.csv
 """
 
-import argparse
 from pathlib import Path
 
 from videores.runtime import cli
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = cli.make_parser(__doc__)
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the run folder")
     parser.add_argument("--csv", action="store_true", help="write metrics.csv beside metrics.jsonl too")

@@ -1,4 +1,4 @@
-"""Trains a network, tests its best checkpoint, and writes everything into a run folder.
+"""Train a network, test its best checkpoint, and write a run folder.
 
     python tools/train.py --cfg r2plus1d_motion.yaml
     python tools/train.py --cfg r3d_ucf101.yaml data.root=/data/UCF-101 trainer.devices=8
@@ -7,19 +7,17 @@ The same command runs on one CPU, several processes or GPUs (trainer.devices=N),
 docs/distributed.md.
 """
 
-import argparse
-
-from videores.config import parse
+from videores.config import load_config
 from videores.data import index
 from videores.runtime import cli
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = cli.make_parser(__doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
-    cfg = parse.load_config(args.cfg, args.overrides)
+    cfg = load_config(args.cfg, args.overrides)
     index.check_folders_exist(cfg.data)  # before the seconds that importing Lightning takes
     from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 

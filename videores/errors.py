@@ -1,47 +1,50 @@
-"""What can be wrong with a user's input. The tools print the message alone, without a traceback, and exit with 2."""
+"""Errors of videores: tools print a UserError without traceback and exit with 2."""
 
 import difflib
 import signal as signals
+from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
-    """A wrong input; the message names the file, key or value and says what to do."""
+    """A wrong input: the message names the key or file, the constraint, the remedy."""
 
 
 class UnreadableVideo(UserError):
     """A file that does not decode; `reason` says how it failed.
 
-    `lasting` is false where the machine may be at fault (no permission, no memory), so that it is not remembered.
+    `lasting` is False where the machine may be at fault (no permission, no memory): such failures are not cached.
     """
 
     lasting = True
 
-    def __init__(self, path, reason=None):
+    def __init__(self, path: Path | str, reason: str | None = None) -> None:
         if reason is None:  # torch rebuilds a worker's exception from its printed traceback, whose last line is ours
             path, _, reason = str(path).strip().splitlines()[-1].partition("UnreadableVideo: ")[2].partition(": ")
         super().__init__(str(path), str(reason))
         self.path, self.reason = str(path), str(reason)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
 
 
 class WorkerFailure(UserError):
-    """A process that loads videos was killed, of one process of the run, perhaps not the first."""
+    """A DataLoader worker was killed, of any rank of the run."""
 
 
 class RankFailure(Exception):
-    """Another process of the run has ended or hangs, so that this one can't go on."""
+    """Another rank of the run ended or hangs, so that this one stops."""
 
 
 class SignalInterrupt(BaseException):
-    """A signal ended the run; `where` says at which point. No Exception, so that nothing takes it for an error."""
+    """A signal ended the run; no Exception, so that nothing takes it for an error."""
 
-    def __init__(self, signal, where):
+    def __init__(self, signal: int, where: str) -> None:
         super().__init__(f"stopped by {signals.Signals(signal).name} {where}: run.resume=auto continues")
         self.signal = signal
 
 
-def format_suggestion(word, known, also=()):
-    meant = [*difflib.get_close_matches(word, known, n=1), *also]
-    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
+def format_suggestion(word: str, choices: Iterable[str], also: Iterable[str] = ()) -> str:
+    """Format " (did you mean X?)" for the nearest choice and `also`; "" without any."""
+    similar = [*difflib.get_close_matches(word, list(choices), n=1), *also]
+    return f" (did you mean {' or '.join(similar)}?)" if similar else ""

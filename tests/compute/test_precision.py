@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.checkpoints import make_task
 from helpers.commands import assert_same_weights, forked, result, succeeded, write_config, write_data
 from torch import nn
 
@@ -17,7 +18,6 @@ from videores.models.registry import create_model
 from videores.models.weights import safe_load
 from videores.training import trainer as trainers
 from videores.training.callbacks.metrics_log import read_metrics_log
-from videores.training.callbacks.precision import Tf32
 
 CPU = torch.device("cpu")
 FP32 = PrecisionSetting("fp32", False)
@@ -62,14 +62,17 @@ def test_nothing_is_compiled_unless_asked_for():
 
 
 def test_scores_between_steps_of_tf32_are_float32():
+    """A step turns TF32 on for its forward and backward pass."""
     flags = lambda: (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
-    module = nn.Identity()
-    module.setting = PrecisionSetting("tf32", False)
-    precision.set_tf32(False)
-    Tf32().on_train_batch_start(None, module, None, 0)
-    assert flags() == (True, True)
-    Tf32().on_train_batch_end(None, module, None, None, 0)
-    assert flags() == (False, False)
+    task = make_task(["a", "b"])
+    batch = {"clips": torch.randn(2, 1, 3, 2, 16, 16), "label": torch.tensor([0, 1])}
+    for name in ("fp32", "tf32"):
+        task.setting = PrecisionSetting(name, False)
+        precision.set_tf32(False)
+        task.training_step(batch, 0)
+        assert flags() == (name == "tf32",) * 2
+        task.on_after_backward()
+        assert flags() == (False, False)
 
 
 # Gradients

@@ -355,7 +355,7 @@ def test_every_pair_runs_together(tiny, clip):
         assert batch["clips"].isfinite().all()
         assert batch["clips"].stride(2) == 1  # channels stay innermost in memory
         assert 5e-3 < batch["clips"].std() < 5
-        shape = (4, views, 2) if data.augment.mixes else (4, views) if "flip_labels" in keys else (4,)
+        shape = (4, views, 2) if data.augment.has_mixing else (4, views) if "flip_labels" in keys else (4,)
         assert batch["label"].shape == shape
 
 
@@ -370,22 +370,22 @@ def test_pairs_that_both_choose_the_same_are_refused_with_the_reason(tiny, pair)
     [
         (
             dict(augment=dict(resized_crop=(0.2, 1)), transform=dict(jitter=(128, 160))),
-            "jitter and augment.resized_crop",
+            "jitter.*resized_crop",
         ),
         (
             dict(augment=dict(multi_scale=(1, 0.75)), transform=dict(jitter=(128, 160))),
-            "jitter and augment.multi_scale",
+            "jitter.*multi_scale",
         ),
-        (dict(augment=dict(speed=(1, 2)), clip=dict(sampling="segments")), "speed changes the stride"),
-        (dict(augment=dict(mixup=0.2), batch_size=1), "raise batch_size"),
-        (dict(augment=dict(cutmix=1), batch_size=1), "raise batch_size"),
-        (dict(augment=dict(speed=(2, 1))), "not a range: give"),
+        (dict(augment=dict(speed=(1, 2)), clip=dict(sampling="segments")), "augment.speed"),
+        (dict(augment=dict(mixup=0.2), batch_size=1), "batch_size"),
+        (dict(augment=dict(cutmix=1), batch_size=1), "batch_size"),
+        (dict(augment=dict(speed=(2, 1))), "smallest, largest"),
         (dict(augment=dict(resized_crop=(0.2, 1.5))), "less than or equal to 1"),
-        (dict(augment=dict(multi_scale=())), "at least one scale"),
+        (dict(augment=dict(multi_scale=())), "multi_scale"),
         (dict(augment=dict(randaugment=(2, 31))), "less than or equal to 30"),
         (dict(augment=dict(hue=0.6)), r"less than or equal to 0\.5"),
-        (dict(clip=dict(sampling="segments", stride=2)), "leave out stride"),
-        (dict(clip=dict(sampling="segments", fps=10)), "leave out stride"),
+        (dict(clip=dict(sampling="segments", stride=2)), "stride"),
+        (dict(clip=dict(sampling="segments", fps=10)), "stride"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused_with_the_reason(keys, message):

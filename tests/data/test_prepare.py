@@ -519,14 +519,14 @@ def test_a_listed_path_that_leads_out_of_the_folder_is_refused(tool, tmp_path, a
 
 
 WRONG = [
-    (["--shard", "1/2"], "give --out"),
-    (["--slurm", "2"], "give --out"),
-    (["--out", "out", "--shard", "1/2", "--duplicates"], "--duplicates compares all"),
-    (["--out", "out", "--shard", "1/2", "--slurm", "2"], "leave --shard out"),
-    (["--out", "out", "--slurm", "none"], "none is not a positive number"),
-    (["--out", "out", "--slurm", "2", "partition"], "cannot read the override 'partition'"),
+    (["--shard", "1/2"], "--out"),
+    (["--slurm", "2"], "--out"),
+    (["--out", "out", "--shard", "1/2", "--duplicates"], "--duplicates"),
+    (["--out", "out", "--shard", "1/2", "--slurm", "2"], "--shard"),
+    (["--out", "out", "--slurm", "none"], "--slurm.*none"),
+    (["--out", "out", "--slurm", "2", "partition"], "override 'partition'"),
     (["--out", "out", "--slurm", "2", "cluster=local", "local_speed=9"], "submitit: .*speed"),
-    (["--splits", "nowhere"], "--splits: there is no folder nowhere"),
+    (["--splits", "nowhere"], "--splits.*nowhere"),
 ]
 
 

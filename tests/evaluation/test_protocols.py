@@ -76,7 +76,7 @@ def test_uniform_clips_are_what_they_were():
 def test_segments_take_a_number_of_uniform_clips_only(root, tmp_path, wrong):
     path = tmp_path / "c.yaml"
     path.write_text(parse.to_yaml(make_config(root, data={"clip": {"frames": 8, "sampling": "segments"}})))
-    with pytest.raises(UserError, match=r"segments.*whole video"):
+    with pytest.raises(UserError, match=r"(val|test)\.(clips|starts).*segments"):
         parse.load_config(path, wrong)
 
 
@@ -330,7 +330,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}
     torch.save(parts, checkpoint)
-    assert run.evaluate_checkpoint(task, data, quiet_trainer(), cfg, tmp_path / "run", checkpoint, "test") == 1
+    assert run.test(run.Run(cfg, tmp_path / "run", task, data, quiet_trainer()), checkpoint, "test") == 1
     (target,) = (tmp_path / "run" / "test").iterdir()
     found = json.loads((target / "metrics.json").read_text())
     assert found["videos"] == {"expected": 7, "scored": 5, "unreadable": ["e2.mp4", "e4.mp4"]}

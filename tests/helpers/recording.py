@@ -1,6 +1,6 @@
 """Real trainings that write down what they compute, for test_equality.py: recording.py {name: overrides} as JSON.
 
-Runs train.py's `experiment.train` for each case, in this process or those of torchrun, with a callback
+Runs `run.train` for each case, on this rank, with a callback
 that keeps every step's gradients, the videos of every batch, dropout masks, and how often DDP exchanged gradients.
 """
 

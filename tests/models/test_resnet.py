@@ -290,7 +290,7 @@ def test_every_override_is_a_key_of_the_configuration_and_no_other():
 
 def test_a_network_made_for_another_clip_length_is_refused_with_the_configuration():
     overrides = ["model.name=r2d_18", "model.frames=8", "data.clip.frames=16"]
-    with pytest.raises(UserError, match=r"model\.frames=8, but clips have data\.clip\.frames=16"):
+    with pytest.raises(UserError, match=r"model\.frames.*data\.clip\.frames"):
         parse.load_config("f_r2d_ucf101.yaml", overrides)
     cfg = parse.load_config("f_r2d_ucf101.yaml", [*overrides[:2], "data.clip.frames=8"])
     assert create_model(cfg.model.name, 5, **cfg.model.overrides()).conv1.in_channels == 24

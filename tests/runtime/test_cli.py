@@ -1,24 +1,34 @@
-"""Exit codes, and who speaks where several processes end together."""
+"""Exit codes, and which rank prints an error where several processes end together."""
 
 import errno
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
-from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError
-from videores.runtime import cli
+from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError, WorkerFailure
+from videores.runtime import cli, failures, files, signals, tables
 
 
-def ended(error, env=(), code="raise error"):
-    """Exit code and stderr of a tool that ends with `error`, which is given as code."""
-    imports = "from videores import errors\nfrom videores.runtime import cli"
-    program = f"{imports}\ndef main():\n    error = {error}\n    {code}\ncli.run(main)"
-    environment = {**os.environ, **dict(env)}
-    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    return process.returncode, process.stderr
+@pytest.fixture
+def ended(monkeypatch, capsys):
+    """Return the exit code and stderr of a tool that ends with `error`, or well without one."""
+
+    def run(error=None, **environ):
+        def main():
+            if error is not None:
+                raise error
+            return 0
+
+        for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as exit:
+            cli.run(main)
+        return exit.value.code, capsys.readouterr().err
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -26,8 +36,12 @@ def ended(error, env=(), code="raise error"):
     [
         (UserError("x"), 2),
         (UnreadableVideo("a.mp4", "torn"), 2),
+        (WorkerFailure("x"), 2),
         (PermissionError(errno.EACCES, "Permission denied", "runs"), 2),
         (OSError(errno.ENOSPC, "No space left on device"), 2),
+        (OSError(errno.EFBIG, "File too large"), 2),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), 2),
+        (OSError(errno.EIO, "Input/output error"), 70),
         (KeyError("x"), 70),
         (RankFailure("x"), 71),
         (KeyboardInterrupt(), 130),
@@ -38,35 +52,35 @@ def ended(error, env=(), code="raise error"):
         (SignalInterrupt(signal.SIGTERM, "after step 3"), 75),
         (SignalInterrupt(signal.SIGUSR1, "after step 3"), 75),
         (SignalInterrupt(signal.SIGINT, "after step 3"), 130),
-        (OSError(errno.EFBIG, "File too large"), 2),
-        (OSError(errno.ENAMETOOLONG, "File name too long"), 2),
     ],
 )
 def test_every_ending_has_its_code(error, code):
     assert cli.select_exit_code(error) == code
 
 
-def test_wrong_input_is_one_line_and_a_bug_is_a_traceback():
-    assert ended("errors.UserError('no such key')") == (2, "error: no such key\n")
-    code, text = ended("KeyError('x')")
+def test_wrong_input_is_one_line_and_a_bug_is_a_traceback(ended):
+    assert ended() == (0, "")
+    assert ended(UserError("no such key")) == (2, "error: no such key\n")
+    assert ended(SystemExit(2)) == (2, "")  # argparse has printed it
+    code, text = ended(KeyError("x"))
     assert code == 70
     assert "Traceback" in text
 
 
-def test_only_the_first_process_speaks_of_what_all_meet():
-    assert ended("errors.UserError('x')", {"LOCAL_RANK": "1"}) == (2, "")
-    assert ended("errors.UnreadableVideo('a.mp4', 'torn')", {"LOCAL_RANK": "1"}) == (2, "error: a.mp4: torn\n")
-
-
-def test_a_process_that_lost_what_loads_its_videos_says_so_whichever_it_is():
-    text = "DataLoader worker (pid 17) is killed by signal: Killed. "
-    error = f"__import__('videores.runtime.failures', fromlist=['*']).translate_message({text!r})"
-    code, said = ended(error, {"LOCAL_RANK": "1"})
-    assert (code, said.count("error: a process that loads videos (PID 17) was killed")) == (2, 1)
+def test_rank_zero_alone_prints_what_all_meet(ended):
+    """But a lost process or video may be known to another rank alone."""
+    assert ended(UserError("x"), LOCAL_RANK="1") == (2, "")
+    assert ended(SignalInterrupt(signal.SIGTERM, "here"), LOCAL_RANK="1") == (75, "")
+    assert ended(SignalInterrupt(signal.SIGTERM, "here"))[1].startswith("stopped by SIGTERM here")
+    assert ended(UnreadableVideo("a.mp4", "torn"), LOCAL_RANK="1") == (2, "error: a.mp4: torn\n")
+    assert ended(RankFailure("gone"), LOCAL_RANK="1") == (71, "error: gone\n")
+    failure = failures.translate_message("DataLoader worker (pid 17) is killed by signal: Killed. ")
+    code, text = ended(failure, LOCAL_RANK="1")
+    assert (code, text.startswith("error: "), "PID 17" in text) == (2, True, True)
 
 
 @pytest.mark.parametrize(
-    ("environ", "speaks"),
+    ("environ", "is_printed"),
     [
         ({"TORCHELASTIC_RUN_ID": "none", "RANK": "2", "LOCAL_RANK": "0"}, True),
         ({"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "LOCAL_RANK": "1"}, False),
@@ -75,12 +89,8 @@ def test_a_process_that_lost_what_loads_its_videos_says_so_whichever_it_is():
         ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, True),
     ],
 )
-def test_a_machine_that_lacks_something_says_so_once_whichever_it_is(environ, speaks):
-    assert ended("errors.UserError('there is no data')", environ) == (2, "error: there is no data\n" * speaks)
-
-
-def test_a_process_that_lost_another_says_so_whichever_it_is():
-    assert ended("errors.RankFailure('gone')", {"LOCAL_RANK": "1"}) == (71, "error: gone\n")
+def test_an_error_is_printed_once_per_node(ended, environ, is_printed):
+    assert ended(UserError("there is no data"), **environ) == (2, "error: there is no data\n" * is_printed)
 
 
 def test_an_unreadable_video_survives_the_way_out_of_a_worker():
@@ -90,8 +100,72 @@ def test_an_unreadable_video_survives_the_way_out_of_a_worker():
     assert (error.path, error.reason) == ("a/b.mp4", "pyav failed: torn")
 
 
-@pytest.mark.parametrize("value", ["1", "true", "anything"])
-def test_an_environment_in_which_checkpoints_could_run_code_is_refused(value):
-    code, text = ended("None", {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": value}, code="return 0")
-    assert (code, text.count("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set")) == (2, 1)
-    assert ended("None", {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}, code="return 0") == (0, "")
+def test_an_environment_in_which_checkpoints_could_run_code_is_refused(ended):
+    for value in ("1", "true", "anything"):
+        code, text = ended(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=value)
+        assert (code, text.count("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")) == (2, 1)
+    assert ended(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="0") == (0, "")
+
+
+# Signals
+
+
+def test_a_signal_raises_before_the_first_step_and_is_recorded_after():
+    handlers = [signal.getsignal(number) for number in signals.STOP_SIGNALS]
+    with signals.SignalHandler() as handler:
+        with pytest.raises(SignalInterrupt) as interrupt:
+            signal.raise_signal(signal.SIGUSR1)
+        assert (interrupt.value.signal, handler.signal_number) == (signal.SIGUSR1, signal.SIGUSR1)
+    with signals.SignalHandler() as handler:
+        handler.raise_at_once = False
+        assert handler.signal_number == 0
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert handler.signal_number == signal.SIGINT  # the first one
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in signals.STOP_SIGNALS] == handlers
+
+
+def test_sigterm_exits_and_ignored_signals_do_nothing():
+    with signals.exit_on_sigterm(), pytest.raises(SystemExit) as exit:
+        signal.raise_signal(signal.SIGTERM)
+    assert exit.value.code is None
+    with signals.ignore_signals():
+        for number in signals.STOP_SIGNALS:
+            signal.raise_signal(number)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+# Files and tables
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"b": [1, 2.5]})
+    assert path.read_text() == '{\n "b": [\n  1,\n  2.5\n ]\n}\n'
+    with pytest.raises(TypeError):
+        files.write_json(path, {"b": object()})
+    with pytest.raises(KeyError), files.write_atomically(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".json")
+        raise KeyError
+    assert path.read_text().startswith('{\n "b"')
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
+    for name in (".a.17.tmp.mp4", ".a.18.tmp.mp4", ".b.17.tmp.mp4", ".c.17.tmp", "a.mp4"):
+        (tmp_path / name).touch()
+    files.remove_temporary_files([tmp_path / "a.mp4", tmp_path / "c", tmp_path / "absent" / "d.mp4"])
+    assert sorted(os.listdir(tmp_path)) == [".b.17.tmp.mp4", "a.mp4"]
+
+
+def test_tables_take_columns_from_their_rows():
+    rows = [{"a": 1, "b": "x,y"}, {"a": 2, "c": None}]
+    assert tables.format_csv(rows) == 'a,b,c\n1,"x,y",\n2,,\n'
+    assert tables.format_csv([{"a": 1}], ("b", "a")) == "b,a\n,1\n"
+    assert (
+        tables.format_markdown_table(("a", "b"), [(1, "x"), (2, "y")])
+        == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y |"
+    )

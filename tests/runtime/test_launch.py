@@ -1,11 +1,9 @@
-"""How the processes of a run are started, and that the loss of one ends all, soon and with a clear message.
+"""How the ranks of a run start, and that the loss of one ends all, soon and with a clear message.
 
-SLURM was not at hand: of it the rules are tested that read its variables. torchrun and this machine's own processes
-are real.
+SLURM was not at hand: only reading its variables is tested. torchrun and this machine's own ranks are real.
 """
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -30,11 +28,11 @@ SRUN = {
 ADDRESS = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1"}
 
 
-# Who started what
+# Launchers
 
 
 @pytest.mark.parametrize(
-    ("environ", "by", "layout", "first"),
+    ("environ", "launcher", "layout", "is_rank_zero"),
     [
         ({}, None, (1, 1), True),
         (TORCHRUN, "torchrun", (2, 2), False),
@@ -49,34 +47,34 @@ ADDRESS = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1"}
         ({"NODE_RANK": "1"}, None, (1, 1), False),
     ],
 )
-def test_the_environment_says_who_started_how_many_and_which_is_the_first(environ, by, layout, first):
-    assert launch.detect_launcher(environ) == by
+def test_the_environment_gives_launcher_layout_and_rank_zero(environ, launcher, layout, is_rank_zero):
+    assert launch.detect_launcher(environ) == launcher
     assert launch.resolve_devices(TrainerConfig(), None, environ) == layout
-    assert launch.is_rank_zero(environ) == first
+    assert launch.is_rank_zero(environ) == is_rank_zero
 
 
 @pytest.mark.parametrize(
-    ("values", "gpus", "environ", "message"),
+    ("values", "gpus", "environ", "key"),
     [
-        ({"devices": 4}, 2, {}, "trainer.devices=4, but torch finds 2 CUDA devices"),
-        ({"devices": 3}, None, TORCHRUN, "trainer.devices=3, but torchrun started 2 processes"),
-        ({"num_nodes": 3}, None, TORCHRUN, "trainer.num_nodes=3, but torchrun started processes on 2 nodes"),
-        ({}, None, {**TORCHRUN, "WORLD_SIZE": "5"}, "give each node as many"),
-        ({"devices": 8}, None, SRUN, "trainer.devices=8, but srun started 4 processes"),
-        ({}, 1, SRUN, "--gres=gpu:N, not --gpus-per-task"),
-        ({}, None, {"SLURM_NTASKS": "8"}, "put srun before python"),
-        ({}, None, {"SLURM_NTASKS": "8", "SLURM_STEP_ID": "0"}, "--ntasks-per-node instead"),
-        ({}, None, {**SRUN, "SLURM_NTASKS": "6"}, "make them agree"),
-        ({"num_nodes": 2}, None, {}, r"\(MASTER_ADDR, MASTER_PORT, NODE_RANK not set\)"),
-        ({"num_nodes": 2}, None, {"MASTER_ADDR": "node0"}, r"\(MASTER_PORT, NODE_RANK not set\)"),
+        ({"devices": 4}, 2, {}, r"trainer\.devices.*2.*4"),
+        ({"devices": 3}, None, TORCHRUN, r"trainer\.devices.*2.*torchrun.*3"),
+        ({"num_nodes": 3}, None, TORCHRUN, r"trainer\.num_nodes.*2.*torchrun.*3"),
+        ({}, None, {**TORCHRUN, "WORLD_SIZE": "5"}, "--nproc-per-node"),
+        ({"devices": 8}, None, SRUN, r"trainer\.devices.*4.*srun.*8"),
+        ({}, 1, SRUN, "--gres=gpu:N"),
+        ({}, None, {"SLURM_NTASKS": "8"}, "srun before python"),
+        ({}, None, {"SLURM_NTASKS": "8", "SLURM_STEP_ID": "0"}, "--ntasks-per-node"),
+        ({}, None, {**SRUN, "SLURM_NTASKS": "6"}, "--ntasks-per-node.* 6 .* 2 .* 4"),
+        ({"num_nodes": 2}, None, {}, r"trainer\.num_nodes=2.*MASTER_ADDR, MASTER_PORT, NODE_RANK"),
+        ({"num_nodes": 2}, None, {"MASTER_ADDR": "node0"}, r"trainer\.num_nodes=2 needs MASTER_PORT, NODE_RANK"),
     ],
 )
-def test_a_launch_that_would_hang_or_use_less_is_refused(values, gpus, environ, message):
-    with pytest.raises(UserError, match=message):
+def test_a_launch_that_would_hang_or_use_less_is_refused(values, gpus, environ, key):
+    with pytest.raises(UserError, match=key):
         launch.resolve_devices(TrainerConfig(**values), gpus, environ)
 
 
-def test_what_is_asked_for_is_given():
+def test_devices_and_nodes_of_the_configuration_are_used():
     assert launch.resolve_devices(TrainerConfig(devices="auto"), 3, {}) == (3, 1)
     assert launch.resolve_devices(TrainerConfig(devices="auto"), None, {}) == (1, 1)
     assert launch.resolve_devices(TrainerConfig(devices=4, num_nodes=2), 4, SRUN) == (4, 2)
@@ -97,54 +95,59 @@ def test_lightning_reads_the_environment_of_slurm_alike(monkeypatch):
     assert (theirs.global_rank() == 0) == launch.is_rank_zero()
 
 
-# What is said
+# Failures
 
 
-@pytest.mark.parametrize(
-    ("text", "kind", "message"),
-    [
-        ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", WorkerFailure, "PID 17, 18.*lower data.workers"),
-        ("DataLoader worker (pid 17) is killed by signal: Bus error. ", WorkerFailure, "PID 17.*--shm-size"),
-        (
-            "The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: "
-            "-98, name: EADDRINUSE, message: address already in use",
-            UserError,
-            "port 29500 is taken",
-        ),
-        ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242", RankFailure, "has ended"),
-        ("[../gloo/transport/tcp/pair.cc:534] Read error: Connection reset by peer", RankFailure, "has ended"),
-        ("NCCL error ...: ncclRemoteError: remote process exited or there was a network error", RankFailure, "ended"),
-        ("[../gloo/x.cc:78] Timed out waiting 15000ms for recv operation to complete", RankFailure, "did not answer"),
-        ("Timed out after 601 seconds waiting for clients. 1/2 clients joined.", RankFailure, "did not come together"),
-    ],
-)
-def test_what_torch_says_of_a_lost_process_is_explained(text, kind, message):
-    found = failures.translate_message(text)
-    assert type(found) is kind
-    assert re.search(message.replace("did not come", "not all processes of this run came"), str(found))
+def test_errors_of_torch_about_lost_processes_are_translated():
+    port = (
+        "The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: "
+        "-98, name: EADDRINUSE, message: address already in use"
+    )
+    for text, kind, word in (
+        ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", WorkerFailure, "PID 17, 18"),
+        ("DataLoader worker (pid 17) is killed by signal: Bus error. ", WorkerFailure, "data.workers"),
+        (port, UserError, "29500"),
+        ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242", RankFailure, "4242"),
+        ("[../gloo/transport/tcp/pair.cc:534] Read error: Connection reset by peer", RankFailure, "reset"),
+        ("NCCL error ...: ncclRemoteError: remote process exited or there was a network error", RankFailure, "NCCL"),
+        ("[../gloo/x.cc:78] Timed out waiting 15000ms for recv", RankFailure, "trainer.timeout"),
+        ("Timed out after 601 seconds waiting for clients. 1/2 clients joined.\nmore", RankFailure, "1/2 clients"),
+    ):
+        error = failures.translate_message(text)
+        assert type(error) is kind, text
+        assert word in str(error)
+        assert "\n" not in str(error)
 
 
 def test_other_errors_are_left_as_they_are():
     assert failures.translate_message("mat1 and mat2 shapes cannot be multiplied") is None
-    with pytest.raises(RuntimeError, match="shapes"), failures.translate_errors():
-        raise RuntimeError("shapes")
+    for error in (RuntimeError("shapes"), EOFError("end")):
+        with pytest.raises(type(error), match=str(error)), failures.translate_errors():
+            raise error
+
+
+def test_a_worker_that_ends_as_it_hands_a_batch_over_is_told_from_other_lost_connections():
+    def rebuild_storage_fd():
+        raise EOFError
+
+    with pytest.raises(WorkerFailure, match=r"data\.workers"), failures.translate_errors():
+        rebuild_storage_fd()
 
 
 def test_batches_that_do_not_fit_into_shared_memory_are_refused_before_they_are_written():
     data = DataConfig(name="x", format="csv", root=".", batch_size=16, workers=4)
-    needed = workers.compute_prefetch_bytes(data, processes=2)
-    assert needed == 2 * 4 * 2 * 16 * 3 * 16 * 112 * 112
-    workers.check_fits_shm(needed, needed, 4)
-    with pytest.raises(UserError, match=r"take up to 154 MB of /dev/shm, where 67.1 MB are free.*data.workers=0"):
-        workers.check_fits_shm(needed, 67_108_864, 4)
-    with pytest.raises(UserError, match=r"take up to 0.02 MB of /dev/shm, where 0.01 MB are free"):
-        workers.check_fits_shm(20_000, 10_000, 4)
+    size = workers.compute_prefetch_bytes(data, processes=2)
+    assert size == 2 * 4 * 2 * 16 * 3 * 16 * 112 * 112
+    workers.check_fits_shm(size, size, 4)
+    for needed, free, pattern in ((size, 67_108_864, "154 MB.*67.1 MB"), (20_000, 10_000, "0.02 MB.*0.01 MB")):
+        with pytest.raises(UserError, match=pattern):
+            workers.check_fits_shm(needed, free, 4)
 
 
-def test_processes_that_are_about_to_do_different_things_are_told_apart():
+def test_ranks_that_are_about_to_do_different_things_are_told_apart():
     facts = {"the list of train videos": "abc", "the step that they start from": 0}
     rank_check.check_ranks_agree([("here", facts), ("there", dict(facts))])
-    with pytest.raises(UserError, match=r"start from:\n  process 0 on here: 0\n  process 1 on there: 8"):
+    with pytest.raises(UserError, match=r"(?s)start from.*here.*0.*there.*8"):
         rank_check.check_ranks_agree([("here", facts), ("there", {**facts, "the step that they start from": 8})])
 
 
@@ -217,36 +220,28 @@ def errors(place, name):
     return [line for line in (place / f"{name}.err").read_text().splitlines() if line.startswith("error: ")]
 
 
+@pytest.mark.slow
 def test_the_first_process_ends_when_another_is_killed(place):
     process = begin(place, "child", "trainer.devices=2")
     everyone = descendants(process.pid)
     os.kill(other_process(process), signal.SIGKILL)
     assert process.wait(150) == launch.EXIT_RANK_FAILURE
     (message,) = errors(place, "child")
-    assert "another process of this run has ended" in message
+    assert "another process of this run" in message
     assert "Traceback" not in (place / "child.err").read_text()
     assert gone(everyone) == []
 
 
-def test_the_others_end_when_the_first_process_is_killed(place):
-    process = begin(place, "first", "trainer.devices=2")
+def test_all_ranks_and_their_workers_end_when_the_first_is_killed(place):
+    """Workers ignore the signals that end a run, and hear nothing from a killed one."""
+    process = begin(place, "first", "trainer.devices=2", "data.workers=1")
     everyone = descendants(process.pid)
+    assert sum("forkserver" in command for command in everyone.values()) >= 2 * 2
     process.kill()
     process.wait()
     assert gone(everyone, 150) == []
     (message,) = errors(place, "first")
-    assert "another process of this run has ended" in message
-
-
-@pytest.mark.parametrize("devices", [1, 2])
-def test_loading_processes_end_with_a_run_that_is_killed(place, devices):
-    """They have no word from it, and signals that end a run are not for them."""
-    process = begin(place, f"orphans-{devices}", f"trainer.devices={devices}", "data.workers=2")
-    everyone = descendants(process.pid)
-    assert sum("forkserver" in command for command in everyone.values()) >= 3 * devices
-    process.kill()
-    process.wait()
-    assert gone(everyone, 150) == []
+    assert "another process of this run" in message
 
 
 @pytest.mark.slow
@@ -255,37 +250,28 @@ def test_a_process_that_hangs_ends_the_run_when_the_time_is_out(place):
     everyone, other = descendants(process.pid), other_process(process)
     os.kill(other, signal.SIGSTOP)
     assert process.wait(300) == launch.EXIT_RANK_FAILURE
-    assert "did not answer within trainer.timeout" in errors(place, "hangs")[0]
+    assert "trainer.timeout" in errors(place, "hangs")[0]
     assert gone(everyone) == []
 
 
-def test_a_loading_process_that_ends_as_it_hands_a_batch_over_is_told_from_other_lost_connections():
-    def rebuild_storage_fd():
-        raise EOFError
-
-    with pytest.raises(UserError, match="a process that loads videos was killed"), failures.translate_errors():
-        rebuild_storage_fd()
-    with pytest.raises(EOFError), failures.translate_errors():
-        raise EOFError
-
-
-def test_a_loading_process_that_is_killed_ends_the_run_with_advice(place):
-    process = begin(place, "loading", "data.workers=1")
-    everyone = descendants(process.pid)
-    servers = [one for one, command in everyone.items() if "forkserver" in command]
+def test_a_killed_worker_of_the_second_rank_ends_the_run_with_advice(place):
+    process = begin(place, "loading", "trainer.devices=2", "data.workers=1")
+    everyone, rank = descendants(process.pid), other_process(process)
+    servers = [one for one, command in descendants(rank).items() if "forkserver" in command]
     loading = [one for server in servers for one in descendants(server)]
     assert loading
     for one in loading:
         os.kill(one, signal.SIGKILL)
-    assert process.wait(150) == 2
-    (message,) = errors(place, "loading")
-    assert "a process that loads videos" in message
-    assert "memory" in message
-    assert "data.workers" in message
+    assert process.wait(150) == launch.EXIT_RANK_FAILURE
+    first, second = sorted(errors(place, "loading"))
+    assert "DataLoader worker" in first
+    assert "data.workers" in first
+    assert "another process of this run" in second
     assert "Traceback" not in (place / "loading.err").read_text()
     assert gone(everyone) == []
 
 
+@pytest.mark.slow
 def test_a_test_on_several_processes_ends_at_once_by_a_signal_to_all(place):
     """Lightning's own handler calls a collective, which hangs."""
     succeeded(tool("train.py", "--cfg", "tiny.yaml", "run.dir=short", "train.epochs=1", cwd=place))
@@ -315,10 +301,9 @@ def test_a_port_that_is_taken_is_named(place):
         options = dict(cwd=place, env=environ, capture_output=True, text=True, timeout=200)
         process = subprocess.run([*command, "trainer.devices=2"], **options)
     assert process.returncode == 2, process.stderr[-3000:]
-    assert [line for line in process.stderr.splitlines() if line.startswith("error: ")] == [
-        f"error: port {port} is taken, perhaps by another run: set MASTER_PORT to a free one, or unset it on a single "
-        "machine, where a free one is found"
-    ]
+    (message,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert f"port {port} " in message
+    assert "MASTER_PORT" in message
 
 
 # Two nodes
@@ -371,4 +356,4 @@ def test_nodes_whose_videos_differ_are_stopped_before_the_first_step(place, seco
     one, two = two_nodes([(place, "cache"), (second, "cache")], "run.dir=differ")
     assert one.returncode != 0
     assert two.returncode != 0
-    assert "the processes of this run differ in the list of train videos" in one.stderr
+    assert "the list of train videos" in one.stderr

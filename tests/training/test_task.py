@@ -8,11 +8,8 @@ import torch
 from helpers.training import Watch, differing, fit, make_config, make_data, make_task, state
 
 from videores.compute import precision
-from videores.config.schema import TrainerConfig
 from videores.data import transforms
-from videores.errors import UserError
 from videores.training import optim
-from videores.training import trainer as trainers
 from videores.training.module import VideoClassifier, derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
@@ -26,8 +23,8 @@ def test_one_batch_is_learned_by_heart(root):
     assert watch.losses[-1] < 0.1
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_loss_of_the_first_step_is_the_smoothed_cross_entropy(root, smoothing):
+def test_loss_of_the_first_step_is_the_smoothed_cross_entropy(root):
+    smoothing = 0.2
     cfg = make_config(root, train={"epochs": 1, "label_smoothing": smoothing})
     task = make_task(cfg).train()
     clips, label = torch.randn(3, 1, 3, 8, 32, 32), torch.tensor([0, 1, 1])
@@ -39,17 +36,12 @@ def test_loss_of_the_first_step_is_the_smoothed_cross_entropy(root, smoothing):
     assert loss == pytest.approx(-(target * log_p).sum(1).mean().item(), rel=1e-5)
 
 
-def test_learning_rate_follows_the_schedule_step_by_step(root):
-    cfg = make_config(root, data={"batch_size": 2}, train={"schedule": "onecycle", "epochs": 3, "warmup": 1})
-    rate = lambda module: module.optimizers().param_groups[0]["lr"]
-    _, watch, _ = fit(cfg, Watch(rate))
-    assert watch.seen == pytest.approx([0.01 * optim.compute_lr_factor(step, 4, cfg.train) for step in range(12)])
-
-
-def test_learning_rate_is_scaled_with_the_batch(root):
-    cfg = make_config(root, train={"epochs": 1, "base_batch": 32})
+def test_learning_rate_follows_the_schedule_step_by_step_and_the_batch(root):
+    train = {"schedule": "onecycle", "epochs": 3, "warmup": 1, "base_batch": 32}
+    cfg = make_config(root, data={"batch_size": 2}, train=train)
     _, watch, _ = fit(cfg, Watch(lambda module: module.optimizers().param_groups[0]["lr"]))
-    assert watch.seen == pytest.approx([0.01 * 8 / 32])
+    factors = [optim.compute_lr_factor(step, 4, cfg.train) for step in range(12)]
+    assert watch.seen == pytest.approx([0.01 * 2 / 32 * factor for factor in factors])
 
 
 # Repeating
@@ -94,7 +86,7 @@ def test_dropout_of_a_training_step_hangs_on_nothing_that_came_before(root):
 
 
 def test_hash_is_the_same_on_every_machine_and_fits_a_seed():
-    assert derive_seed(0, 0, 0) == derive_seed(0, 0, 0)
+    assert derive_seed(1, 2, 3) == 6498626229777268288
     seeds = {derive_seed(seed, rank, step) for seed in range(3) for rank in range(3) for step in range(50)}
     assert len(seeds) == 450
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -103,33 +95,19 @@ def test_hash_is_the_same_on_every_machine_and_fits_a_seed():
 # Precision
 
 
-@pytest.mark.parametrize("accelerator", ["cpu", "mps"])
-def test_precision_asked_for_is_precision_given(accelerator):
-    assert precision.choose_precision(accelerator, "fp32", False) == ("fp32", False)
-    assert precision.choose_precision(accelerator, "bf16", True) == ("bf16", True)
-
-
-def test_channels_last_goes_with_low_precision():
+def test_precision_is_the_configured_one_or_follows_the_device(monkeypatch):
+    for device in ("cpu", "mps"):
+        assert precision.choose_precision(device, "fp32", False) == ("fp32", False)
+        assert precision.choose_precision(device, "bf16", True) == ("bf16", True)
     assert precision.choose_precision("cpu", "fp32") == ("fp32", False)
     assert precision.choose_precision("cpu", "bf16") == ("bf16", True)
     assert precision.choose_precision("cpu", "fp32", True) == ("fp32", True)
-
-
-def test_scores_in_fp16_are_refused_on_a_cpu():
-    with pytest.raises(UserError, match=r"score_precision=fp16.*bf16 or fp32"):
-        trainers.make_hardware_options(TrainerConfig(accelerator="cpu", score_precision="fp16"))
-
-
-def test_a_cpu_without_bf16_instructions_trains_in_fp32(monkeypatch):
+    assert precision.choose_precision("mps") == ("fp32", False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert precision.choose_precision("cpu") == ("fp32", False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert precision.choose_precision("cpu") == ("bf16", True)
-
-
-def test_an_unknown_accelerator_trains_in_fp32():
-    assert precision.choose_precision("mps") == ("fp32", False)
 
 
 def test_channels_last_changes_the_layout_but_no_value_name_or_shape(root):
@@ -175,10 +153,5 @@ def test_bf16_training_scores_in_fp32(root):
             with torch.no_grad():
                 expected.append(task.eval()(clips).numpy())
     np.testing.assert_allclose(seen["logits"], np.stack(expected), atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_weights_stay_float32_in_training(root, name):
-    task, _, _ = fit(make_config(root, train={"epochs": 1}, trainer={"precision": name}), precision_name=name)
     assert {p.dtype for p in task.parameters()} == {torch.float32}
-    assert task.model.stem[0].weight.is_contiguous() == (name == "fp32")
+    assert not task.model.stem[0].weight.is_contiguous()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from videores.ablation import collect, costs, executors, plan, published, sweep, tables
+from videores.ablation import cells, collect, costs, executors, plan, published, sweep, tables
 from videores.ablation.spec import Table
 from videores.errors import UserError
 
@@ -47,7 +47,7 @@ def run_table(
 def collect_earlier_cells(name, table, scale, todo, reuse):
     """The cells beside which these stand in the table: what is measured is measured of all together."""
     saved = tables.select_done(tables.load_cells(tables.table_folder(name, scale)))
-    saved = [cell for cell in saved if reuse or cell["code"] == sweep.cells.code()]
+    saved = [cell for cell in saved if reuse or cell["code"] == cells.hash_code()]
     keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
     rows = {cell["row"] for cell in saved} & {cell.name for cell in plan.apply_scale(table, scale)}
     if not rows:
@@ -57,7 +57,7 @@ def collect_earlier_cells(name, table, scale, todo, reuse):
 
 
 def is_cell_pending(cell):
-    return not sweep.cells.is_done(cell)
+    return not cells.is_done(cell)
 
 
 def select_launcher(slurm):

@@ -124,7 +124,7 @@ def read_table(name: str | Path) -> Table:
     path = next((p for p in (Path(name), TABLE_DIR / f"{name}.yaml") if p.is_file()), None)
     if path is None:
         raise UserError(
-            f"there is no table {name}{format_suggestion(name, list_tables())}; configs/ablations/ has "
+            f"there is no table {name}{format_suggestion(str(name), list_tables())}; configs/ablations/ has "
             f"{', '.join(list_tables())}"
         )
     values = parse_table(path)

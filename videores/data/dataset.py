@@ -99,7 +99,7 @@ class VideoDataset(Dataset):
             item["label"] = torch.tensor([self.flips[label] if draw.flip else label for draw in draws])
         if self.augment.hue:
             item["hue"] = torch.tensor([draw.hue for draw in draws])
-        if self.augment.mixes:
+        if self.augment.has_mixing:
             item["draw"] = int(make_rng(MIX_STREAM, self.seed, epoch, number).integers(2**63))
         return item
 
@@ -185,7 +185,7 @@ def limit_item_time(seconds=ITEM_TIMEOUT):
 def collate_training(items, augment, crop):
     """A batch with the mixture that is drawn from its first item, where mixtures are on."""
     batch = default_collate(items)
-    if augment.mixes:
+    if augment.has_mixing:
         rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))
         batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)
     return batch

@@ -42,12 +42,12 @@ def plot_curves(folder: Path, path: Path | None = None) -> None:
     """Plot what a run logged against the step, as curves.png or `path`."""
     rows = read_metrics_log(folder / "metrics.jsonl")
     if rows:
-        figure = _build_curves(rows)
+        figure = build_curves(rows)
         figure.savefig(path or folder / "curves.png", dpi=110)
         plt.close(figure)
 
 
-def _build_curves(rows):
+def build_curves(rows):
     """Return a figure with a panel for everything that was logged, at most four side by side."""
     panels = _group_panels(list(dict.fromkeys(name for row in rows for name in row)))
     wide = min(4, len(panels))

@@ -1,10 +1,11 @@
-"""What all tools share: exit codes, and one clear message instead of a traceback for what the user can mend.
+"""Exit codes, error output and common arguments of all tools.
 
-0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 71 another process of the run was lost; 75 a training was
-stopped by SIGTERM or SIGUSR1 and can go on; 130 stopped by Ctrl-C; 143 another tool was stopped by SIGTERM.
-This module imports nothing heavy: helper processes import the tool that started them.
+0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 71 another rank of the run was lost; 75 a training was
+stopped by SIGTERM or SIGUSR1 and can be resumed; 130 stopped by Ctrl-C; 143 another tool was stopped by SIGTERM.
+Imports nothing heavy: DataLoader workers and sandboxed decoders import the tool that started them.
 """
 
+import argparse
 import errno
 import logging
 import os
@@ -12,68 +13,67 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError, WorkerFailure
 from videores.runtime.launch import EXIT_RANK_FAILURE, is_local_rank_zero, is_rank_zero
 
 EXIT_USER_ERROR, EXIT_BUG, EXIT_PREEMPTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70, 75, 130, 143
 
+# a folder that may not be written to or is full; such messages name it
+USER_ERRORS = (UserError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 DISK_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG)
 
 
-def run(main):
-    """Runs a tool's `main()` and exits with its code."""
-    silence_libraries()
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a tool's `main()` and exit with its code."""
+    _silence_libraries()
     try:
-        check_safe_loading()
+        _check_safe_loading()
         code = main()
     except BaseException as error:
         code = select_exit_code(error)
-        print_error(error, code)
+        _print_error(error, code)
     sys.exit(code)
 
 
-def check_safe_loading():
+def _check_safe_loading() -> None:
     name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     if os.environ.get(name, "0").lower() not in ("", "0", "n", "no", "false"):
-        raise UserError(f"{name} is set: with it a checkpoint could run any code. Unset it")
+        raise UserError(f"{name} must not be set, as a checkpoint could then run any code: unset it")
 
 
-def select_exit_code(error):
-    """Where SIGTERM ends a tool it is with SystemExit without a code; Lightning ends with code 1 on Ctrl-C."""
+def select_exit_code(error: BaseException) -> int:
+    """Return the exit code of a tool that ends with an error."""
     if isinstance(error, SignalInterrupt):
         return EXIT_INTERRUPTED if error.signal == signal.SIGINT else EXIT_PREEMPTED
     if isinstance(error, SystemExit):
-        return {None: EXIT_TERMINATED, 1: EXIT_INTERRUPTED}.get(error.code, error.code)
+        code: Any = error.code  # None: signals.exit_on_sigterm; 1: Lightning, on Ctrl-C
+        return {None: EXIT_TERMINATED, 1: EXIT_INTERRUPTED}.get(code, code)
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     if isinstance(error, RankFailure):
         return EXIT_RANK_FAILURE
-    return EXIT_USER_ERROR if isinstance(error, UserError) or is_disk_error(error) else EXIT_BUG
+    is_user_error = isinstance(error, USER_ERRORS) or getattr(error, "errno", None) in DISK_ERRNOS
+    return EXIT_USER_ERROR if is_user_error else EXIT_BUG
 
 
-def is_disk_error(error):
-    """A folder that may not be written to, or is full: the message names it."""
-    refused = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
-    return isinstance(error, refused) or getattr(error, "errno", None) in DISK_ERRNOS
-
-
-def print_error(error, code):
-    """The first process of a machine speaks for all of them; but a video that only another one reads must be named by
-    that one, as what it lost, and the first one may be the one that is lost."""
-    speaks = is_local_rank_zero() or isinstance(error, (UnreadableVideo, WorkerFailure))
+def _print_error(error: BaseException, code: int) -> None:
+    """Print an error once per node, or where only another rank has seen it."""
+    is_printed = is_local_rank_zero() or isinstance(error, (UnreadableVideo, WorkerFailure))
     if code == EXIT_BUG:
         traceback.print_exception(error)
-    elif (code == EXIT_USER_ERROR and speaks and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
+    elif (code == EXIT_USER_ERROR and is_printed and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
         print(f"error: {error}", file=sys.stderr)
     elif isinstance(error, SignalInterrupt) and is_rank_zero():
         print(error, file=sys.stderr)
 
 
-# Advice on settings that were chosen on purpose, and warnings that concern the libraries alone.
+# advice on settings that are on purpose, and warnings that concern the libraries alone
 IGNORED_WARNINGS = (
     ".*DataLoader will create .* worker processes.*",  # a server's configuration on a small machine
-    ".*Total length of .* across ranks is zero.*",  # no validation videos, which the summary says
+    ".*Total length of .* across ranks is zero.*",  # no validation videos: the summary tells
     ".*does not have many workers.*",
     ".*sync_dist=True.*",  # every rank logs the same number already
     ".*treespec, LeafSpec.*",
@@ -83,7 +83,7 @@ IGNORED_WARNINGS = (
 )
 
 
-def silence_libraries():
+def _silence_libraries() -> None:
     for name in ("lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(f"{name}.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(f"{name}.distributed").setLevel(logging.WARNING)
@@ -91,5 +91,18 @@ def silence_libraries():
         warnings.filterwarnings("ignore", message=message)
 
 
-def add_overrides(parser, example="train.epochs=10"):
+def positive(text: str) -> int:
+    """Parse an argument that must be a positive integer (a `type` of argparse)."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text}")
+    return int(text)
+
+
+def make_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose --help shows a tool's docstring as it is."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=10") -> None:
+    """Add the positional `key=value` arguments; parse by parse_intermixed_args()."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"configuration keys, e.g. {example}")

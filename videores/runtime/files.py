@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files atomically: whole or not at all."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 
 
 def remove_temporary_files(paths: Iterable[Path]) -> None:
-    """Remove the temporary files that killed processes left for `paths`; lists each folder once."""
+    """Remove the temporary files that killed processes left for `paths`."""
     paths = set(paths)
     for folder in {path.parent for path in paths if path.parent.is_dir()}:
         for other in folder.iterdir():
@@ -36,7 +36,7 @@ def remove_temporary_files(paths: Iterable[Path]) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file atomically: a killed process leaves the old file or the new one."""
+    """Write a UTF-8 text file: a killed process leaves the old one or the new one."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,7 +1,7 @@
-"""The processes of a run: who starts them, which of them is the first, and that none is left when another is lost.
+"""Start the ranks of a run, tell which is rank 0, and end all when one is lost.
 
-torchrun and SLURM start all processes, which find their place in the environment; without them the first process
-starts the others of this machine, by the same command. This module imports nothing heavy.
+torchrun and SLURM start all ranks, which read their place from the environment; without them the first process starts
+the others of this machine by the same command. Imports nothing heavy.
 """
 
 import os
@@ -10,23 +10,28 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 
-EXIT_RANK_FAILURE = 71  # exit code of a process that can't go on without another (EX_OSERR of sysexits.h)
-FAILURE_GRACE_SECONDS = 60  # seconds in which a process may end by itself after another one failed
-EXIT_GRACE_SECONDS = 10  # seconds in which the others may end by themselves after the first did
+EXIT_RANK_FAILURE = 71  # exit code of a rank that lost another one (EX_OSERR of sysexits.h)
+FAILURE_GRACE_SECONDS = 60  # in which a rank may end by itself after another one failed
+EXIT_GRACE_SECONDS = 10  # in which the others may end by themselves after the first did
 PARENT_PID_VARIABLE = "VIDEORES_PARENT"
-CLEAN_EXIT_CODES = (0, 1, 75)  # exit codes that all processes end with together
-RESUME_HINT = (
-    "the others can't go on without it. What it said is above, if it could say anything; run.resume=auto continues"
-)
+CLEAN_EXIT_CODES = (0, 1, 75)  # exit codes that all ranks end with together
+RESUME_HINT = "look at its output above, if any, and continue by run.resume=auto"
+
+Environ = Mapping[str, str]
+Child = subprocess.Popen[bytes]
 
 
-def detect_launcher(environ=os.environ):
-    """What started this process: "torchrun", "srun", or None. Lightning decides alike; torchrun runs inside SLURM jobs
-    too, and jobs called bash or interactive are shells."""
+def detect_launcher(environ: Environ = os.environ) -> str | None:
+    """Return the launcher of this process: "torchrun", "srun" or None.
+
+    Lightning decides alike; torchrun runs inside SLURM jobs too, and jobs called bash or interactive are shells.
+    """
     if "TORCHELASTIC_RUN_ID" in environ:
         return "torchrun"
     if "SLURM_NTASKS" in environ and environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
@@ -34,90 +39,81 @@ def detect_launcher(environ=os.environ):
     return None
 
 
-def is_rank_zero(environ=os.environ):
-    """Whether this is the process of a run that writes and speaks."""
+def is_rank_zero(environ: Environ = os.environ) -> bool:
+    """Return True in the rank that writes the run folder and prints."""
     names = {"torchrun": ["RANK"], "srun": ["SLURM_PROCID"], None: ["NODE_RANK", "LOCAL_RANK"]}
     return all(int(environ.get(name, 0)) == 0 for name in names[detect_launcher(environ)])
 
 
-def is_local_rank_zero(environ=os.environ):
-    """Whether this is the first process of its machine, which speaks of what may be wrong there alone."""
+def is_local_rank_zero(environ: Environ = os.environ) -> bool:
+    """Return True in the first rank of a node, which prints errors of the node."""
     return int(environ.get("SLURM_LOCALID" if detect_launcher(environ) == "srun" else "LOCAL_RANK", 0)) == 0
 
 
-def resolve_devices(trainer, gpus, environ=os.environ):
-    """(processes a node, nodes): what the launcher says, else the configuration. `gpus` are those that this process
-    sees, None on CPUs. Raises UserError where the two differ, or what is asked for is not there."""
-    by, devices, nodes = detect_launcher(environ), trainer.devices, trainer.num_nodes
-    if by:
-        devices, nodes = (read_torchrun_layout if by == "torchrun" else read_srun_layout)(environ)
-        check_matches_launcher("devices", trainer.devices, by, f"{devices} processes", devices)
-        check_matches_launcher("num_nodes", trainer.num_nodes, by, f"processes on {nodes} nodes", nodes)
-    elif nodes > 1:
-        check_master_address(nodes, environ)
+def resolve_devices(trainer: TrainerConfig, gpus: int | None, environ: Environ = os.environ) -> tuple[int, int]:
+    """Return (ranks per node, nodes), of the launcher or else of the configuration.
+
+    `gpus` is the number that this process sees, None on CPUs. Raises UserError where launcher and configuration differ,
+    or there are fewer GPUs.
+    """
+    launcher, devices, nodes = detect_launcher(environ), trainer.devices, trainer.num_nodes
+    if launcher:
+        devices, nodes = (_read_torchrun_layout if launcher == "torchrun" else _read_srun_layout)(environ)
+        for key, number in (("devices", devices), ("num_nodes", nodes)):
+            if getattr(trainer, key) not in (1, "auto", number):
+                raise UserError(
+                    f"trainer.{key} must be the {number} that {launcher} started, got {getattr(trainer, key)}: drop it"
+                )
+    elif nodes > 1 and (missing := [key for key in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if key not in environ]):
+        raise UserError(
+            f"trainer.num_nodes={nodes} needs {', '.join(missing)} in the environment: start each node by torchrun, or "
+            "all by srun (docs/distributed.md)"
+        )
     devices = (gpus or 1) if devices == "auto" else devices
     if gpus is not None and devices > gpus:
-        hint = "; give each node's GPUs to all its tasks: --gres=gpu:N, not --gpus-per-task" if by == "srun" else ""
-        raise UserError(f"trainer.devices={devices}, but torch finds {gpus} CUDA devices{hint}")
+        hint = ": give each node's GPUs to all its tasks, --gres=gpu:N, not --gpus-per-task"
+        raise UserError(f"trainer.devices must be <= CUDA devices ({gpus}), got {devices}{hint * (launcher == 'srun')}")
     return devices, nodes
 
 
-def read_torchrun_layout(environ):
+def _read_torchrun_layout(environ: Environ) -> tuple[int, int]:
     local, world = int(environ["LOCAL_WORLD_SIZE"]), int(environ["WORLD_SIZE"])
     if world % local:
-        raise UserError(f"torchrun started {world} processes, {local} of them here: give each node as many")
+        raise UserError(f"--nproc-per-node of torchrun must be equal on all nodes, got {local} here of {world} in all")
     return local, world // local
 
 
-def read_srun_layout(environ):
+def _read_srun_layout(environ: Environ) -> tuple[int, int]:
     tasks, nodes = int(environ["SLURM_NTASKS"]), int(environ.get("SLURM_NNODES", 1))
     if tasks > 1 and "SLURM_STEP_ID" not in environ:
-        raise UserError(f"this SLURM job has {tasks} tasks, and only one was started: put srun before python")
+        raise UserError(f"only one of the {tasks} tasks of this SLURM job was started: put srun before python")
     if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in environ:
         raise UserError(f"SLURM started {tasks} tasks by --ntasks: give --nodes and --ntasks-per-node instead")
     local = int(environ.get("SLURM_NTASKS_PER_NODE", tasks // nodes))
     if local * nodes != tasks:
-        raise UserError(f"SLURM started {tasks} tasks on {nodes} nodes with --ntasks-per-node={local}: make them agree")
+        raise UserError(f"--ntasks-per-node must be {tasks} tasks / {nodes} nodes, got {local}: correct one of them")
     return local, nodes
 
 
-def check_matches_launcher(key, wanted, by, started, number):
-    if wanted not in (1, "auto", number):
-        raise UserError(f"trainer.{key}={wanted}, but {by} started {started}: leave it out")
-
-
-def check_master_address(nodes, environ):
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in environ]
-    if missing:
-        raise UserError(
-            f"trainer.num_nodes={nodes}, but nothing says where the others are ({', '.join(missing)} not set): start "
-            "it on each node by torchrun, or by srun (docs/distributed.md)"
-        )
-
-
-# Starting and ending processes
-
-
 @contextmanager
-def run_local_ranks(devices, nodes):
-    """The other processes of this machine, for as long as this one works. A launcher's processes watch nothing: it
-    ends them all when one fails."""
-    children = (
-        start_local_ranks(devices, nodes)
-        if devices > 1 and not detect_launcher() and "LOCAL_RANK" not in os.environ
-        else []
-    )
+def run_local_ranks(devices: int, nodes: int) -> Iterator[None]:
+    """Run the other ranks of this machine while the block works, which all enter.
+
+    Under a launcher it starts and watches nothing: the launcher ends all ranks when one fails.
+    """
+    is_launcher = devices > 1 and not detect_launcher() and "LOCAL_RANK" not in os.environ
+    children = _start_local_ranks(devices, nodes) if is_launcher else []
     if PARENT_PID_VARIABLE in os.environ or children:
-        watch = find_dead_parent if PARENT_PID_VARIABLE in os.environ else lambda: find_dead_child(children)
-        threading.Thread(target=exit_after_failure, args=(watch, children), daemon=True).start()
+        watch = _find_dead_parent if PARENT_PID_VARIABLE in os.environ else lambda: _find_dead_child(children)
+        threading.Thread(target=_exit_after_failure, args=(watch, children), daemon=True).start()
     try:
         yield
     finally:
-        stop_local_ranks(children)
+        _stop_local_ranks(children)
 
 
-def start_local_ranks(devices, nodes):
-    """Starts this command again for each other process; LOCAL_RANK tells Lightning that it need not."""
+def _start_local_ranks(devices: int, nodes: int) -> list[Child]:
+    """Start this command for each other rank; LOCAL_RANK tells Lightning not to."""
     os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR", "127.0.0.1")
     os.environ["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(find_free_port())
     os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"] = "0", str(devices * nodes)
@@ -126,14 +122,15 @@ def start_local_ranks(devices, nodes):
     return [subprocess.Popen(command, env={**environ, "LOCAL_RANK": str(rank)}) for rank in range(1, devices)]
 
 
-def find_free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def find_free_port() -> int:
+    """Return a TCP port that is free on this machine."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
-def stop_local_ranks(children):
-    """Waits for them, who end as this one does, and kills what is left."""
+def _stop_local_ranks(children: Sequence[Child]) -> None:
+    """Wait for the other ranks to end as this one does, and kill what is left."""
     limit = time.monotonic() + EXIT_GRACE_SECONDS
     for child in children:
         try:
@@ -143,28 +140,27 @@ def stop_local_ranks(children):
             child.wait()
 
 
-def find_dead_child(children):
-    """A child that failed, described; None where all are well."""
+def _find_dead_child(children: Sequence[Child]) -> str | None:
+    """Describe a child that failed; None while none has."""
     for rank, child in enumerate(children, 1):
         code = child.poll()
         if code not in (None, *CLEAN_EXIT_CODES):
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            return f"process {rank} of this run (PID {child.pid}) {how}"
+            reason = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return f"rank {rank} of this run (PID {child.pid}) {reason}"
     return None
 
 
-def find_dead_parent():
-    gone = os.getppid() != int(os.environ[PARENT_PID_VARIABLE])
-    return f"the first process of this run (PID {os.environ[PARENT_PID_VARIABLE]}) is gone" if gone else None
+def _find_dead_parent() -> str | None:
+    parent = os.environ[PARENT_PID_VARIABLE]
+    return f"rank 0 of this run (PID {parent}) ended" if os.getppid() != int(parent) else None
 
 
-def exit_after_failure(watch, children):
-    """Ends this process some time after `watch` says that another one is lost, if it has not done so by itself: it may
-    be waiting for that one, for ever on GPUs."""
-    while not (lost := watch()):
+def _exit_after_failure(watch: Callable[[], str | None], children: Sequence[Child]) -> None:
+    """Exit after `watch` reports a lost rank, for which GPUs would wait for ever."""
+    while not (failure := watch()):
         time.sleep(1)
     time.sleep(FAILURE_GRACE_SECONDS)
-    print(f"error: {lost}: {RESUME_HINT}", file=sys.stderr, flush=True)
+    print(f"error: {failure}: {RESUME_HINT}", file=sys.stderr, flush=True)
     for child in children:
         child.kill()
     os._exit(EXIT_RANK_FAILURE)

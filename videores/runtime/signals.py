@@ -1,68 +1,70 @@
-"""Signals that end a run: a handler notes them, and the run acts on them where nothing is half done.
+"""Record signals that end a run, which acts on them where nothing is half done.
 
-SIGTERM and SIGUSR1 come from a scheduler that takes the machine back, SIGINT is Ctrl-C. This module imports nothing
-heavy.
+SIGTERM and SIGUSR1 come from a scheduler that takes the machine back, SIGINT is Ctrl-C. Imports nothing heavy.
 """
 
 import signal
 import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from typing_extensions import Self
 
 from videores.errors import SignalInterrupt
 
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-class SignalHandler:
-    """Within `with`, notes the first signal in `received`; once `act_at_once` is false the handler does nothing else.
+class _HandlerContext:
+    """Install signal handlers within `with`; only in the main thread, as Python asks."""
 
-    Before that nothing is half done that could not be left, so that the handler raises Stopped. A second Ctrl-C does
-    not wait for the step's end.
-    """
+    def __init__(self, handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers]):
+        self.handlers, self.previous_handlers = handlers, dict[int, Any]()
 
-    def __init__(self):
-        self.received, self.act_at_once, self.before = 0, True, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            self.before = {number: signal.signal(number, self.handle) for number in STOP_SIGNALS}
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.previous_handlers = {number: signal.signal(number, h) for number, h in self.handlers.items()}
         return self
 
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
 
-    def handle(self, number, _):
-        again = number == self.received == signal.SIGINT
-        self.received = self.received or number
-        if again:
+
+class SignalHandler(_HandlerContext):
+    """Record the first stop signal in `signal_number`, 0 without one, within `with`.
+
+    While `raise_at_once` is True nothing is half done, and the handler also raises SignalInterrupt. A second Ctrl-C
+    raises KeyboardInterrupt: it does not wait for the step's end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(STOP_SIGNALS, self.handle))
+        self.signal_number, self.raise_at_once = 0, True
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Record a signal, and raise where it ends the run at once."""
+        is_second_interrupt = number == self.signal_number == signal.SIGINT
+        self.signal_number = self.signal_number or number
+        if is_second_interrupt:
             raise KeyboardInterrupt
-        if self.act_at_once:
+        if self.raise_at_once:
             raise SignalInterrupt(number, "before the first step")
 
 
-class exit_on_sigterm:
-    """Within `with`, SIGTERM ends this process by SystemExit, so that it ends what it has started."""
+def exit_on_sigterm() -> _HandlerContext:
+    """Return a context in which SIGTERM raises SystemExit, so that cleanup runs."""
 
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGTERM, self.handle)
-
-    def __exit__(self, *_):
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.before)
-
-    def handle(self, *_):
+    def raise_exit(*_: object) -> None:
         raise SystemExit
 
+    return _HandlerContext({signal.SIGTERM: raise_exit})
 
-class ignore_signals:
-    """Within `with`, this process ignores the signals, and so do the programs that it starts, for their whole life."""
 
-    def __enter__(self):
-        self.before = {}
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+def ignore_signals() -> _HandlerContext:
+    """Return a context in which this process ignores stop signals.
 
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    Programs that it starts ignore them for their whole life.
+    """
+    return _HandlerContext(dict.fromkeys(STOP_SIGNALS, signal.SIG_IGN))

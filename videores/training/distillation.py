@@ -1,103 +1,107 @@
-"""Knowledge distillation: a trained network whose answers and attention another one learns beside the labels."""
+"""Knowledge distillation: learn from a trained network beside the labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from videores.compute import cost
 from videores.config import parse
-from videores.config.schema import ModelConfig
+from videores.config.schema import Config, DistillConfig, ModelConfig
 from videores.errors import UserError
 from videores.models import create_model
-from videores.models.weights import loading, preprocessing, safe_load
-from videores.training import checkpoint_io, losses, run_folder
+from videores.models.weights import safe_load
+from videores.models.weights.loading import LoadReport, load_weights
+from videores.models.weights.preprocessing import extract_preprocessing
+from videores.training.checkpoint_io import check_same_classes
+from videores.training.losses import attention_transfer_loss, compute_attention_map, distillation_loss
+from videores.training.run_folder import find_best_checkpoint
 
 
 class Teacher:
-    """The teacher in eval mode. It is no part of the student: neither checkpoints nor optimizers know of it."""
+    """A teacher in eval mode.
 
-    def __init__(self, model, student, distill):
+    It is no part of the student: neither checkpoints nor optimizers know of it.
+    """
+
+    def __init__(self, model: nn.Module, student: nn.Module, distill: DistillConfig):
         self.model, self.distill = model.eval().requires_grad_(False), distill
-        self.attention = {}
+        self.recorders = {}
         if distill.attention:
-            stages = find_common_stages(model, student)
-            self.attention = {network: AttentionRecorder(network, stages) for network in (model, student)}
+            stages = _find_common_stages(model, student)
+            self.recorders = {network: _AttentionRecorder(network, stages) for network in (model, student)}
 
-    def loss(self, loss, clips_XCTHW, logits_XN):
-        """The student's loss with the teacher's added; the student has just answered `logits_XN` to the clips."""
+    def add_loss(self, loss: Tensor, clips_XCTHW: Tensor, logits_XN: Tensor) -> Tensor:
+        """Return the student's loss with the teacher's added.
+
+        To be called just after the student's forward pass of the clips, which records its attention.
+        """
         with torch.no_grad():
-            theirs_XN = self.model(clips_XCTHW)
+            teacher_XN = self.model(clips_XCTHW)
         weight = self.distill.weight
-        loss = (1 - weight) * loss + weight * losses.distillation_loss(logits_XN, theirs_XN, self.distill.temperature)
-        if not self.attention:
+        loss = (1 - weight) * loss + weight * distillation_loss(logits_XN, teacher_XN, self.distill.temperature)
+        if not self.recorders:
             return loss
-        theirs, ours = (attention.maps for attention in self.attention.values())
-        return loss + self.distill.attention * sum(
-            losses.attention_transfer_loss(ours[name], theirs[name]) for name in ours
-        )
+        theirs, ours = (recorder.maps for recorder in self.recorders.values())
+        return loss + self.distill.attention * sum(attention_transfer_loss(ours[name], theirs[name]) for name in ours)
 
 
-class AttentionRecorder:
-    """The attention maps of a network's stages when it last ran; of a student, when it last trained, those of its
-    frozen stages too, through which what is before them learns."""
+class _AttentionRecorder:
+    """The attention maps of a network's stages at its last forward pass.
+
+    Of a student only training steps count. Its frozen stages are recorded too, since the layers before them learn
+    through them.
+    """
 
     def __init__(self, model, stages):
         self.maps = {}
         for name in stages:
-            keep = lambda stage, inputs, x, name=name: self.keep(name, x, clips=inputs[1], needed=model.training)
-            getattr(model, name).register_forward_hook(keep)
-        self.always = not any(p.requires_grad for p in model.parameters())
+            record = lambda stage, inputs, x, name=name: self.record(name, x, clips=inputs[1], training=model.training)
+            getattr(model, name).register_forward_hook(record)
+        self.is_teacher = not any(p.requires_grad for p in model.parameters())
 
-    def keep(self, name, x, clips, needed):
-        if needed or self.always:
+    def record(self, name, x, clips, training):
+        if training or self.is_teacher:
             x_XCTHW = x if x.ndim == 5 else x.unflatten(0, (clips, -1)).transpose(1, 2)
-            self.maps[name] = losses.compute_attention_map(x_XCTHW)
+            self.maps[name] = compute_attention_map(x_XCTHW)
 
 
-def find_common_stages(teacher, student):
-    found = [name for name in getattr(student, "stages", ()) if name in getattr(teacher, "stages", ())]
-    if not found:
-        raise UserError(
-            "train.distill.attention compares stages layer1, ..., which one of the networks has not: leave it out"
-        )
-    return found
+def _find_common_stages(teacher, student):
+    names = [name for name in getattr(student, "stages", ()) if name in getattr(teacher, "stages", ())]
+    if not names:
+        raise UserError("train.distill.attention needs stages layer1, ... in both networks: leave it out")
+    return names
 
 
-def load_teacher(cfg, student, classes):
-    """The Teacher of a configuration, and a report of what was loaded; (None, None) if there is none.
+def load_teacher(cfg: Config, student: nn.Module, classes: Sequence[str]) -> tuple[Teacher | None, LoadReport | None]:
+    """Return the Teacher of a configuration and its weights' report, or Nones.
 
-    Raises UserError for a teacher of other classes, one that was trained with other colours, or one that cannot take
-    the student's clips.
+    Raises UserError for a teacher of other classes, of another normalization, or that cannot take the student's clips.
     """
     if cfg.train.distill.teacher is None:
         return None, None
     path = find_teacher_checkpoint(cfg.train.distill.teacher)
     stored = safe_load.read_checkpoint(path)
     if not safe_load.extract_config(stored):
-        raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py")
-    known = stored["hyper_parameters"]
-    checkpoint_io.check_same_classes(f"train.distill.teacher: {path}", known["classes"], list(classes))
-    network = ModelConfig(**known["config"]["model"])
+        raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py: give a run folder of it")
+    hyper_parameters = stored["hyper_parameters"]
+    check_same_classes(f"train.distill.teacher: {path}", hyper_parameters["classes"], list(classes))
+    network = ModelConfig(**hyper_parameters["config"]["model"])
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
-    check_teacher_input(path, model, cfg.data)
-    report = loading.load_weights(
-        model, path, list(classes), preprocessing=preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
-    )
+    crop = cfg.data.transform.crop
+    try:
+        cost.count_gmacs(model, (1, 3, cfg.data.clip.frames, crop, crop))
+    except UserError as error:
+        raise UserError(f"train.distill.teacher: {path} does not take the clips of this run: {error}") from None
+    preprocessing = extract_preprocessing(parse.dump_config(cfg)["data"])
+    report = load_weights(model, path, list(classes), preprocessing=preprocessing)
     return Teacher(model, student, cfg.train.distill), report
 
 
-def check_teacher_input(path, model, data):
-    """Before a run folder is made, not in the first step."""
-    size = data.transform.crop
-    try:
-        cost.count_gmacs(model, (1, 3, data.clip.frames, size, size))
-    except UserError as error:
-        raise UserError(f"train.distill.teacher: {path} cannot take the clips of this run: {error}") from None
-
-
-def find_teacher_checkpoint(source):
-    """A checkpoint, or the one of a run folder that is tested."""
+def find_teacher_checkpoint(source: str) -> Path:
+    """Return the path of a checkpoint: `source`, or a run folder's best."""
     safe_load.check_local_path(source)
     path = Path(source)
-    return run_folder.find_best_checkpoint(path) if (path / "checkpoints").is_dir() else path
+    return find_best_checkpoint(path) if (path / "checkpoints").is_dir() else path

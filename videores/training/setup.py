@@ -1,85 +1,240 @@
-"""Checks and preparations between the data and the first step of a run."""
+"""Helpers of the phases of run.py: check, prepare data, build, test."""
 
 import hashlib
 import json
 import sys
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from videores.compute import cost
+import lightning.pytorch as pl
+import torch
+
+from videores.compute import cost, precision
 from videores.config import parse
-from videores.data import datamodule, mirroring
+from videores.config.schema import Config, DataConfig, TrainConfig
+from videores.data import datamodule, mirroring, splits, workers
+from videores.data.datamodule import Videos
 from videores.errors import UserError
 from videores.models.weights import compatibility, loading, preprocessing
-from videores.runtime import launch
+from videores.runtime.launch import is_rank_zero
+from videores.training import optim, trainer
+from videores.training.callbacks.checkpointing import Checkpointing, disable_lightning_signals
+from videores.training.callbacks.loggers import check_loggers_installed
+from videores.training.callbacks.progress import ProgressBar
+from videores.training.callbacks.rank_check import RankCheck
+from videores.training.checkpoint_io import load_weights
+from videores.training.distillation import load_teacher
+from videores.training.module import Run, VideoClassifier
+from videores.training.resume import ResumePoint, find_resume_point
+from videores.training.run_folder import RunRecord
+
+LEARNING_PARTS = ("train", "val")  # lists that a training depends on
 
 
-def load_initial_weights(cfg, task):
-    """Starts the network from model.weights. Returns the report, or None."""
-    if cfg.model.weights is None:
-        return None
-    fed = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
-    options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": fed}
-    report = loading.load_weights(task.model, cfg.model.weights, task.classes, **options)
-    if launch.is_rank_zero():
-        print(f"weights {report}")
-    return report
+@dataclass(frozen=True)
+class Inputs:
+    """The videos of a training and the point that it starts from."""
+
+    videos: Videos
+    gap_indices: Sequence[int]  # of the training videos that are scored for the gap
+    signature: dict[str, Any]  # must be equal when the run resumes: ranks, device, precision, lists
+    resume_point: ResumePoint | None
+
+    @property
+    def first_step(self) -> int:
+        return self.resume_point.step if self.resume_point else 0
 
 
-def check_monitor(train, videos):
-    waiting = [
-        key for key, on in (("patience", train.patience), ("schedule=plateau", train.schedule == "plateau")) if on
-    ]
-    if waiting and not videos.index.val:
+class Network(NamedTuple):
+    """A network that is ready to train."""
+
+    module: VideoClassifier
+    gmacs: float  # of one clip
+    weights_report: loading.LoadReport | None  # of model.weights
+
+
+# Check
+
+
+def check_machine(cfg: Config) -> dict[str, Any]:
+    """Return Lightning's hardware options of a training.
+
+    Raises UserError for a device or package that is absent, and for options that the device does not have.
+    """
+    check_loggers_installed(cfg.watch)
+    trainer.check_training_device(cfg.trainer)
+    return trainer.make_hardware_options(cfg.trainer, cfg.train.accumulate)
+
+
+# Prepare data
+
+
+def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> Inputs:
+    """Read the lists, probe the videos, and find the checkpoint to resume from.
+
+    Raises UserError for videos that do not suit the recipe, and for a checkpoint that cannot be resumed.
+    """
+    videos = datamodule.load_videos(cfg.data)
+    classes = videos.index.classes
+    signature = trainer.make_resume_signature(cfg.trainer, hardware) | make_list_signature(videos, LEARNING_PARTS)
+    resume_point = find_resume_point(cfg, folder, signature, list(classes))
+    datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, signature["processes"]))
+    _check_monitor(cfg.train, videos)
+    workers.check_shm_size(cfg.data, hardware["devices"])
+    gap_indices = splits.select_gap_videos(cfg.train.gap_videos, videos.index)
+    mirroring.check_mirrored_views(cfg.data, cfg.val, classes)
+    mirroring.check_mirrored_views(cfg.data, cfg.test, classes)
+    warn_mirrored_classes(cfg.data, classes)
+    return Inputs(videos, gap_indices, signature, resume_point)
+
+
+def prepare_test_videos(cfg: Config, part: str) -> Videos:
+    """Read the list `part` and probe its videos.
+
+    Raises UserError where none can be scored, or where the protocol mirrors videos whose classes say left or right.
+    """
+    videos = datamodule.load_videos(cfg.data, parts=(part,))
+    if not videos.readable(part):
+        raise UserError(f"there are no {part} videos (nothing is held out without groups, or with data.val=none)")
+    mirroring.check_mirrored_views(cfg.data, getattr(cfg, part), videos.index.classes)
+    return videos
+
+
+def _check_monitor(train: TrainConfig, videos: Videos) -> None:
+    keys = {"train.patience": train.patience, "train.schedule=plateau": train.schedule == "plateau"}
+    monitoring = [key for key, value in keys.items() if value]
+    if monitoring and not videos.index.val:
         raise UserError(
-            f"train.{waiting[0]} waits for a better validation, and there are no validation videos (no groups, or "
-            "data.val=none): hold some out, or leave it out"
+            f"{monitoring[0]} needs validation videos and there are none (no groups, or data.val=none): hold some out, "
+            "or leave it out"
         )
 
 
-def warn_mirrored_classes(data, classes):
-    """Where training would show videos of one class as those of another."""
-    changed = mirroring.find_changed_classes(classes)
-    if changed and data.transform.flip and data.augment.flip_labels == "none" and launch.is_rank_zero():
+def warn_mirrored_classes(data: DataConfig, classes: Sequence[str]) -> None:
+    """Warn where flips would show videos of one class as those of another."""
+    mirrored = mirroring.find_changed_classes(classes)
+    if mirrored and data.transform.flip and data.augment.flip_labels == "none" and is_rank_zero():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
-            f"({', '.join(changed[:4])}): data.transform.flip=0 leaves that out, and "
+            f"({', '.join(mirrored[:4])}): data.transform.flip=0 leaves that out, and "
             "data.augment.flip_labels=left-right mirrors the labels too",
             file=sys.stderr,
         )
 
 
-def check_readable_videos(videos, part):
-    if not videos.readable(part):
-        raise UserError(f"there are no {part} videos (nothing is held out without groups, or with data.val=none)")
+def _fingerprint_lists(videos):
+    """Return a hash of the videos, labels and frame counts of each list."""
+    hashes = {}
+    for part in datamodule.PARTS:
+        infos = {v: videos.infos.get(v.path) for v in getattr(videos.index, part)}
+        rows = sorted((v.path, v.label, info and info.num_frames) for v, info in infos.items())
+        hashes[part] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    return hashes
 
 
-def check_model_and_normalization(path, trained, task):
-    """Raises UserError where the shapes of the weights do not show that they are used as another network, or on other
-    colours, than they were trained for."""
-    lines = compatibility.find_differences(trained["model"], task.model)
-    theirs, ours = trained["data"]["transform"], task.cfg.data.transform
+def make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PARTS) -> dict[str, str]:
+    """Return the hashes of some lists, by the names that messages give them."""
+    return {f"the list of {part} videos": value for part, value in _fingerprint_lists(videos).items() if part in parts}
+
+
+# Build
+
+
+def build_network(cfg: Config, inputs: Inputs) -> Network:
+    """Build the module with its initial weights and its teacher, and print reports.
+
+    Raises UserError for weights or a teacher that do not fit, and for clips that the network does not take.
+    """
+    torch.manual_seed(cfg.run.seed)
+    module = VideoClassifier(cfg, inputs.videos.index.classes)
+    crop = cfg.data.transform.crop
+    gmacs = cost.count_gmacs(module.model, (1, 3, cfg.data.clip.frames, crop, crop))
+    weights_report = None if inputs.resume_point else load_initial_weights(cfg, module)
+    module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
+    if teacher_report and is_rank_zero():
+        print(f"teacher {teacher_report}")
+    return Network(module, gmacs, weights_report)
+
+
+def load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadReport | None:
+    """Load model.weights into the network; print and return the report, or None.
+
+    Raises UserError for weights that do not fit, or that were trained with another normalization.
+    """
+    if cfg.model.weights is None:
+        return None
+    our_preprocessing = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
+    options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": our_preprocessing}
+    report = loading.load_weights(module.model, cfg.model.weights, module.classes, **options)
+    if is_rank_zero():
+        print(f"weights {report}")
+    return report
+
+
+def build_trainer(
+    hardware: dict[str, Any], cfg: Config, inputs: Inputs, checkpointing: Checkpointing, record: RunRecord
+) -> pl.Trainer:
+    """Build the trainer of a training; its ranks first check that they agree."""
+    folder = record.path.parent
+    options = trainer.make_training_options(cfg, folder, checkpointing, inputs.resume_point, record)
+    facts = make_list_signature(inputs.videos) | {"the step that they start from": inputs.first_step}
+    return pl.Trainer(**hardware, **options | {"callbacks": [RankCheck(facts), *options["callbacks"]]})
+
+
+def build_test_trainer(cfg: Config, folder: Path, hardware: dict[str, Any], videos: Videos) -> pl.Trainer:
+    """Build the trainer of a test without a training."""
+    callbacks = [RankCheck(make_list_signature(videos)), ProgressBar()]
+    tester = pl.Trainer(**hardware, **trainer.make_common_options(folder), callbacks=callbacks)
+    disable_lightning_signals(tester)
+    return tester
+
+
+def collect_start_record(run: Run, network: Network) -> dict[str, Any]:
+    """Return the values of env.json that are known before the first step."""
+    videos, report, reader = run.data.videos, network.weights_report, run.cfg.data.reader
+    return {
+        "world_size": run.trainer.world_size,
+        "manifest": _fingerprint_lists(videos),
+        "videos": videos.index.counts,
+        **precision.select_setting(run.cfg.trainer, run.trainer.strategy.root_device.type)._asdict(),
+        "readers": dict(Counter(i.reader if reader == "auto" else reader for i in videos.infos.values())),
+        "skipped": {part: videos.unreadable[part] for part in LEARNING_PARTS},
+        **({"weights": report.as_dict()} if report else {}),
+    }
+
+
+# Test
+
+
+def load_weights_for_test(module: VideoClassifier, path: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights and return its epoch, step and gap.
+
+    Raises UserError for weights of another network or normalization, or with other classes. Without the file, a rank
+    other than 0 returns {}: Lightning sends rank 0's weights to the others before a test, so a node need not see the
+    run folder.
+    """
+    if not (is_rank_zero() or path.exists()):
+        return {}
+    about = load_weights(module, path)
+    _check_model_and_normalization(path, about.pop("config"), module)
+    return about
+
+
+def _check_model_and_normalization(path, stored_config, module):
+    """Raise UserError where weights were trained in another network or normalization.
+
+    The shapes of the weights do not show it.
+    """
+    lines = compatibility.find_differences(stored_config["model"], module.model)
+    theirs, ours = stored_config["data"]["transform"], module.cfg.data.transform
     for key in ("mean", "std"):
         if not preprocessing.is_close(theirs[key], getattr(ours, key)):
             lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
     if lines:
-        raise UserError(f"{path} would be tested as what it is not:\n  " + "\n  ".join(lines))
-
-
-def compute_clip_gmacs(cfg, task):
-    """GMACs of a clip. Raises UserError, before a run folder is made, for clips that the network cannot take."""
-    size = cfg.data.transform.crop
-    return cost.count_gmacs(task.model, (1, 3, cfg.data.clip.frames, size, size))
-
-
-def fingerprint_lists(videos):
-    """A hash for each list: which videos, labels and frame counts the numbers are about."""
-    return {part: hash_video_list(getattr(videos.index, part), videos.infos) for part in datamodule.PARTS}
-
-
-def make_list_signature(videos, parts=datamodule.PARTS):
-    """The same, as what all processes must agree on, and a run that is continued on those it learns from."""
-    return {f"the list of {part} videos": value for part, value in fingerprint_lists(videos).items() if part in parts}
-
-
-def hash_video_list(listed, infos):
-    rows = sorted((v.path, v.label, infos[v.path].num_frames if v.path in infos else None) for v in listed)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+        raise UserError(
+            f"{path} does not match the configured network or normalization: leave these keys as they were trained\n  "
+            + "\n  ".join(lines)
+        )

@@ -1,151 +1,139 @@
-"""What a run is, when it starts, and what became of it, each on one screen: text from facts that others gather."""
+"""The start-up summary of a run and the end of a training as text."""
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any
 
-from videores.compute import precision
+from videores.compute import cost, precision
 from videores.config.schema import AugmentConfig, Section, TrainConfig
+from videores.data.datamodule import PARTS
+from videores.models.norms import list_batch_norms
+from videores.training import optim
+from videores.training.module import Run
 
-# keys of train that the summary says elsewhere
+# keys of train that other lines of the summary hold
 EXCLUDED_TRAIN_KEYS = (
-    "epochs",
-    "optimizer",
-    "lr",
-    "base_batch",
-    "accumulate",
-    "schedule",
-    "weight_decay",
-    "gap_videos",
+    *("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay", "gap_videos"),
 )
 
 
-class Facts(NamedTuple):
-    """What the configuration alone does not say."""
+def format_start(run: Run, gmacs: float, readers: dict[str, int]) -> str:
+    """Return the start-up summary: data, model, recipe, cost, hardware and folder.
 
-    videos: dict[str, int]  # of train, val, test
-    held_out: int  # groups of the training list
-    gap_videos: int
-    classes: int
-    readers: dict[str, int]  # reader -> files
-    parameters: int
-    trainable: int  # of them
-    gmacs: float  # of one clip
-    step: str  # its videos and learning rate
-    steps: int  # an epoch
-    norm_parts: int  # of a step, which batch norm sees one by one
-    processes: int
-    device: str
-    precision: str
-    channels_last: bool
-    folder: str
-    compiled: bool = False
-
-
-def format_start(cfg, facts):
+    `gmacs` are those of one clip, `readers` the number of files that each reader reads.
+    """
+    cfg, ranks, device = run.cfg, run.trainer.world_size, run.trainer.strategy.root_device.type
+    setting = "as run.autotune finds" if cfg.run.autotune else precision.select_setting(cfg.trainer, device)
     return format_lines(
         [
-            ("data", format_data(cfg, facts)),
-            ("", format_validation(facts)),
-            ("model", format_model(cfg, facts)),
-            ("recipe", format_recipe(cfg, facts)),
-            ("", facts.step),
-            *([("", format_batch_norms(facts))] if facts.norm_parts > 1 else []),
-            ("", format_options(cfg)),
-            ("cost", format_test_cost(cfg, facts)),
-            ("run", format_run(cfg, facts)),
+            ("data", _format_data(run, readers)),
+            ("", _format_validation(run)),
+            ("model", _format_model(run, gmacs)),
+            ("recipe", _format_recipe(run)),
+            ("", optim.format_batch_and_lr(cfg, ranks)),
+            *_list_batch_norm_lines(run),
+            ("", _format_options(cfg)),
+            ("cost", _format_test_cost(cfg, gmacs)),
+            ("run", f"{ranks} process(es) on {device}, {setting}; writes {run.folder}"),
         ]
     )
 
 
-def format_lines(lines):
-    return "\n".join(f"{label:<8}{said}" for label, said in lines)
+def format_lines(lines: Iterable[tuple[str, str]]) -> str:
+    """Return (label, text) pairs as lines, the texts in one column."""
+    return "\n".join(f"{label:<8}{text}" for label, text in lines)
 
 
-def format_data(cfg, facts):
-    counts = ", ".join(f"{count:,} {part}" for part, count in facts.videos.items())
-    readers = ", ".join(f"{name} ({count})" for name, count in facts.readers.items())
-    return f"{cfg.data.name}: {counts} videos, {facts.classes} classes; read by {readers}"
+def _format_data(run, readers):
+    index = run.data.videos.index
+    counts = ", ".join(f"{len(getattr(index, part)):,} {part}" for part in PARTS)
+    files = ", ".join(f"{name} ({count})" for name, count in readers.items())
+    return f"{run.cfg.data.name}: {counts} videos, {len(index.classes)} classes; read by {files}"
 
 
-def format_validation(facts):
-    if not facts.videos["val"]:
+def _format_validation(run):
+    val, gap_videos = run.data.videos.index.val, len(run.data.gap)
+    if not val:
         return "nothing is held out (no groups, or data.val=none): the last checkpoint is tested, no gap is measured"
-    groups = f"of {facts.held_out} groups" if facts.held_out else "without groups"
-    gap = f"with {facts.gap_videos:,} training videos beside them, for the gap" if facts.gap_videos else "no gap"
+    held_out = len({video.group for video in val} - {None})
+    groups = f"of {held_out} groups" if held_out else "without groups"
+    gap = f"with {gap_videos:,} training videos beside them, for the gap" if gap_videos else "no gap"
     return f"validation videos are {groups}; {gap}"
 
 
-def format_model(cfg, facts):
-    clip, t = cfg.data.clip, cfg.data.transform
-    share = 100 * facts.trainable / facts.parameters
-    trained = "all" if facts.trainable == facts.parameters else f"{share:.1f} %"
-    cost = f"{format_number(facts.gmacs)} GMAC a clip of {clip.frames}x{t.crop}x{t.crop}"
-    return f"{cfg.model.name}: {facts.parameters:,} parameters, {trained} trained; {cost}"
+def _format_model(run, gmacs):
+    crop, frames = run.cfg.data.transform.crop, run.cfg.data.clip.frames
+    parameters = cost.count_parameters(run.module)
+    trainable = sum(p.numel() for p in run.module.parameters() if p.requires_grad)
+    share = "all" if trainable == parameters else f"{100 * trainable / parameters:.1f} %"
+    clip = f"{_format_number(gmacs)} GMAC a clip of {frames}x{crop}x{crop}"
+    return f"{run.cfg.model.name}: {parameters:,} parameters, {share} trained; {clip}"
 
 
-def format_recipe(cfg, facts):
-    steps = f"{facts.steps:,} steps an epoch, {cfg.train.epochs * facts.steps:,} in all"
-    return f"{cfg.train.epochs} epochs of {cfg.train.optimizer}, {cfg.train.schedule}; {steps}"
+def _format_recipe(run):
+    train = run.cfg.train
+    steps = len(run.data.videos.index.train) // optim.compute_global_batch_size(run.cfg, run.trainer.world_size)
+    steps_in_all = f"{steps:,} steps an epoch, {train.epochs * steps:,} in all"
+    return f"{train.epochs} epochs of {train.optimizer}, {train.schedule}; {steps_in_all}"
 
 
-def format_batch_norms(facts):
-    return f"batch norm sees {facts.norm_parts} parts of a step, one by one: not equal to one large batch"
+def _list_batch_norm_lines(run):
+    """Return a line where batch norms see the parts of a step one by one, else none."""
+    parts = run.cfg.train.accumulate * (1 if run.cfg.trainer.sync_batchnorm else run.trainer.world_size)
+    if parts == 1 or not list_batch_norms(run.module.model):
+        return []
+    return [("", f"batch norm sees {parts} parts of a step, one by one: not equal to one large batch")]
 
 
-def format_options(cfg):
-    """What else is on: weight decay, and every key of the recipe and of augmentation that differs from its default."""
-    t, model = cfg.data.transform, cfg.model
-    on = {"weight_decay": cfg.train.weight_decay, **select_non_default(cfg.train, TrainConfig, EXCLUDED_TRAIN_KEYS)}
-    on |= {name: getattr(model, name) for name in ("dropout", "spatial_dropout", "drop_path") if getattr(model, name)}
-    on |= {
-        name: value
-        for name, value in (("balanced", cfg.data.balanced), ("jitter", t.jitter), ("flip", t.flip))
-        if value
-    }
-    on |= {"repeat": cfg.data.clip.repeat} if cfg.data.clip.repeat > 1 else {}
-    on |= select_non_default(cfg.data.augment, AugmentConfig)
-    return ", ".join(f"{name}={format_value(value)}" for name, value in on.items())
+def _format_options(cfg):
+    """Return weight decay, and the keys of recipe and augmentation that are set."""
+    data, model = cfg.data, cfg.model
+    options = {"weight_decay": cfg.train.weight_decay}
+    options |= _select_non_default(cfg.train, TrainConfig, EXCLUDED_TRAIN_KEYS)
+    switches = {name: getattr(model, name) for name in ("dropout", "spatial_dropout", "drop_path")}
+    switches |= {"balanced": data.balanced, "jitter": data.transform.jitter, "flip": data.transform.flip}
+    options |= {name: value for name, value in switches.items() if value}
+    options |= {"repeat": data.clip.repeat} if data.clip.repeat > 1 else {}
+    options |= _select_non_default(data.augment, AugmentConfig)
+    return ", ".join(f"{name}={_format_value(value)}" for name, value in options.items())
 
 
-def select_non_default(section, kind, but=()):
+def _select_non_default(section: Section, kind: type[Section], but: Collection[str] = ()) -> dict[str, Any]:
     fields = {name: field for name, field in kind.model_fields.items() if name not in but}
     return {name: getattr(section, name) for name, field in fields.items() if getattr(section, name) != field.default}
 
 
-def format_value(value):
+def _format_value(value):
     if isinstance(value, Section):
-        options = select_non_default(value, type(value))
-        return f"({', '.join(f'{name}={format_value(one)}' for name, one in options.items())})"
+        options = _select_non_default(value, type(value))
+        return f"({', '.join(f'{name}={_format_value(one)}' for name, one in options.items())})"
     if isinstance(value, float):
         return f"{value:g}"
-    return f"[{', '.join(map(format_value, value))}]" if isinstance(value, tuple) else str(value)
+    return f"[{', '.join(map(_format_value, value))}]" if isinstance(value, tuple) else str(value)
 
 
-def format_test_cost(cfg, facts):
-    """A whole picture costs more than the square that is counted, and `all` clips of a video are as many as it has."""
+def _format_test_cost(cfg, gmacs):
+    """Return the views of a test video and their GMACs, where they are known.
+
+    A whole picture costs more than the square that is counted, and `all` clips of a video are as many as it has.
+    """
     clips, crops = cfg.test.clips, cfg.test.crops
     if "all" in (clips, crops) or crops == "full":
         return f"test: {clips} clips x {crops} crops a video"
     views = clips * crops
-    return f"test: {clips} clips x {crops} crops = {views} views, {format_number(views * facts.gmacs)} GMAC a video"
+    return f"test: {clips} clips x {crops} crops = {views} views, {_format_number(views * gmacs)} GMAC a video"
 
 
-def format_run(cfg, facts):
-    setting = precision.PrecisionSetting(facts.precision, facts.channels_last, facts.compiled)
-    how = "as run.autotune finds" if cfg.run.autotune else setting
-    return f"{facts.processes} process(es) on {facts.device}, {how}; writes {facts.folder}"
-
-
-def format_end(steps, seconds, epochs):
-    """Of this start; the lines of the test follow."""
+def format_end(steps: int, seconds: float, epochs: int) -> str:
+    """Return the last line of training: the steps of this start, the epochs in all."""
     return format_lines([("trained", f"{steps:,} steps in {format_duration(seconds)}, {epochs} epochs in all")])
 
 
-def format_number(number):
+def _format_number(number):
     return f"{number:,.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def format_duration(seconds):
-    """The two largest units that matter: 48 s, 12 min 5 s, 3 h 20 min, 2 d 4 h."""
+def format_duration(seconds: float) -> str:
+    """Return the two largest units that matter: 48 s, 12 min 5 s, 3 h 20 min, 2 d 4 h."""
     seconds = round(seconds)
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if seconds >= size:

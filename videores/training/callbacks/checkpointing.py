@@ -49,7 +49,7 @@ class Checkpointing(Checkpoint):
         """Return [signal number or 0, 1 if a checkpoint is due by rank 0's clock]."""
         is_timed = self.trainer.is_global_zero and self.trainer.training
         is_due = is_timed and time.monotonic() >= self.saved_at + self.compute_save_interval()
-        return [self.signals.received, int(is_due)]
+        return [self.signals.signal_number, int(is_due)]
 
     def compute_save_interval(self):
         """Return the seconds from one checkpoint to the next."""

@@ -1,0 +1,169 @@
+"""Commands of tools/prepare.py: survey a data set, copy it, submit the shards."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videores.config import parse
+from videores.data import formats, index, manifest
+from videores.data.lists import Index
+from videores.data.prepare import copies, survey
+from videores.data.probe import VideoInfo
+from videores.data.synthetic import datasets
+from videores.data.video.reencode import EncodingSettings
+from videores.errors import UserError
+from videores.runtime import machine, slurm
+
+FORMATS = [name for name in formats.READERS if name not in datasets.SETS]
+BAD_VIDEO_COLUMNS = ("file", "what is wrong")
+MAX_PRINTED_ROWS = 20  # bad files that are printed
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of the command."""
+
+    format: str  # of FORMATS
+    root: Path
+    splits: Path | None  # the lists' folder; None: root
+    split: str  # 1, 2, 3 or all
+    settings: EncodingSettings
+    duplicates: bool = False
+    out: Path | None = None  # where copies go; None: survey alone
+    workers: int | None = None  # processes; None: as many as CPUs
+    shard: tuple[int, int] = (1, 1)  # (i, n), from 1: the i-th of n parts
+    slurm: tuple[str, ...] = ()  # number of shards to submit, and key=value of submitit
+
+    def __post_init__(self) -> None:
+        for name, folder in (("--root", self.root), ("--splits", self.splits or self.root)):
+            if not folder.is_dir():
+                raise UserError(f"{name} must be a folder, and {folder} is none")
+        if (self.slurm or self.is_shard) and not self.out:
+            raise UserError("--shard and --slurm need copies to make: give --out")
+        if (self.slurm or self.is_shard) and self.duplicates:
+            raise UserError("--duplicates compares all videos: drop --shard and --slurm")
+        if self.slurm and self.is_shard:
+            raise UserError("--slurm numbers the shards itself: drop --shard")
+        if self.slurm and not (self.slurm[0].isdecimal() and int(self.slurm[0]) > 0):
+            raise UserError(f"--slurm must begin with a positive number of shards, got {self.slurm[0]}")
+
+    @property
+    def is_shard(self) -> bool:
+        """Return True where this is one of several parts."""
+        return self.shard != (1, 1)
+
+    @property
+    def ledgers(self) -> Path:
+        """Return the folder of the copies' records."""
+        return Path(self.out or "", copies.LEDGER_DIR)
+
+
+def prepare(options: Options) -> int:
+    """Survey a data set, copy it on request, and print the result.
+
+    Returns the exit code: 1 where videos are bad. Raises UserError.
+    """
+    lists = survey.read_all_lists(options.format, options.root, options.splits, options.split)
+    paths = survey.count_listed(lists)
+    if options.format in index.INCOMPLETE_FORMATS:
+        paths = [path for path in paths if (options.root / path).is_file()]
+    if options.out:
+        copies.check_target(options.root, options.out, paths)
+    if options.slurm:
+        return _submit_shards(options)
+    cache = options.ledgers / copies.format_shard(options.shard) if options.is_shard else None  # probing locks it
+    mine = copies.select_shard(paths, options.shard)
+    infos, bad = manifest.probe_all(options.root, mine, cache=cache, workers=options.workers)
+    _print_survey(options, lists, infos)
+    if options.out:
+        bad |= _copy_dataset(options, lists, paths, infos, bad)
+    rows = [*bad.items(), *(_find_duplicates(lists, infos) if options.duplicates else ())]
+    _report_bad_videos(options, rows)
+    return 1 if rows else 0
+
+
+def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> None:
+    tables = []
+    if not options.is_shard:
+        header = ("split", "list", "listed", "there", "readable")
+        tables.append(survey.format_table([*survey.count_readable(lists, infos)], header))
+    if infos:
+        tables.append(survey.format_table([*survey.count_traits(infos)], ("readable videos", f"{len(infos):,}")))
+    for table in tables:
+        print(*table, "", sep="\n")
+
+
+def _find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple[str, str]]:
+    rows = survey.find_duplicates(lists, infos)
+    print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in two lists of a split")
+    return [(a, f"equals {b}, in {part} and {other} of split {n}") for n, part, a, other, b in rows]
+
+
+def _report_bad_videos(options: Options, rows: list[tuple[str, str]]) -> None:
+    if options.is_shard:
+        path = options.ledgers / f"{copies.format_shard(options.shard)}.bad.csv"
+    elif options.out:
+        path = options.out / "bad.csv"
+    else:
+        path = manifest.find_manifest_path(options.root).with_suffix(".bad.csv")
+    survey.write_csv(path, rows, BAD_VIDEO_COLUMNS)
+    if rows:
+        print(*survey.format_table(rows, BAD_VIDEO_COLUMNS)[: MAX_PRINTED_ROWS + 1], sep="\n")
+        if len(rows) > MAX_PRINTED_ROWS:
+            print(f"... and {len(rows) - MAX_PRINTED_ROWS:,} more")
+        print(f"wrote {path}: {len(rows):,} rows")
+
+
+def _copy_dataset(
+    options: Options,
+    lists: Mapping[int, Index],
+    paths: list[str],
+    infos: Mapping[str, VideoInfo],
+    bad: Mapping[str, str],
+) -> dict[str, str]:
+    """Copy the readable videos; return {path: reason} of videos that have no copy."""
+    root, out, settings = options.root, Path(options.out or ""), options.settings
+    workers = options.workers or machine.count_cpus()
+    failed = copies.prepare_copies(root, out, infos, bad, settings, shard=options.shard, workers=workers)
+    if options.format != "folder":
+        copies.copy_lists(root, options.splits, out)
+    summary = copies.summarize_copies(root, out, paths, settings)
+    if summary is None:
+        print(f"shard {'{}/{}'.format(*options.shard)} is done; the last one to end writes {out}/prepared.json")
+        return failed
+    summary["videos"] = {"expected": survey.count_expected(lists), **summary["videos"]}
+    path = copies.save_summary(out, {"format": options.format, **summary})
+    if options.is_shard:
+        survey.write_csv(out / "bad.csv", sorted(summary["bad"].items()), BAD_VIDEO_COLUMNS)
+    n, size = summary["videos"], summary["bytes"]
+    before, after = (f"{size[what] / 1e6:,.1f} MB" for what in ("sources", "copies"))
+    print(f"prepared {n['prepared']:,} of {n['expected']:,} videos, {summary['frames']:,} frames: {before} -> {after}")
+    print(f"wrote {out} (train with data.root={out}) and {path}")
+    return failed
+
+
+def _submit_shards(options: Options) -> int:
+    count, *overrides = options.slurm
+    values: dict[str, Any] = {"cpus_per_task": options.workers} if options.workers else {}
+    for override in overrides:
+        parse.apply_override(values, override)
+    commands = [_build_shard_command(options, f"{number}/{count}") for number in range(1, int(count) + 1)]
+    logs = options.ledgers.resolve() / "slurm"
+    logs.mkdir(parents=True, exist_ok=True)
+    jobs = slurm.submit(commands, logs, values)
+    print(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs[:8])}{', ...' * (len(jobs) > 8)}")
+    print(f"wrote their logs to {logs}; the last one to end writes {options.out}/prepared.json")
+    return 0
+
+
+def _build_shard_command(options: Options, shard: str) -> list[str]:
+    """Build this command for one shard, with absolute paths."""
+    names = ("root", "splits", "split", "out", "workers")
+    settings = {name: value for name, value in asdict(options.settings).items() if name != "recipe"}
+    values = {**{name: getattr(options, name) for name in names}, **settings, "shard": shard}
+    values = {k: v.resolve() if isinstance(v, Path) else v for k, v in values.items() if v is not None}
+    arguments = [text for k, v in values.items() for text in (f"--{k.replace('_', '-')}", str(v))]
+    return [sys.executable, os.path.abspath(sys.argv[0]), options.format, *arguments]
