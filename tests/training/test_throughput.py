@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 from helpers.training import make_config, make_data, make_task
 from helpers.videos import write_csv
@@ -27,9 +28,10 @@ class Clock(pl.Callback):
     """When the batches after the first `every`, whose row is closed then, began and ended."""
 
     def __init__(self, every):
-        self.every, self.times = every, []
+        self.every, self.times, self.hits = every, [], []
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.hits.append(float(outputs["hits"]))
         self.times.append((trainer.global_step, time.perf_counter()))
 
     def seconds(self):
@@ -86,9 +88,11 @@ def test_figures_agree_with_the_clock(small, tmp_path):
 
 
 @pytest.mark.parametrize(("accumulate", "tolerance"), [(1, 0.005), (2, 0.3)])  # of the last batch, or of both
-def test_the_bar_shows_the_loss(small, tmp_path, capsys, accumulate, tolerance):
+def test_rows_have_the_accuracy_of_a_step_and_the_bar_its_loss(small, tmp_path, capsys, accumulate, tolerance):
     cfg = make_config(small, data={"batch_size": 2}, train={"epochs": 1, "accumulate": accumulate})
-    rows, _ = train(cfg, tmp_path, every=1)
+    rows, clock = train(cfg, tmp_path, every=1)
+    hits = np.reshape(clock.hits, (-1, accumulate)).mean(1)
+    assert [row["train/top1"] for row in rows] == pytest.approx(100 * hits)
     losses = re.findall(r"train/loss=([\d.]+)", "".join(capsys.readouterr()))
     assert float(losses[-1]) == pytest.approx(rows[-1]["train/loss"], rel=tolerance)
 
