@@ -1,4 +1,4 @@
-"""Whether an assertion holds: pure functions of the cells' numbers.
+"""Judge the assertions of a table by pure functions of the cells' numbers.
 
 A difference counts when it is 3 points, or 2 standard errors over seeds, and when 0 is outside the paired bootstrap
 interval over test videos, where there is one. A claim holds when the difference reaches its margin and counts. It
@@ -21,7 +21,10 @@ OUTCOMES = ("fails", "inconclusive", "holds")  # from worst to best
 
 
 def judge_assertion(assertion, rows):
-    """{"claim", "outcome", "numbers", "hard"}; `rows` has {row: [cell of each seed]}, of those that have results."""
+    """Judge an assertion: {"claim", "outcome", "numbers", "hard"}.
+
+    `rows` has {row: [cell of each seed]}, of those that have results.
+    """
     missing = [name for name in assertion.names() if name not in rows]
     if missing:
         return _format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
@@ -42,7 +45,7 @@ def _judge_order(assertion, rows):
 
 
 def _compare_rows(assertion, ours, theirs, one, other):
-    """One pair of rows: outcome and numbers."""
+    """Return outcome and numbers of one pair of rows."""
     values = [_read_metric(cells, assertion.metric) for cells in (ours, theirs)]
     if None in (*values[0], *values[1]):
         return "inconclusive", f"{assertion.metric} is not known of {one} or {other}"
@@ -60,7 +63,10 @@ def _compare_rows(assertion, ours, theirs, one, other):
 
 
 def _decide_outcome(found, margin, interval, points, seeds):
-    """The rule at the head of this file, for a difference (value, standard error) that is claimed to reach a margin."""
+    """Decide for a difference (value, standard error) that is claimed to reach a margin.
+
+    The rule is at the head of this file.
+    """
     if seeds < 2:
         return "inconclusive"
     value, error = found
@@ -88,7 +94,7 @@ def _judge_bounds(assertion, rows):
 
 
 def _judge_bound(assertion, rows, name, values):
-    """One row against a number."""
+    """Judge one row against a number."""
     limit, sign = _get_limit(assertion)
     text = f"{name} {_compute_mean(values)}{format_interval(_compute_interval(rows[name], assertion.metric))}"
     if assertion.equal is not None:
@@ -109,7 +115,10 @@ def _get_limit(assertion):
 
 
 def _judge_equivalence(assertion, rows, values):
-    """All rows within so much of each other: the two that are farthest apart decide."""
+    """Judge whether all rows are within so much of each other.
+
+    The two that are farthest apart decide.
+    """
     if assertion.metric == "scores":
         return _judge_same_scores(assertion, rows)
     low, high = (choose(values, key=lambda name: statistics.fmean(values[name])) for choose in (min, max))
@@ -129,7 +138,7 @@ def _judge_equivalence(assertion, rows, values):
 
 
 def _judge_same_scores(assertion, rows):
-    """The scores that cells keep, number by number, and all answers."""
+    """Compare the scores that cells keep, number by number, and all answers."""
     cells = _match_seeds(*(rows[name] for name in assertion.rows))
     if not cells[0]:
         return "inconclusive", f"{' and '.join(assertion.rows)} have no seed in common"
@@ -148,7 +157,7 @@ def _judge_same_scores(assertion, rows):
 
 
 def _read_metric(cells, name):
-    """The value of each seed, in the order of seeds."""
+    """Return the value of each seed, in the order of seeds."""
     return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in _sort_by_seed(cells)]
 
 
@@ -157,13 +166,13 @@ def _sort_by_seed(cells):
 
 
 def _match_seeds(*rows):
-    """The rows without the cells of seeds that not all have: some may have failed."""
+    """Return the rows without cells of seeds that not all have: some may have failed."""
     seeds = set.intersection(*({cell["seed"] for cell in cells} for cells in rows))
     return [[cell for cell in cells if cell["seed"] in seeds] for cells in rows]
 
 
 def _compute_difference(ours, theirs):
-    """(difference of means, its standard error over seeds)."""
+    """Return (difference of means, its standard error over seeds)."""
     error = math.hypot(_compute_standard_error(ours), _compute_standard_error(theirs))
     return statistics.fmean(ours) - statistics.fmean(theirs), error
 
@@ -173,7 +182,9 @@ def _compute_standard_error(values):
 
 
 def compute_paired_interval(ours, theirs):
-    """95 % interval of the difference of video accuracies, each video's answers averaged over seeds.
+    """Return the 95 % interval of the difference of video accuracies.
+
+    Each video's answers are averaged over seeds.
 
     None where the two were tested on other videos. It says how much the choice of test videos matters, and not how much
     the seed does.
@@ -186,7 +197,7 @@ def compute_paired_interval(ours, theirs):
 
 
 def _compute_interval(cells, name):
-    """The same of one row's own accuracy; None of what is no accuracy of videos."""
+    """Return the interval of one row's own accuracy, None for other metrics."""
     if name != "video":
         return None
     return metrics.bootstrap_interval(

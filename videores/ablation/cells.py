@@ -1,4 +1,6 @@
-"""One cell on disk: its folder, the command that fills it, and whether that is done. Every training is an ordinary run.
+"""Locate and run one cell on disk: its folder, command, state and code hash.
+
+Every training is an ordinary run.
 
 results/runs/<key>/ is a run folder, <key>.json beside it the record of who computed it, <key>.log its output.
 """
@@ -29,7 +31,7 @@ def log_path(cell):
 
 
 def build_command(cell):
-    """What computes the cell, as a user would type it."""
+    """Return the command of a cell, as a user would type it."""
     if cell.kind == "train":
         options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
@@ -43,7 +45,10 @@ def build_command(cell):
 
 
 def prepare_cell(cell):
-    """What must be there before the command runs: the record, and for a test the configuration under which it tests."""
+    """Write what must be there before the command runs.
+
+    That is the record, and for a test the configuration under which it tests.
+    """
     RUNS.mkdir(parents=True, exist_ok=True)
     write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": hash_code(), **read_commit()})
     if cell.kind == "test":
@@ -52,12 +57,15 @@ def prepare_cell(cell):
 
 
 def test_folder(cell):
-    """The test folder of a cell."""
+    """Return the test folder of a cell."""
     return cell_folder(cell) / "test" / slugify(format_protocol(cell.config))
 
 
 def is_done(cell):
-    """Whether there is a result; a cell that is only counted or rescored has nothing to run."""
+    """Return whether there is a result.
+
+    A cell that is only counted or rescored has nothing to run.
+    """
     if cell.kind == "measure" or cell.rescored:
         return True
     if not (test_folder(cell) / "metrics.json").exists():
@@ -76,7 +84,10 @@ def read_record(cell):
 
 
 def read_error(cell):
-    """Why a cell has no result, in a line; None where it has one, or was never begun."""
+    """Return in a line why a cell has no result.
+
+    It is None where it has one, or was never begun.
+    """
     if is_done(cell) or read_record(cell) is None:
         return None
     if said := read_environment(cell).get("error"):
@@ -94,7 +105,10 @@ def write_json(path, values):
 
 
 def hash_code(package=PACKAGE):
-    """Hash the statements that can change a result: those of RESULT_CODE, without comments, docstrings and layout."""
+    """Hash the statements of RESULT_CODE and run.py, which can change a result.
+
+    Comments, docstrings and layout do not count.
+    """
     paths = [path for name in RESULT_CODE for path in (package / name).rglob("*.py")] + [package / "run.py"]
     digest = hashlib.sha256()
     for path in sorted(paths):

@@ -1,4 +1,4 @@
-"""What a cell's files say, as one JSON object: enough to rebuild every table, picture and interval without the runs.
+"""Collect a cell's files as one JSON object, enough to rebuild every table without the runs.
 
 V videos, G groups of videos that are right or wrong together, N classes.
 """
@@ -22,8 +22,10 @@ NUM_SAMPLE_VIDEOS = 8  # videos whose scores are kept, so that two cells can be 
 
 
 def collect_cell(cell, costs):
-    """The cell as JSON. `costs`: its counted and measured costs, or why it has none; a cell without a result has
-    `error`, or is pending."""
+    """Return the cell as JSON.
+
+    `costs`: its counted and measured costs, or why it has none.
+    """
     uncounted, costs = costs.get("error"), {name: value for name, value in costs.items() if name != "error"}
     about = {"row": cell.row, "kind": cell.kind, "seed": cell.seed, "key": cell.key, "base": cell.base}
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
@@ -50,14 +52,17 @@ def collect_cell(cell, costs):
 
 
 def _drop_needs(cell):
-    """Why a cell was not begun, or None."""
+    """Return why a cell was not begun, or None."""
     if cell.needs is None or cells.is_done(cell.needs):
         return None
     return f"it needs {cell.needs.row}, which has no result"
 
 
 def read_result(cell):
-    """metrics.json and predictions of a cell, those of a test of saved scores chosen from the other's."""
+    """Read metrics.json and predictions of a cell.
+
+    Those of a test of saved scores are selected from the other's.
+    """
     p = scores.read_predictions(cells.test_folder(cell.origin))
     if not cell.rescored:
         return p.metrics, p
@@ -73,7 +78,10 @@ def read_result(cell):
 
 
 def _read_accuracies(found):
-    """The columns that a test gives. The gap is of the tested weights, on training and held-out videos."""
+    """Return the columns that a test gives.
+
+    The gap is of the tested weights, on training and held-out videos.
+    """
     gap = found.get("gap") or {}
     return {
         "clip": found["clip_top1"],
@@ -89,13 +97,16 @@ def _read_accuracies(found):
 
 
 def _compute_mirrored_accuracy(per_class):
-    """The mean accuracy of the classes that a horizontal flip changes, or None."""
+    """Return the mean accuracy of the classes that a horizontal flip changes, or None."""
     changed = mirroring.find_changed_classes(tuple(per_class))
     return statistics.fmean(per_class[name] for name in changed) if changed else None
 
 
 def _read_training(cell):
-    """The columns that a training's log gives; the loss is the mean over the last epoch's logged steps."""
+    """Return the columns that a training's log gives.
+
+    The loss is the mean over the last epoch's logged steps.
+    """
     if cell.kind != "train":
         return {}
     rows = [row for row in read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl") if "train/loss" in row]
@@ -110,7 +121,10 @@ def _read_training(cell):
 
 
 def _read_curves(cell):
-    """{"curves": {name: [[step, value], ...]}} of a training, at most CURVE_POINTS of each; the day and the machine."""
+    """Return {"curves": {name: [[step, value], ...]}}, day and machine of a training.
+
+    A curve has at most CURVE_POINTS.
+    """
     if cell.kind != "train":
         return {}
     rows, environment = read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl"), cells.read_environment(cell)
@@ -126,7 +140,7 @@ def _read_curves(cell):
 
 
 def read_answers(p):
-    """Which videos are right, in the order of their names: {"list": hash of names, "right": "0110...", "groups"}.
+    """Return which videos are right, by name: {"list": hash of names, "right": "0110...", "groups"}.
 
     `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
     """

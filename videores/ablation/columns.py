@@ -1,4 +1,4 @@
-"""The columns that a table can have, and how a number of each is written."""
+"""Define the columns of a table and format their numbers."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ COLUMNS = {
 
 
 def format_cell(name, mean, sd=None):
-    """A mean as text, with its standard deviation where seeds differ."""
+    """Format a mean, with its standard deviation where seeds differ."""
     column = COLUMNS[name]
     if mean is None:
         return "-"

@@ -1,4 +1,4 @@
-"""`tools/ablate.py`: from a table to its results, or to what they would be."""
+"""Run `tools/ablate.py`: from a table to its results, or to what they would be."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,10 @@ def run_table(
 
 
 def _collect_earlier_cells(name, table, scale, todo, reuse):
-    """The cells beside which these stand in the table: what is measured is measured of all together."""
+    """Collect the cells beside which these stand in the table.
+
+    What is measured is measured of all together.
+    """
     saved = tables.select_done(tables.load_cells(tables.table_folder(name, scale)))
     saved = [cell for cell in saved if reuse or cell["code"] == cells.hash_code()]
     keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
@@ -82,7 +85,10 @@ def write_results(name, table, scale, found, reuse, judge):
 
 
 def _select_current_cells(saved, found, reuse):
-    """Those of the code of `found`, or all on request: other code may give other numbers."""
+    """Select the cells of the code of `found`, or all on request.
+
+    Other code may give other numbers.
+    """
     codes = {cell["code"] for cell in found} | {None}  # of what was never begun
     kept = [cell for cell in saved if reuse or cell["code"] in codes]
     if len(kept) < len(saved):
@@ -91,7 +97,7 @@ def _select_current_cells(saved, found, reuse):
 
 
 def _is_current_cell(cell, table, scale, rows):
-    """Whether a saved cell is what the table asks for now."""
+    """Return whether a saved cell is what the table asks for now."""
     if cell["row"] not in rows:
         return False
     now = sweep.plan_sweep(table, scale, [cell["row"]], [cell["seed"]])
@@ -120,7 +126,7 @@ def _check_networks_build(todo, table_costs):
 
 
 def format_work(cell, cost):
-    """Steps and multiply-adds of a cell in a line; not measured."""
+    """Format steps and multiply-adds of a cell in a line; time is not measured."""
     listed, clips = costs.list_videos(cell.config.data), costs.count_step_clips(cell.config)
     about = f"{cost['params'] / 1e6:.3g} M parameters, {cost['gmacs']:.3g} GMAC a clip"
     if cell.kind == "measure":

@@ -1,4 +1,4 @@
-"""What the cells of a table cost: counted, measured in turns, and forecast from 20 measured steps."""
+"""Count, measure and forecast what the cells of a table cost."""
 
 import statistics
 import time
@@ -27,8 +27,10 @@ BACKWARD = 2  # a training step costs so many forward passes more than a test
 
 
 def count_costs(cells):
-    """{key: {params, gmacs, gmacs_video, memory}} of the cells' networks on one clip of theirs, in bytes and GMACs.
-    {key: {error}} of one that cannot be built, for it costs the other cells nothing."""
+    """Return {key: {params, gmacs, gmacs_video, memory}} of the cells' networks.
+
+    They are of one clip, in bytes and GMACs.
+    """
     return {cell.key: _try_count_cost(cell.config) for cell in cells}
 
 
@@ -65,13 +67,16 @@ def _count_classes(data):
 
 
 def measure_latencies(cells, rounds=20):
-    """{key: ms} of one clip, inference in float32, the median of `rounds` turns over all networks."""
+    """Return {key: ms} of one clip, inference in float32.
+
+    It is the median of `rounds` turns over all networks.
+    """
     runs = {cell.key: _read_inference_setting(cell.config) for cell in cells}
     return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
 
 
 def _read_inference_setting(cfg):
-    """A function that answers one clip."""
+    """Return a function that scores one clip."""
     shape = (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
     return cost.make_runner(
         build_network(cfg.model, _count_classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False
@@ -90,7 +95,10 @@ class _Pace(NamedTuple):
 
 
 def forecast_hours(cells, measured, costs):
-    """{key: seconds} of training and testing, from STEPS measured steps of some cells and everybody's GMACs."""
+    """Return {key: seconds} of training and testing.
+
+    They follow from measured steps of some cells and everybody's GMACs.
+    """
     data = {cell.config.data.model_dump_json(): cell.config.data for cell in cells}
     sizes = {name: count_videos(part) for name, part in data.items()}
     pace = fit_pace([(costs[cell.key]["gmacs"], *_time_training(cell.config)) for cell in measured])
@@ -141,8 +149,10 @@ def count_videos(data):
 
 
 def list_videos(data):
-    """(training, test) videos: of the lists, or where these are not here of those that were published; else None.
-    Embedded data is not written for it."""
+    """Return the (training, test) videos of the lists.
+
+    Where these are not here they are those that were published, else None.
+    """
     if data.format in datasets.SETS:
         sizes = datasets.SETS[data.format].videos
         return sizes["train"], sizes["test"]

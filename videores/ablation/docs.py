@@ -1,4 +1,4 @@
-"""docs/ablations/: a page a table, made of its committed cells and of NOTES beside them, and the index.
+"""Write docs/ablations/: a page a table from its committed cells and notes, and the index.
 
 `write` first takes over what results/ has at scale cpu. Without results it rebuilds the pages from what is committed.
 """
@@ -34,7 +34,7 @@ def write_docs(docs: Path = DOCS) -> int:
 
 
 def _copy_results(results, folder):
-    """Replaces the committed cells by the results there are."""
+    """Replace the committed cells by the results there are."""
     if any((results / "cells").glob("*.json")):
         shutil.rmtree(folder / "cells", ignore_errors=True)
         shutil.copytree(results / "cells", folder / "cells")
@@ -64,7 +64,7 @@ def _has_figure(file, about, cells):
 
 
 def _format_commands(name, about, cells):
-    """The commands, the day and the machine."""
+    """Format the commands, the day and the machine."""
     return [
         "## How it was run",
         "",
@@ -101,7 +101,7 @@ def _format_days(cells):
 
 
 def _format_duration_of(cells):
-    """How long the trainings took, from their last start on, with their own tests."""
+    """Format how long the trainings took, from their last start on, with their own tests."""
     ends = [[datetime.fromisoformat(cell[end]) for end in ("start", "end")] for cell in cells if cell.get("end")]
     return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in sum." if ends else ""
 

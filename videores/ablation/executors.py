@@ -1,4 +1,4 @@
-"""Where a command runs: in a child that need not import torch again, in a new process, or as a job.
+"""Run commands: in a forked child that has torch imported, in a new process, or as a job.
 
 A child is forked from a process that has imported torch and Lightning and computed nothing, which saves the seconds
 that importing takes; a crash costs the cell alone.
@@ -21,7 +21,7 @@ STOP_EXIT_CODES = (75, 130, 143)  # the user or the machine wants an end: no fur
 
 
 def run_forked(command, log):
-    """Runs a tool in a forked child. Returns its exit code."""
+    """Run a tool in a forked child and return its exit code."""
     return run_in_child(lambda: runpy.run_path(command[0], run_name="__main__"), command, log)
 
 
@@ -37,7 +37,7 @@ def run_in_child(function, argv, log):
 
 
 def _exit_child(function, argv, log):
-    """The child's life; it never returns."""
+    """Run the child, which never returns."""
     code = 70
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -86,7 +86,7 @@ def wait_for_child(start):
 
 
 def run_subprocess(command, log):
-    """Runs a tool in a new process, which may start more of its kind. Returns its exit code."""
+    """Run a tool in a new process, which may start more of its kind; return its exit code."""
     with log.open("a") as file:
         to_log = [(os.POSIX_SPAWN_DUP2, file.fileno(), stream) for stream in (1, 2)]
         argv = [sys.executable, *command]
@@ -117,7 +117,10 @@ def _try_call(function, *arguments):
 
 
 def submit_jobs(commands, folder, options):
-    """Runs tools as one SLURM array and waits for all. Their logs are in `folder`."""
+    """Run tools as one SLURM array and wait for all.
+
+    Their logs are in `folder`.
+    """
     submitted = slurm.submit([[sys.executable, *command] for command in commands], folder, options)
     print(f"submitted {len(submitted)} jobs: {', '.join(job.job_id for job in submitted[:8])}", flush=True)
     for job in submitted:

@@ -1,4 +1,4 @@
-"""From a table and a scale to the cells to compute: pure functions of what the files say.
+"""Plan the cells of a table at a scale, by pure functions of the files.
 
 A cell is one row with one seed. Its key is a hash of everything that its result depends on but for the code, so that
 two tables which ask for the same cell share it.
@@ -51,7 +51,9 @@ class _PlannedCell:
 
 
 def plan_cells(table, scale_name, rows=None, seeds=None, small_data=None):
-    """Cells in the order of the table, rows first, each after what it needs. Raises UserError for wrong input.
+    """Return the cells in the order of the table, each after what it needs.
+
+    Raises UserError for wrong input.
 
     `small_data` is a folder that has small copies of the embedded data sets, to be read in their place.
     """
@@ -81,7 +83,7 @@ def apply_scale(table, name):
 
 
 def _expand_rows(table, scale):
-    """One cell for each combination of levels, and those that are listed."""
+    """Return one cell for each combination of levels, and those that are listed."""
     factors = {**table.factors, **scale.factors}
     product = itertools.product(*(levels.items() for levels in factors.values())) if factors else ()
     return [*map(_combine_levels, product), *table.cells]
@@ -101,7 +103,7 @@ def _select_rows(cells, rows):
 
 
 def _add_needed_rows(cells, wanted):
-    """The wanted cells and those that they need, each after what it needs."""
+    """Return cells and those that they need, each after what it needs."""
     by_name, order = {cell.name: cell for cell in cells}, []
 
     def add(name, chain):
@@ -129,7 +131,7 @@ def _check_unique_rows(names):
 
 
 def _check_rows_exist(assertions, names, scale):
-    """Of a row that is not there nothing could be said, at this scale and for good."""
+    """Check that assertions name rows of this scale."""
     for assertion in assertions:
         for name in assertion.names() if scale in assertion.scales else ():
             if name not in names:
@@ -178,7 +180,10 @@ def _format_overrides(overrides):
 
 
 def _check_overrides_matter(base, overrides, who, before=()):
-    """Refuses an override that changes nothing: it looks like a difference between rows, and is none."""
+    """Check that an override changes something.
+
+    Else it looks like a difference between rows, and is none.
+    """
     with_all = _load_base(base, (*before, *_format_overrides(overrides)))
     for key in overrides:
         others = {other: value for other, value in overrides.items() if other != key}
@@ -187,7 +192,7 @@ def _check_overrides_matter(base, overrides, who, before=()):
 
 
 def _load_without(base, before, others):
-    """The configuration without one override; None where the rest makes no sense without it, so that it is needed."""
+    """Return the configuration without one override, None where the rest needs it."""
     try:
         return _load_base(base, (*before, *_format_overrides(others)))
     except UserError:
@@ -202,7 +207,10 @@ def _check_configs_differ(planned):
 
 
 def _compute_key(config, kind, needs):
-    """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
+    """Return 12 hex digits.
+
+    Defaults are left out, so that a key which is new to the configuration changes no hash.
+    """
     values = flatten_config(config.model_dump(mode="json", exclude_defaults=True))
     reads_files = kind != "measure" and config.data.format not in datasets.SETS
     kept = COLUMNS_FROM | LOCATION_KEYS if reads_files else COLUMNS_FROM

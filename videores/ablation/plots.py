@@ -1,4 +1,4 @@
-"""curves.png and pareto.png of a table, from the collected cells alone."""
+"""Plot curves.png and pareto.png of a table from the collected cells."""
 
 import itertools
 import statistics
@@ -35,7 +35,10 @@ def plot_curves(path, rows):
 
 
 def line_styles():
-    """Different ones for 40 rows: dark colours, dashed from the eleventh row on, then light ones."""
+    """Yield different styles for 40 rows.
+
+    They are dark colors, dashed from the eleventh row on, then light ones.
+    """
     colours = plt.get_cmap("tab20").colors
     return [{"color": c, "linestyle": s} for shade in (0, 1) for s in ("-", "--") for c in colours[shade::2]]
 
@@ -71,7 +74,10 @@ def plot_pareto(path, summaries, costs):
 
 
 def _count_protocol_videos(protocol):
-    """The part of a protocol that says which videos, and what was done to them: accuracies are compared within it."""
+    """Return the part of a protocol that names the videos and what was done to them.
+
+    Accuracies are compared within it.
+    """
     return protocol.split(" ", 3)[3]
 
 
@@ -85,7 +91,7 @@ def _plot_points(axes, points):
 
 
 def find_pareto_front(points):
-    """Names of the points (cost, accuracy, name) that no other beats: cheaper and as good, or better and as cheap."""
+    """Return the names of the points (cost, accuracy, name) that no other beats."""
     beats = lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a[:2] != b[:2]
     return {point[2] for point in points if not any(beats(other, point) for other in points)}
 

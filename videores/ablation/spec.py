@@ -1,4 +1,4 @@
-"""What an ablation table is: one YAML of configs/ablations/, read into typed models.
+"""Read an ablation table: one YAML of configs/ablations/ as typed models.
 
 A table asks a question of rows. A row is a cell of `cells`, or one of each combination of the levels of `factors`. Each
 scale (smoke, cpu, full) gives the configuration that the rows change, and how: base < `set` of the scale < `set` of the

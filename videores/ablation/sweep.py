@@ -1,4 +1,4 @@
-"""A sweep: what is not computed yet is computed, row by row; a failed cell is shown as failed and stops nothing."""
+"""Run a sweep: compute row by row what has no result; a failed cell stops no other."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ SMALL_DATA_DIR = Path("results", "small")  # copies of the embedded sets with fe
 
 
 def plan_sweep(table, scale, rows, seeds):
-    """The cells; at the smoke scale the small copies that they read are written first."""
+    """Plan the cells; at the smoke scale write the small copies that they read."""
     todo = plan.plan_cells(table, scale, rows, seeds, SMALL_DATA_DIR if scale == "smoke" else None)
     for root in {Path(cell.config.data.root) for cell in todo}:
         if root.parent == SMALL_DATA_DIR:
@@ -24,14 +24,14 @@ def plan_sweep(table, scale, rows, seeds):
 
 
 def _count_few_videos(embedded):
-    """As few as balance, but enough training videos for a few steps."""
+    """Return as few videos as balance, but enough for a few steps."""
     return {
         split: embedded.turn * max(1, (64 if split == "train" else 16) // embedded.turn) for split in embedded.videos
     }
 
 
 def delete_results(todo):
-    """Deletes what these cells have computed, so that they are computed from scratch."""
+    """Delete what these cells have computed."""
     for cell in todo:
         shutil.rmtree(cells.cell_folder(cell), ignore_errors=True)
         for path in (plan.RUNS / f"{cell.key}.json", cells.log_path(cell)):
@@ -39,7 +39,7 @@ def delete_results(todo):
 
 
 def check_same_code(todo):
-    """Raises UserError where a cell was computed, or begun, by other code."""
+    """Check that no cell was computed, or begun, by other code."""
     now = cells.hash_code()
     others = [(cell, record) for cell in todo if (record := cells.read_record(cell)) and record["code"] != now]
     if others:
@@ -51,7 +51,7 @@ def check_same_code(todo):
 
 
 def run_sweep(todo, table_costs, launch):
-    """Computes what has no result yet, first what others need."""
+    """Compute what has no result yet, first what others need."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
     for depth in sorted({cell.depth for cell in pending}):
         launch([cell for cell in pending if cell.depth == depth and _is_ready(cell)], table_costs)
@@ -62,7 +62,7 @@ def _is_ready(cell):
 
 
 def make_local_launcher(run):
-    """A launcher that runs cells here, one after the other, and says how each ended."""
+    """Return a launcher that runs cells here, one after the other."""
 
     def launch(todo, table_costs):
         for number, cell in enumerate(todo, 1):
@@ -92,7 +92,7 @@ def _format_status(cell, code, table_costs):
 
 
 def make_slurm_launcher(options):
-    """A launcher that runs cells as jobs of one array, and waits."""
+    """Return a launcher that runs cells as jobs of one array, and waits."""
 
     def launch(todo, table_costs):
         if todo:
@@ -108,7 +108,7 @@ def make_slurm_launcher(options):
 
 
 def print_forecast(todo, table_costs, answer):
-    """Prints how long the cells that have no result will take."""
+    """Print how long the cells without a result will take."""
     pending = [cell for cell in todo if not cells.is_done(cell) and "error" not in table_costs[cell.key]]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
     trained.sort(key=lambda cell: table_costs[cell.key]["gmacs"])
@@ -131,12 +131,12 @@ def print_forecast(todo, table_costs, answer):
 
 
 def count_all_costs(todo, answer):
-    """{key: costs} of the cells' networks, by counting; seeds share them."""
+    """Count {key: costs} of the cells' networks; seeds share them."""
     return answer(costs.count_costs, todo)
 
 
 def measure_all_costs(todo, table_costs, rounds, answer):
-    """The same with the milliseconds of a clip, all networks measured in turns."""
+    """Measure the milliseconds of a clip too, all networks in turns."""
     first = {}
     for cell in todo:
         if "error" not in table_costs[cell.key]:

@@ -21,7 +21,10 @@ def table_folder(name, scale):
 
 
 def save_cells(folder, found, places):
-    """Writes cells/*.json; `places` gives the place of each row. Cells that this sweep did not ask for stay."""
+    """Write cells/*.json; `places` gives the place of each row.
+
+    Cells that this sweep did not ask for stay.
+    """
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     for cell in found:
         name = f"{slugify(cell['row']).strip('_')}-s{cell['seed']}.json"
@@ -29,14 +32,14 @@ def save_cells(folder, found, places):
 
 
 def delete_stale_cells(folder, is_current):
-    """Deletes the cells that the table no longer has as they are: rows that are gone, or configured otherwise."""
+    """Delete the cells of rows that are gone from the table, or configured otherwise."""
     for path in (folder / "cells").glob("*.json"):
         if not is_current(json.loads(path.read_text())):
             path.unlink()
 
 
 def load_cells(folder):
-    """In the order of the table, as the sweep had it."""
+    """Load the cells in the order of the table."""
     found = [json.loads(path.read_text()) for path in (folder / "cells").glob("*.json")]
     return sorted(found, key=lambda cell: (cell["place"], cell["row"], cell["seed"]))
 
@@ -64,7 +67,7 @@ def plot_table(folder, table, found):
 
 
 def collect_rows(found):
-    """{row: [cell of each seed, ...]} in the order of the table."""
+    """Return {row: [cell of each seed, ...]} in the order of the table."""
     rows = {}
     for cell in found:
         rows.setdefault(cell["row"], []).append(cell)
@@ -72,7 +75,7 @@ def collect_rows(found):
 
 
 def judge_table(table, scale, found):
-    """Every assertion of this scale with its outcome."""
+    """Judge every assertion of this scale."""
     rows = {row: select_done(cells) for row, cells in collect_rows(found).items()}
     rows = {row: cells for row, cells in rows.items() if cells}
     return [outcomes.judge_assertion(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
@@ -83,7 +86,7 @@ def select_done(cells):
 
 
 def summarize_rows(table, found):
-    """One dict a row: name, {column: (mean, sd)}, seeds, protocol, commit, trouble."""
+    """Return a dict a row: name, {column: (mean, sd)}, seeds, protocol, commit, trouble."""
     return [_summarize_row(table, name, cells) for name, cells in collect_rows(found).items()]
 
 
@@ -106,7 +109,10 @@ def _summarize_row(table, name, cells):
 
 
 def _compute_spread(values):
-    """(mean, standard deviation or None) over seeds; (None, None) where a seed has no value."""
+    """Return (mean, standard deviation or None) over seeds.
+
+    It is (None, None) where a seed has no value.
+    """
     if None in values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
@@ -120,7 +126,7 @@ def _format_commit(cell):
 
 
 def format_markdown(name, table, scale, found, published):
-    """table.md: the rows, the assertions with their outcomes, and what is published."""
+    """Format table.md: the rows, the assertions with their outcomes, and what is published."""
     rows = summarize_rows(table, found)
     return "\n".join(
         [
@@ -160,7 +166,7 @@ def _format_troubles(rows):
 
 
 def _list_protocols(rows):
-    """Accuracies are mean ± standard deviation over seeds; the protocols that they are of, each with its rows."""
+    """List the protocols of the accuracies, each with its rows."""
     by_protocol = {}
     for row in rows:
         if row["protocol"]:
@@ -182,7 +188,7 @@ def _format_assertions(found):
 
 
 def _format_other_targets(rows, published):
-    """What is published under other protocols, which is not comparable with ours number by number."""
+    """Format what is published under other protocols, which is not directly comparable."""
     ours = [row["protocol"] for row in rows]
     others = [p for p in published if not any(targets.has_same_protocol(p, protocol) for protocol in ours)]
     lines = []
@@ -203,7 +209,7 @@ def _format_published(p):
 
 
 def format_csv(table, found):
-    """One line a cell, with everything that identifies it."""
+    """Format one line a cell, with everything that identifies it."""
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(["row", "seed", "kind", "status", *table.columns, "protocol", "commit", "key", "error"])

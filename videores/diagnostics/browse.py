@@ -1,4 +1,4 @@
-"""What the model sees: sheets of frames and short videos of training clips and of test views.
+"""Show what the model sees: sheets and short videos of training clips and test views.
 
 The pixels are those that the network is given, after everything that the loader and the device do to them but the
 normalisation. Training clips are the first of a run with the same configuration.
@@ -56,7 +56,7 @@ def _write_browser(path, found):
 
 
 def read_training_rows(module):
-    """(fps, rows of its clips) of each video of the first epoch."""
+    """Yield (fps, rows of its clips) of each video of the first epoch."""
     dataset, classes = module.dataset("train"), module.videos.index.classes
     for batch in module.train_dataloader():
         batch = mixing.finish_batch(batch, len(classes))
@@ -70,7 +70,7 @@ def read_training_rows(module):
 
 
 def read_test_rows(module, count):
-    """(fps, rows of its views) of `count` videos, evenly over the list."""
+    """Yield (fps, rows of its views) of `count` videos, evenly over the list."""
     dataset, classes = module.dataset("test"), module.videos.index.classes
     for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
         info, video, views = dataset.info(number), dataset.videos[number], dataset.views
@@ -83,19 +83,19 @@ def read_test_rows(module, count):
 
 
 def format_label(label, classes):
-    """The class, or the shares of those that were mixed."""
+    """Format the class, or the shares of those that were mixed."""
     if not label.ndim:
         return classes[label]
     return " + ".join(f"{label[i]:.2f} {classes[i]}" for i in label.argsort(descending=True) if label[i] > 0)
 
 
 def _format_frame_rate(info, index_T):
-    """Frames a second at which the clip plays as fast as the video."""
+    """Format the rate at which the clip plays as fast as the video."""
     return max(1, (info.fps or 25) / max(1, float(np.median(np.diff(index_T)))) if len(index_T) > 1 else 1)
 
 
 def _plot_sheet(path, rows):
-    """A row a clip, of up to COLUMNS of its frames; the frames' numbers are written on them."""
+    """Plot a row a clip, of up to COLUMNS of its frames, with the frames' numbers."""
     picture, texts = np.full((*_compute_sheet_size(rows), 3), 255, np.uint8), []
     top = 0
     for clip_THWC, index_T, title in rows:
@@ -141,7 +141,7 @@ def _save_picture(path, picture_HWC, texts):
 
 
 def _tile_rows(rows):
-    """The clips of a video side by side: uint8 frames_THWC of even height and width, as players want them."""
+    """Return the clips of a video side by side, uint8 frames_THWC of even size."""
     clips = [enlarge_clip(row.clip_THWC) for row in rows]
     columns = int(np.ceil(np.sqrt(len(clips))))
     clips += [np.zeros_like(clips[0])] * (-len(clips) % columns)

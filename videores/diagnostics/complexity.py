@@ -1,4 +1,4 @@
-"""Tables and pictures of what networks cost, from videores.compute.cost."""
+"""Write tables and pictures of what networks cost, counted by compute.cost."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def _parse_value(text):
 
 
 def _build_model(model, classes, frames):
-    """The network of a label, for clips of `frames` frames."""
+    """Build a network for clips of `frames` frames."""
     name, overrides = parse_model(model)
     if getattr(MODELS.get(name), "fold", False):  # r2d is made for a number of frames
         overrides.setdefault("frames", frames)
@@ -210,7 +210,10 @@ def _plot_costs(path, rows):
 
 
 def find_pareto_front(points):
-    """Numbers of the points (x, y) that no other equals or beats in both, by rising x; of equal points the first."""
+    """Return the points (x, y) that no other equals or beats in both, by rising x.
+
+    Of equal points it is the first.
+    """
     best, lowest = [], float("inf")
     for i in sorted(range(len(points)), key=lambda i: (points[i], i)):
         if points[i][1] < lowest:

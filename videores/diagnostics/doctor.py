@@ -1,4 +1,4 @@
-"""Whether this machine and its packages are fit for training: a table of findings with what to do about each.
+"""Check that this machine and its packages are fit for training, with advice on each finding.
 
 Every check looks at the real thing: decoders read clips that are written here, gradients are computed. A check returns
 findings; one that fails itself is a finding too.
@@ -40,7 +40,7 @@ class _Finding(NamedTuple):
 
 
 def run_checks() -> int:
-    """Prints the table. Returns the exit code: 1 if something is bad."""
+    """Print the table and return the exit code: 1 if something is bad."""
     findings = []
     for check in CHECKS:
         found = run_check(check)
@@ -81,7 +81,7 @@ def _check_packages():
 
 
 def find_known_problem(name, found):
-    """(what is wrong with this version, what to do), empty where nothing is known."""
+    """Return (what is wrong with this version, what to do), empty where nothing is known."""
     release = Version(found).release
     if name == "lightning" and found in MALICIOUS:
         return "a malicious release", "remove it, consider this machine's secrets stolen, and install lightning>=2.6.6"
@@ -102,7 +102,10 @@ def _check_torch_pair():
 
 
 def _check_decord_owner():
-    """decord, decord2 and eva-decord all install the folder decord/: the last one wins, an uninstall breaks all."""
+    """Check that one package alone owns the folder decord/.
+
+    decord, decord2 and eva-decord all install it: the last one wins, an uninstall breaks all.
+    """
     owners = sorted(set(metadata.packages_distributions().get("decord", ())))
     if len(owners) == 1:
         yield _Finding("decord", OK, f"{owners[0]} {metadata.version(owners[0])}")
@@ -152,7 +155,10 @@ def check_cpus():
 
 
 def check_load(usable):
-    """Threads that wait for each other's processors are several times slower than fewer of them."""
+    """Check that no other processes use the CPUs.
+
+    Threads that wait for each other are several times slower than fewer of them.
+    """
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
     advice = "wait for the other programs, or set OMP_NUM_THREADS=1" if busy > usable else ""
     yield _Finding("load", WARNING if advice else OK, f"{busy:.1f} programs want a processor", advice)
@@ -220,7 +226,7 @@ def check_folders():
 
 
 def _find_write_error(folder):
-    """Why a folder can't be written, or nothing."""
+    """Return why a folder cannot be written, or nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -233,7 +239,7 @@ def _find_write_error(folder):
 
 
 def _check_decoders():
-    """Every frame of a numbered clip is read in an awkward order, and the reader named that `auto` takes."""
+    """Read every frame of a numbered clip in an awkward order, and name the reader of `auto`."""
     from videores.data import decode, probe
     from videores.data.video import encode
     from videores.errors import UserError
@@ -260,7 +266,7 @@ def _check_decoders():
 
 
 def make_numbered_frames(frames):
-    """uint8 frames_THWC, each with its number as eight vertical bars, dark or light."""
+    """Return uint8 frames_THWC, each with its number as eight vertical bars."""
     import numpy as np
 
     bits_TB = (np.arange(frames)[:, None] >> np.arange(8)) & 1
@@ -300,7 +306,10 @@ def check_conv_gradients():
 
 
 def find_worst_gradient(gradients, make, setting, device):
-    """The largest relative error of convolutions as R3D and R(2+1)D have them, where 1, 2, 4 and 8 frames are left."""
+    """Return the largest relative error of the convolutions of R3D and R(2+1)D.
+
+    1, 2, 4 and 8 frames are left.
+    """
     import torch
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Published results beside which ours are shown: data files, each number with its protocol, source and status.
+"""Read published results, each number with its protocol, source and status.
 
 Status V: read in the paper, or in the authors' or the library's release. V2: read in a transcription of the paper and
 checked against a second source. Numbers of anything else are no targets, and none is filled in where none is known.
@@ -71,7 +71,10 @@ def check_group(group, where):
 
 
 def has_same_protocol(published, ours):
-    """Whether one of our protocol strings says the same as a published protocol, which must say all of it."""
+    """Return whether a protocol string of ours equals a published protocol.
+
+    That must state all of it.
+    """
     match = PROTOCOL_PATTERN.fullmatch(ours or "")
     theirs = published.protocol
     stated = {name: getattr(theirs, name) for name in ("data", "frames", "size", "clips", "crops")}
@@ -79,6 +82,6 @@ def has_same_protocol(published, ours):
 
 
 def find_target(published, row, column, ours):
-    """The published number of a row and column under our protocol, or None."""
+    """Return the published number of a row and column under our protocol, or None."""
     found = [p.values[row][column] for p in published if column in p.values.get(row, {}) and has_same_protocol(p, ours)]
     return found[0] if found else None
