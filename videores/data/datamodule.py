@@ -187,7 +187,10 @@ class VideoData(pl.LightningDataModule):
         return self.loader(self.dataset("train"), sampler, collate_fn, **options)
 
     def training_batches(self, epoch, count, device):
-        """The first `count` batches of an epoch (None: all) once more, on the device, as training has them."""
+        """Yield the first `count` batches of an epoch (None: all) once more, on the device.
+
+        They are as training has them.
+        """
         sampler = list(islice(self.train_sampler(epoch), count))
         for batch in self.training_loader(sampler):
             yield self.on_after_batch_transfer(self.transfer_batch_to_device(batch, device, 0), 0)

@@ -104,7 +104,10 @@ class VideoDataset(Dataset):
         return item
 
     def draw(self, epoch, number, view):
-        """The first view's place is drawn as if there were no others, and as if nothing were augmented."""
+        """Draw the places and augmentations of the views.
+
+        The first view's place is drawn as if there were no others, and as if nothing were augmented.
+        """
         place = make_rng(SAMPLING_STREAM, self.seed, epoch, number, *([view] if view else []))
         look = make_rng(AUGMENT_STREAM, self.seed, epoch, number, view)
         info, augment = self.info(number), self.augment
@@ -119,7 +122,10 @@ class VideoDataset(Dataset):
         return self.flips is None or self.flips[self.videos[number].label] >= 0
 
     def cut(self, frames_UHWC, around, place_T, draw):
-        """The clip of those frames, of which the box `around` is there; one that is shown twice is worked on once."""
+        """Cut the clip of those frames, of which the box `around` is there.
+
+        A frame that is shown twice is worked on once.
+        """
         chosen, place_T = np.unique(place_T, return_inverse=True)
         some = chosen if len(chosen) < len(frames_UHWC) else None
         top, left, *size = draw.box
@@ -132,7 +138,7 @@ class VideoDataset(Dataset):
     # Test
 
     def frames_shown(self, number):
-        """index_KT of the test clips."""
+        """Return index_KT of the test clips."""
         info, seed = self.info(number), corruptions.derive_seed(self.seed, self.videos[number].path)
         index_KT = sampling.sample_view_clips(info.num_frames, info.fps, self.clip, self.views)
         return corruptions.select_shown_frames(index_KT, info.num_frames, self.views, seed)
@@ -145,13 +151,16 @@ class VideoDataset(Dataset):
         return {"frames": torch.as_tensor(scaled_UHWC), "place": torch.from_numpy(place_KT)}
 
     def view_counts(self):
-        """How many views each video has."""
+        """Return the number of views of each video."""
         return [viewing.count_views(self.info(number), self.clip, self.views) for number in range(len(self))]
 
     # Both
 
     def frames(self, number, index_KT, keep):
-        """What `keep` makes of each distinct frame of some clips, from one decode, and place_KT: which is where."""
+        """Read each distinct frame of some clips, in one decode.
+
+        Returns what `keep` makes of them, and place_KT: which is where.
+        """
         wanted, place = np.unique(index_KT, return_inverse=True)
         if self.cache is None:
             kept_UHWC = self.read(number, wanted, keep=keep)
@@ -183,7 +192,10 @@ def _limit_item_time(seconds=ITEM_TIMEOUT):
 
 
 def collate_training(items, augment, crop):
-    """A batch with the mixture that is drawn from its first item, where mixtures are on."""
+    """Collate a batch, with the mixture that is drawn from its first item.
+
+    That is where mixtures are on.
+    """
     batch = default_collate(items)
     if augment.has_mixing:
         rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))

@@ -134,7 +134,7 @@ def _make_manifest_signature(root):
 
 
 def _read_manifest(path, root):
-    """Nothing where nothing was probed yet, or where it is of another root, version or program: then probe again."""
+    """Read the manifest; {} where nothing was probed yet, or by another version or program."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

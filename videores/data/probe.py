@@ -47,7 +47,10 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def probe_in_helper(helper, path):
-    """`examine` in a helper. A reader that takes the helper with it is left out; without PyAV the file is bad."""
+    """Run `examine` in a helper.
+
+    A reader that takes the helper with it is left out; without PyAV the file is bad.
+    """
     without = ()
     while True:
         try:
@@ -72,7 +75,10 @@ def _make_unreadable_error(path, reason, lasting):
 
 
 def examine(path, without, beat):
-    """The VideoInfo of a file, from the readers that are not in `without`; beat(stage) is called while it works."""
+    """Return the VideoInfo of a file, from the readers that are not in `without`.
+
+    beat(stage) is called while it works.
+    """
     beat("opening")
     _check_nonempty_file(path)
     before = read_file_stamp(Path(path))
@@ -125,7 +131,9 @@ def _check_nonempty_file(path):
 
 
 def _check_not_truncated(path, found):
-    """AVI headers often promise a few frames more than there are, so a few are forgiven.
+    """Check that the file is whole.
+
+    AVI headers often promise a few frames more than there are, so a few are forgiven.
 
     A cut without re-encoding keeps frames in the file that its edit list hides: then the shown time is all there.
     """
@@ -140,7 +148,7 @@ def _check_not_truncated(path, found):
 
 
 def _has_full_duration(found):
-    """Whether the frames fill the time that the header states, but for as many as are forgiven."""
+    """Return whether the frames fill the time that the header states, but for a few."""
     if not found.duration or None in (found.start, found.end):
         return False
     return found.duration - (found.end - found.start) <= max(3 / found.fps, 0.02 * found.duration)
@@ -180,7 +188,7 @@ def _time_if_exact(name, path, found, keyframes, beat):
 
 
 def _make_trial_indices(num_frames, keyframes):
-    """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
+    """Return frames around up to 16 keyframes in one read, the last frame alone, then training clips."""
     some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
     yield np.unique(around[(around >= 0) & (around < num_frames)])

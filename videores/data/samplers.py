@@ -54,7 +54,7 @@ def _draw_balanced_order(labels, count, rng):
 
 
 def _draw_evenly(numbers, count, rng):
-    """`count` of the numbers: whole permutations of them, the last one cut off."""
+    """Draw `count` of the numbers: whole permutations of them, the last one cut off."""
     return np.concatenate([rng.permutation(numbers) for _ in range(count // len(numbers) + 1)])[:count]
 
 

@@ -13,7 +13,10 @@ from videores.runtime import machine, signals
 
 
 def make_worker_context():
-    """Workers fork from a clean server that has the imports done; a fork of this process would copy decoders' locks."""
+    """Return a context in which workers fork from a clean server that has the imports done.
+
+    A fork of this process would copy decoders' locks.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
     with signals.ignore_signals():
@@ -23,7 +26,7 @@ def make_worker_context():
 
 
 def init_worker(_):
-    """The first thing that a worker does."""
+    """Prepare a worker, before it does anything else."""
     signals.ignore_signals().__enter__()  # for good
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
@@ -55,7 +58,10 @@ def check_shm_size(data: DataConfig, processes: int) -> None:
 
 
 def compute_prefetch_bytes(data, processes):
-    """What the batches that wait take at most. (Those of validation and test differ from video to video.)"""
+    """Return the bytes of the batches that wait, at most.
+
+    Those of validation and test differ from video to video.
+    """
     clip = 3 * data.clip.frames * data.transform.crop**2
     return processes * data.workers * PREFETCH_FACTOR * data.batch_size * data.clip.repeat * clip
 

@@ -49,7 +49,10 @@ def _compute_input_gradient(dy, weight, stride, x):
 
 
 def _compute_weight_gradient(dy, weight, stride, x):
-    """oneDNN sees no padding: it is wrong about some, and here one copy serves all frames of the kernel."""
+    """Return the weight gradient from a padded copy that serves all frames of the kernel.
+
+    oneDNN sees no padding: it is wrong about some.
+    """
     kt, kh, kw = weight.shape[2:]
     t, frames, channels = stride[0], dy.shape[2], len(weight)
     padded = F.pad(x, [p for k in (kw, kh, kt) for p in (k // 2, k // 2)])
@@ -85,7 +88,7 @@ class Conv3d(nn.Conv3d):
 
 
 def conv3d_repaired(x_BCTHW, weight, bias, stride, padding):
-    """Compute F.conv3d of a kernel 1 wide and high, as a 2D convolution over frames and pixels.
+    """Compute F.conv3d of a kernel 1 wide and high, as a 2D convolution.
 
     The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/benchmark-step.md).
     In bf16 neither its speed nor its gradients have been measured, so there `Conv3d` leaves it.

@@ -59,13 +59,16 @@ def subsample_frames(x, clips):
 
 
 def drop_branch(y, clips, rate):
-    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a clip's branch is 0, or larger to make up for it."""
+    """Drop a clip's branch at random, or enlarge it to make up for that.
+
+    Stochastic depth (Huang et al. 2016, arXiv:1603.09382).
+    """
     kept = (torch.rand(clips, device=y.device) >= rate).to(y.dtype) / (1 - rate)
     return y * kept.repeat_interleave(y.shape[0] // clips).reshape(-1, *[1] * (y.ndim - 1))
 
 
 def _checkpoint_activations(module, function, *inputs):
-    """function(*inputs), part of the module, whose activations are computed again in the backward pass."""
+    """Call function(*inputs), part of the module, computing its activations again in backward."""
     contexts = lambda: (nullcontext(), keep_statistics(module))
     return checkpoint.checkpoint(function, *inputs, use_reentrant=False, context_fn=contexts)
 

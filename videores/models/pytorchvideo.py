@@ -105,5 +105,8 @@ OWN_LAYERS = {nn.Conv2d: cpu_conv.Conv2d, nn.Conv3d: cpu_conv.Conv3d, nn.BatchNo
 
 
 def _replace_layers(module):
-    """The same layer with our checks, and our convolution, which avoids oneDNN's wrong bf16 gradients."""
+    """Replace layers by the same with our checks and our convolution.
+
+    That avoids oneDNN's wrong bf16 gradients.
+    """
     module.__class__ = OWN_LAYERS.get(type(module), type(module))

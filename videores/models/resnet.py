@@ -106,7 +106,10 @@ def _make_conv(d, cin, cout, kernel, stride, groups=1):
 
 
 def _select_connection(d, kind, mid):
-    """The wide convolution of a stage, make(cin, cout, stride), with the network's connections between channels."""
+    """Return the wide convolution of a stage, make(cin, cout, stride).
+
+    It has the network's connections between channels.
+    """
     make = CONVS[kind]
 
     def depthwise(cin, cout, stride=(1, 1)):
@@ -206,7 +209,10 @@ def _add_shortcut(branch, shortcut):
 
 
 def _name_units(dim, units):
-    """Layers by torchvision's names: conv1, bn1, relu1, conv2, ... in 2D; conv1 = (conv, norm, relu), ... in 3D."""
+    """Name layers as torchvision does.
+
+    conv1, bn1, relu1, conv2, ... in 2D; conv1 = (conv, norm, relu), ... in 3D.
+    """
     if dim == 3:
         return {f"conv{i}": nn.Sequential(*unit) for i, unit in enumerate(units, 1)}
     kinds = ("conv", "bn", "relu")
@@ -268,7 +274,7 @@ class ResNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        """He et al.'s initialisation as torchvision has it; only its video networks draw a small fc."""
+        """Initialize as torchvision does, after He et al.; only its video networks draw a small fc."""
         for m in self.modules():
             if isinstance(m, (nn.Conv2d, nn.Conv3d)) and not m.weight.is_meta:  # where drawing nothing takes long
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -282,7 +288,10 @@ class ResNet(nn.Module):
         return self.head(self.features(clips_BCTHW))
 
     def features(self, clips_BCTHW):
-        """features_BTD in float32 or better; T is the clip's in f-R2D, 1 in R2D, what the strides left in 3D."""
+        """Return features_BTD in float32 or better.
+
+        T is the clip's in f-R2D, 1 in R2D, what the strides left in 3D.
+        """
         check_clips(clips_BCTHW)
         self.check_frames(clips_BCTHW.shape[2])
         x, clips = clips_BCTHW, clips_BCTHW.shape[0]  # len() would be a constant to torch.export
@@ -302,7 +311,7 @@ class ResNet(nn.Module):
             raise UserError(f"the network has {self.design.frames} frames as channels and got a clip of {frames}")
 
     def head(self, features_BTD):
-        """logits_BN in the precision of the parameters, under autocast too.
+        """Return logits_BN in the precision of the parameters, under autocast too.
 
         f-R2D must answer the same for a clip and its reversal; bf16 would make the order of a sum visible.
         """
@@ -329,7 +338,10 @@ def _make_family(name, depths, **same):
 
 
 def _make_mixed_rows(before, after, depths=(18,)):
-    """mc2 .. mc5: the stem (conv1) and the stages (conv2 .. conv5) of one kind before convX, of another from it on."""
+    """Make the rows mc2 .. mc5.
+
+    The stem (conv1) and the stages (conv2 .. conv5) are of one kind before convX, of another from it on.
+    """
     prefix = "mc" if before == "3d" else "rmc"
     convs = {x: (before,) * (x - 1) + (after,) * (6 - x) for x in (2, 3, 4, 5)}
     return {name: d for x, conv in convs.items() for name, d in _make_family(f"{prefix}{x}", depths, conv=conv).items()}

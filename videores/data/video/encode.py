@@ -43,14 +43,17 @@ def write_video(
 
 @contextmanager
 def open_mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.BytesIO]]:
-    """A container to write to, and the buffer that has the file's bytes when the block has ended."""
+    """Yield a container to write to, and the buffer that has the file's bytes at the end."""
     buffer = io.BytesIO()  # whose owner then writes it, and sees a full disk as it is: PyAV would hide the reason
     with av.open(buffer, "w", format="mp4") as container:
         yield container, buffer
 
 
 def encode_frames(container, frames, fps, codec, pix_fmt, options):
-    """Adds a video stream and yields its packets, which are to be written; their times are i / fps."""
+    """Add a video stream and yield its packets, which are to be written.
+
+    Their times are i / fps.
+    """
     stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(30000), options=options)
     stream.pix_fmt = pix_fmt
     stream.codec_context.thread_count = 1  # rate control and slices depend on the number of threads
@@ -64,7 +67,7 @@ def encode_frames(container, frames, fps, codec, pix_fmt, options):
 
 
 def check_frame_arrays(frames, path):
-    """The frames as they come, each uint8 H,W,3 and all of one size."""
+    """Yield the frames as they come, checked to be uint8 H,W,3 of one size."""
     shape = None
     for image in frames:
         shape = shape or np.shape(image)

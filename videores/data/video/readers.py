@@ -102,13 +102,19 @@ def scan(path, beat=lambda stage: None, hold=0):
 
 
 def _open_container(path):
-    """Or FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbours."""
+    """Open a file by its own name.
+
+    Else FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbors.
+    """
     return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none"})
 
 
 @contextmanager
 def _capture_decoder_warnings():
-    """Collects FFmpeg's warnings. After one, what is decoded may depend on where decoding began."""
+    """Collect FFmpeg's warnings.
+
+    After one, what is decoded may depend on where decoding began.
+    """
     level, said = av.logging.get_level(), []
     av.logging.set_level(av.logging.WARNING)
     try:
@@ -121,7 +127,7 @@ def _capture_decoder_warnings():
 
 
 def _check_not_playlist(container, path):
-    """A text file may be a list of other files, which FFmpeg would read in its place, whatever it is called."""
+    """Check that a file is no list of other files, which FFmpeg would read in its place."""
     if container.format.name in PLAYLIST_FORMATS:
         raise UnreadableVideo(path, "it is a list of other files, no video")
 
@@ -134,7 +140,10 @@ def _check_frame_size(path, found, image, number):
 
 
 def _read_declared_duration(container, stream):
-    """The stream's duration in seconds, or the file's where no sound may outlast the pictures; None if not given."""
+    """Return the stream's declared duration in seconds, None if not given.
+
+    It is the file's where no sound may outlast the pictures.
+    """
     if stream.duration:
         return float(stream.duration * stream.time_base)
     alone = container.duration and not container.streams.audio
@@ -186,13 +195,16 @@ def keep_whole_frame(frame_HWC):
 
 @contextmanager
 def open_video_stream(path):
-    """The open file and its best video stream, for who needs frames one by one, their times, or the sound's packets."""
+    """Yield the open file and its best video stream, for frames one by one, times or packets."""
     with _open_container(path) as container:
         yield container, _select_video_stream(container, path)
 
 
 def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
-    """Seeks to the last of the given keyframes before a frame; decodes from the start where there are none."""
+    """Read frames by PyAV: seek to the last given keyframe before a frame.
+
+    It decodes from the start where there are none.
+    """
     convert, kept = FrameConverter(short_side), None
     with _open_container(path) as container:
         stream = _select_video_stream(container, path)
@@ -220,7 +232,10 @@ def _decode_frames(container, stream, indices, keyframes):
 
 
 def _decode_from_keyframe(container, stream, time):
-    """Frames from the keyframe with this time stamp on; a decoder may put out earlier ones first."""
+    """Yield frames from the keyframe with this time stamp on.
+
+    A decoder may put out earlier ones first.
+    """
     container.seek(time, stream=stream)
     for frame in container.decode(stream):
         if frame.pts == time:
@@ -252,7 +267,7 @@ def _postprocess_frames(frames_THWC, keep, short_side):
 
 
 def is_seeking_reliable(name, path, found):
-    """Whether a reader's way of seeking can be trusted with a file; what it reads is then still to be tried.
+    """Return whether a reader's way of seeking may be tried on a file.
 
     Seen with decord 0.6.0: where its keyframe numbers differ from the true ones (MPEG-4 and HEVC with B-frames, H.264
     with open groups of pictures) it returns neighbours of the right frames; in AVI and MPEG files it now and then

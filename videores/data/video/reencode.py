@@ -81,7 +81,7 @@ def _read_source_bytes(source):
 
 
 def _transcode(source, settings, num_frames, beat):
-    """The copy's bytes, what is in it, and its frames' times in seconds.
+    """Return the copy's bytes, what is in it, and its frames' times in seconds.
 
     Packets are kept until the last frame has shown whether all time stamps rise, and get their times then.
     """
@@ -110,13 +110,16 @@ def _transcode(source, settings, num_frames, beat):
 
 
 def _select_frames_to_check(num_frames):
-    """Numbers of frames all over a video, each with its neighbours."""
+    """Return numbers of frames all over a video, each with its neighbors."""
     spread = np.linspace(0, num_frames - 1, NUM_CHECK_POSITIONS).astype(int)
     return {int(n) for n in np.concatenate([spread - 1, spread, spread + 1]) if 0 <= n < num_frames}
 
 
 def _decode_source(container, stream, sound, short_side, seen):
-    """What read_frames(short_side=...) returns, but for an odd last row or column; small pictures are not scaled."""
+    """Yield what read_frames(short_side=...) returns, but for an odd last row or column.
+
+    Small pictures are not scaled.
+    """
     convert = None
     for packet in container.demux(stream, *sound):
         if packet.stream.index == stream.index:
@@ -144,13 +147,18 @@ def _record_block_means(images, wanted, seen, beat):
 
 
 def _select_frame_rate(stream):
-    """Frames a second, for the encoder's choice of quality and the last frame's end; headers may say anything."""
+    """Return the frame rate, for the encoder's quality and the last frame's end.
+
+    Headers may say anything.
+    """
     stated = stream.average_rate or stream.guessed_rate or 25
     return stated if 1 <= stated <= 240 else 25
 
 
 def _make_codec_arguments(settings):
-    """Codec, pixel format and options. The keyframes come at fixed places, so their distance holds in every video.
+    """Return codec, pixel format and options.
+
+    The keyframes come at fixed places, so their distance holds in every video.
 
     The tuning takes half the time to decode, for a tenth more bytes at the same error. Without mbtree, as x264's
     macroblock tree was seen to give other bytes for the same frames in 1 of 10 runs.
@@ -161,7 +169,10 @@ def _make_codec_arguments(settings):
 
 
 def _compute_frame_times(source, stream, stamps):
-    """Time base, times in it from 0, and when that is in the source, in seconds: by time stamps, or by the rate."""
+    """Return the time base, times in it from 0, and the start in the source in seconds.
+
+    Times are time stamps, or follow from the rate.
+    """
     if None not in stamps and all(before < after for before, after in pairwise(stamps)):
         return stream.time_base, [stamp - stamps[0] for stamp in stamps], stamps[0] * stream.time_base
     fps = stream.average_rate or stream.guessed_rate
@@ -171,14 +182,14 @@ def _compute_frame_times(source, stream, stamps):
 
 
 def _set_packet_times(packets, base, times, fps):
-    """A frame lasts until the next one, the last one for 1 / fps."""
+    """Set times so that a frame lasts until the next one, the last one for 1 / fps."""
     ends = [*times[1:], times[-1] + max(1, round(1 / (fps * base)))]
     for packet, time, end in zip(packets, times, ends, strict=True):
         packet.time_base, packet.pts, packet.dts, packet.duration = base, time, time, end - time
 
 
 def _copy_audio(source, copy, streams, packets, start):
-    """The sound's packets as they are, but counted from the first picture."""
+    """Copy the sound's packets as they are, but counted from the first picture."""
     try:
         tracks = {stream.index: copy.add_stream_from_template(stream) for stream in streams}
     except ValueError as error:
@@ -200,7 +211,10 @@ def _write_bytes_synced(path, content):
 
 
 def check_copy(path, some, times, keyframes, beat):
-    """Decodes the copy. Raises UnreadableVideo where it is not the frames that it should be, at their times."""
+    """Decode the copy and check its frames and times.
+
+    Raises UnreadableVideo where they are not the source's.
+    """
     found, keys, copies, convert = [], [], {}, readers.FrameConverter()
     with readers.open_video_stream(path) as (container, stream):
         for packet in container.demux(stream):

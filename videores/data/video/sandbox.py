@@ -102,7 +102,10 @@ def _start_helper_process():
 
 @lru_cache(maxsize=1)
 def get_process_helper(process_id):
-    """The helper of this process for single calls; the argument is os.getpid(), so that a fork gets its own."""
+    """Return the helper of this process for single calls.
+
+    The argument is os.getpid(), so that a fork gets its own.
+    """
     helper = Helper()
     atexit.register(helper.end)
     return helper
@@ -159,7 +162,10 @@ class _Heartbeat:
 
 
 def set_alarm(seconds):
-    """Ends this process then, even in native code: a helper that hangs must not outlive a parent that was killed."""
+    """End this process after some seconds, even in native code.
+
+    A helper that hangs must not outlive a parent that was killed.
+    """
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 

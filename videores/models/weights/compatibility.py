@@ -1,6 +1,4 @@
-"""Whether weights were trained in the network that they are loaded into, where the shapes of tensors do not show it: a
-stem without max-pool, a temporal shift, other strides.
-"""
+"""Detect architecture mismatches that tensor shapes do not reveal."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -61,7 +59,7 @@ def _list_shortcuts(model):
 
 
 def _list_leaves(shortcut):
-    """Without the kind of batch norms: those that are synchronised are the same network."""
+    """List the leaves, without the kind of batch norms: synchronized ones are the same network."""
     found = [] if shortcut is None else [module for module in shortcut.modules() if not list(module.children())]
     return ["batch norm" if isinstance(module, _BatchNorm) else repr(module) for module in found]
 

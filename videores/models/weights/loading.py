@@ -1,4 +1,4 @@
-"""Load public and own weights into a network: every tensor is accounted for, or nothing is loaded.
+"""Load public and own weights: every tensor is accounted for, or nothing is loaded.
 
 A source is one of
     torchvision/<model>/<weights>   torchvision's by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1 (downloaded once)
@@ -124,7 +124,9 @@ def _add_batch_counters(state, own):
 
 
 def _set_eps(state, model, eps):
-    """Weights of norms with another epsilon: x / sqrt(var + eps) stays the same if the variance takes the difference.
+    """Adapt the weights of norms with another epsilon.
+
+    x / sqrt(var + eps) stays the same if the variance takes the difference.
 
     Exact in evaluation and for frozen norms; in training the norms have the model's own epsilon.
     """
