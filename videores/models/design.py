@@ -142,7 +142,7 @@ def apply_overrides(name, row, changes):
         stages = len(changes.get("layers", row.layers))
         changes["conv"] = _expand_per_stage(name, changes["conv"], stages)
     design = replace(row, **changes)
-    for is_nonsense, reason in _find_contradiction(name, design, changes):
+    for is_nonsense, reason in _find_contradictions(name, design, changes):
         if is_nonsense:
             raise UserError(f"{name}: {reason}")
     return design
@@ -157,18 +157,24 @@ def _expand_per_stage(name, conv, stages):
     return conv if len(conv) > stages else (conv[0], *conv)
 
 
-def _find_contradiction(name, d, given):
-    """Return (condition, reason) rows for what the builder cannot do, or would ignore."""
+def _find_contradictions(name, d, given):
+    """Yield (condition, reason) for what the builder cannot do, or would ignore."""
+    yield from _check_convolutions(name, d, given)
+    yield from _check_time(d, given)
+    yield from _check_shortcuts_and_norms(d, given)
+
+
+def _check_convolutions(name, d, given):
     kinds = set(d.conv[: 1 + len(d.layers)])
-    per_frame, plain, depthwise = d.dim == 2 and not d.fold, d.shortcut == "none", d.connect != "dense"
+    depthwise, one_stage = d.connect != "dense", len(d.layers) == 1
     channels = d.inner(d.width) if d.deep else d.width  # of the convolutions in groups, in the first stage
-    one_stage, fixed_stem = len(d.layers) == 1, d.stem in ("nopool", "pool")  # a 7x7 stem has inner channels of its own
-    chosen_mids = set(d.conv[fixed_stem : 1 + len(d.layers)])
+    fixed_stem = d.stem in ("nopool", "pool")  # a 7x7 stem has inner channels of its own
+    kinds_with_mid = set(d.conv[fixed_stem : 1 + len(d.layers)])
     return [
         (kinds > {"2d"}, "2d convolutions see single frames and cannot be mixed with others; 1x3x3 is their 3D form"),
         (d.fold and kinds != {"2d"}, "its frames are channels, so its convolutions are 2d"),
         (
-            "mid" in given and "2plus1d" not in chosen_mids,
+            "mid" in given and "2plus1d" not in kinds_with_mid,
             f"mid is the inner width of (2+1)D convolutions other than a 7x7 stem's; {name} has none",
         ),
         ("mid" in given and depthwise, f"mid has no effect: connect={d.connect} keeps the channels inside (2+1)D"),
@@ -189,6 +195,12 @@ def _find_contradiction(name, d, given):
             f"groups={d.groups} is a group a channel: in a basic block no convolution would mix the channels",
         ),
         (channels == 0, f"base_width={d.base_width} leaves no channels to a bottleneck at width={d.width}"),
+    ]
+
+
+def _check_time(d, given):
+    per_frame, one_stage = d.dim == 2 and not d.fold, len(d.layers) == 1
+    return [
         (d.shift and not per_frame, "shift moves channels between frames of 2D networks (f_r2d); this one has time"),
         (
             d.shift and d.width < d.shift,
@@ -196,16 +208,6 @@ def _find_contradiction(name, d, given):
         ),
         (d.stage_pool and not per_frame, "stage_pool is for 2D networks (f_r2d); others stride time in their stages"),
         (d.stage_pool and one_stage, "stage_pool is between stages, and there is one"),
-        (plain and d.preact, "pre-activation orders the layers around a shortcut, and shortcut=none has none"),
-        (plain and d.drop_path > 0, "drop_path leaves the shortcut, and shortcut=none has none: nothing would be left"),
-        (plain and d.zero_init, "zero_init makes blocks the identity; without shortcuts everything would be 0"),
-        (d.zero_init and d.preact, "zero_init is of a block's last norm; pre-activated blocks end in a convolution"),
-        (
-            d.zero_init and d.norm == "none",
-            "zero_init has no norm to act on; SkipInit starts the branches at 0 already",
-        ),
-        (d.zero_init and d.norm == "frozen", "zero_init with frozen norms would keep every branch at 0"),
-        ("norm_eps" in given and d.norm == "none", "norm_eps has no norm to act on"),
         (d.fold and d.frames is None, "it takes the frames as channels: say how many, frames="),
         (d.fold and d.pool != "mean", f"pool={d.pool} has nothing to pool: its features have one time step"),
         (
@@ -220,4 +222,20 @@ def _find_contradiction(name, d, given):
             d.pool == "gem" and d.consensus == "logits",
             "pool=gem needs values that are not negative: features, not logits",
         ),
+    ]
+
+
+def _check_shortcuts_and_norms(d, given):
+    plain = d.shortcut == "none"
+    return [
+        (plain and d.preact, "pre-activation orders the layers around a shortcut, and shortcut=none has none"),
+        (plain and d.drop_path > 0, "drop_path leaves the shortcut, and shortcut=none has none: nothing would be left"),
+        (plain and d.zero_init, "zero_init makes blocks the identity; without shortcuts everything would be 0"),
+        (d.zero_init and d.preact, "zero_init is of a block's last norm; pre-activated blocks end in a convolution"),
+        (
+            d.zero_init and d.norm == "none",
+            "zero_init has no norm to act on; SkipInit starts the branches at 0 already",
+        ),
+        (d.zero_init and d.norm == "frozen", "zero_init with frozen norms would keep every branch at 0"),
+        ("norm_eps" in given and d.norm == "none", "norm_eps has no norm to act on"),
     ]

@@ -48,40 +48,48 @@ def write_test(
         UserError: if scores of a readable video are not finite.
     """
     part, videos, scored, logits_VKN = scores
-    target = folder / part / slugify(format_protocol(cfg, part))
-    listed, views = getattr(videos.index, part), getattr(cfg, part)
+    target, listed = folder / part / slugify(format_protocol(cfg, part)), getattr(videos.index, part)
     _check_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], checkpoint["file"])
     target.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target / "offline", ignore_errors=True)  # what was made of the old predictions
-    logits_VKN = _add_missing_videos(logits_VKN, scored, listed)
-    label_V, group_V = np.array([v.label for v in listed]), [v.group or "" for v in listed]
-    classes = videos.index.classes
+    clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), count_crops(getattr(cfg, part)))
+    arrays: dict[str, Any] = {
+        "video": [v.path for v in listed],
+        "label": np.array([v.label for v in listed]),
+        "group": [v.group or "" for v in listed],
+        "classes": videos.index.classes,
+        "clip": clip,
+        "crop": crop,
+        "logits": _add_missing_videos(logits_VKN, scored, listed),
+    }
+    result = {**_compute_result(cfg, part, videos, arrays), "checkpoint": checkpoint, "gap": gap}
+    result |= _compare_to_clean(folder / part, cfg, part, result)
+    with write_atomically(target / "predictions.npz") as temporary, temporary.open("wb") as file:
+        # Not compressed: of logits that saves a tenth and costs seconds.
+        np.savez(file, **arrays)
+    counts_NN = np.array(result["confusion"])
+    # 13 inches: 90 MB and a second less than a large one
+    plots.plot_confusion(target / "confusion.png", counts_NN, arrays["classes"], result["protocol"], max_inches=13)
+    write_text(target / "metrics.json", format_json(result))
+    _print_result(result, target)
+
+
+def _compute_result(cfg, part, videos, arrays):
+    """Return metrics.json of the arrays of predictions.npz, without its record of the weights."""
+    listed, views, classes = getattr(videos.index, part), getattr(cfg, part), arrays["classes"]
+    logits_VKN, label_V = arrays["logits"], arrays["label"]
     infos = {path: info for path, info in videos.infos.items() if path not in videos.unreadable[part]}
     views_V = [count_views(infos.get(v.path), cfg.data.clip, views) for v in listed]
-    numbers = metrics.compute_metrics(logits_VKN, label_V, views.fusion, group_V, views_V)
+    numbers = metrics.compute_metrics(logits_VKN, label_V, views.fusion, arrays["group"], views_V)
     scores_VN = fusion.fuse_views(logits_VKN, views.fusion, views_V)
-    result = {
+    return {
         "protocol": format_protocol(cfg, part),
         "precision": cfg.trainer.score_precision,
         **numbers,
         "per_class_top1": dict(zip(classes, numbers["per_class_top1"], strict=True)),
         "worst": _describe_mistakes(metrics.find_worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
         "videos": _count_videos(videos, part),
-        "checkpoint": checkpoint,
-        "gap": gap,
     }
-    result |= _compare_to_clean(folder / part, cfg, part, result)
-    clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), count_crops(views))
-    arrays: dict[str, Any] = dict(video=[v.path for v in listed], label=label_V, group=group_V, classes=classes)
-    arrays |= dict(clip=clip, crop=crop, logits=logits_VKN)
-    with write_atomically(target / "predictions.npz") as temporary, temporary.open("wb") as file:
-        # Not compressed: of logits that saves a tenth and costs seconds.
-        np.savez(file, **arrays)
-    counts_NN = np.array(result["confusion"])
-    # 13 inches: 90 MB and a second less than a large one
-    plots.plot_confusion(target / "confusion.png", counts_NN, classes, result["protocol"], max_inches=13)
-    write_text(target / "metrics.json", format_json(result))
-    _print_result(result, target)
 
 
 def _check_finite(logits_VKN, paths, unreadable, weights):

@@ -1,4 +1,7 @@
-"""Detect architecture mismatches that tensor shapes do not reveal."""
+"""Detect architecture mismatches that tensor shapes do not reveal.
+
+Such are a stem without max-pool, a temporal shift, other strides.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
