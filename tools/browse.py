@@ -8,7 +8,7 @@ Training clips are those of the first epoch, with their labels and the numbers o
 
 from pathlib import Path
 
-from videores.config import load_config
+from videores.config.parse import load_config
 from videores.data import index
 from videores.runtime import cli
 

@@ -15,7 +15,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from videores.config import load_config
+from videores.config.parse import load_config
 from videores.errors import UserError
 from videores.runtime import cli
 

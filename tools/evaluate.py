@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from videores.config import load_config, schema
+from videores.config import schema
+from videores.config.parse import load_config
 from videores.errors import UserError
 from videores.runtime import cli
 

@@ -9,7 +9,7 @@ run folder. The learning rate is for the batch size of the configuration.
 
 from pathlib import Path
 
-from videores.config import load_config
+from videores.config.parse import load_config
 from videores.data import index
 from videores.errors import UserError
 from videores.runtime import cli

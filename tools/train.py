@@ -7,7 +7,7 @@ The same command runs on one CPU, several processes or GPUs (trainer.devices=N),
 docs/distributed.md.
 """
 
-from videores.config import load_config
+from videores.config.parse import load_config
 from videores.data import index
 from videores.runtime import cli
 

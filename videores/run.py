@@ -132,6 +132,6 @@ def test(run: Run, checkpoint: Path, part: str) -> int:
     failed = [scored[number].path for number in run.module.scoring[part].scores.failed_V.nonzero()]
     unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
     if is_rank_zero():
-        logits_VKN = run.module.logits_VKN
-        results.write_test(run.folder, run.cfg, run.data.videos, logits_VKN, scored, weights, gap, part)
+        scores = results.TestScores(part, run.data.videos, scored, run.module.logits_VKN)
+        results.write_test(run.folder, run.cfg, scores, weights, gap)
     return 1 if any(unreadable.values()) else 0

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from videores.config import parse
+from videores.config import parse, schema
 from videores.errors import UserError
 from videores.models.registry import create_model
 
@@ -130,10 +130,10 @@ def test_unknown_key_lists_the_keys_of_its_section(tiny):
 
 
 def test_unknown_key_in_a_list_of_sections_names_the_nearest():
-    class Row(parse.Section):
+    class Row(schema.Section):
         kind: str
 
-    class Table(parse.Section):
+    class Table(schema.Section):
         rows: tuple[Row, ...] = ()
         named: dict[str, Row] = {}  # noqa: RUF012 (pydantic copies it)
 

@@ -19,6 +19,7 @@ from videores.data import datamodule, mirroring, sampling, transforms, views
 from videores.errors import UserError
 from videores.evaluation import metrics, protocol
 from videores.evaluation import protocol as protocol_module
+from videores.training import module as module_module
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 
@@ -330,7 +331,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}
     torch.save(parts, checkpoint)
-    assert run.test(run.Run(cfg, tmp_path / "run", task, data, quiet_trainer()), checkpoint, "test") == 1
+    assert run.test(module_module.Run(cfg, tmp_path / "run", task, data, quiet_trainer()), checkpoint, "test") == 1
     (target,) = (tmp_path / "run" / "test").iterdir()
     found = json.loads((target / "metrics.json").read_text())
     assert found["videos"] == {"expected": 7, "scored": 5, "unreadable": ["e2.mp4", "e4.mp4"]}

@@ -579,7 +579,8 @@ def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
     videos = Videos(index, infos={}, unreadable={"test": {}})
     for seed in range(2):
         logits = make_logits(12, 3, seed)
-        results.write_test(tmp_path, cfg, videos, logits, listed, {"file": "best.ckpt", "epoch": 0})
+        scores = results.TestScores("test", videos, listed, logits)
+        results.write_test(tmp_path, cfg, scores, {"file": "best.ckpt", "epoch": 0})
         (folder,) = (tmp_path / "test").iterdir()
         assert not (folder / "offline").exists()
         rescoring.rescore_run(tmp_path)

@@ -166,6 +166,5 @@ def test_tables_take_columns_from_their_rows():
     assert tables.format_csv(rows) == 'a,b,c\n1,"x,y",\n2,,\n'
     assert tables.format_csv([{"a": 1}], ("b", "a")) == "b,a\n,1\n"
     assert (
-        tables.format_markdown_table(("a", "b"), [(1, "x"), (2, "y")])
-        == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y |"
+        tables.format_markdown_table(("a", "b"), [(1, "x"), (2, "y")]) == "| a | b |\n|---|---|\n| 1 | x |\n| 2 | y |"
     )

@@ -7,11 +7,12 @@ from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender, race
 from benchmarks.material import Material, training_clips
 from benchmarks.report import Row
 from videores.data.decode import read_frames
+from videores.runtime import cli
 
 
 def add_arguments(parser):
     session.add_arguments(parser)
-    parser.add_argument("--clips", type=session.positive, default=16, help="clips a row and round (default: 16)")
+    parser.add_argument("--clips", type=cli.positive, default=16, help="clips a row and round (default: 16)")
 
 
 def main(args):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import report, session
+from benchmarks import report
 from benchmarks.material import Material, Plan
 from benchmarks.videos import find_sets
 from videores.errors import UserError
-from videores.runtime import environment, machine
+from videores.runtime import cli, environment, machine
 
 SAMPLES = 100  # of the memory, evenly over the reads
 WARM_UP = 0.1  # share of the reads before which memory may still grow: caches fill, the allocator settles
@@ -17,7 +17,7 @@ WARM_UP = 0.1  # share of the reads before which memory may still grow: caches f
 
 def add_arguments(parser):
     parser.add_argument("--videos", nargs="+", default=[], metavar="PATH", help="files and folders")
-    parser.add_argument("--reads", type=session.positive, default=10_000, help="training clips (default: 10,000)")
+    parser.add_argument("--reads", type=cli.positive, default=10_000, help="training clips (default: 10,000)")
     parser.add_argument("--quick", action="store_true", help="small videos and 200 reads: to see that it works")
     parser.add_argument("--out", type=Path, help="folder of the results (default: results/benchmark/memory)")
 

@@ -17,11 +17,11 @@ import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
 
-from benchmarks import report, session
+from benchmarks import report
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.data import datamodule
-from videores.runtime import environment, files, signals
+from videores.runtime import cli, environment, files, signals
 from videores.training import optim, run_folder
 from videores.training import trainer as trainers
 from videores.training.callbacks.checkpointing import Checkpointing
@@ -41,8 +41,8 @@ CASES = {  # name -> (changes to the configuration, steps of a round)
 
 def add_arguments(parser):
     parser.add_argument("--cfg", default="r2plus1d_motion.yaml", help="default: r2plus1d_motion.yaml")
-    parser.add_argument("--rounds", type=session.positive, default=8, help="of each loop in turn (default: 8)")
-    parser.add_argument("--steps", type=session.positive, help="of a round (default: 40, of the larger network 8)")
+    parser.add_argument("--rounds", type=cli.positive, default=8, help="of each loop in turn (default: 8)")
+    parser.add_argument("--steps", type=cli.positive, help="of a round (default: 40, of the larger network 8)")
     parser.add_argument("--out", type=Path, default=Path("results", "benchmark", "overhead.json"))
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration, e.g. data.root=...")
 

@@ -1,6 +1,5 @@
 """What the measurements of loading share: arguments, videos, one core, the files that are written."""
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -9,12 +8,13 @@ from benchmarks.contenders import held
 from benchmarks.material import Plan
 from benchmarks.videos import find_sets
 from videores.config import parse
+from videores.runtime import cli
 
 
 def add_arguments(parser):
     parser.add_argument("--videos", nargs="+", default=[], metavar="PATH", help="files, a row each, and folders")
     parser.add_argument("--cfg", help="clips, sizes and, without --videos, training videos of this configuration")
-    parser.add_argument("--rounds", type=positive, default=5, help="the median is over these (default: 5)")
+    parser.add_argument("--rounds", type=cli.positive, default=5, help="the median is over these (default: 5)")
     parser.add_argument(
         "--cores",
         choices=("one", "all"),
@@ -25,12 +25,6 @@ def add_arguments(parser):
     parser.add_argument("--prepared", action="store_true", help="measure prepared copies of the given videos too")
     parser.add_argument("--quick", action="store_true", help="small videos and two rounds: to see that it works")
     parser.add_argument("--out", type=Path, help="folder of the results (default: results/benchmark/<what>)")
-
-
-def positive(text):
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return int(text)
 
 
 def rounds_of(args):

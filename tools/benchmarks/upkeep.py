@@ -9,9 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from benchmarks import overhead, session
+from benchmarks import overhead
 from videores.config import parse
 from videores.data import datamodule
+from videores.runtime import cli
 from videores.training.callbacks.checkpointing import MIN_SAVE_INTERVAL, SAVE_INTERVAL_RATIO, Checkpointing
 from videores.training.callbacks.weight_averaging import WeightAverager
 from videores.training.module import VideoClassifier
@@ -25,7 +26,7 @@ CASES = {  # name -> changes to the configuration
 
 def add_arguments(parser):
     parser.add_argument("--cfg", default="r2plus1d_motion.yaml", help="default: r2plus1d_motion.yaml")
-    parser.add_argument("--steps", type=session.positive, default=6, help="that are measured (default: 6)")
+    parser.add_argument("--steps", type=cli.positive, default=6, help="that are measured (default: 6)")
     parser.add_argument("--out", type=Path, default=Path("results", "benchmark", "upkeep.json"))
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration, e.g. data.root=...")
 

@@ -24,99 +24,99 @@ def judge_assertion(assertion, rows):
     """{"claim", "outcome", "numbers", "hard"}; `rows` has {row: [cell of each seed]}, of those that have results."""
     missing = [name for name in assertion.names() if name not in rows]
     if missing:
-        return format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
-    checks = judge_order(assertion, rows) if assertion.above else judge_bounds(assertion, rows)
+        return _format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
+    checks = _judge_order(assertion, rows) if assertion.above else _judge_bounds(assertion, rows)
     worst = min((outcome for outcome, _ in checks), key=OUTCOMES.index)
-    return format_outcome(
+    return _format_outcome(
         assertion, worst, [f"{text}: {outcome}" if len(checks) > 1 else text for outcome, text in checks]
     )
 
 
-def format_outcome(assertion, outcome, numbers):
+def _format_outcome(assertion, outcome, numbers):
     return {"claim": assertion.claim, "outcome": outcome, "numbers": numbers, "hard": assertion.hard}
 
 
-def judge_order(assertion, rows):
+def _judge_order(assertion, rows):
     pairs = itertools.product(assertion.above, assertion.below)
-    return [compare_rows(assertion, rows[one], rows[other], one, other) for one, other in pairs]
+    return [_compare_rows(assertion, rows[one], rows[other], one, other) for one, other in pairs]
 
 
-def compare_rows(assertion, ours, theirs, one, other):
+def _compare_rows(assertion, ours, theirs, one, other):
     """One pair of rows: outcome and numbers."""
-    values = [read_metric(cells, assertion.metric) for cells in (ours, theirs)]
+    values = [_read_metric(cells, assertion.metric) for cells in (ours, theirs)]
     if None in (*values[0], *values[1]):
         return "inconclusive", f"{assertion.metric} is not known of {one} or {other}"
-    found = compute_difference(*values)
+    found = _compute_difference(*values)
     interval = compute_paired_interval(ours, theirs) if assertion.metric == "video" else None
-    means = f"{one} {compute_mean(values[0])} against {other} {compute_mean(values[1])}"
-    text = f"{means}: {format_difference(found, interval)}"
+    means = f"{one} {_compute_mean(values[0])} against {other} {_compute_mean(values[1])}"
+    text = f"{means}: {_format_difference(found, interval)}"
     if assertion.hard:
-        pairs = list(zip(*(read_metric(cells, assertion.metric) for cells in match_seeds(ours, theirs)), strict=True))
+        pairs = list(zip(*(_read_metric(cells, assertion.metric) for cells in _match_seeds(ours, theirs)), strict=True))
         if not pairs:
             return "inconclusive", f"{one} and {other} have no seed in common"
         return ("holds" if min(a - b for a, b in pairs) >= assertion.margin else "fails"), text
     points = COLUMNS[assertion.metric].points
-    return decide_outcome(found, assertion.margin, interval, points, min(map(len, values))), text
+    return _decide_outcome(found, assertion.margin, interval, points, min(map(len, values))), text
 
 
-def decide_outcome(found, margin, interval, points, seeds):
+def _decide_outcome(found, margin, interval, points, seeds):
     """The rule at the head of this file, for a difference (value, standard error) that is claimed to reach a margin."""
     if seeds < 2:
         return "inconclusive"
     value, error = found
     shifted = [end - margin for end in interval] if interval else None
-    if value >= margin and is_significant(value, error, interval, points):
+    if value >= margin and _is_significant(value, error, interval, points):
         return "holds"
-    if value < margin and is_significant(value - margin, error, shifted, points):
+    if value < margin and _is_significant(value - margin, error, shifted, points):
         return "fails"
     return "inconclusive"
 
 
-def is_significant(value, error, interval, points):
+def _is_significant(value, error, interval, points):
     if interval and interval[0] <= 0 <= interval[1]:
         return False
     return (points and abs(value) >= MIN_POINTS) or (value != 0 and abs(value) >= MIN_STANDARD_ERRORS * error)
 
 
-def judge_bounds(assertion, rows):
-    values = {name: read_metric(rows[name], assertion.metric) for name in assertion.rows}
+def _judge_bounds(assertion, rows):
+    values = {name: _read_metric(rows[name], assertion.metric) for name in assertion.rows}
     if any(value is None for row in values.values() for value in row):
         return [("inconclusive", f"{assertion.metric} is not known of every row")]
     if assertion.within is not None:
-        return [judge_equivalence(assertion, rows, values)]
-    return [judge_bound(assertion, rows, name, row) for name, row in values.items()]
+        return [_judge_equivalence(assertion, rows, values)]
+    return [_judge_bound(assertion, rows, name, row) for name, row in values.items()]
 
 
-def judge_bound(assertion, rows, name, values):
+def _judge_bound(assertion, rows, name, values):
     """One row against a number."""
-    limit, sign = get_limit(assertion)
-    text = f"{name} {compute_mean(values)}{format_interval(compute_interval(rows[name], assertion.metric))}"
+    limit, sign = _get_limit(assertion)
+    text = f"{name} {_compute_mean(values)}{format_interval(_compute_interval(rows[name], assertion.metric))}"
     if assertion.equal is not None:
         return ("holds" if all(value == limit for value in values) else "fails"), text
     if assertion.hard:
         return ("holds" if all(sign * (value - limit) >= 0 for value in values) else "fails"), text
-    value, error = sign * (statistics.fmean(values) - limit), compute_standard_error(values)
+    value, error = sign * (statistics.fmean(values) - limit), _compute_standard_error(values)
     points = COLUMNS[assertion.metric].points
     if len(values) < 2:
         return "inconclusive", text
-    return ("holds" if value >= 0 else "fails" if is_significant(value, error, None, points) else "inconclusive"), text
+    return ("holds" if value >= 0 else "fails" if _is_significant(value, error, None, points) else "inconclusive"), text
 
 
-def get_limit(assertion):
+def _get_limit(assertion):
     if assertion.equal is not None:
         return assertion.equal, 0
     return (assertion.at_least, 1) if assertion.at_least is not None else (assertion.at_most, -1)
 
 
-def judge_equivalence(assertion, rows, values):
+def _judge_equivalence(assertion, rows, values):
     """All rows within so much of each other: the two that are farthest apart decide."""
     if assertion.metric == "scores":
-        return judge_same_scores(assertion, rows)
+        return _judge_same_scores(assertion, rows)
     low, high = (choose(values, key=lambda name: statistics.fmean(values[name])) for choose in (min, max))
-    found = compute_difference(values[high], values[low])
+    found = _compute_difference(values[high], values[low])
     interval = compute_paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
-    means = f"{high} {compute_mean(values[high])} is highest, {low} {compute_mean(values[low])} lowest"
-    text = f"{means}: {format_difference(found, interval)}"
+    means = f"{high} {_compute_mean(values[high])} is highest, {low} {_compute_mean(values[low])} lowest"
+    text = f"{means}: {_format_difference(found, interval)}"
     if assertion.hard:
         return ("holds" if found[0] <= assertion.within else "fails"), text
     if min(map(len, values.values())) < 2:
@@ -124,20 +124,20 @@ def judge_equivalence(assertion, rows, values):
     if found[0] <= assertion.within:
         return "holds", text
     shifted = [end - assertion.within for end in interval] if interval else None
-    beyond = is_significant(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
+    beyond = _is_significant(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
     return ("fails" if beyond else "inconclusive"), text
 
 
-def judge_same_scores(assertion, rows):
+def _judge_same_scores(assertion, rows):
     """The scores that cells keep, number by number, and all answers."""
-    cells = match_seeds(*(rows[name] for name in assertion.rows))
+    cells = _match_seeds(*(rows[name] for name in assertion.rows))
     if not cells[0]:
         return "inconclusive", f"{' and '.join(assertion.rows)} have no seed in common"
     if len({cell["answers"]["list"] for row in cells for cell in row}) > 1:
         return "fails", f"{' and '.join(assertion.rows)} were tested on other videos"
-    found = [read_metric(row, "scores") for row in cells]
+    found = [_read_metric(row, "scores") for row in cells]
     apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
-    answers = [[cell["answers"]["right"] for cell in sort_by_seed(row)] for row in cells]
+    answers = [[cell["answers"]["right"] for cell in _sort_by_seed(row)] for row in cells]
     differ = sum(len(set(given)) > 1 for seeds in zip(*answers, strict=True) for given in zip(*seeds, strict=True))
     text = f"at most {apart:.2g} apart in {len(found[0][0])} videos of each seed; {differ} of "
     text += f"{sum(map(len, answers[0])):,} answers differ"
@@ -147,28 +147,28 @@ def judge_same_scores(assertion, rows):
 # Numbers
 
 
-def read_metric(cells, name):
+def _read_metric(cells, name):
     """The value of each seed, in the order of seeds."""
-    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in sort_by_seed(cells)]
+    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in _sort_by_seed(cells)]
 
 
-def sort_by_seed(cells):
+def _sort_by_seed(cells):
     return sorted(cells, key=lambda cell: cell["seed"])
 
 
-def match_seeds(*rows):
+def _match_seeds(*rows):
     """The rows without the cells of seeds that not all have: some may have failed."""
     seeds = set.intersection(*({cell["seed"] for cell in cells} for cells in rows))
     return [[cell for cell in cells if cell["seed"] in seeds] for cells in rows]
 
 
-def compute_difference(ours, theirs):
+def _compute_difference(ours, theirs):
     """(difference of means, its standard error over seeds)."""
-    error = math.hypot(compute_standard_error(ours), compute_standard_error(theirs))
+    error = math.hypot(_compute_standard_error(ours), _compute_standard_error(theirs))
     return statistics.fmean(ours) - statistics.fmean(theirs), error
 
 
-def compute_standard_error(values):
+def _compute_standard_error(values):
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
@@ -185,7 +185,7 @@ def compute_paired_interval(ours, theirs):
     return metrics.bootstrap_interval(one_V - other_V, ours[0]["answers"]["groups"])
 
 
-def compute_interval(cells, name):
+def _compute_interval(cells, name):
     """The same of one row's own accuracy; None of what is no accuracy of videos."""
     if name != "video":
         return None
@@ -198,12 +198,12 @@ def read_answers(cell):
     return np.array([int(digit) for digit in cell["answers"]["right"]])
 
 
-def compute_mean(values):
+def _compute_mean(values):
     text = f"{statistics.fmean(values):.4g}"
     return f"{text} ± {statistics.stdev(values):.2g}" if len(values) > 1 else text
 
 
-def format_difference(found, interval):
+def _format_difference(found, interval):
     value, error = found
     return f"{value:+.4g} (standard error {error:.2g}{format_interval(interval, '+')})"
 

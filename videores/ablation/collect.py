@@ -34,7 +34,7 @@ def collect_cell(cell, costs):
         return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
     about |= {name: (cells.read_record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if not cells.is_done(origin):
-        failed = cells.read_error(origin) or drop_needs(origin)
+        failed = cells.read_error(origin) or _drop_needs(origin)
         return {
             **about,
             "status": "failed" if failed else "pending",
@@ -43,13 +43,13 @@ def collect_cell(cell, costs):
             "values": costs,
         }
     found, predictions = read_result(cell)
-    values = {**costs, **read_accuracies(found), **read_training(cell)}
+    values = {**costs, **_read_accuracies(found), **_read_training(cell)}
     more = {"answers": read_answers(predictions), "scores": sample_videos(predictions)}
     done = {"status": "done", "error": None, "protocol": found["protocol"]}
-    return {**about, **done, "values": values, **more, **read_curves(cell)}
+    return {**about, **done, "values": values, **more, **_read_curves(cell)}
 
 
-def drop_needs(cell):
+def _drop_needs(cell):
     """Why a cell was not begun, or None."""
     if cell.needs is None or cells.is_done(cell.needs):
         return None
@@ -72,7 +72,7 @@ def read_result(cell):
     return found, replace(p, protocol=found["protocol"])  # with the fusion of now
 
 
-def read_accuracies(found):
+def _read_accuracies(found):
     """The columns that a test gives. The gap is of the tested weights, on training and held-out videos."""
     gap = found.get("gap") or {}
     return {
@@ -82,19 +82,19 @@ def read_accuracies(found):
         "nll": found["nll"],
         "ece": found["ece"],
         "videos": found["videos"]["scored"],
-        "mirrored": compute_mirrored_accuracy(found["per_class_top1"]),
+        "mirrored": _compute_mirrored_accuracy(found["per_class_top1"]),
         "train": gap.get("train_video_top1"),
         "gap": gap.get("video_top1"),
     }
 
 
-def compute_mirrored_accuracy(per_class):
+def _compute_mirrored_accuracy(per_class):
     """The mean accuracy of the classes that a horizontal flip changes, or None."""
     changed = mirroring.find_changed_classes(tuple(per_class))
     return statistics.fmean(per_class[name] for name in changed) if changed else None
 
 
-def read_training(cell):
+def _read_training(cell):
     """The columns that a training's log gives; the loss is the mean over the last epoch's logged steps."""
     if cell.kind != "train":
         return {}
@@ -109,7 +109,7 @@ def read_training(cell):
     }
 
 
-def read_curves(cell):
+def _read_curves(cell):
     """{"curves": {name: [[step, value], ...]}} of a training, at most CURVE_POINTS of each; the day and the machine."""
     if cell.kind != "train":
         return {}
@@ -131,7 +131,7 @@ def read_answers(p):
     `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
     """
     order = np.argsort(p.video)
-    right_V = metrics.is_in_top_k(fuse_predictions(p), p.label)[order]
+    right_V = metrics.is_in_top_k(_fuse_predictions(p), p.label)[order]
     group_V = metrics.group_indices(p.group[order], len(order))
     named = hashlib.sha256("\n".join(p.video[order].tolist()).encode()).hexdigest()[:16]
     alone = group_V.max() + 1 == len(group_V)
@@ -142,8 +142,8 @@ def read_answers(p):
 def sample_videos(p):
     """Fused scores of the first videos by name, rounded to what float32 holds."""
     order = np.argsort(p.video)[:NUM_SAMPLE_VIDEOS]
-    return np.round(np.nan_to_num(fuse_predictions(p)[order], nan=-1), 7).tolist()
+    return np.round(np.nan_to_num(_fuse_predictions(p)[order], nan=-1), 7).tolist()
 
 
-def fuse_predictions(p):
+def _fuse_predictions(p):
     return fusion.fuse_views(p.logits, p.words["fusion"], p.views_V)

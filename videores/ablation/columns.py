@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Column(NamedTuple):
+class _Column(NamedTuple):
     heading: str
     digits: int
     unit: float = 1  # what the value is divided by
@@ -13,23 +13,23 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
-    "params": Column("parameters (M)", 3, 1e6, cost=True, spread=False),
-    "gmacs": Column("GMAC a clip", 4, cost=True, spread=False),
-    "gmacs_video": Column("GMAC a video", 3, cost=True, spread=False),
-    "memory": Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
-    "latency": Column("ms a clip", 2, cost=True, spread=False),
-    "train": Column("train video top-1", 1, points=True),
-    "clip": Column("clip top-1", 1, points=True),
-    "video": Column("video top-1", 1, points=True),
-    "video5": Column("video top-5", 1, points=True),
-    "gap": Column("gap", 1, points=True),
-    "nll": Column("NLL", 3),
-    "ece": Column("ECE", 3),
-    "mirrored": Column("top-1 of mirrored classes", 1, points=True),
-    "train_loss": Column("training loss", 3),
-    "grad_stem": Column("gradient of the stem", 4),
-    "clips_per_s": Column("clips/s", 1),
-    "videos": Column("videos scored", 0, spread=False),
+    "params": _Column("parameters (M)", 3, 1e6, cost=True, spread=False),
+    "gmacs": _Column("GMAC a clip", 4, cost=True, spread=False),
+    "gmacs_video": _Column("GMAC a video", 3, cost=True, spread=False),
+    "memory": _Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
+    "latency": _Column("ms a clip", 2, cost=True, spread=False),
+    "train": _Column("train video top-1", 1, points=True),
+    "clip": _Column("clip top-1", 1, points=True),
+    "video": _Column("video top-1", 1, points=True),
+    "video5": _Column("video top-5", 1, points=True),
+    "gap": _Column("gap", 1, points=True),
+    "nll": _Column("NLL", 3),
+    "ece": _Column("ECE", 3),
+    "mirrored": _Column("top-1 of mirrored classes", 1, points=True),
+    "train_loss": _Column("training loss", 3),
+    "grad_stem": _Column("gradient of the stem", 4),
+    "clips_per_s": _Column("clips/s", 1),
+    "videos": _Column("videos scored", 0, spread=False),
 }
 
 

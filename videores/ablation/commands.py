@@ -31,12 +31,12 @@ def run_table(
         sweep.delete_results(todo)
     if not reuse:
         sweep.check_same_code(todo)
-    print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(is_cell_pending, todo))} to compute", flush=True)
-    shown = [*todo, *collect_earlier_cells(name, table, scale, todo, reuse)]
+    print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(_is_cell_pending, todo))} to compute", flush=True)
+    shown = [*todo, *_collect_earlier_cells(name, table, scale, todo, reuse)]
     table_costs = sweep.count_all_costs(shown, executors.call_in_child)
     if scale != "smoke" and slurm is None:
         sweep.print_forecast(todo, table_costs, executors.call_in_child)
-    sweep.run_sweep(todo, table_costs, select_launcher(slurm))
+    sweep.run_sweep(todo, table_costs, _select_launcher(slurm))
     if "latency" in table.columns:
         table_costs = sweep.measure_all_costs(shown, table_costs, TIMING_ROUNDS[scale], executors.call_in_child)
     return write_results(
@@ -44,7 +44,7 @@ def run_table(
     )
 
 
-def collect_earlier_cells(name, table, scale, todo, reuse):
+def _collect_earlier_cells(name, table, scale, todo, reuse):
     """The cells beside which these stand in the table: what is measured is measured of all together."""
     saved = tables.select_done(tables.load_cells(tables.table_folder(name, scale)))
     saved = [cell for cell in saved if reuse or cell["code"] == cells.hash_code()]
@@ -53,14 +53,14 @@ def collect_earlier_cells(name, table, scale, todo, reuse):
     if not rows:
         return []
     planned = sweep.plan_sweep(table, scale, rows, {cell["seed"] for cell in saved})
-    return [cell for cell in planned if cell.key in keys and not is_cell_pending(cell.origin)]
+    return [cell for cell in planned if cell.key in keys and not _is_cell_pending(cell.origin)]
 
 
-def is_cell_pending(cell):
+def _is_cell_pending(cell):
     return not cells.is_done(cell)
 
 
-def select_launcher(slurm):
+def _select_launcher(slurm):
     return sweep.make_local_launcher(executors.run_forked) if slurm is None else sweep.make_slurm_launcher(slurm)
 
 
@@ -68,8 +68,8 @@ def write_results(name, table, scale, found, reuse, judge):
     folder = tables.table_folder(name, scale)
     rows = [cell.name for cell in plan.apply_scale(table, scale)]
     tables.save_cells(folder, found, rows)
-    tables.delete_stale_cells(folder, lambda cell: is_current_cell(cell, table, scale, rows))
-    whole = select_current_cells(tables.load_cells(folder), found, reuse)  # with the rows and seeds of earlier sweeps
+    tables.delete_stale_cells(folder, lambda cell: _is_current_cell(cell, table, scale, rows))
+    whole = _select_current_cells(tables.load_cells(folder), found, reuse)  # with the rows and seeds of earlier sweeps
     files = tables.write_table(folder, name, table, scale, whole)
     outcomes = tables.judge_table(table, scale, whole)
     for line in tables.format_numbers(table, tables.summarize_rows(table, whole), published.read_published(name)):
@@ -81,7 +81,7 @@ def write_results(name, table, scale, found, reuse, judge):
     return 1 if failed or any(cell["status"] != "done" for cell in found) else 0
 
 
-def select_current_cells(saved, found, reuse):
+def _select_current_cells(saved, found, reuse):
     """Those of the code of `found`, or all on request: other code may give other numbers."""
     codes = {cell["code"] for cell in found} | {None}  # of what was never begun
     kept = [cell for cell in saved if reuse or cell["code"] in codes]
@@ -90,7 +90,7 @@ def select_current_cells(saved, found, reuse):
     return kept
 
 
-def is_current_cell(cell, table, scale, rows):
+def _is_current_cell(cell, table, scale, rows):
     """Whether a saved cell is what the table asks for now."""
     if cell["row"] not in rows:
         return False
@@ -103,7 +103,7 @@ def dry_run(name: str, table: Table, scale: str, *, rows: Sequence[str] | None, 
     todo = sweep.plan_sweep(table, scale, rows, seeds)
     published.read_published(name)
     table_costs = costs.count_costs(todo)
-    check_networks_build(todo, table_costs)
+    _check_networks_build(todo, table_costs)
     print(f"{name} at scale {scale}: {len(todo)} cells")
     for cell in todo:
         print(
@@ -113,7 +113,7 @@ def dry_run(name: str, table: Table, scale: str, *, rows: Sequence[str] | None, 
         print(f"    {format_work(cell, table_costs[cell.key])}")
 
 
-def check_networks_build(todo, table_costs):
+def _check_networks_build(todo, table_costs):
     bad = {cell.row: table_costs[cell.key]["error"] for cell in todo if "error" in table_costs[cell.key]}
     if bad:
         raise UserError("\n".join(f"the row {row}: {error}" for row, error in bad.items()))

@@ -29,19 +29,19 @@ BACKWARD = 2  # a training step costs so many forward passes more than a test
 def count_costs(cells):
     """{key: {params, gmacs, gmacs_video, memory}} of the cells' networks on one clip of theirs, in bytes and GMACs.
     {key: {error}} of one that cannot be built, for it costs the other cells nothing."""
-    return {cell.key: try_count_cost(cell.config) for cell in cells}
+    return {cell.key: _try_count_cost(cell.config) for cell in cells}
 
 
-def try_count_cost(cfg):
+def _try_count_cost(cfg):
     try:
-        return count_cost(cfg)
+        return _count_cost(cfg)
     except UserError as error:
         return {"error": str(error)}
 
 
-def count_cost(cfg):
+def _count_cost(cfg):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    found = count_network_cost(cfg.model, count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
+    found = _count_network_cost(cfg.model, _count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
@@ -51,7 +51,7 @@ def count_cost(cfg):
 
 
 @cache  # a deep one takes seconds, and seeds and tables share them
-def count_network_cost(model, classes, frames, crop):
+def _count_network_cost(model, classes, frames, crop):
     return cost.count_costs(build_network(model, classes, "meta"), frames, crop)
 
 
@@ -60,28 +60,28 @@ def build_network(model, classes, device):
         return create_model(model.name, classes, **model.overrides())
 
 
-def count_classes(data):
+def _count_classes(data):
     return NUM_CLASSES.get(data.format) or len(index.read_format(data).classes)
 
 
 def measure_latencies(cells, rounds=20):
     """{key: ms} of one clip, inference in float32, the median of `rounds` turns over all networks."""
-    runs = {cell.key: read_inference_setting(cell.config) for cell in cells}
+    runs = {cell.key: _read_inference_setting(cell.config) for cell in cells}
     return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
 
 
-def read_inference_setting(cfg):
+def _read_inference_setting(cfg):
     """A function that answers one clip."""
     shape = (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
     return cost.make_runner(
-        build_network(cfg.model, count_classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False
+        build_network(cfg.model, _count_classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False
     )
 
 
 # The forecast
 
 
-class Pace(NamedTuple):
+class _Pace(NamedTuple):
     """Seconds: of a cell's start, of a clip's forward pass, and of each GMAC in it."""
 
     start: float
@@ -93,7 +93,7 @@ def forecast_hours(cells, measured, costs):
     """{key: seconds} of training and testing, from STEPS measured steps of some cells and everybody's GMACs."""
     data = {cell.config.data.model_dump_json(): cell.config.data for cell in cells}
     sizes = {name: count_videos(part) for name, part in data.items()}
-    pace = fit_pace([(costs[cell.key]["gmacs"], *time_training(cell.config)) for cell in measured])
+    pace = fit_pace([(costs[cell.key]["gmacs"], *_time_training(cell.config)) for cell in measured])
     size = lambda cell: sizes[cell.config.data.model_dump_json()]
     seconds = lambda cell: pace.clip + pace.gmac * costs[cell.key]["gmacs"]
     return {cell.key: pace.start + count_passes(cell, size(cell)) * seconds(cell) for cell in cells}
@@ -104,7 +104,7 @@ def fit_pace(trials):
     and the most: small networks' time is that of the videos and of many small operations."""
     (few, fast, _), (many, slow, _) = min(trials), max(trials)
     gmac = max(0, (slow - fast) / (many - few)) if many > few else 0
-    return Pace(statistics.fmean(start for *_, start in trials), max(0, fast - gmac * few), gmac)
+    return _Pace(statistics.fmean(start for *_, start in trials), max(0, fast - gmac * few), gmac)
 
 
 def count_passes(cell, sizes):
@@ -124,14 +124,14 @@ def count_views(part):
 
 
 def count_steps(cfg, videos):
-    return videos // count_step_videos(cfg) * cfg.train.epochs
+    return videos // _count_step_videos(cfg) * cfg.train.epochs
 
 
 def count_step_clips(cfg):
-    return count_step_videos(cfg) * cfg.data.clip.repeat
+    return _count_step_videos(cfg) * cfg.data.clip.repeat
 
 
-def count_step_videos(cfg):
+def _count_step_videos(cfg):
     return cfg.data.batch_size * (cfg.trainer.devices if cfg.trainer.devices != "auto" else 1)
 
 
@@ -153,7 +153,7 @@ def list_videos(data):
         return OFFICIAL_LISTS.get(data.format)
 
 
-def time_training(cfg):
+def _time_training(cfg):
     """(seconds of a clip's forward pass, the median over measured steps without the first few; seconds of all else)"""
     began, clock = time.perf_counter(), StepTimer()
     videos = datamodule.load_videos(cfg.data)

@@ -20,27 +20,27 @@ def write_docs(docs: Path = DOCS) -> int:
     """Write the pages of all tables from committed and computed results."""
     read = {name: spec.read_table(name) for name in spec.list_tables()}
     for name in read:
-        copy_results(tables.table_folder(name, PAGE_SCALE), docs / name)
+        _copy_results(tables.table_folder(name, PAGE_SCALE), docs / name)
     there = {name: cells for name in read if (cells := tables.load_cells(docs / name))}
     for name, cells in there.items():
         path = docs / name / NOTES
         notes = path.read_text() if path.exists() else ""
-        (docs / name / "README.md").write_text(build_page(name, read[name], cells, notes))
+        (docs / name / "README.md").write_text(_build_page(name, read[name], cells, notes))
         tables.plot_table(docs / name, read[name], cells)
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "README.md").write_text(build_index(read, there))
+    (docs / "README.md").write_text(_build_index(read, there))
     print(f"wrote {docs}/README.md and {len(there)} pages")
     return 0
 
 
-def copy_results(results, folder):
+def _copy_results(results, folder):
     """Replaces the committed cells by the results there are."""
     if any((results / "cells").glob("*.json")):
         shutil.rmtree(folder / "cells", ignore_errors=True)
         shutil.copytree(results / "cells", folder / "cells")
 
 
-def build_page(name, about, cells, notes=""):
+def _build_page(name, about, cells, notes=""):
     body = tables.format_markdown(name, about, PAGE_SCALE, cells, published.read_published(name)).split("\n")
     pictures = [
         f"![{title}]({file})"
@@ -48,32 +48,32 @@ def build_page(name, about, cells, notes=""):
             ("curves.png", "training loss and validation accuracy"),
             ("pareto.png", "accuracy and cost"),
         )
-        if has_figure(file, about, cells)
+        if _has_figure(file, about, cells)
     ]
     lines = [body[0], "", about.question, "", about.shows.strip(), "", "## Result", "", *body[4:], ""]
     lines += [line for picture in pictures for line in (picture, "")]
     lines += ["## What was looked at", "", notes.strip(), ""] if notes else []
-    return "\n".join([*lines, *format_commands(name, about, cells)]) + "\n"
+    return "\n".join([*lines, *_format_commands(name, about, cells)]) + "\n"
 
 
-def has_figure(file, about, cells):
+def _has_figure(file, about, cells):
     if file == "curves.png":
         return any(cell.get("curves") for cell in cells)
     costs = [column for column in about.columns if columns.COLUMNS[column].cost]
     return bool(costs) and any(cell["values"].get("video") is not None for cell in cells)
 
 
-def format_commands(name, about, cells):
+def _format_commands(name, about, cells):
     """The commands, the day and the machine."""
     return [
         "## How it was run",
         "",
         "```sh",
-        f"python tools/ablate.py --table {name} --scale {PAGE_SCALE}{format_seeds_option(about, cells)}",
+        f"python tools/ablate.py --table {name} --scale {PAGE_SCALE}{_format_seeds_option(about, cells)}",
         "```",
         "",
-        f"{', '.join(format_days(cells)) or 'No training'}; {'; '.join(list_machines(cells)) or 'counted only'}."
-        f"{format_duration_of(cells)}",
+        f"{', '.join(_format_days(cells)) or 'No training'}; {'; '.join(_list_machines(cells)) or 'counted only'}."
+        f"{_format_duration_of(cells)}",
         f"[The table](../../../configs/ablations/{name}.yaml) has every row's configuration, `cells/` what each seed",
         "gave.",
         "",
@@ -90,27 +90,27 @@ def format_commands(name, about, cells):
     ]
 
 
-def format_seeds_option(about, cells):
+def _format_seeds_option(about, cells):
     seeds = sorted({cell["seed"] for cell in cells})
     usual = sorted(about.scales[PAGE_SCALE].seeds or about.seeds)
     return "" if seeds == usual else f" --seeds {','.join(map(str, seeds))}"
 
 
-def format_days(cells):
+def _format_days(cells):
     return sorted({cell["start"][:10] for cell in cells if cell.get("start")})
 
 
-def format_duration_of(cells):
+def _format_duration_of(cells):
     """How long the trainings took, from their last start on, with their own tests."""
     ends = [[datetime.fromisoformat(cell[end]) for end in ("start", "end")] for cell in cells if cell.get("end")]
     return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in sum." if ends else ""
 
 
-def list_machines(cells):
-    return sorted({format_machine(cell) for cell in cells if cell.get("hardware")})
+def _list_machines(cells):
+    return sorted({_format_machine(cell) for cell in cells if cell.get("hardware")})
 
 
-def format_machine(cell):
+def _format_machine(cell):
     hardware, versions = cell["hardware"], cell["versions"]
     gpus = f" {', '.join(hardware['gpus'])}" if hardware["gpus"] else " no GPU"
     threads = f"{hardware['threads']} thread(s) a process on {hardware['cores']} cores"
@@ -164,17 +164,17 @@ be proved must hold for every seed. An assertion that fails stays as it is: tabl
 """
 
 
-def build_index(read, there):
+def _build_index(read, there):
     lines = ["| table | question | assertions | run |", "| --- | --- | --- | --- |"]
     for name, about in read.items():
         if name in there:
-            link, ran = f"[{name}]({name}/README.md)", ", ".join(format_days(there[name]))
-            lines.append(f"| {link} | {about.question} | {count_outcomes(about, there[name])} | {ran} |")
+            link, ran = f"[{name}]({name}/README.md)", ", ".join(_format_days(there[name]))
+            lines.append(f"| {link} | {about.question} | {_count_outcomes(about, there[name])} | {ran} |")
         else:
             lines.append(f"| {name} | {about.question} | | not run |")
     return HEAD + "\n".join(lines) + "\n"
 
 
-def count_outcomes(about, cells):
+def _count_outcomes(about, cells):
     counts = Counter(one["outcome"] for one in tables.judge_table(about, PAGE_SCALE, cells))
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in reversed(OUTCOMES) if counts[outcome])

@@ -31,12 +31,12 @@ def run_in_child(function, argv, log):
     def fork():
         if child := os.fork():
             return child
-        exit_child(function, argv, log)
+        _exit_child(function, argv, log)
 
     return wait_for_child(fork)
 
 
-def exit_child(function, argv, log):
+def _exit_child(function, argv, log):
     """The child's life; it never returns."""
     code = 70
     try:
@@ -98,7 +98,7 @@ def call_in_child(function, *arguments):
     UserError."""
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder, "answer.json"), Path(folder, "log")
-        code = run_in_child(lambda: path.write_text(json.dumps(try_call(function, *arguments))), sys.argv, log)
+        code = run_in_child(lambda: path.write_text(json.dumps(_try_call(function, *arguments))), sys.argv, log)
         if code in STOP_EXIT_CODES:
             raise SystemExit(code)
         if code:
@@ -109,7 +109,7 @@ def call_in_child(function, *arguments):
         return found["value"]
 
 
-def try_call(function, *arguments):
+def _try_call(function, *arguments):
     try:
         return {"value": function(*arguments)}
     except UserError as error:

@@ -25,14 +25,14 @@ RUNS = Path("results", "runs")  # where cells are computed, each in the folder o
 
 
 @dataclass(frozen=True)
-class PlannedCell:
+class _PlannedCell:
     row: str
     kind: str
     seed: int
     base: str
     overrides: tuple[str, ...]  # as on a command line
     config: Config
-    needs: "PlannedCell | None"
+    needs: "_PlannedCell | None"
     key: str
 
     @property
@@ -57,19 +57,19 @@ def plan_cells(table, scale_name, rows=None, seeds=None, small_data=None):
     """
     scale = table.scales[scale_name]
     cells = apply_scale(table, scale_name)
-    check_unique_rows([cell.name for cell in cells])
-    check_rows_exist(table.assertions, [cell.name for cell in cells], scale_name)
-    wanted = add_needed_rows(cells, select_rows(cells, rows or scale.rows))
+    _check_unique_rows([cell.name for cell in cells])
+    _check_rows_exist(table.assertions, [cell.name for cell in cells], scale_name)
+    wanted = _add_needed_rows(cells, _select_rows(cells, rows or scale.rows))
     seeds = seeds or scale.seeds or table.seeds
-    check_overrides_matter(scale.base, scale.set, f"the scale {scale_name}")
+    _check_overrides_matter(scale.base, scale.set, f"the scale {scale_name}")
     planned = []
     for seed in dict.fromkeys(seeds):
         done = {}
         for cell in wanted:
-            done[cell.name] = resolve_cell(cell, scale, seed, done, small_data)
+            done[cell.name] = _resolve_cell(cell, scale, seed, done, small_data)
         planned += done.values()
     planned.sort(key=lambda p: [cell.name for cell in wanted].index(p.row))
-    check_configs_differ(planned)
+    _check_configs_differ(planned)
     return planned
 
 
@@ -77,22 +77,22 @@ def plan_cells(table, scale_name, rows=None, seeds=None, small_data=None):
 
 
 def apply_scale(table, name):
-    return [cell for cell in expand_rows(table, table.scales[name]) if name in cell.scales]
+    return [cell for cell in _expand_rows(table, table.scales[name]) if name in cell.scales]
 
 
-def expand_rows(table, scale):
+def _expand_rows(table, scale):
     """One cell for each combination of levels, and those that are listed."""
     factors = {**table.factors, **scale.factors}
     product = itertools.product(*(levels.items() for levels in factors.values())) if factors else ()
-    return [*map(combine_levels, product), *table.cells]
+    return [*map(_combine_levels, product), *table.cells]
 
 
-def combine_levels(levels):
+def _combine_levels(levels):
     values = {key: value for _, overrides in levels for key, value in overrides.items()}
     return Cell(name=" ".join(name for name, _ in levels), base=values.pop("base", None), set=values)
 
 
-def select_rows(cells, rows):
+def _select_rows(cells, rows):
     names = [cell.name for cell in cells]
     for row in rows or ():
         if row not in names:
@@ -100,7 +100,7 @@ def select_rows(cells, rows):
     return set(rows or names)
 
 
-def add_needed_rows(cells, wanted):
+def _add_needed_rows(cells, wanted):
     """The wanted cells and those that they need, each after what it needs."""
     by_name, order = {cell.name: cell for cell in cells}, []
 
@@ -122,13 +122,13 @@ def add_needed_rows(cells, wanted):
     return order
 
 
-def check_unique_rows(names):
+def _check_unique_rows(names):
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise UserError(f"the table has the row {repeated[0]} twice")
 
 
-def check_rows_exist(assertions, names, scale):
+def _check_rows_exist(assertions, names, scale):
     """Of a row that is not there nothing could be said, at this scale and for good."""
     for assertion in assertions:
         for name in assertion.names() if scale in assertion.scales else ():
@@ -143,65 +143,65 @@ def check_rows_exist(assertions, names, scale):
 
 
 @functools.cache  # reading YAML takes milliseconds, and there are hundreds of combinations
-def load_base(base, overrides):
+def _load_base(base, overrides):
     return parse.load_config(base, overrides)
 
 
-def resolve_cell(cell, scale, seed, done, small_data):
+def _resolve_cell(cell, scale, seed, done, small_data):
     needs = done[cell.needs] if cell.needs else None
     if cell.kind == "test":
         base, before = needs.base, needs.overrides
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()
     else:
-        base, before = cell.base or scale.base, (*format_overrides(scale.set), *weights_overrides(needs, cell))
-    check_overrides_matter(base, cell.set, f"the row {cell.name}", before)
-    overrides = (*before, *format_overrides(cell.set))
-    embedded = load_base(base, overrides).data.format
+        base, before = cell.base or scale.base, (*_format_overrides(scale.set), *_weights_overrides(needs, cell))
+    _check_overrides_matter(base, cell.set, f"the row {cell.name}", before)
+    overrides = (*before, *_format_overrides(cell.set))
+    embedded = _load_base(base, overrides).data.format
     if small_data and embedded in datasets.SETS:
-        overrides += format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
-    config = load_base(base, (*overrides, f"run.seed={seed}"))
-    key = compute_key(config, cell.kind, needs)
-    return PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key)
+        overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
+    config = _load_base(base, (*overrides, f"run.seed={seed}"))
+    key = _compute_key(config, cell.kind, needs)
+    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key)
 
 
-def weights_overrides(needs, cell):
+def _weights_overrides(needs, cell):
     """What a training that needs another starts from, or is taught by where it says how; a table's rows are chosen on
     validation videos."""
     taught = any(key.startswith("train.distill.") for key in cell.set)
     key = "train.distill.teacher" if taught else "model.weights"
-    return format_overrides({key: str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
+    return _format_overrides({key: str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
 
 
-def format_overrides(overrides):
+def _format_overrides(overrides):
     return tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
 
 
-def check_overrides_matter(base, overrides, who, before=()):
+def _check_overrides_matter(base, overrides, who, before=()):
     """Refuses an override that changes nothing: it looks like a difference between rows, and is none."""
-    with_all = load_base(base, (*before, *format_overrides(overrides)))
+    with_all = _load_base(base, (*before, *_format_overrides(overrides)))
     for key in overrides:
         others = {other: value for other, value in overrides.items() if other != key}
-        if load_without(base, before, others) == with_all:
+        if _load_without(base, before, others) == with_all:
             raise UserError(f"{who} sets {key}={json.dumps(overrides[key])}, which changes nothing: leave it out")
 
 
-def load_without(base, before, others):
+def _load_without(base, before, others):
     """The configuration without one override; None where the rest makes no sense without it, so that it is needed."""
     try:
-        return load_base(base, (*before, *format_overrides(others)))
+        return _load_base(base, (*before, *_format_overrides(others)))
     except UserError:
         return None
 
 
-def check_configs_differ(planned):
+def _check_configs_differ(planned):
     seen = {}
     for cell in planned:
         if (other := seen.setdefault(cell.key, cell)) is not cell:
             raise UserError(f"the rows {other.row} and {cell.row} have equal configurations: one of them says nothing")
 
 
-def compute_key(config, kind, needs):
+def _compute_key(config, kind, needs):
     """12 hex digits. Defaults are left out, so that a key which is new to the configuration changes no hash."""
     values = flatten_config(config.model_dump(mode="json", exclude_defaults=True))
     reads_files = kind != "measure" and config.data.format not in datasets.SETS

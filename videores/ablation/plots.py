@@ -30,7 +30,7 @@ def plot_curves(path, rows):
     panels[0].set(yscale="log")  # losses of distillation are far above the others
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, fontsize=7, loc="outside right upper")
-    save_figure(figure, path)
+    _save_figure(figure, path)
     return True
 
 
@@ -55,27 +55,27 @@ def plot_pareto(path, summaries, costs):
     costs = [cost for cost in costs if sum(known(row, cost) is not None for row in rows) > 1]
     if not costs:
         return False
-    tests = list(dict.fromkeys(count_protocol_videos(row["protocol"]) for row in rows))
+    tests = list(dict.fromkeys(_count_protocol_videos(row["protocol"]) for row in rows))
     size = dict(figsize=(6 * len(costs), 4.8 * len(tests)), layout="constrained", squeeze=False)
     figure, panels = plt.subplots(len(tests), len(costs), **size)
     for line, test in zip(panels, tests, strict=True):
         for axes, cost in zip(line, costs, strict=True):
             unit = COLUMNS[cost].unit
-            tested = [row for row in rows if count_protocol_videos(row["protocol"]) == test and known(row, cost)]
+            tested = [row for row in rows if _count_protocol_videos(row["protocol"]) == test and known(row, cost)]
             if tested:
-                plot_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
+                _plot_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
             axes.set(title=test, xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
             axes.grid(alpha=0.3)
-    save_figure(figure, path)
+    _save_figure(figure, path)
     return True
 
 
-def count_protocol_videos(protocol):
+def _count_protocol_videos(protocol):
     """The part of a protocol that says which videos, and what was done to them: accuracies are compared within it."""
     return protocol.split(" ", 3)[3]
 
 
-def plot_points(axes, points):
+def _plot_points(axes, points):
     best, costs = find_pareto_front(points), [cost for cost, _, _ in points]
     axes.set(xscale="log" if max(costs) > 3 * min(costs) else "linear")
     axes.margins(x=0.3, y=0.08)  # for the names, to the right of the points
@@ -90,6 +90,6 @@ def find_pareto_front(points):
     return {point[2] for point in points if not any(beats(other, point) for other in points)}
 
 
-def save_figure(figure, path):
+def _save_figure(figure, path):
     figure.savefig(path, dpi=110)
     plt.close(figure)

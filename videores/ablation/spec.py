@@ -8,15 +8,14 @@ row.
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from videores.ablation import columns
-from videores.config import parse as configfile
+from videores.config import parse
 from videores.config.schema import Section
 from videores.errors import UserError, format_suggestion
 
-TABLE_DIR = configfile.CONFIG_DIR / "ablations"
+TABLE_DIR = parse.CONFIG_DIR / "ablations"
 ScaleName = Literal["smoke", "cpu", "full"]
 SCALES: tuple[ScaleName, ...] = get_args(ScaleName)
 Overrides = dict[str, Any]  # "section.key": value
@@ -127,27 +126,4 @@ def read_table(name: str | Path) -> Table:
             f"there is no table {name}{format_suggestion(str(name), list_tables())}; configs/ablations/ has "
             f"{', '.join(list_tables())}"
         )
-    values = parse_table(path)
-    try:
-        return Table.model_validate(values)
-    except ValidationError as error:
-        raise UserError("\n".join([f"{path}:", *(f"  {format_error(e)}" for e in error.errors())])) from None
-
-
-def parse_table(path):
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected keys such as question: and cells:, found {type(values).__name__}")
-    return values
-
-
-def format_error(error):
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        inner = {"cells": Cell, "scales": Scale, "assertions": Assertion}
-        model = Table if len(error["loc"]) == 1 else inner[error["loc"][0]]
-        return f"{key}: unknown key{format_suggestion(str(error['loc'][-1]), model.model_fields)}"
-    return f"{key}: missing" if error["type"] == "missing" else f"{key}: {error['msg'].removeprefix('Value error, ')}"
+    return parse.build_section(Table, parse.read_yaml(path), path)

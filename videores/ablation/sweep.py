@@ -18,12 +18,12 @@ def plan_sweep(table, scale, rows, seeds):
     for root in {Path(cell.config.data.root) for cell in todo}:
         if root.parent == SMALL_DATA_DIR:
             datasets.prepare_dataset(
-                root, progress=False, videos=count_few_videos(datasets.SETS[root.name]), name=root.name
+                root, progress=False, videos=_count_few_videos(datasets.SETS[root.name]), name=root.name
             )
     return todo
 
 
-def count_few_videos(embedded):
+def _count_few_videos(embedded):
     """As few as balance, but enough training videos for a few steps."""
     return {
         split: embedded.turn * max(1, (64 if split == "train" else 16) // embedded.turn) for split in embedded.videos
@@ -54,10 +54,10 @@ def run_sweep(todo, table_costs, launch):
     """Computes what has no result yet, first what others need."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
     for depth in sorted({cell.depth for cell in pending}):
-        launch([cell for cell in pending if cell.depth == depth and is_ready(cell)], table_costs)
+        launch([cell for cell in pending if cell.depth == depth and _is_ready(cell)], table_costs)
 
 
-def is_ready(cell):
+def _is_ready(cell):
     return cell.needs is None or cells.is_done(cell.needs)
 
 
@@ -73,7 +73,7 @@ def make_local_launcher(run):
             took = timedelta(seconds=round(time.monotonic() - began))
             print(
                 f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: "
-                f"{format_status(cell, code, table_costs)} ({took})",
+                f"{_format_status(cell, code, table_costs)} ({took})",
                 flush=True,
             )
             if code in executors.STOP_EXIT_CODES:
@@ -82,7 +82,7 @@ def make_local_launcher(run):
     return launch
 
 
-def format_status(cell, code, table_costs):
+def _format_status(cell, code, table_costs):
     if not cells.is_done(cell):
         if code in executors.STOP_EXIT_CODES:
             return "stopped; without --fresh the same command continues it"
@@ -102,7 +102,7 @@ def make_slurm_launcher(options):
             logs.mkdir(exist_ok=True)
             executors.submit_jobs([cells.build_command(cell) for cell in todo], logs, options)
         for cell in todo:
-            print(f"{cell.row}, seed {cell.seed}: {format_status(cell, None, table_costs)}", flush=True)
+            print(f"{cell.row}, seed {cell.seed}: {_format_status(cell, None, table_costs)}", flush=True)
 
     return launch
 

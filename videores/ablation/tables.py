@@ -84,12 +84,12 @@ def select_done(cells):
 
 def summarize_rows(table, found):
     """One dict a row: name, {column: (mean, sd)}, seeds, protocol, commit, trouble."""
-    return [summarize_row(table, name, cells) for name, cells in collect_rows(found).items()]
+    return [_summarize_row(table, name, cells) for name, cells in collect_rows(found).items()]
 
 
-def summarize_row(table, name, cells):
+def _summarize_row(table, name, cells):
     finished = select_done(cells) or cells
-    numbers = {column: compute_spread([cell["values"].get(column) for cell in finished]) for column in table.columns}
+    numbers = {column: _compute_spread([cell["values"].get(column) for cell in finished]) for column in table.columns}
     troubles = [
         f"seed {c['seed']} {c['status']}: {c['error']}" if c["error"] else f"seed {c['seed']} {c['status']}"
         for c in cells
@@ -100,19 +100,19 @@ def summarize_row(table, name, cells):
         "numbers": numbers,
         "seeds": [cell["seed"] for cell in finished],
         "protocol": finished[0]["protocol"],
-        "commit": ", ".join(sorted({format_commit(cell) for cell in finished})),
+        "commit": ", ".join(sorted({_format_commit(cell) for cell in finished})),
         "trouble": "; ".join(troubles),
     }
 
 
-def compute_spread(values):
+def _compute_spread(values):
     """(mean, standard deviation or None) over seeds; (None, None) where a seed has no value."""
     if None in values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def format_commit(cell):
+def _format_commit(cell):
     return f"{(cell['commit'] or 'unknown')[:9]}{' (changed)' if cell['dirty'] else ''}"
 
 
@@ -130,11 +130,11 @@ def format_markdown(name, table, scale, found, published):
             "",
             *format_numbers(table, rows, published),
             "",
-            *format_troubles(rows),
-            *list_protocols(rows),
+            *_format_troubles(rows),
+            *_list_protocols(rows),
             "",
-            *format_assertions(judge_table(table, scale, found)),
-            *format_other_targets(rows, published),
+            *_format_assertions(judge_table(table, scale, found)),
+            *_format_other_targets(rows, published),
         ]
     )
 
@@ -143,23 +143,23 @@ def format_numbers(table, rows, published):
     headings = ["row", *(COLUMNS[column].heading for column in table.columns), "seeds"]
     lines = [headings, ["---"] * len(headings)]
     for row in rows:
-        values = [format_value(row, column, published) for column in table.columns]
+        values = [_format_value(row, column, published) for column in table.columns]
         lines.append([row["row"], *values, ", ".join(map(str, row["seeds"]))])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def format_value(row, column, published):
+def _format_value(row, column, published):
     text = format_cell(column, *row["numbers"][column])
     target = targets.find_target(published, row["row"], column, row["protocol"])
     return text if target is None else f"{text} (published {format_cell(column, target * COLUMNS[column].unit)})"
 
 
-def format_troubles(rows):
+def _format_troubles(rows):
     lines = [f"* {row['row']}: {row['trouble']}" for row in rows if row["trouble"]]
     return ["Without result:", "", *lines, ""] if lines else []
 
 
-def list_protocols(rows):
+def _list_protocols(rows):
     """Accuracies are mean ± standard deviation over seeds; the protocols that they are of, each with its rows."""
     by_protocol = {}
     for row in rows:
@@ -171,7 +171,7 @@ def list_protocols(rows):
     return ["Mean ± standard deviation over seeds. Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
 
 
-def format_assertions(found):
+def _format_assertions(found):
     if not found:
         return []
     lines = [["claim", "outcome", "numbers"], ["---"] * 3]
@@ -181,17 +181,17 @@ def format_assertions(found):
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def format_other_targets(rows, published):
+def _format_other_targets(rows, published):
     """What is published under other protocols, which is not comparable with ours number by number."""
     ours = [row["protocol"] for row in rows]
     others = [p for p in published if not any(targets.has_same_protocol(p, protocol) for protocol in ours)]
     lines = []
     for p in others:
-        lines += ["", f"{p.paper}, {p.table} ({p.protocol}; {p.source}; status {p.status}):", "", *format_published(p)]
+        lines += ["", f"{p.paper}, {p.table} ({p.protocol}; {p.source}; status {p.status}):", "", *_format_published(p)]
     return ["", "Published under other protocols, not to be compared number by number.", *lines] if lines else []
 
 
-def format_published(p):
+def _format_published(p):
     names = [name for name in COLUMNS if any(name in row for row in p.values.values())]
     lines = [["row", *(COLUMNS[name].heading for name in names)], ["---"] * (1 + len(names))]
     for row, values in p.values.items():
@@ -209,7 +209,7 @@ def format_csv(table, found):
     rows.writerow(["row", "seed", "kind", "status", *table.columns, "protocol", "commit", "key", "error"])
     for cell in found:
         values = [cell["values"].get(column) for column in table.columns]
-        about = [cell["protocol"], format_commit(cell), cell["key"], cell.get("error")]
+        about = [cell["protocol"], _format_commit(cell), cell["key"], cell.get("error")]
         rows.writerow([cell["row"], cell["seed"], cell["kind"], cell["status"], *values, *about])
     return file.getvalue()
 
@@ -218,13 +218,13 @@ def format_latex(table, found):
     rows = summarize_rows(table, found)
     lines = [["row", *(COLUMNS[column].heading for column in table.columns)]]
     lines += [[row["row"], *(format_cell(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
-    body = [" & ".join(map(escape_latex, line)) + r" \\" for line in lines]
+    body = [" & ".join(map(_escape_latex, line)) + r" \\" for line in lines]
     columns = "l" + "r" * len(table.columns)
     return "\n".join(
         [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
     )
 
 
-def escape_latex(text):
+def _escape_latex(text):
     special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
     return "".join(special.get(letter, letter) for letter in text)

@@ -35,20 +35,20 @@ def select_fastest_setting(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         clips, label = torch.randn(shape_BCTHW, device=device), torch.arange(shape_BCTHW[0], device=device) % classes
-        settings = list_settings(trainer, device.type)
+        settings = _list_settings(trainer, device.type)
         network = copy.deepcopy(network).to(device)
-        second = time_setting(network, clips[:2], label[:2], settings[0])
+        second = _time_setting(network, clips[:2], label[:2], settings[0])
         checked = max(2, min(len(clips), int(2 * CHECK_SECONDS / second)))
         timed = reduce_batch(len(clips), second / 2, len(settings))
-        rows = [check_setting(network, clips[:checked], label[:checked], setting) for setting in settings]
+        rows = [_check_setting(network, clips[:checked], label[:checked], setting) for setting in settings]
         right = [setting for setting, row in zip(settings, rows, strict=True) if row["wrong"] is None]
-        times = measure_settings(network, clips[:timed], label[:timed], right)
+        times = _measure_settings(network, clips[:timed], label[:timed], right)
         if not times:
-            raise UserError("no setting that run.autotune may choose trains right here:\n" + format_timings(rows))
+            raise UserError("no setting that run.autotune may choose trains right here:\n" + _format_timings(rows))
         best = pick_fastest(times, precision.select_setting(trainer, device.type))
         if device.type == "cuda" and trainer.compile == "auto":
             compiled = best._replace(compiled=True)
-            times |= measure_settings(network, clips[:timed], label[:timed], [compiled])
+            times |= _measure_settings(network, clips[:timed], label[:timed], [compiled])
             rows.append({**compiled._asdict(), "error": None, "wrong": None})
             best = pick_fastest(times, best)
     for row in rows:
@@ -58,7 +58,7 @@ def select_fastest_setting(
     return {"chosen": best._asdict(), "clips": timed, "seconds": seconds, "table": rows}
 
 
-def list_settings(trainer, device):
+def _list_settings(trainer, device):
     """List the settings that a device can do and the configuration leaves open.
 
     float32 is first, if it is among them.
@@ -71,10 +71,10 @@ def list_settings(trainer, device):
     return [precision.PrecisionSetting(f, layout, trainer.compile is True) for f in formats for layout in layouts]
 
 
-def time_setting(network, clips, label, setting):
+def _time_setting(network, clips, label, setting):
     """Return the seconds of the second step."""
     eager = setting._replace(compiled=False)
-    return measure_settings(network, clips, label, [eager], rounds=1)[eager]
+    return _measure_settings(network, clips, label, [eager], rounds=1)[eager]
 
 
 def reduce_batch(clips, second_a_clip, settings):
@@ -88,7 +88,7 @@ def reduce_batch(clips, second_a_clip, settings):
     return clips
 
 
-def check_setting(network, clips, label, setting):
+def _check_setting(network, clips, label, setting):
     """Return a row of the table: the gradients' error, and whether it is too large."""
     tf32 = setting.precision == "tf32"
     precision.set_tf32(tf32)
@@ -100,12 +100,12 @@ def check_setting(network, clips, label, setting):
     return {**setting._asdict(), "error": error if error < float("inf") else None, "wrong": wrong}
 
 
-def measure_settings(network, clips, label, settings, rounds=ROUNDS):
+def _measure_settings(network, clips, label, settings, rounds=ROUNDS):
     """Return {setting: median seconds of a step}, measured in turns.
 
     Settings without enough memory are left out.
     """
-    runs = {setting: make_step(network, clips, label, setting) for setting in settings}
+    runs = {setting: _make_step(network, clips, label, setting) for setting in settings}
     able = {}
     for setting, run in runs.items():
         try:
@@ -116,7 +116,7 @@ def measure_settings(network, clips, label, settings, rounds=ROUNDS):
     return cost.time_interleaved(able, rounds, clips.device.type) if able else {}
 
 
-def make_step(network, clips, label, setting):
+def _make_step(network, clips, label, setting):
     network = copy.deepcopy(network).train()
     if setting.channels_last:
         precision.to_channels_last(network)
@@ -137,7 +137,7 @@ def pick_fastest(times, usual):
     return usual if usual in times and times[best] > MAX_TIME_RATIO * times[usual] else best
 
 
-def format_timings(rows):
+def _format_timings(rows):
     return "\n".join(f"  {row['precision']}: {row['wrong'] or 'not enough memory'}" for row in rows)
 
 

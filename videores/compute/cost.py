@@ -44,7 +44,7 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
     shape = (1, 3, frames, size, size)
-    model = copy_to_meta(model)
+    model = _copy_to_meta(model)
     macs = count_gmacs(model, shape)
     return {
         "frames": frames,
@@ -55,18 +55,18 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
         "gmacs_video": macs * views,
         "activations": count_activations(model, shape),
         "inference_bytes": estimate_peak_bytes(model, shape, train=False),
-        "training_bytes": estimate_training_bytes(model, shape),
+        "training_bytes": _estimate_training_bytes(model, shape),
     }
 
 
-def estimate_training_bytes(model, shape_BCTHW):
+def _estimate_training_bytes(model, shape_BCTHW):
     try:
         return estimate_peak_bytes(model, shape_BCTHW, train=True)
     except UserError:  # one value per channel in a batch norm; what the network refuses at all, it refused before
         return None
 
 
-def copy_to_meta(model):
+def _copy_to_meta(model):
     """Copy a model without its values; return a model that has none itself."""
     return model if all(p.is_meta for p in model.parameters()) else copy.deepcopy(model).to("meta")
 
@@ -81,7 +81,7 @@ def count_gmacs(model: nn.Module, shape_BCTHW: tuple[int, ...]) -> float:
 
     Counted are the convolutions and matrix products that it really does.
     """
-    model, clips = copy_to_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
+    model, clips = _copy_to_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clips)
     return counter.get_total_flops() / 2e9
@@ -92,7 +92,7 @@ def count_activations(model, shape_BCTHW) -> int:
 
     Source: Radosavovic et al. 2020, arXiv:2003.13678.
     """
-    model, sizes = copy_to_meta(model).eval(), []
+    model, sizes = _copy_to_meta(model).eval(), []
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output: sizes.append(output.numel()))
         for layer in model.modules()
@@ -109,10 +109,10 @@ def estimate_peak_bytes(model, shape_BCTHW, train) -> int:
     """The most bytes of tensors alive at once in a pass in float32, training with backward: weights, gradients and
     activations, without an optimizer's state and the scratch memory of the library's kernels.
     """
-    model = copy_to_meta(model).train(train)
+    model = _copy_to_meta(model).train(train)
     clips = torch.empty(shape_BCTHW, device="meta")
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-    with LiveTensorBytes() as alive, nullcontext() if train else torch.no_grad():
+    with _LiveTensorBytes() as alive, nullcontext() if train else torch.no_grad():
         logits_BN = model(clips)
         if train:
             logits_BN.sum().backward()
@@ -120,7 +120,7 @@ def estimate_peak_bytes(model, shape_BCTHW, train) -> int:
     return weights + clips.numel() * clips.element_size() + alive.peak
 
 
-class LiveTensorBytes(TorchDispatchMode):
+class _LiveTensorBytes(TorchDispatchMode):
     """The bytes of the tensors made within it that are alive, and their peak."""
 
     def __init__(self):

@@ -22,23 +22,23 @@ def compute_layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.flo
     network, seen = copy.deepcopy(network).train(), {}
     for name, layer in network.named_modules():
         if isinstance(layer, cost.COUNTED_LAYERS):
-            layer.register_forward_hook(make_recorder(seen, name, layer))
+            layer.register_forward_hook(_make_recorder(seen, name, layer))
     run_step(network, clips_BCTHW, label_B, setting)
     return {name: compute_layer_error(*arguments, setting, exact) for name, arguments in seen.items()}
 
 
-def make_recorder(seen, name, layer):
+def _make_recorder(seen, name, layer):
     def keep(_, inputs, output):
         if output.requires_grad:
             x = inputs[0].detach()
             output.register_hook(
-                lambda gradient: seen.update({name: (layer, x, normalize_gradient(gradient.detach()))})
+                lambda gradient: seen.update({name: (layer, x, _normalize_gradient(gradient.detach()))})
             )
 
     return keep
 
 
-def normalize_gradient(gradient):
+def _normalize_gradient(gradient):
     """Scale a gradient to 1 at most, as fp16's loss scaling would, so that nothing small is lost."""
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
 
@@ -60,31 +60,31 @@ def run_step(network, clips_BCTHW, label_B, setting):
 
 def compute_layer_error(layer, x, upstream, setting, exact):
     """Return the largest relative error of a layer's gradients, inf where one is not finite."""
-    got = compute_layer_gradients(layer, x, upstream, setting.precision)
-    plain = without_hooks(layer).to(exact, memory_format=torch.contiguous_format)
-    expected = compute_layer_gradients(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")
-    return max(compute_relative_error(g, e) for g, e in zip(got, expected, strict=True))
+    got = _compute_layer_gradients(layer, x, upstream, setting.precision)
+    plain = _without_hooks(layer).to(exact, memory_format=torch.contiguous_format)
+    expected = _compute_layer_gradients(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")
+    return max(_compute_relative_error(g, e) for g, e in zip(got, expected, strict=True))
 
 
-def compute_layer_gradients(layer, x, upstream, number_format):
+def _compute_layer_gradients(layer, x, upstream, number_format):
     """Return the gradients by x and by each weight that needs one.
 
     A bias's is left out: it is a sum that cancels, and leaves what was rounded.
     """
-    layer, x = without_hooks(layer), x.detach().requires_grad_()
+    layer, x = _without_hooks(layer), x.detach().requires_grad_()
     with cost.autocast(x.device.type, number_format):
         y = layer(x)
     y.backward(upstream.to(y.dtype))
     return [x.grad, *(p.grad for p in layer.parameters() if p.ndim > 1 and p.grad is not None)]
 
 
-def without_hooks(layer):
+def _without_hooks(layer):
     layer = copy.deepcopy(layer)
     layer._forward_hooks.clear()
     layer.zero_grad()
     return layer
 
 
-def compute_relative_error(got, expected):
+def _compute_relative_error(got, expected):
     error = (got.to(expected.dtype) - expected).norm() / expected.norm().clamp(min=torch.finfo(expected.dtype).tiny)
     return float(error.nan_to_num(torch.inf, torch.inf))

@@ -92,11 +92,11 @@ def check_precision(trainer: TrainerConfig, device: str) -> None:
         raise UserError("trainer.precision=tf32 is a number format of CUDA GPUs: on a CPU use bf16, fp32 or auto")
     if trainer.precision == "tf32" and not is_ampere():
         raise UserError("trainer.precision=tf32 needs an Ampere GPU or a newer one: use fp16, fp32 or auto")
-    if trainer.compile is True and device == "cpu" and not find_compiler():
+    if trainer.compile is True and device == "cpu" and not _find_compiler():
         raise UserError("trainer.compile=true needs a C++ compiler and finds none: install g++, or leave it out")
 
 
-def find_compiler():
+def _find_compiler():
     """Path of the C++ compiler that torch.compile would call on a CPU, or None."""
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
 

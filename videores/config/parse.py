@@ -80,10 +80,10 @@ def build_section(model: type[S], values: Any, where: Path | str) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}:\n{format_validation_error(error, model)}") from None
+        raise UserError(f"{where}:\n{_format_validation_error(error, model)}") from None
 
 
-def format_validation_error(error: ValidationError, model: type[Section]) -> str:
+def _format_validation_error(error: ValidationError, model: type[Section]) -> str:
     """Format pydantic's error on a section as lines `  key: constraint, got value`.
 
     An unknown key gets the nearest one of its section and those of the same name in other sections.

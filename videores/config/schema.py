@@ -175,7 +175,10 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """An architecture's name and what to change in it (models/design.py); None leaves what the name says."""
+    """An architecture's name and changes to it; None keeps what the name says.
+
+    models/design.py has the values.
+    """
 
     name: str
     layers: tuple[PositiveInt, ...] | None = None

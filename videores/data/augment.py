@@ -24,17 +24,17 @@ def augment_clip(clip_THWC, augment, fill, rng):
         clip_TCHW = F.rotate(clip_TCHW, angle, F.InterpolationMode.BILINEAR, fill=fill)
     if augment.randaugment:
         operations, magnitude = augment.randaugment
-        clip_TCHW = draw_with_rng(rng, v2.RandAugment(operations, magnitude, fill=fill), clip_TCHW)
+        clip_TCHW = _draw_with_rng(rng, v2.RandAugment(operations, magnitude, fill=fill), clip_TCHW)
     if augment.trivialaugment:
-        clip_TCHW = draw_with_rng(rng, v2.TrivialAugmentWide(fill=fill), clip_TCHW)
-    clip_TCHW = jitter_color(clip_TCHW, augment, rng)
+        clip_TCHW = _draw_with_rng(rng, v2.TrivialAugmentWide(fill=fill), clip_TCHW)
+    clip_TCHW = _jitter_color(clip_TCHW, augment, rng)
     if rng.random() < augment.grey:
         clip_TCHW = F.rgb_to_grayscale(clip_TCHW, num_output_channels=3)
     clip_THWC = clip_TCHW.permute(0, 2, 3, 1).contiguous()
     return erase_box(clip_THWC, augment.erasing_area, rng) if rng.random() < augment.erasing else clip_THWC
 
 
-def draw_with_rng(rng, transform, clip_TCHW):
+def _draw_with_rng(rng, transform, clip_TCHW):
     """Call a torchvision transform with a state drawn from `rng`.
 
     Its transforms draw from torch's global state, which is set here and put back.
@@ -44,7 +44,7 @@ def draw_with_rng(rng, transform, clip_TCHW):
         return transform(clip_TCHW)
 
 
-def jitter_color(clip_TCHW, augment, rng):
+def _jitter_color(clip_TCHW, augment, rng):
     """Jitter brightness, contrast and saturation in random order, as torchvision's ColorJitter."""
     steps = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
     strengths = (augment.brightness, augment.contrast, augment.saturation)

@@ -13,7 +13,7 @@ class FrameCache:
     def __init__(self, infos, shared):
         self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
         self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
-        check_cache_fits(int(self.ends[-1]), shared)
+        _check_cache_fits(int(self.ends[-1]), shared)
         self.frames = torch.empty(int(self.ends[-1]), dtype=torch.uint8)
         self.filled = torch.zeros(len(self.shapes), dtype=torch.bool)
         if shared:
@@ -38,7 +38,7 @@ class CacheSubset:
         return self.cache.read(self.numbers[number], lambda _: decode(number))
 
 
-def check_cache_fits(size, shared):
+def _check_cache_fits(size, shared):
     free, where = machine.read_free_memory(), "memory"
     if shared and machine.read_shared_memory():
         free, where = machine.read_free_shared_memory(), "/dev/shm (data.workers=0 takes other memory)"

@@ -34,7 +34,7 @@ def select_shown_frames(index_KT, num_frames, views, seed):
     if views.corruption != "frame_drop":
         return index_KT
     rng = np.random.default_rng((*seed, DROP))
-    return find_last_kept(rng.random(num_frames) >= DROP_PROBABILITIES[views.severity - 1])[index_KT]
+    return _find_last_kept(rng.random(num_frames) >= DROP_PROBABILITIES[views.severity - 1])[index_KT]
 
 
 def reorder_frames(index_KT, order, rng):
@@ -53,7 +53,7 @@ def reorder_frames(index_KT, order, rng):
     return index_KT[:, np.arange(frames) // 2 * 2] if order == "subsampled" else index_KT
 
 
-def find_last_kept(kept_N):
+def _find_last_kept(kept_N):
     """Return for each frame the last one up to it that was not dropped; the first never is."""
     numbers = np.where(kept_N, np.arange(len(kept_N)), 0)
     return np.maximum.accumulate(numbers)
@@ -71,13 +71,13 @@ def corrupt_frames(scaled_UHWC, number_U, views, seed):
     return torch.stack(frames)
 
 
-def add_noise(frame_HWC, level, rng):
+def _add_noise(frame_HWC, level, rng):
     """Add Gaussian noise, independent for each value and frame."""
     grains = torch.from_numpy(rng.standard_normal(frame_HWC.shape, dtype=np.float32))
-    return to_uint8(frame_HWC + 255 * NOISE_LEVELS[level] * grains)
+    return _to_uint8(frame_HWC + 255 * NOISE_LEVELS[level] * grains)
 
 
-def blur_frame(frame_HWC, level, _):
+def _blur_frame(frame_HWC, level, _):
     """Blur with a Gaussian out to four standard deviations, the picture mirrored at its edges."""
     sigma = BLUR_RADII[level] * min(frame_HWC.shape[:2]) / 224
     reach = min(max(1, round(4 * sigma)), min(frame_HWC.shape[:2]) - 1)
@@ -86,22 +86,22 @@ def blur_frame(frame_HWC, level, _):
     return F.gaussian_blur(frame_HWC.permute(2, 0, 1), [2 * reach + 1] * 2, [sigma] * 2).permute(1, 2, 0)
 
 
-def brighten_frame(frame_HWC, level, _):
+def _brighten_frame(frame_HWC, level, _):
     """Raise the value of HSV; hue and saturation stay, black becomes gray."""
     value = frame_HWC.amax(-1, keepdim=True) / 255
     raised = (value + BRIGHTNESS_SHIFTS[level]).clamp(max=1)
-    return to_uint8(torch.where(value > 0, frame_HWC * (raised / value.clamp(min=1 / 255)), 255 * raised))
+    return _to_uint8(torch.where(value > 0, frame_HWC * (raised / value.clamp(min=1 / 255)), 255 * raised))
 
 
-def compress_jpeg(frame_HWC, level, _):
+def _compress_jpeg(frame_HWC, level, _):
     """Compress each frame by itself as JPEG."""
     file = io.BytesIO()
     Image.fromarray(frame_HWC.numpy()).save(file, "JPEG", quality=JPEG_QUALITIES[level])
     return torch.from_numpy(np.array(Image.open(file)))
 
 
-def to_uint8(frame):
+def _to_uint8(frame):
     return frame.round().clamp(0, 255).to(torch.uint8)
 
 
-CORRUPTIONS = {"noise": add_noise, "blur": blur_frame, "brightness": brighten_frame, "compression": compress_jpeg}
+CORRUPTIONS = {"noise": _add_noise, "blur": _blur_frame, "brightness": _brighten_frame, "compression": _compress_jpeg}

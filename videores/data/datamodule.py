@@ -25,7 +25,10 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Videos:
-    """A data set that was looked at: `index` without what does not decode, but for the test list, which keeps all."""
+    """A data set whose files were probed.
+
+    `index` has no video that does not decode, but for the test list, which keeps all.
+    """
 
     index: lists.Index
     infos: dict[str, probe.VideoInfo]
@@ -48,9 +51,9 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
     infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
-    report_unreadable(unreadable, data.on_unreadable)
-    check_reader_exact(infos, data.reader)
-    check_frame_rates(infos, data.clip.fps)
+    _report_unreadable(unreadable, data.on_unreadable)
+    _check_reader_exact(infos, data.reader)
+    _check_frame_rates(infos, data.clip.fps)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
@@ -60,7 +63,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     return replace(videos, index=replace(found, train=videos.readable("train"), val=videos.readable("val")))
 
 
-def report_unreadable(unreadable, policy):
+def _report_unreadable(unreadable, policy):
     """Stop on bad training and validation videos, or skip them on request.
 
     Bad test videos count as wrong.
@@ -84,7 +87,7 @@ def report_unreadable(unreadable, policy):
         print(f"warning: {len(bad)} videos do not decode:\n  {lists.preview(bad)}", file=sys.stderr)
 
 
-def check_reader_exact(infos, reader):
+def _check_reader_exact(infos, reader):
     wrong = [path for path, info in infos.items() if reader != "auto" and reader not in info.readers]
     if wrong:
         raise UserError(
@@ -100,7 +103,7 @@ def check_enough_videos(videos: Videos, batch: int) -> None:
         raise UserError(f"{count} training videos do not fill one step of {batch}: lower data.batch_size")
 
 
-def check_frame_rates(infos, target_fps):
+def _check_frame_rates(infos, target_fps):
     without = [path for path, info in infos.items() if target_fps and not info.fps]
     if without:
         raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {lists.preview(without)}")
@@ -170,7 +173,7 @@ class VideoData(pl.LightningDataModule):
     def train_dataloader(self):
         sampler = self.train_sampler()
         if self.trainer:
-            sampler.position = partial(find_next_batch, self.trainer.fit_loop, len(sampler))
+            sampler.position = partial(_find_next_batch, self.trainer.fit_loop, len(sampler))
         return self.training_loader(sampler, persistent_workers=self.data.workers > 0)
 
     def train_sampler(self, epoch=0):
@@ -203,7 +206,7 @@ class VideoData(pl.LightningDataModule):
 
     def loader(self, dataset, sampler, collate_fn, persistent_workers=False):
         workers = min(self.data.workers, max(1, len(sampler))) if self.data.workers else 0
-        return ResumableLoader(
+        return _ResumableLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate_fn,
@@ -222,7 +225,7 @@ class VideoData(pl.LightningDataModule):
         return {**batch, "clips": transforms.normalize_clips(batch["clips"], t.mean, t.std)}
 
 
-class ResumableLoader(DataLoader):
+class _ResumableLoader(DataLoader):
     """A loader of which Lightning knows that it goes on within an epoch: its sampler asks for the position."""
 
     def state_dict(self):
@@ -232,7 +235,7 @@ class ResumableLoader(DataLoader):
         pass
 
 
-def find_next_batch(fit_loop, batches):
+def _find_next_batch(fit_loop, batches):
     """(epoch, number of the batch in it) that come next in Lightning's training loop of so many batches an epoch; also
     where it restarts."""
     epochs = fit_loop.epoch_progress.current

@@ -23,7 +23,7 @@ from videores.errors import UnreadableVideo
 ITEM_TIMEOUT = 300  # seconds for one item
 
 
-class ClipParameters(NamedTuple):
+class _ClipParameters(NamedTuple):
     """What chance decides of a training clip; `rng` draws what is done to its pixels."""
 
     index_T: np.ndarray
@@ -69,7 +69,7 @@ class VideoDataset(Dataset):
         return len(self.videos)
 
     def __getitem__(self, key):
-        with limit_item_time():
+        with _limit_item_time():
             return self.item(*key)
 
     def item(self, epoch, number):
@@ -113,7 +113,7 @@ class VideoDataset(Dataset):
         index_T = sampling.sample_random_clip(info.num_frames, info.fps, self.clip, place, speed)
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
-        return ClipParameters(index_T, box, flip, hue, look)
+        return _ClipParameters(index_T, box, flip, hue, look)
 
     def may_flip(self, number):
         return self.flips is None or self.flips[self.videos[number].label] >= 0
@@ -169,7 +169,7 @@ class VideoDataset(Dataset):
 
 
 @contextmanager
-def limit_item_time(seconds=ITEM_TIMEOUT):
+def _limit_item_time(seconds=ITEM_TIMEOUT):
     """Ends a loading process that hangs, be it in native code, so that its parent, which looks whether it lives, stops
     the run. (A time-out of the parent's own would make it look only then.)"""
     guarded = get_worker_info() is not None

@@ -32,14 +32,14 @@ def read_frames(
     Raises UserError for a frame that is not there or a reader that is not exact for the file, UnreadableVideo(path,
     reason) where decoding fails.
     """
-    check_arguments(path, indices, short_side)
+    _check_arguments(path, indices, short_side)
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     check_reader_installed(reader)
     now = read_file_stamp(Path(path))
-    info = info or probe_cached(str(path), str(now))
-    check_file_unchanged(path, info, now)
-    check_request_fits_video(path, wanted, reader, info)
-    name = select_reader(reader, info, short_side)
+    info = info or _probe_cached(str(path), str(now))
+    _check_file_unchanged(path, info, now)
+    _check_request_fits_video(path, wanted, reader, info)
+    name = _select_reader(reader, info, short_side)
     try:
         # absolute, as FFmpeg takes what stands before a colon for a protocol
         frames = readers.READERS[name](os.path.abspath(path), wanted, info.keyframes, keep, short_side)
@@ -49,7 +49,7 @@ def read_frames(
     return frames if len(places) == len(wanted) and (np.diff(places) > 0).all() else frames[places]
 
 
-def select_reader(reader, info, short_side):
+def _select_reader(reader, info, short_side):
     """Unscaled frames are equal bytes from every reader. Scaled ones are PyAV's, which scales as it converts to RGB,
     unless another is named: that scales the RGB picture, which is slower and on real videos 1 to 2 grey levels off."""
     if reader != "auto":
@@ -58,11 +58,11 @@ def select_reader(reader, info, short_side):
 
 
 @lru_cache(maxsize=1024)
-def probe_cached(path, _stamp):
+def _probe_cached(path, _stamp):
     return probe(path)
 
 
-def check_arguments(path, indices, short_side):
+def _check_arguments(path, indices, short_side):
     given = np.asarray(indices)
     if given.size and given.dtype.kind not in "iu":
         raise UserError(f"{path}: frames are asked for by whole numbers, got {given.dtype}")
@@ -70,7 +70,7 @@ def check_arguments(path, indices, short_side):
         raise UserError(f"{path}: short_side must be at least 1, got {short_side}")
 
 
-def check_file_unchanged(path, info, now):
+def _check_file_unchanged(path, info, now):
     if now is None:
         raise UnreadableVideo(path, "there is no such file (any more)")
     if tuple(now) != info.stamp:
@@ -83,7 +83,7 @@ def check_reader_installed(reader):
         raise UserError(f"no reader {reader!r} here: use auto, {', '.join(readers.INSTALLED_READERS)}{extra}")
 
 
-def check_request_fits_video(path, wanted, reader, info):
+def _check_request_fits_video(path, wanted, reader, info):
     if reader not in ("auto", *info.readers):
         raise UserError(f"{path}: {reader} returns wrong frames of this file: use auto or {', '.join(info.readers)}")
     if wanted.size == 0:

@@ -38,12 +38,12 @@ from videores.errors import UserError
 
 
 def read_ucf101(root, splits, split):
-    classes = read_classes(splits / "classInd.txt", numbered=True)
+    classes = _read_classes(splits / "classInd.txt", numbered=True)
     lists = {name: read_lines(splits / f"{name}list0{split}.txt") for name in ("train", "test")}
-    return Index(classes, *(tuple(parse_ucf101_line(line, classes, where) for where, line in lists[n]) for n in lists))
+    return Index(classes, *(tuple(_parse_ucf101_line(line, classes, where) for where, line in lists[n]) for n in lists))
 
 
-def parse_ucf101_line(line, classes, where):
+def _parse_ucf101_line(line, classes, where):
     """Parse `Class/v_Class_gNN_cMM.avi [label]`.
 
     Classes may share scenes, so gNN alone is the group.
@@ -57,12 +57,12 @@ def parse_ucf101_line(line, classes, where):
     return Video(path, label, group[1] if group else None)
 
 
-def read_classes(path, numbered=False):
+def _read_classes(path, numbered=False):
     """Read one class name a line, in UCF101's classInd.txt after its number, which gives the order."""
     names = [line for _, line in read_lines(path)]
     if numbered:
-        pairs = sorted(parse_numbered_class(line, where) for where, line in read_lines(path))
-        check_class_numbers(path, [number for number, _ in pairs])
+        pairs = sorted(_parse_numbered_class(line, where) for where, line in read_lines(path))
+        _check_class_numbers(path, [number for number, _ in pairs])
         names = [name for _, name in pairs]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class is listed twice")
@@ -71,14 +71,14 @@ def read_classes(path, numbered=False):
     return tuple(names)
 
 
-def check_class_numbers(path, numbers):
+def _check_class_numbers(path, numbers):
     """Check that the labels of the lists are these numbers."""
     for due, number in enumerate(numbers, 1):
         if number != due:
             raise UserError(f"{path}: classes are numbered 1, 2, ... without gaps: expected {due}, found {number}")
 
 
-def parse_numbered_class(line, where):
+def _parse_numbered_class(line, where):
     number, _, name = line.partition(" ")
     if not number.isdecimal() or not name:
         raise UserError(f"{where}: expected a number and a class name, found {line!r}")
@@ -97,11 +97,11 @@ def read_hmdb51(root, splits, split):
     classes = tuple(sorted({match[1] for match in files if match}))
     if not classes:
         raise MissingList(f"data.splits={splits} has no files <class>_test_split{split}.txt")
-    flagged = [row for label in range(len(classes)) for row in read_hmdb51_class(splits, split, classes[label], label)]
+    flagged = [row for label in range(len(classes)) for row in _read_hmdb51_class(splits, split, classes[label], label)]
     return Index(classes, *(tuple(video for flag, video in flagged if flag == wanted) for wanted in "12"))
 
 
-def read_hmdb51_class(splits, split, name, label):
+def _read_hmdb51_class(splits, split, name, label):
     for where, line in read_lines(splits / f"{name}_test_split{split}.txt"):
         file, _, flag = line.rpartition(" ")
         if flag not in ("0", "1", "2") or not file.strip():
@@ -124,7 +124,7 @@ def derive_hmdb51_group(name, file):
 # -- Kinetics ---------------------------------------------------------------------------------------------------------
 
 
-def read_kinetics(root, splits, split):
+def _read_kinetics(root, splits, split):
     """Read Kinetics' CSV lists.
 
     Classes are the sorted labels of the training list, as in torchvision's weights.
@@ -133,24 +133,24 @@ def read_kinetics(root, splits, split):
     needs = ("label", "youtube_id", "time_start", "time_end")
     rows = {part: read_csv_rows(path, f"{','.join(needs)},split[,is_cc]", needs) for part, path in lists.items()}
     classes = tuple(sorted({row["label"] for _, row in rows["train"]}))
-    return Index(classes, *(tuple(find_kinetics_videos(root, part, rows[part], classes)) for part in rows))
+    return Index(classes, *(tuple(_find_kinetics_videos(root, part, rows[part], classes)) for part in rows))
 
 
-def find_kinetics_videos(root, part, rows, classes):
-    files = find_video_files(root, part)
+def _find_kinetics_videos(root, part, rows, classes):
+    files = _find_video_files(root, part)
     for where, row in rows:
-        name = make_kinetics_name(row, part, where)
+        name = _make_kinetics_name(row, part, where)
         path = files.get(name, f"{part}/{row['label']}/{name}.mp4")
         yield Video(path, find_label(row["label"], classes, where), row["youtube_id"])
 
 
-def find_video_files(root, part):
+def _find_video_files(root, part):
     """Return {name without suffix: path relative to the root} of root/part and its class folders."""
     paths = reversed(list_files(root / part))
     return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
 
 
-def make_kinetics_name(row, part, where):
+def _make_kinetics_name(row, part, where):
     """Return the file's name without suffix; refuse a row of another split."""
     try:
         name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
@@ -164,16 +164,16 @@ def make_kinetics_name(row, part, where):
 # -- Something-Something V2 -------------------------------------------------------------------------------------------
 
 
-def read_ssv2(root, splits, split):
+def _read_ssv2(root, splits, split):
     labels, *parts = (
         find_first_file(splits, f"something-something-v2-{name}.json", f"{name}.json")
         for name in ("labels", "train", "validation")
     )
-    classes = read_ssv2_classes(read_json(labels, dict), labels)
-    return Index(classes, *(tuple(make_ssv2_videos(read_json(path, list), classes, path)) for path in parts))
+    classes = _read_ssv2_classes(read_json(labels, dict), labels)
+    return Index(classes, *(tuple(_make_ssv2_videos(read_json(path, list), classes, path)) for path in parts))
 
 
-def read_ssv2_classes(numbers, path):
+def _read_ssv2_classes(numbers, path):
     """Read the names in the order of their numbers: {"Approaching something with your camera": "0", ...}."""
     wanted = [str(number) for number in range(len(numbers))]
     if sorted(map(str, numbers.values())) != sorted(wanted):
@@ -181,7 +181,7 @@ def read_ssv2_classes(numbers, path):
     return tuple(sorted(numbers, key=lambda name: int(numbers[name])))
 
 
-def make_ssv2_videos(entries, classes, path):
+def _make_ssv2_videos(entries, classes, path):
     """Make videos of entries {"id": "78687", "template": "Holding [something] next to [something]", ...}.
 
     The class is the template without brackets.
@@ -196,14 +196,14 @@ def make_ssv2_videos(entries, classes, path):
 # -- your own ---------------------------------------------------------------------------------------------------------
 
 
-def read_folder(root, splits, split):
+def _read_folder(root, splits, split):
     classes = tuple(sorted(p.name for p in check_folder(root / "train").iterdir() if p.is_dir() and p.name[0] != "."))
     check_folder(root / "test")
     parts = ("train", "test", "val")
     paths = {part: [p for p in list_files(root / part) if p.parent != root / part] for part in parts}
     has_videos = any(path.suffix.lower() in VIDEO_SUFFIXES for part in parts for path in paths[part])
     suffixes = VIDEO_SUFFIXES if has_videos else IMAGE_SUFFIXES
-    videos = {part: tuple(make_folder_videos(root, paths[part], suffixes, classes)) for part in parts}
+    videos = {part: tuple(_make_folder_videos(root, paths[part], suffixes, classes)) for part in parts}
     shown = {video.label for video in videos["train"]}
     empty = [name for label, name in enumerate(classes) if label not in shown]
     if empty:
@@ -211,33 +211,33 @@ def read_folder(root, splits, split):
     return Index(classes, **videos)
 
 
-def make_folder_videos(root, paths, suffixes, classes):
+def _make_folder_videos(root, paths, suffixes, classes):
     for path in paths:
         if path.suffix.lower() in suffixes:
             name = path.relative_to(root)
             yield Video(name.as_posix(), find_label(name.parts[1], classes, path))
 
 
-def read_csv_lists(root, splits, split):
+def _read_csv_lists(root, splits, split):
     parts = ["train", "test", *(["val"] if (splits / "val.csv").exists() else [])]
     rows = {part: read_csv_rows(splits / f"{part}.csv", "path,label[,group]", ("path", "label")) for part in parts}
     listed = splits / "classes.txt"
-    classes = read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
+    classes = _read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
     return Index(
-        classes, **{part: tuple(parse_csv_row(row, classes, where) for where, row in rows[part]) for part in rows}
+        classes, **{part: tuple(_parse_csv_row(row, classes, where) for where, row in rows[part]) for part in rows}
     )
 
 
-def parse_csv_row(row, classes, where):
+def _parse_csv_row(row, classes, where):
     return Video(row["path"], find_label(row["label"], classes, where), row.get("group") or None)
 
 
 READERS = {
     "ucf101": read_ucf101,
     "hmdb51": read_hmdb51,
-    "kinetics": read_kinetics,
-    "ssv2": read_ssv2,
-    "folder": read_folder,
-    "csv": read_csv_lists,
-    **dict.fromkeys(datasets.SETS, read_csv_lists),
+    "kinetics": _read_kinetics,
+    "ssv2": _read_ssv2,
+    "folder": _read_folder,
+    "csv": _read_csv_lists,
+    **dict.fromkeys(datasets.SETS, _read_csv_lists),
 }

@@ -41,9 +41,9 @@ def read_index(data: DataConfig) -> Index:
     there = {video.path for part in PARTS for video in getattr(index, part) if (root / video.path).is_file()}
     index = replace(index, counts=count_videos(index, there))
     if data.format in INCOMPLETE_FORMATS:
-        return drop_missing(index, there, root)
+        return _drop_missing(index, there, root)
     if data.on_unreadable != "skip":
-        check_none_missing(index, there, root)
+        _check_none_missing(index, there, root)
     return index
 
 
@@ -51,10 +51,10 @@ def check_folders_exist(data: DataConfig) -> None:
     """Check that the folders of a data set exist; else name its source."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
         if data.format not in datasets.SETS and not Path(folder).is_dir():
-            raise UserError(f"{key}: there is no folder {folder}" + format_source(data))
+            raise UserError(f"{key}: there is no folder {folder}" + _format_source(data))
 
 
-def format_source(data):
+def _format_source(data):
     return f"\n{data.source.strip()}" if data.source else ""
 
 
@@ -63,7 +63,7 @@ def read_format(data: DataConfig) -> Index:
     try:
         return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
     except MissingList as error:
-        raise UserError(f"{error}{format_source(data)}") from None
+        raise UserError(f"{error}{_format_source(data)}") from None
 
 
 def check_index(index, root):
@@ -75,20 +75,20 @@ def check_index(index, root):
     paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in getattr(index, name)] for name in PARTS}
     groups = {name: [v.group for v in getattr(index, name)] for name in PARTS}
     for name in PARTS:
-        check_no_repeats(name, paths[name])
+        _check_no_repeats(name, paths[name])
     for name, other in (("train", "test"), ("train", "val"), ("val", "test")):
-        check_no_overlap("group", groups, name, other)
-        check_no_overlap("path", paths, name, other)
+        _check_no_overlap("group", groups, name, other)
+        _check_no_overlap("path", paths, name, other)
 
 
-def check_no_repeats(name, paths):
+def _check_no_repeats(name, paths):
     if len(set(paths)) != len(paths):
         raise UserError(
             f"the {name} list names a video twice:\n  {preview([p for p, n in Counter(paths).items() if n > 1])}"
         )
 
 
-def check_no_overlap(what, values, name, other):
+def _check_no_overlap(what, values, name, other):
     shared = set(values[name]) & set(values[other]) - {None}
     if shared:
         raise UserError(
@@ -102,7 +102,7 @@ def count_videos(index, there):
     return {part: {"expected": len(paths), "found": len(there.intersection(paths))} for part, paths in listed.items()}
 
 
-def drop_missing(index, there, root):
+def _drop_missing(index, there, root):
     """Leave missing videos out of train and val, and warn about each part."""
     if not there:
         raise UserError(f"none of the listed videos is under data.root={root}, e.g. {index.train[0].path}")
@@ -115,7 +115,7 @@ def drop_missing(index, there, root):
     return replace(index, **kept)
 
 
-def check_none_missing(index, there, root):
+def _check_none_missing(index, there, root):
     missing = [video.path for part in PARTS for video in getattr(index, part) if video.path not in there]
     if missing:
         raise UserError(f"{len(missing)} listed videos are not under data.root={root}:\n  " + preview(missing))

@@ -40,7 +40,7 @@ class MissingList(UserError):
     """Raised for a list that is not there; data.source says where to get it."""
 
 
-def check_file(path):
+def _check_file(path):
     if not path.is_file():
         raise MissingList(f"there is no file {path}; data.splits must be the folder of the lists")
     return path
@@ -74,7 +74,7 @@ def find_first_file(folder, *names):
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file."""
     try:
-        return check_file(path).read_text(encoding="utf-8-sig")
+        return _check_file(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from None
 

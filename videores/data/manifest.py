@@ -40,17 +40,17 @@ def probe_all(
     Returns {path: VideoInfo}, and {path: reason} of the files that do not decode.
     """
     manifest_file = find_manifest_path(root, cache)
-    with lock_manifest(f"{manifest_file}.lock"):
-        manifest = read_manifest(manifest_file, root)
+    with _lock_manifest(f"{manifest_file}.lock"):
+        manifest = _read_manifest(manifest_file, root)
         stamps = {path: read_file_stamp(Path(root) / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or manifest[p]["stamp"] != stamps[p]]
-        update_manifest(manifest, manifest_file, root, todo, progress, workers or machine.count_cpus())
-    infos = {p: info_from_json(manifest[p]["info"]) for p in stamps if "info" in manifest[p]}
+        _update_manifest(manifest, manifest_file, root, todo, progress, workers or machine.count_cpus())
+    infos = {p: _info_from_json(manifest[p]["info"]) for p in stamps if "info" in manifest[p]}
     return infos, {p: manifest[p]["bad"] for p in stamps if "bad" in manifest[p]}
 
 
 @contextmanager
-def lock_manifest(path):
+def _lock_manifest(path):
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -63,24 +63,24 @@ def lock_manifest(path):
         lock.release()
 
 
-def update_manifest(manifest, manifest_file, root, todo, progress, workers):
+def _update_manifest(manifest, manifest_file, root, todo, progress, workers):
     saved = time.monotonic()
     if todo and progress:
         print(f"probing {len(todo)} videos under {root}; what is found is kept in {manifest_file}", file=sys.stderr)
     try:
         for path, result in tqdm(
-            probe_files(root, todo, workers), "probing videos", len(todo), disable=not (progress and todo)
+            _probe_files(root, todo, workers), "probing videos", len(todo), disable=not (progress and todo)
         ):
             manifest[path] = result
             if time.monotonic() - saved > SAVE_INTERVAL:
-                write_manifest(manifest_file, root, manifest)
+                _write_manifest(manifest_file, root, manifest)
                 saved = time.monotonic()
     finally:
         if todo:
-            write_manifest(manifest_file, root, manifest)
+            _write_manifest(manifest_file, root, manifest)
 
 
-def probe_files(root, paths, workers):
+def _probe_files(root, paths, workers):
     work = partial(probe_one, str(root))
     if len(paths) < MIN_FILES_FOR_POOL:
         yield from (work(sandbox.get_process_helper(os.getpid()), path) for path in paths)
@@ -91,7 +91,7 @@ def probe_files(root, paths, workers):
 def probe_one(root, helper, path):
     before = read_file_stamp(Path(root) / path)
     try:
-        return path, {"stamp": before, "info": info_to_json(probe_in_helper(helper, Path(root) / path))}
+        return path, {"stamp": before, "info": _info_to_json(probe_in_helper(helper, Path(root) / path))}
     except UnreadableVideo as error:
         # no file has the stamp False: it is probed again the next time
         return path, {"stamp": before if error.lasting else False, "bad": error.reason}
@@ -105,13 +105,13 @@ def find_manifest_path(root: str | Path, cache: str | Path | None = None) -> Pat
     cache = cache or os.environ.get("VIDEORES_CACHE") or Path(find_cache_root(), "videores")
     root = Path(root).resolve()
     return (
-        find_writable_cache(cache)
+        _find_writable_cache(cache)
         / "manifests"
         / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
     )
 
 
-def find_writable_cache(cache):
+def _find_writable_cache(cache):
     """Return the cache folder; where it cannot be written, warn and use a temporary one."""
     cache = Path(cache)
     try:
@@ -127,31 +127,31 @@ def find_writable_cache(cache):
         return other
 
 
-def make_manifest_signature(root):
+def _make_manifest_signature(root):
     """Return what a manifest depends on besides the files."""
     versions = {name: str(version) for name, version in readers.READER_VERSIONS.items()}
     return {"manifest": MANIFEST_VERSION, "root": str(Path(root).resolve()), **versions}
 
 
-def read_manifest(path, root):
+def _read_manifest(path, root):
     """Nothing where nothing was probed yet, or where it is of another root, version or program: then probe again."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    known = isinstance(content, dict) and content.get("made_by") == make_manifest_signature(root)
+    known = isinstance(content, dict) and content.get("made_by") == _make_manifest_signature(root)
     return content["videos"] if known else {}
 
 
-def write_manifest(path, root, videos):
+def _write_manifest(path, root, videos):
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps({"made_by": make_manifest_signature(root), "videos": videos}))
+        temporary.write_text(json.dumps({"made_by": _make_manifest_signature(root), "videos": videos}))
 
 
-def info_from_json(info):
+def _info_from_json(info):
     tuples = {key: tuple(info[key]) for key in ("readers", "stamp")}
     return VideoInfo(**{**info, **tuples, "seek_points": pack_keyframes(info["seek_points"])})
 
 
-def info_to_json(info):
+def _info_to_json(info):
     return {**asdict(info), "seek_points": info.keyframes}

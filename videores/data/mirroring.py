@@ -25,7 +25,7 @@ def make_flip_map(
     if rule == "left-right":
         return derive_flip_map(classes)
     pairs = dict(rule)
-    check_known_classes(pairs, classes)
+    _check_known_classes(pairs, classes)
     swapped = dict(pairs)
     for name, other in pairs.items():
         if other is not None and swapped.setdefault(other, name) != name:
@@ -34,7 +34,7 @@ def make_flip_map(
     return tuple(labels[swapped.get(name, name)] for name in classes)
 
 
-def check_known_classes(rule, classes):
+def _check_known_classes(rule, classes):
     for name in {**rule, **dict.fromkeys(rule.values())}:
         if name is not None and name not in classes:
             raise UserError(f"data.augment.flip_labels: there is no class {name!r}{format_suggestion(name, classes)}")
@@ -47,9 +47,9 @@ def derive_flip_map(classes):
 
     Names that differ by left and right, or clockwise and counterclockwise, are each other's mirror image.
     """
-    keys = [normalize_spelling(name) for name in classes]
+    keys = [_normalize_spelling(name) for name in classes]
     numbers = {key: number for number, key in enumerate(keys)}
-    return tuple(mirror_name(number, key, numbers) for number, key in enumerate(keys))
+    return tuple(_mirror_name(number, key, numbers) for number, key in enumerate(keys))
 
 
 def find_changed_classes(classes: Sequence[str], flips: Sequence[int] | None = None) -> list[str]:
@@ -61,7 +61,7 @@ def find_changed_classes(classes: Sequence[str], flips: Sequence[int] | None = N
     return [name for number, name in enumerate(classes) if flips[number] != number]
 
 
-def mirror_name(number, key, numbers):
+def _mirror_name(number, key, numbers):
     mirrored = re.sub(MIRROR_PATTERN, lambda word: MIRROR_WORDS[word[0]], key)
     if mirrored == key:
         return number
@@ -74,7 +74,7 @@ MIRROR_WORDS = {"left": "right", "right": "left", "clockwise": "counterclockwise
 MIRROR_PATTERN = "|".join(sorted(MIRROR_WORDS, key=len, reverse=True))
 
 
-def normalize_spelling(name):
+def _normalize_spelling(name):
     """Spell `Turn left`, `turn_left` and `TurnLeft` alike: `turn left`.
 
     anticlockwise becomes counterclockwise.

@@ -22,12 +22,12 @@ def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
         batch["clips"] = shift_hue(batch["clips"], hue_BK)
     if mix is not None:
         label_BK = batch["label"] if batch["label"].ndim == 2 else batch["label"][:, None].expand_as(mix["partner"])
-        batch["clips"] = mix_pairs(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])
-        batch["label"] = mix_pairs(F.one_hot(label_BK, classes).float(), mix["partner"], mix["share"])
+        batch["clips"] = _mix_pairs(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])
+        batch["label"] = _mix_pairs(F.one_hot(label_BK, classes).float(), mix["partner"], mix["share"])
     return batch
 
 
-def mix_pairs(x_BK, partner_BK, weight):
+def _mix_pairs(x_BK, partner_BK, weight):
     """Return weight * x + (1 - weight) * the partner's x, exactly one for weights 1 and 0."""
     return torch.lerp(x_BK.flatten(0, 1)[partner_BK], x_BK, weight)
 
@@ -73,12 +73,12 @@ def shift_hue(clips_BKTHWC, hue_BK):
     clips = clips_BKTHWC.float()
     value, lowest = clips.amax(-1), clips.amin(-1)
     chroma = value - lowest
-    hue = compute_hue(clips, value, chroma) + 6 * hue_BK[..., None, None, None].to(clips)
+    hue = _compute_hue(clips, value, chroma) + 6 * hue_BK[..., None, None, None].to(clips)
     k = (hue[..., None] + transforms.make_constant([5.0, 3.0, 1.0], clips.device)) % 6
     return value[..., None] - chroma[..., None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def compute_hue(clips, value, chroma):
+def _compute_hue(clips, value, chroma):
     """Return the hue of each pixel: red 0, green 2, blue 4; 0 for grays."""
     red, green, blue = clips.unbind(-1)
     over = chroma.clamp(min=1e-6)

@@ -57,15 +57,15 @@ def probe_in_helper(helper, path):
                 raise UserError(f"the helper process that probes videos {lost.reason} as it started") from None
             if lost.stage not in readers.READERS or lost.stage == "pyav":
                 lasting = "SIG" in lost.reason and "SIGKILL" not in lost.reason  # no want of memory, no slow machine
-                raise make_unreadable_error(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
+                raise _make_unreadable_error(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
             without = (*without, lost.stage)
         except UnreadableVideo as error:
-            raise make_unreadable_error(path, error.reason, error.lasting) from None
+            raise _make_unreadable_error(path, error.reason, error.lasting) from None
         except Exception as error:  # whatever a decoder's bindings make of a damaged file
             raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
 
 
-def make_unreadable_error(path, reason, lasting):
+def _make_unreadable_error(path, reason, lasting):
     error = UnreadableVideo(path, reason)
     error.lasting = lasting
     return error
@@ -74,19 +74,19 @@ def make_unreadable_error(path, reason, lasting):
 def examine(path, without, beat):
     """The VideoInfo of a file, from the readers that are not in `without`; beat(stage) is called while it works."""
     beat("opening")
-    check_nonempty_file(path)
+    _check_nonempty_file(path)
     before = read_file_stamp(Path(path))
     found = readers.scan(path, beat)
-    check_not_truncated(path, found)
-    keyframes = tuple(sparsify_keyframes(found.keyframes))
+    _check_not_truncated(path, found)
+    keyframes = tuple(_sparsify_keyframes(found.keyframes))
     seconds = {
-        name: time_if_exact(name, path, found, keyframes, beat)
+        name: _time_if_exact(name, path, found, keyframes, beat)
         for name in readers.INSTALLED_READERS
         if name not in without
     }
     if seconds["pyav"] is None and keyframes:
         keyframes = ()  # seeking is not exact here: PyAV decodes from the start
-        seconds["pyav"] = time_if_exact("pyav", path, found, keyframes, beat)
+        seconds["pyav"] = _time_if_exact("pyav", path, found, keyframes, beat)
     exact = {name: s for name, s in seconds.items() if s is not None}
     if found.complaints and readers.scan(path, beat, hold=16).checksums != found.checksums:
         raise UnreadableVideo(path, f"damaged: two decodes of it differ ({found.complaints[0]})")
@@ -104,7 +104,7 @@ def examine(path, without, beat):
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         seek_points=pack_keyframes(keyframes),
-        digest=compute_digest(found),
+        digest=_compute_digest(found),
         stamp=tuple(before),
     )
 
@@ -113,18 +113,18 @@ def pack_keyframes(keyframes):
     return np.array(keyframes, np.int64).tobytes()
 
 
-def compute_digest(found):
+def _compute_digest(found):
     return hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest()
 
 
-def check_nonempty_file(path):
+def _check_nonempty_file(path):
     if not Path(path).is_file():
         raise UnreadableVideo(path, "there is no such file")
     if Path(path).stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
 
 
-def check_not_truncated(path, found):
+def _check_not_truncated(path, found):
     """AVI headers often promise a few frames more than there are, so a few are forgiven.
 
     A cut without re-encoding keeps frames in the file that its edit list hides: then the shown time is all there.
@@ -132,21 +132,21 @@ def check_not_truncated(path, found):
     decoded = len(found.checksums)
     if decoded == 0:
         raise UnreadableVideo(path, "no frame decodes")
-    if found.promised - decoded > max(3, 0.02 * found.promised) and not has_full_duration(found):
+    if found.promised - decoded > max(3, 0.02 * found.promised) and not _has_full_duration(found):
         raise UnreadableVideo(path, f"truncated: its header promises {found.promised} frames, {decoded} decode")
     counted = found.promised or not found.duration or not found.end
     if not counted and found.duration - found.end > max(0.5, 0.1 * found.duration):
         raise UnreadableVideo(path, f"truncated: its header promises {found.duration:.2f} s, {found.end:.2f} s decode")
 
 
-def has_full_duration(found):
+def _has_full_duration(found):
     """Whether the frames fill the time that the header states, but for as many as are forgiven."""
     if not found.duration or None in (found.start, found.end):
         return False
     return found.duration - (found.end - found.start) <= max(3 / found.fps, 0.02 * found.duration)
 
 
-def sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
+def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
     """Select keyframes at least `gap` frames apart.
 
     Intra-coded files have one a frame, and the manifest should stay small.
@@ -158,7 +158,7 @@ def sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
             yield index, pts
 
 
-def time_if_exact(name, path, found, keyframes, beat):
+def _time_if_exact(name, path, found, keyframes, beat):
     """Return the processor time of trial reads, None where one differs from the sequential decode."""
     seconds = []
     if name == "pyav" and not keyframes:
@@ -167,7 +167,7 @@ def time_if_exact(name, path, found, keyframes, beat):
         beat(name)
         if not readers.is_seeking_reliable(name, path, found):
             return None
-        for indices in make_trial_indices(len(found.checksums), [index for index, _ in found.keyframes]):
+        for indices in _make_trial_indices(len(found.checksums), [index for index, _ in found.keyframes]):
             beat(name)
             start = time.process_time()
             frames = readers.READERS[name](path, indices, keyframes)
@@ -179,7 +179,7 @@ def time_if_exact(name, path, found, keyframes, beat):
     return sum(seconds[-2:])
 
 
-def make_trial_indices(num_frames, keyframes):
+def _make_trial_indices(num_frames, keyframes):
     """Frames around up to 16 keyframes in one read; the last frame alone; then clips as training reads them."""
     some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])

@@ -40,20 +40,20 @@ class TrainSampler(Sampler):
 
     def order(self, rng, count):
         if self.labels is not None:
-            return draw_balanced_order(self.labels, count, rng)
+            return _draw_balanced_order(self.labels, count, rng)
         return rng.permutation(self.length)[:count]
 
 
-def draw_balanced_order(labels, count, rng):
+def _draw_balanced_order(labels, count, rng):
     """`count` numbers of videos in random order, of each class that there is equally many, but for the rest of the
     division, which falls on classes drawn at random; of a class each video equally often, in the same sense."""
     members = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
     quotas = [int((np.arange(count) % len(members) == place).sum()) for place in rng.permutation(len(members))]
-    drawn = [draw_evenly(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
+    drawn = [_draw_evenly(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
     return rng.permutation(np.concatenate(drawn))
 
 
-def draw_evenly(numbers, count, rng):
+def _draw_evenly(numbers, count, rng):
     """`count` of the numbers: whole permutations of them, the last one cut off."""
     return np.concatenate([rng.permutation(numbers) for _ in range(count // len(numbers) + 1)])[:count]
 

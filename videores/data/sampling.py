@@ -36,9 +36,9 @@ def sample_view_clips(num_frames, fps, clip, views):
         return sample_uniform_clips(num_frames, fps, clip, views.clips)
     step = compute_step(fps, clip.stride, clip.fps)
     if views.clips == "all":
-        starts = tile_starts(num_frames, clip.frames, step)
+        starts = _tile_starts(num_frames, clip.frames, step)
     else:
-        starts = space_dense_starts(num_frames, clip.frames, step, views.clips)
+        starts = _space_dense_starts(num_frames, clip.frames, step, views.clips)
     return compute_clip_indices(starts, clip.frames, step, num_frames, clip.short)
 
 
@@ -78,19 +78,19 @@ def space_starts(num_frames, span, clips):
     return np.concatenate([first_half, last - first_half[: clips // 2][::-1]])
 
 
-def tile_starts(num_frames, frames, step):
+def _tile_starts(num_frames, frames, step):
     """Return starts of clips that follow each other and cover the whole video.
 
     Each clip spans `frames` x `step` frames.
 
     The last one of a video that they do not divide is moved back to end with the video, and overlaps the one before.
     """
-    last, length = max(num_frames - compute_span(frames, step), 0), count_source_frames(frames, step)
+    last, length = max(num_frames - compute_span(frames, step), 0), _count_source_frames(frames, step)
     starts = np.arange(0, last + 1, length)
     return np.append(starts, last) if starts[-1] + length < num_frames and starts[-1] < last else starts
 
 
-def space_dense_starts(num_frames, frames, step, clips):
+def _space_dense_starts(num_frames, frames, step, clips):
     """Return evenly spaced starts, rounded down, from the first frame on.
 
     The last is where `frames` x `step` frames fit, the first where they don't.
@@ -98,10 +98,10 @@ def space_dense_starts(num_frames, frames, step, clips):
     Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
     10 clips of 8 frames, 8 apart.
     """
-    return np.linspace(0, max(num_frames - count_source_frames(frames, step), 0), clips, dtype=int)
+    return np.linspace(0, max(num_frames - _count_source_frames(frames, step), 0), clips, dtype=int)
 
 
-def count_source_frames(frames, step):
+def _count_source_frames(frames, step):
     """Count the frames of the video per clip, where clips follow each other evenly."""
     return max(1, int(np.floor(frames * step + 0.5)))
 

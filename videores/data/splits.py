@@ -46,11 +46,11 @@ def select_stratified(videos, count):
     for number in sorted(range(len(videos)), key=lambda n: hashlib.sha256(videos[n].path.encode()).digest()):
         numbers[videos[number].label].append(number)
     classes = sorted(numbers)
-    seats = apportion([len(numbers[label]) for label in classes], count)
+    seats = _apportion([len(numbers[label]) for label in classes], count)
     return tuple(sorted(n for label, some in zip(classes, seats, strict=True) for n in numbers[label][:some]))
 
 
-def apportion(sizes, count):
+def _apportion(sizes, count):
     """Return whole numbers with the sum `count`, each within 1 of its size's share.
 
     None exceeds its size.

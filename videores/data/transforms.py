@@ -36,7 +36,7 @@ def draw_training_box(height, width, transform, augment, rng):
 def draw_box(height, width, short_side, crop, rng):
     """Draw a square that becomes the crop where the short side becomes `short_side`."""
     side = max(1, round(crop * min(height, width) / short_side))
-    return draw_position(height, width, side, side, rng)
+    return _draw_position(height, width, side, side, rng)
 
 
 def draw_resized_box(height, width, area, aspect, rng):
@@ -65,7 +65,7 @@ def draw_rectangle(height, width, area, aspect, rng):
         ratio = math.exp(rng.uniform(*np.log(aspect)))
         box_height, box_width = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
         if 0 < box_height <= height and 0 < box_width <= width:
-            return draw_position(height, width, box_height, box_width, rng)
+            return _draw_position(height, width, box_height, box_width, rng)
     return None
 
 
@@ -81,7 +81,7 @@ def draw_multi_scale_box(height, width, scales, rng):
     return round(down * (height - box_height)), round(right * (width - box_width)), box_height, box_width
 
 
-def draw_position(height, width, box_height, box_width, rng):
+def _draw_position(height, width, box_height, box_width, rng):
     top = int(rng.integers(0, height - box_height, endpoint=True))
     return top, int(rng.integers(0, width - box_width, endpoint=True)), box_height, box_width
 

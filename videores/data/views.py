@@ -67,7 +67,7 @@ def split_batch(
         alike = [(item, view) for item in items for view in range(numbers[item])]
         most = max(1, limit * crop**2 // (height * width))
         for start in range(0, len(alike), most):
-            yield cut_views(batch, alike[start : start + most], crop, views.crops)
+            yield _cut_views(batch, alike[start : start + most], crop, views.crops)
 
 
 def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> torch.Tensor:
@@ -75,7 +75,7 @@ def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> t
     return transforms.crop_views(item["frames"], item["place"], crop, views.crops)
 
 
-def cut_views(batch, pairs, crop, crops):
+def _cut_views(batch, pairs, crop, crops):
     """Cut the clips of some (item, view) of a batch.
 
     Those of an item follow each other.

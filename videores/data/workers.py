@@ -18,17 +18,17 @@ def make_worker_context():
     context.set_forkserver_preload(["__main__", "videores.data.dataset"])  # the server takes it when it starts
     with signals.ignore_signals():
         forkserver.ensure_running()
-    kill_workers_at_exit()
+    _kill_workers_at_exit()
     return context
 
 
 def init_worker(_):
     """The first thing that a worker does."""
     signals.ignore_signals().__enter__()  # for good
-    threading.Thread(target=exit_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def exit_with_parent():
+def _exit_with_parent():
     """A run that is killed tells nobody, and torch's workers look whether the process that forked them is there, which
     is the server: it waits for them."""
     connection.wait([multiprocessing.parent_process().sentinel])
@@ -36,7 +36,7 @@ def exit_with_parent():
 
 
 @lru_cache(maxsize=1)
-def kill_workers_at_exit():
+def _kill_workers_at_exit():
     """Python waits for them, and one that hangs in a decoder would never end."""
     atexit.register(lambda: [process.kill() for process in multiprocessing.active_children()])
 

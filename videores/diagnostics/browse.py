@@ -42,16 +42,16 @@ def collect_rows(cfg: Config, folder: Path, count: int) -> int:
     module = datamodule.VideoData(data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
     folder.mkdir(parents=True, exist_ok=True)
     for part, found in (("train", read_training_rows(module)), ("test", read_test_rows(module, count))):
-        write_browser(folder / part, list(islice(found, count)))
+        _write_browser(folder / part, list(islice(found, count)))
     return 1 if any(videos.unreadable.values()) else 0
 
 
-def write_browser(path, found):
+def _write_browser(path, found):
     clips = [row for _, rows in found for row in rows]
     for i in range(0, len(clips), ROWS):
-        plot_sheet(f"{path}_sheet{i // ROWS + 1}.png", clips[i : i + ROWS])
+        _plot_sheet(f"{path}_sheet{i // ROWS + 1}.png", clips[i : i + ROWS])
     for i, (fps, rows) in enumerate(found, 1):
-        write_video(f"{path}_video{i}.mp4", tile_rows(rows), fps, options={"crf": "15"})
+        write_video(f"{path}_video{i}.mp4", _tile_rows(rows), fps, options={"crf": "15"})
     print(f"wrote   {path}_sheet*.png and {path}_video*.mp4: {len(clips)} clips of {len(found)} videos")
 
 
@@ -66,7 +66,7 @@ def read_training_rows(module):
             pixels = clips.round().byte().numpy() if clips.is_floating_point() else clips.numpy()
             titles = [f"{format_label(one, classes)}   {dataset.videos[number].path}" for one in labels]
             indices = [draw.index_T for draw in draws]
-            yield format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
+            yield _format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
 
 
 def read_test_rows(module, count):
@@ -79,7 +79,7 @@ def read_test_rows(module, count):
         where = [f"clip {k + 1} of {len(index_KT)}, crop {crop + 1} of {crops}" for k, crop in places]
         titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
         clips = viewing.list_item_views(dataset[0, number], dataset.transform.crop, views).numpy()
-        yield format_frame_rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
+        yield _format_frame_rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
 
 
 def format_label(label, classes):
@@ -89,14 +89,14 @@ def format_label(label, classes):
     return " + ".join(f"{label[i]:.2f} {classes[i]}" for i in label.argsort(descending=True) if label[i] > 0)
 
 
-def format_frame_rate(info, index_T):
+def _format_frame_rate(info, index_T):
     """Frames a second at which the clip plays as fast as the video."""
     return max(1, (info.fps or 25) / max(1, float(np.median(np.diff(index_T)))) if len(index_T) > 1 else 1)
 
 
-def plot_sheet(path, rows):
+def _plot_sheet(path, rows):
     """A row a clip, of up to COLUMNS of its frames; the frames' numbers are written on them."""
-    picture, texts = np.full((*compute_sheet_size(rows), 3), 255, np.uint8), []
+    picture, texts = np.full((*_compute_sheet_size(rows), 3), 255, np.uint8), []
     top = 0
     for clip_THWC, index_T, title in rows:
         clip_THWC = enlarge_clip(clip_THWC)
@@ -106,13 +106,13 @@ def plot_sheet(path, rows):
             picture[top + HEAD : top + HEAD + clip_THWC.shape[1], left : left + clip_THWC.shape[2]] = clip_THWC[t]
             texts.append((left + 3, top + HEAD + 11, f"{index_T[t]}", NUMBER))
         top += HEAD + clip_THWC.shape[1] + GAP
-    save_picture(path, picture, texts)
+    _save_picture(path, picture, texts)
 
 
 NUMBER = dict(color="white", bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
 
 
-def compute_sheet_size(rows):
+def _compute_sheet_size(rows):
     clip_THWC = enlarge_clip(rows[0].clip_THWC[:1])
     columns = len(select_frames(len(rows[0].clip_THWC)))
     return len(rows) * (HEAD + clip_THWC.shape[1] + GAP), columns * (clip_THWC.shape[2] + GAP)
@@ -128,7 +128,7 @@ def enlarge_clip(clip_THWC):
     return clip_THWC.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
 
-def save_picture(path, picture_HWC, texts):
+def _save_picture(path, picture_HWC, texts):
     height, width = picture_HWC.shape[:2]
     figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -140,7 +140,7 @@ def save_picture(path, picture_HWC, texts):
     plt.close(figure)
 
 
-def tile_rows(rows):
+def _tile_rows(rows):
     """The clips of a video side by side: uint8 frames_THWC of even height and width, as players want them."""
     clips = [enlarge_clip(row.clip_THWC) for row in rows]
     columns = int(np.ceil(np.sqrt(len(clips))))

@@ -44,7 +44,7 @@ def list_models() -> list[str]:
     return [*MODELS, *NAMES]
 
 
-def get_default_clip(name):
+def _get_default_clip(name):
     """Return (frames, size) where none is given: what a network was published at.
 
     Video ResNets have 16x112x112.
@@ -65,12 +65,12 @@ def parse_model(model):
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
     try:
-        return name, {key: parse_value(text) for key, _, text in (change.partition("=") for change in changes)}
+        return name, {key: _parse_value(text) for key, _, text in (change.partition("=") for change in changes)}
     except yaml.YAMLError as error:
         raise UserError(f"{model}: write NAME key=value ..., without spaces in a value: {error}") from None
 
 
-def parse_value(text):
+def _parse_value(text):
     value = yaml.safe_load(text)
     try:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 reads 1e-3 as a string
@@ -78,7 +78,7 @@ def parse_value(text):
         return value
 
 
-def build_model(model, classes, frames):
+def _build_model(model, classes, frames):
     """The network of a label, for clips of `frames` frames."""
     name, overrides = parse_model(model)
     if getattr(MODELS.get(name), "fold", False):  # r2d is made for a number of frames
@@ -100,10 +100,10 @@ def compute_row(
     Raises UserError for clips that it cannot take.
     """
     name, overrides = parse_model(model)
-    default_frames, default_size = get_default_clip(name)
+    default_frames, default_size = _get_default_clip(name)
     frames, size = frames or overrides.get("frames") or default_frames, size or default_size
     with torch.device("meta"):
-        network = build_model(model, classes, frames)
+        network = _build_model(model, classes, frames)
     return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views)}
 
 
@@ -141,7 +141,10 @@ def check_modes(modes: Sequence[str] | None) -> list[str]:
 
 def add_measurements(row: dict[str, Any], modes: Sequence[str], batch: int, device: str) -> None:
     """Measure batches of clips and add {mode: {"ms", "clips_s"}} to a row."""
-    network, shape = build_model(row["model"], row["classes"], row["frames"]), (row["frames"], row["size"], row["size"])
+    network, shape = (
+        _build_model(row["model"], row["classes"], row["frames"]),
+        (row["frames"], row["size"], row["size"]),
+    )
     row["batch"], row["measured"] = batch, cost.measure_latency(network, (batch, 3, *shape), modes, device)
 
 
@@ -160,24 +163,24 @@ def format_table(rows: Sequence[Mapping[str, Any]], without: Sequence[str] = ())
     return format_markdown_table(titles, lines) + "\n"
 
 
-def format_rows_csv(rows):
-    flat = [{k: v for k, v in r.items() if k != "measured"} | flatten_times(r) for r in rows]
+def _format_rows_csv(rows):
+    flat = [{k: v for k, v in r.items() if k != "measured"} | _flatten_times(r) for r in rows]
     return format_csv(flat)
 
 
-def flatten_times(r):
+def _flatten_times(r):
     return {f"{mode} {unit}": value for mode, found in r.get("measured", {}).items() for unit, value in found.items()}
 
 
 def write_files(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write table.csv, table.md and pareto.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("table.csv", format_rows_csv(rows)), ("table.md", format_table(rows))):
+    for name, text in (("table.csv", _format_rows_csv(rows)), ("table.md", format_table(rows))):
         write_text(folder / name, text)
-    plot_costs(folder / "pareto.png", rows)
+    _plot_costs(folder / "pareto.png", rows)
 
 
-def plot_costs(path, rows):
+def _plot_costs(path, rows):
     """Plot GMACs against parameters, and against time where it was measured.
 
     A line joins the networks that no other beats in both.
@@ -260,5 +263,5 @@ def write_docs(folder: Path) -> None:
         rows = [compute_row(model, **options) for model in models]
         first = first or rows
         text += f"\n## {title}\n\n{format_table(rows, without=('classes',))}"
-    plot_costs(folder / "complexity.png", first)
+    _plot_costs(folder / "complexity.png", first)
     write_text(folder / "complexity.md", text)

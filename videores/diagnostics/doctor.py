@@ -32,7 +32,7 @@ CODINGS = {  # clip -> what FFmpeg writes it with
 FRAMES = 40
 
 
-class Finding(NamedTuple):
+class _Finding(NamedTuple):
     what: str
     status: str  # OK, WARNING or BAD
     found: str
@@ -46,7 +46,7 @@ def run_checks() -> int:
         found = run_check(check)
         findings += found
         for finding in found:
-            print(format_finding(finding), flush=True)
+            print(_format_finding(finding), flush=True)
     counts = {status: sum(f.status == status for f in findings) for status in (BAD, WARNING, OK)}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts[BAD] else 0
@@ -57,10 +57,10 @@ def run_check(check):
         return list(check())
     except Exception as error:  # a broken package may raise anything, and the other checks still say something
         what = check.__name__.replace("_", " ")
-        return [Finding(what, BAD, f"{type(error).__name__}: {error}".splitlines()[0], "this check could not be made")]
+        return [_Finding(what, BAD, f"{type(error).__name__}: {error}".splitlines()[0], "this check could not be made")]
 
 
-def format_finding(finding):
+def _format_finding(finding):
     mark = {OK: "ok     ", WARNING: "WARNING", BAD: "BAD    "}[finding.status]
     advice = f"\n{textwrap.indent(textwrap.fill(finding.advice, 100), ' ' * 30 + '-> ')}" if finding.advice else ""
     return f"{mark} {finding.what:21} {finding.found}{advice}"
@@ -69,15 +69,15 @@ def format_finding(finding):
 # Packages
 
 
-def check_packages():
+def _check_packages():
     for name in REQUIRED_PACKAGES:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield Finding(name, BAD, "not installed", "pip install -e . in the clone of videores")
+            yield _Finding(name, BAD, "not installed", "pip install -e . in the clone of videores")
             continue
         problem, advice = find_known_problem(name, found)
-        yield Finding(name, BAD if problem else OK, f"{found}{': ' * bool(problem)}{problem}", advice)
+        yield _Finding(name, BAD if problem else OK, f"{found}{': ' * bool(problem)}{problem}", advice)
 
 
 def find_known_problem(name, found):
@@ -92,39 +92,39 @@ def find_known_problem(name, found):
     return "", ""
 
 
-def check_torch_pair():
+def _check_torch_pair():
     wanted = [Requirement(line) for line in metadata.requires("torchvision") or ()]
     pinned = next((r.specifier for r in wanted if r.name == "torch"), None)
     found = metadata.version("torch")
     fits = not pinned or pinned.contains(Version(found).public, prereleases=True)
     what = f"torchvision wants torch{pinned}, {found} is installed" if pinned else "torchvision names no torch"
-    yield Finding("torch for torchvision", OK if fits else BAD, what, "" if fits else "install the two together")
+    yield _Finding("torch for torchvision", OK if fits else BAD, what, "" if fits else "install the two together")
 
 
-def check_decord_owner():
+def _check_decord_owner():
     """decord, decord2 and eva-decord all install the folder decord/: the last one wins, an uninstall breaks all."""
     owners = sorted(set(metadata.packages_distributions().get("decord", ())))
     if len(owners) == 1:
-        yield Finding("decord", OK, f"{owners[0]} {metadata.version(owners[0])}")
+        yield _Finding("decord", OK, f"{owners[0]} {metadata.version(owners[0])}")
     else:
         what = f"{', '.join(owners)} overwrite each other's folder" if owners else "not installed"
-        yield Finding("decord", BAD, what, "pip uninstall -y decord decord2 eva-decord; pip install decord")
+        yield _Finding("decord", BAD, what, "pip uninstall -y decord decord2 eva-decord; pip install decord")
 
 
-def check_optional_packages():
+def _check_optional_packages():
     try:
         importlib.import_module("torchcodec.decoders")
-        yield Finding("torchcodec", OK, metadata.version("torchcodec"))
+        yield _Finding("torchcodec", OK, metadata.version("torchcodec"))
     except ModuleNotFoundError:
-        yield Finding("torchcodec", OK, "not installed (an extra, not needed)")
+        yield _Finding("torchcodec", OK, "not installed (an extra, not needed)")
     except Exception:  # it lists every FFmpeg library that it tried
         advice = "install FFmpeg 4 to 8 of the system, or pip uninstall torchcodec"
-        yield Finding("torchcodec", WARNING, "installed, but it finds no FFmpeg", advice)
+        yield _Finding("torchcodec", WARNING, "installed, but it finds no FFmpeg", advice)
     try:
         importlib.import_module("pytorchvideo.transforms")
-        yield Finding("pytorchvideo", OK, "with its transforms")
+        yield _Finding("pytorchvideo", OK, "with its transforms")
     except ImportError:
-        yield Finding("pytorchvideo", OK, "without its transforms, which this torchvision breaks (not used here)")
+        yield _Finding("pytorchvideo", OK, "without its transforms, which this torchvision breaks (not used here)")
 
 
 # Machine
@@ -134,9 +134,11 @@ def check_cpus():
     usable, limit = machine.count_cpus(), machine.read_cpu_limit()
     if limit and limit < usable:
         advice = f"OMP_NUM_THREADS={max(1, int(limit))}, or libraries start {usable} threads and wait for each other"
-        yield Finding("processors", WARNING, f"{usable}, but the container grants the time of {limit:g}", advice)
+        yield _Finding("processors", WARNING, f"{usable}, but the container grants the time of {limit:g}", advice)
     else:
-        yield Finding("processors", OK, f"{usable} of {os.cpu_count()}{'' if limit is None else ', not limited below'}")
+        yield _Finding(
+            "processors", OK, f"{usable} of {os.cpu_count()}{'' if limit is None else ', not limited below'}"
+        )
     yield from check_load(usable)
     import torch
 
@@ -144,44 +146,44 @@ def check_cpus():
     what = f"torch uses {threads}" + (f" (OMP_NUM_THREADS={given})" if given else "")
     if usable > 1 and (threads == 1 or threads > usable):
         advice = f"unset OMP_NUM_THREADS, or set it to at most {usable} divided by the processes on this machine"
-        yield Finding("threads", WARNING, what, advice)
+        yield _Finding("threads", WARNING, what, advice)
     else:
-        yield Finding("threads", OK, what)
+        yield _Finding("threads", OK, what)
 
 
 def check_load(usable):
     """Threads that wait for each other's processors are several times slower than fewer of them."""
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
     advice = "wait for the other programs, or set OMP_NUM_THREADS=1" if busy > usable else ""
-    yield Finding("load", WARNING if advice else OK, f"{busy:.1f} programs want a processor", advice)
+    yield _Finding("load", WARNING if advice else OK, f"{busy:.1f} programs want a processor", advice)
 
 
 def check_memory():
     found, limit = machine.read_memory(), machine.read_memory_limit()
     if found is None:
-        yield Finding("memory", OK, "the system does not tell")
+        yield _Finding("memory", OK, "the system does not tell")
         return
     total, free = (value if limit is None else min(value, limit) for value in found)
     advice = "lower data.workers and data.batch_size; leave out data.cache=ram" if free < 4 * GIB else ""
-    yield Finding("memory", WARNING if advice else OK, f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", advice)
+    yield _Finding("memory", WARNING if advice else OK, f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", advice)
     sizes = machine.read_shared_memory()
     if sizes is None:
-        yield Finding("/dev/shm", OK, "not there on this system")
+        yield _Finding("/dev/shm", OK, "not there on this system")
     else:
         shared, _ = sizes
         status = BAD if shared < GIB / 8 else WARNING if shared < GIB else OK
         advice = "docker run --shm-size=8g (or --ipc=host); until then data.workers=0" if status != OK else ""
-        yield Finding("/dev/shm", status, f"{shared / GIB:.2f} GiB, through which workers hand over batches", advice)
+        yield _Finding("/dev/shm", status, f"{shared / GIB:.2f} GiB, through which workers hand over batches", advice)
 
 
-def check_gpus():
+def _check_gpus():
     import torch
 
     if not torch.cuda.is_available():
         idle = shutil.which("nvidia-smi") is not None
         advice = "install a CUDA build of torch that fits the driver" if idle else ""
         found = "a driver is installed, but torch finds no GPU" if idle else "none: training runs on the CPU"
-        yield Finding("GPU", WARNING if idle else OK, found, advice)
+        yield _Finding("GPU", WARNING if idle else OK, found, advice)
         return
     built = torch.cuda.get_arch_list()
     for i in range(torch.cuda.device_count()):
@@ -189,12 +191,12 @@ def check_gpus():
         name = f"{torch.cuda.get_device_name(i)}, capability {major}.{minor}"
         fits = major in {int(arch.split("_")[1].rstrip("af")) // 10 for arch in built}
         advice = "" if fits else f"this torch has no kernels for it (it has {', '.join(built)}): install another build"
-        yield Finding(f"GPU {i}", OK if fits else BAD, name, advice)
+        yield _Finding(f"GPU {i}", OK if fits else BAD, name, advice)
     cudnn = torch.backends.cudnn.version() or 0
-    yield Finding("CUDA", OK, f"{torch.version.cuda}, cuDNN {cudnn}, driver {read_driver_version()}")
+    yield _Finding("CUDA", OK, f"{torch.version.cuda}, cuDNN {cudnn}, driver {_read_driver_version()}")
 
 
-def read_driver_version():
+def _read_driver_version():
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.splitlines()[0]
@@ -205,19 +207,19 @@ def read_driver_version():
 def check_folders():
 
     cache = Path(os.environ.get("VIDEORES_CACHE") or Path(machine.find_cache_root(), "videores"))
-    problem = find_write_error(cache)
+    problem = _find_write_error(cache)
     advice = "set VIDEORES_CACHE to another folder; until then files may be probed again" if problem else ""
-    yield Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)
+    yield _Finding("cache", WARNING if problem else OK, f"{cache}{': ' * bool(problem)}{problem}", advice)
     here = ("disk of this folder", Path.cwd(), "checkpoints take three times the network's size, twice")
     for what, folder, need in (here, ("disk of the cache", cache, "it has what is known of each video")):
         folder = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
         free = shutil.disk_usage(folder).free
         status = BAD if free < GIB / 2 else WARNING if free < 5 * GIB else OK
         advice = f"{need}: make room" if status != OK else ""
-        yield Finding(what, status, f"{free / GIB:.1f} GiB free", advice)
+        yield _Finding(what, status, f"{free / GIB:.1f} GiB free", advice)
 
 
-def find_write_error(folder):
+def _find_write_error(folder):
     """Why a folder can't be written, or nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,7 +232,7 @@ def find_write_error(folder):
 # What is computed
 
 
-def check_decoders():
+def _check_decoders():
     """Every frame of a numbered clip is read in an awkward order, and the reader named that `auto` takes."""
     from videores.data import decode, probe
     from videores.data.video import encode
@@ -242,7 +244,7 @@ def check_decoders():
             try:
                 encode.write_video(path, make_numbered_frames(FRAMES), 25, codec=codec, options=options)
             except UserError:
-                yield Finding(name, OK, f"not tried: this FFmpeg writes no {codec}")
+                yield _Finding(name, OK, f"not tried: this FFmpeg writes no {codec}")
                 continue
             info = probe.probe(path)
             order = [*range(FRAMES - 1, -1, -3), *range(0, FRAMES, 7)]
@@ -254,7 +256,7 @@ def check_decoders():
             exact = [reader for reader in info.readers if reader not in wrong]
             what = f"exact: {', '.join(exact) or 'none'}; auto takes {info.reader}"
             advice = f"{', '.join(wrong)} returned wrong frames after the probe passed it" if wrong else ""
-            yield Finding(name, BAD if wrong else OK, what, advice)
+            yield _Finding(name, BAD if wrong else OK, what, advice)
 
 
 def make_numbered_frames(frames):
@@ -286,7 +288,7 @@ def check_conv_gradients():
         else ""
     )
     found = f"{setting} (the rule's here): off by {own:.1e} at most, from float64"
-    yield Finding("gradients", BAD if advice else OK, found, advice)
+    yield _Finding("gradients", BAD if advice else OK, found, advice)
     bf16 = precision.PrecisionSetting("bf16", True)
     plain = find_worst_gradient(gradient_check, torch.nn.Conv3d, bf16, device)
     known = (
@@ -294,7 +296,7 @@ def check_conv_gradients():
         if not plain <= gradient_check.MAX_RELATIVE_ERROR
         else "is right"
     )
-    yield Finding("torch's bf16 conv3d", OK, f"{known} (off by {plain:.1e})")
+    yield _Finding("torch's bf16 conv3d", OK, f"{known} (off by {plain:.1e})")
 
 
 def find_worst_gradient(gradients, make, setting, device):
@@ -315,6 +317,6 @@ def find_worst_gradient(gradients, make, setting, device):
 
 
 CHECKS = (
-    *(check_packages, check_torch_pair, check_decord_owner, check_optional_packages),
-    *(check_cpus, check_memory, check_gpus, check_folders, check_decoders, check_conv_gradients),
+    *(_check_packages, _check_torch_pair, _check_decord_owner, _check_optional_packages),
+    *(check_cpus, check_memory, _check_gpus, check_folders, _check_decoders, check_conv_gradients),
 )

@@ -56,13 +56,13 @@ def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int
     """
     ramp = LRRangeTest(make_lr_ramp(lowest, highest, steps))
     constant = cfg.train.model_copy(update={"schedule": "constant", "warmup": 0, "milestones": ()})
-    run_range_test(cfg.model_copy(update={"train": constant}), ramp)
+    _run_range_test(cfg.model_copy(update={"train": constant}), ramp)
     losses = ramp.losses
     rates, smooth = ramp.rates[: len(losses)], smooth_losses(losses)
     best = suggest_lr(rates, smooth)  # before anything is written: the two files are of one search
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "lr.csv", rates, losses, smooth)
-    plot_losses(folder / "lr.png", rates, losses, smooth, best)
+    _plot_losses(folder / "lr.png", rates, losses, smooth, best)
     ended = "diverged" if find_divergence(losses) else "did not diverge"
     print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
     print(f"rate    {format_suggestion_text(cfg.train, best, optim.compute_global_batch_size(cfg, 1))}")
@@ -77,7 +77,7 @@ def format_suggestion_text(train, rate, global_batch):
     return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
 
 
-def run_range_test(cfg, ramp):
+def _run_range_test(cfg, ramp):
     options = trainers.make_trial_options(cfg)
     if options["devices"] * options["num_nodes"] > 1:
         raise UserError("trainer.devices must be 1 to find a learning rate: scale it by train.base_batch")
@@ -137,7 +137,7 @@ def write_csv(path, rates, losses, smooth):
         csv.writer(file).writerows([("lr", "loss", "smoothed"), *zip(rates, losses, smooth, strict=True)])
 
 
-def plot_losses(path, rates, losses, smooth, best):
+def _plot_losses(path, rates, losses, smooth, best):
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.plot(rates, losses, color="0.8", label="loss of a batch")
     axes.plot(rates, smooth, label="smoothed")

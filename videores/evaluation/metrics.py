@@ -30,7 +30,7 @@ def is_in_top_k(scores_XN: np.ndarray, label_X: np.ndarray, k: int = 1) -> np.nd
     return (others_above < k) & ~np.isnan(scores_XN).any(1)
 
 
-def predict_classes(scores_XN: np.ndarray, label_X: np.ndarray) -> np.ndarray:
+def _predict_classes(scores_XN: np.ndarray, label_X: np.ndarray) -> np.ndarray:
     """Return class_X: the best class, -1 without scores.
 
     Where the right class ties with another, it is the other one, as in `is_in_top_k`.
@@ -42,7 +42,7 @@ def predict_classes(scores_XN: np.ndarray, label_X: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores_XN).any(1), -1, predicted_X)
 
 
-def list_views(
+def _list_views(
     logits_VKN: np.ndarray, label_V: np.ndarray, views_V: ArrayLike | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (logits_XN, label_X) of the views that there are, block by block of videos."""
@@ -55,7 +55,7 @@ def list_views(
 def compute_cross_entropy(logits_VKN: np.ndarray, label_V: np.ndarray, views_V: ArrayLike | None = None) -> float:
     """Return the mean negative log-likelihood of the clips."""
     total, count = 0.0, 0
-    for logits_XN, label_X in list_views(logits_VKN, label_V, views_V):
+    for logits_XN, label_X in _list_views(logits_VKN, label_V, views_V):
         p_XN = softmax(np.asarray(logits_XN, dtype=np.float64))
         total -= np.log(p_XN[np.arange(len(label_X)), label_X]).sum()
         count += len(label_X)
@@ -89,7 +89,7 @@ def compute_calibration_error(p_VN: np.ndarray, right_V: np.ndarray) -> float | 
     return float(np.abs(excess).sum() / len(confidence))
 
 
-def compute_class_accuracies(right_V: np.ndarray, label_V: np.ndarray, classes: int) -> list[float | None]:
+def _compute_class_accuracies(right_V: np.ndarray, label_V: np.ndarray, classes: int) -> list[float | None]:
     """Return the accuracy of each class in per cent, None for a class without videos."""
     count_N, right_N = np.bincount(label_V, minlength=classes), np.bincount(label_V, weights=right_V, minlength=classes)
     return [100 * float(right / count) if count else None for right, count in zip(right_N, count_N, strict=True)]
@@ -108,7 +108,7 @@ def compute_macro_f1(predicted_V: np.ndarray, label_V: np.ndarray, classes: int)
 
 def count_confusions(scores_VN: np.ndarray, label_V: np.ndarray) -> np.ndarray:
     """Return counts_NN[true, predicted], without the videos that have no scores."""
-    predicted_V, label_V = predict_classes(scores_VN, label_V), np.asarray(label_V)
+    predicted_V, label_V = _predict_classes(scores_VN, label_V), np.asarray(label_V)
     counts_NN = np.zeros((scores_VN.shape[1],) * 2, dtype=int)
     np.add.at(counts_NN, (label_V[predicted_V >= 0], predicted_V[predicted_V >= 0]), 1)
     return counts_NN
@@ -159,12 +159,12 @@ def name_resampled_unit(group_V: ArrayLike | None, videos: int) -> str:
 # All together
 
 
-def compute_accuracies(
+def _compute_accuracies(
     logits_VKN: np.ndarray, scores_VN: np.ndarray, label_V: np.ndarray, views_V: ArrayLike | None = None
 ) -> dict[str, float | None]:
     """Return clip and video accuracy in per cent; top-5 is None below 6 classes."""
     five = scores_VN.shape[1] > 5
-    clip_hits = lambda k: [is_in_top_k(x, y, k) for x, y in list_views(logits_VKN, label_V, views_V)]
+    clip_hits = lambda k: [is_in_top_k(x, y, k) for x, y in _list_views(logits_VKN, label_V, views_V)]
     return {
         "clip_top1": to_percent(np.concatenate(clip_hits(1))),
         "clip_top5": to_percent(np.concatenate(clip_hits(5))) if five else None,
@@ -177,7 +177,7 @@ def compute_validation_metrics(
     logits_VKN: np.ndarray, label_V: np.ndarray, fusion: str, views_V: ArrayLike | None = None
 ) -> dict[str, float | None]:
     """Return the metrics of a validation: {"loss", "clip_top1", "video_top1"}."""
-    accuracies = compute_accuracies(logits_VKN, fuse_views(logits_VKN, fusion, views_V), label_V, views_V)
+    accuracies = _compute_accuracies(logits_VKN, fuse_views(logits_VKN, fusion, views_V), label_V, views_V)
     loss = compute_cross_entropy(logits_VKN, label_V, views_V)
     return {"loss": loss, "clip_top1": accuracies["clip_top1"], "video_top1": accuracies["video_top1"]}
 
@@ -196,7 +196,7 @@ def compute_metrics(
     """
     scores_VN = fuse_views(logits_VKN, fusion, views_V)
     return {
-        **compute_accuracies(logits_VKN, scores_VN, label_V, views_V),
+        **_compute_accuracies(logits_VKN, scores_VN, label_V, views_V),
         **_compute_video_metrics(scores_VN, label_V, fusion, group_V),
     }
 
@@ -204,14 +204,14 @@ def compute_metrics(
 def _compute_video_metrics(scores_VN, label_V, fusion, group_V):
     classes, label_V = scores_VN.shape[1], np.asarray(label_V)
     right_V, p_VN = is_in_top_k(scores_VN, label_V), to_probabilities(scores_VN, fusion)
-    per_class = compute_class_accuracies(right_V, label_V, classes)
+    per_class = _compute_class_accuracies(right_V, label_V, classes)
     mean_class = float(np.mean([accuracy for accuracy in per_class if accuracy is not None]))
     return {
         "mean_class_top1": mean_class,
         "ci95_video_top1": bootstrap_interval(right_V, group_V),
         "ci95_over": name_resampled_unit(group_V, len(label_V)),
         "uar": mean_class,  # the same number under its name in other fields
-        "macro_f1": compute_macro_f1(predict_classes(scores_VN, label_V), label_V, classes),
+        "macro_f1": compute_macro_f1(_predict_classes(scores_VN, label_V), label_V, classes),
         "nll": compute_nll(p_VN, label_V),
         "ece": compute_calibration_error(p_VN, right_V),
         "per_class_top1": per_class,
@@ -223,7 +223,7 @@ def find_worst_mistakes(
     scores_VN: np.ndarray, label_V: np.ndarray, fusion: str, most: int = 20
 ) -> list[tuple[int, int, float]]:
     """Return the surest mistakes: [(video, predicted class, probability)]."""
-    p_VN, predicted_V = to_probabilities(scores_VN, fusion), predict_classes(scores_VN, label_V)
+    p_VN, predicted_V = to_probabilities(scores_VN, fusion), _predict_classes(scores_VN, label_V)
     wrong = np.flatnonzero((predicted_V >= 0) & (predicted_V != np.asarray(label_V)))
     confidence = p_VN[wrong, predicted_V[wrong]]
     order = np.argsort(-confidence, kind="stable")[:most]

@@ -96,7 +96,7 @@ def _compute_probabilities(p, fusion):
     return to_probabilities(fuse_views(p.logits, fusion, p.views_V), fusion)
 
 
-def average_runs(predictions: Sequence[Predictions], weights: Sequence[float], fusion: str) -> np.ndarray:
+def _average_runs(predictions: Sequence[Predictions], weights: Sequence[float], fusion: str) -> np.ndarray:
     """Return the weighted mean of the runs' probabilities, as logits_VKN of one view whose softmax it is.
 
     A video that one run could not decode has no scores.
@@ -113,7 +113,7 @@ def fuse_runs(
     It has no clip accuracies, since its runs may see other clips.
     """
     first = predictions[0]
-    logits_VKN = average_runs(predictions, weights, fusion)
+    logits_VKN = _average_runs(predictions, weights, fusion)
     names = dict.fromkeys(format_protocol(p, fusion) for p in predictions)
     numbers = metrics.compute_metrics(logits_VKN, first.label, "softmax-mean", first.group)
     numbers |= {"clip_top1": None, "clip_top5": None}

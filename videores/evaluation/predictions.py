@@ -23,7 +23,7 @@ PROTOCOL_PATTERN = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+
 
 @dataclass(frozen=True)
 class Predictions:
-    """The arrays of predictions.npz, its protocol, and the metrics.json beside it ({} without one)."""
+    """The arrays of predictions.npz, its protocol, and metrics.json ({} without one)."""
 
     path: Path
     video: np.ndarray

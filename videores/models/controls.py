@@ -18,7 +18,7 @@ from videores.models.resnet import Residual, ResNet, make_pointwise
 CONTROLS = ("scaled", "conv1x1", "dropout", "no_relu", "one_layer")
 
 
-class ResidualScale(nn.Module):
+class _ResidualScale(nn.Module):
     def __init__(self, factor):
         super().__init__()
         self.factor = factor
@@ -35,19 +35,19 @@ def create_control(control, num_classes, design):
     if design.preact or design.shortcut == "none":
         raise UserError(f"control={control} changes the shortcut of a post-activated block, and there is none")
     if control == "one_layer":
-        return create_single_layer(num_classes, design)
+        return _create_single_layer(num_classes, design)
     if control == "no_relu" and design.pool == "gem":
         raise UserError("pool=gem needs features that are not negative, and control=no_relu lets them be")
     model = ResNet(num_classes, design)
     for block in [m for m in model.modules() if isinstance(m, Residual)]:
-        apply_control(control, design, block)
+        _apply_control(control, design, block)
     return model
 
 
-def apply_control(control, design, block):
+def _apply_control(control, design, block):
     shortcut = block.downsample or nn.Identity()
     if control == "scaled":
-        block.downsample = nn.Sequential(shortcut, ResidualScale(0.5))
+        block.downsample = nn.Sequential(shortcut, _ResidualScale(0.5))
     elif control == "dropout":
         block.downsample = nn.Sequential(shortcut, nn.Dropout(0.5))
     elif control == "conv1x1":
@@ -57,13 +57,13 @@ def apply_control(control, design, block):
         block.relu_after = False
 
 
-def create_single_layer(num_classes, design):
+def _create_single_layer(num_classes, design):
     if design.deep:
         raise UserError("control=one_layer is for basic blocks: a bottleneck's 1x1 convolutions need the wide one")
     return ResNet(
-        num_classes, replace(design, layers=tuple(2 * n for n in design.layers)), make_block=make_single_layer
+        num_classes, replace(design, layers=tuple(2 * n for n in design.layers)), make_block=_make_single_layer
     )
 
 
-def make_single_layer(d, cin, planes, stride, wide, point):
+def _make_single_layer(d, cin, planes, stride, wide, point):
     return [(wide(cin, planes, stride), planes)]

@@ -19,10 +19,10 @@ def depthwise_conv3d(x_BCTHW, weight, stride):
     if torch.is_autocast_enabled("cpu"):
         number_format = torch.get_autocast_dtype("cpu")
         x_BCTHW, weight = x_BCTHW.to(number_format), weight.to(number_format)
-    return DepthwiseConv3d.apply(x_BCTHW, weight, stride)
+    return _DepthwiseConv3d.apply(x_BCTHW, weight, stride)
 
 
-class DepthwiseConv3d(torch.autograd.Function):
+class _DepthwiseConv3d(torch.autograd.Function):
     @staticmethod
     def forward(x, weight, stride):
         return F.conv3d(x, weight, None, stride, [k // 2 for k in weight.shape[2:]], groups=len(weight))
@@ -36,11 +36,11 @@ class DepthwiseConv3d(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy):
         (x, weight), (wants_dx, wants_dw, _) = ctx.saved_tensors, ctx.needs_input_grad
-        dx = compute_input_gradient(dy, weight, ctx.stride, x) if wants_dx else None
-        return dx, compute_weight_gradient(dy, weight, ctx.stride, x) if wants_dw else None, None
+        dx = _compute_input_gradient(dy, weight, ctx.stride, x) if wants_dx else None
+        return dx, _compute_weight_gradient(dy, weight, ctx.stride, x) if wants_dw else None, None
 
 
-def compute_input_gradient(dy, weight, stride, x):
+def _compute_input_gradient(dy, weight, stride, x):
     if tuple(stride) != (1, 1, 1):
         spread = torch.zeros_like(x)
         spread[:, :, :: stride[0], :: stride[1], :: stride[2]] = dy
@@ -48,7 +48,7 @@ def compute_input_gradient(dy, weight, stride, x):
     return F.conv3d(dy, weight.flip((2, 3, 4)), None, 1, [k // 2 for k in weight.shape[2:]], groups=len(weight))
 
 
-def compute_weight_gradient(dy, weight, stride, x):
+def _compute_weight_gradient(dy, weight, stride, x):
     """oneDNN sees no padding: it is wrong about some, and here one copy serves all frames of the kernel."""
     kt, kh, kw = weight.shape[2:]
     t, frames, channels = stride[0], dy.shape[2], len(weight)
@@ -57,11 +57,11 @@ def compute_weight_gradient(dy, weight, stride, x):
     gradients = []
     for k in range(kt):
         met = padded[:, :, k : k + t * (frames - 1) + 1 : t].transpose(1, 2).flatten(0, 1)
-        gradients.append(compute_weight_gradient_2d(dy_rows, met, weight[:, :, k], stride[1:], channels))
+        gradients.append(_compute_weight_gradient_2d(dy_rows, met, weight[:, :, k], stride[1:], channels))
     return torch.stack(gradients, 2)
 
 
-def compute_weight_gradient_2d(dy, x, weight, stride, channels):
+def _compute_weight_gradient_2d(dy, x, weight, stride, channels):
     options = (list(stride), [0, 0], [1, 1], False, [0, 0], channels, [False, True, False])
     return torch.ops.aten.convolution_backward(dy, x, weight, None, *options)[1]
 
@@ -73,10 +73,12 @@ class Conv2d(nn.Conv2d):
 
 
 class Conv3d(nn.Conv3d):
+    """torch's Conv3d with the repairs of this module."""
+
     def forward(self, x):
         if self.bias is None and can_use_depthwise(x, self.weight, self.groups, self.padding):
             return depthwise_conv3d(x, self.weight, self.stride)
-        if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.groups == 1 and is_cpu_float(x):
+        if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.groups == 1 and _is_cpu_float(x):
             return conv3d_repaired(x, self.weight, self.bias, self.stride[0], self.padding[0])
         x, padding = write_padding(x, self.padding)
         return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
@@ -92,7 +94,7 @@ def conv3d_repaired(x_BCTHW, weight, bias, stride, padding):
     return y.unflatten(3, x_BCTHW.shape[3:])
 
 
-def is_cpu_float(x):
+def _is_cpu_float(x):
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 

@@ -79,28 +79,28 @@ def is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def is_layers(value):
+def _is_layers(value):
     return isinstance(value, (list, tuple)) and 1 <= len(value) <= 4 and all(map(is_count, value))
 
 
-def is_conv(value):
+def _is_conv(value):
     kinds = [value] if isinstance(value, str) else value
     return isinstance(kinds, (list, tuple)) and bool(kinds) and all(kind in CONV_RULE for kind in kinds)
 
 
-def is_number(value):
+def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 CONV_RULE = ("2d", "3d", "1x3x3", "2plus1d")
 COUNT_RULE = "a whole number of at least 1", is_count
-RATE_RULE = "a number from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1
+RATE_RULE = "a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1
 SWITCH_RULE = "true or false", lambda value: isinstance(value, bool)
 
 OPTIONS = {
-    "layers": ("the blocks of 1 to 4 stages, each at least 1, such as [2, 2, 2, 2]", is_layers),
+    "layers": ("the blocks of 1 to 4 stages, each at least 1, such as [2, 2, 2, 2]", _is_layers),
     "block": make_choice_rule("basic", "bottleneck", "preact", "preact_bottleneck"),
-    "conv": (f"one of {', '.join(CONV_RULE)}, or a list with one of them for each stage", is_conv),
+    "conv": (f"one of {', '.join(CONV_RULE)}, or a list with one of them for each stage", _is_conv),
     "stem": make_choice_rule("default", "nopool", "pool", "small", "cifar"),
     "width": (f"{COUNT_RULE[0]} (channels of the first stage)", is_count),
     "base_width": COUNT_RULE,
@@ -110,7 +110,7 @@ OPTIONS = {
     "stride_in": make_choice_rule("conv1", "conv2"),
     "shortcut": make_choice_rule("A", "B", "C", "none"),
     "norm": make_choice_rule("batch", "group", "frozen", "none"),
-    "norm_eps": ("a number above 0", lambda value: is_number(value) and value > 0),
+    "norm_eps": ("a number above 0", lambda value: _is_number(value) and value > 0),
     "bias": SWITCH_RULE,
     "zero_init": SWITCH_RULE,
     "se": COUNT_RULE,
@@ -140,15 +140,15 @@ def apply_overrides(name, row, changes):
         changes["layers"] = tuple(changes["layers"])
     if "conv" in changes:
         stages = len(changes.get("layers", row.layers))
-        changes["conv"] = expand_per_stage(name, changes["conv"], stages)
+        changes["conv"] = _expand_per_stage(name, changes["conv"], stages)
     design = replace(row, **changes)
-    for is_nonsense, reason in find_contradiction(name, design, changes):
+    for is_nonsense, reason in _find_contradiction(name, design, changes):
         if is_nonsense:
             raise UserError(f"{name}: {reason}")
     return design
 
 
-def expand_per_stage(name, conv, stages):
+def _expand_per_stage(name, conv, stages):
     conv = (conv,) * stages if isinstance(conv, str) else tuple(conv)
     if len(conv) not in (stages, stages + 1):
         raise UserError(
@@ -157,7 +157,7 @@ def expand_per_stage(name, conv, stages):
     return conv if len(conv) > stages else (conv[0], *conv)
 
 
-def find_contradiction(name, d, given):
+def _find_contradiction(name, d, given):
     """Return (condition, reason) rows for what the builder cannot do, or would ignore."""
     kinds = set(d.conv[: 1 + len(d.layers)])
     per_frame, plain, depthwise = d.dim == 2 and not d.fold, d.shortcut == "none", d.connect != "dense"

@@ -64,7 +64,7 @@ def drop_branch(y, clips, rate):
     return y * kept.repeat_interleave(y.shape[0] // clips).reshape(-1, *[1] * (y.ndim - 1))
 
 
-def checkpoint_activations(module, function, *inputs):
+def _checkpoint_activations(module, function, *inputs):
     """function(*inputs), part of the module, whose activations are computed again in the backward pass."""
     contexts = lambda: (nullcontext(), keep_statistics(module))
     return checkpoint.checkpoint(function, *inputs, use_reentrant=False, context_fn=contexts)
@@ -79,7 +79,7 @@ class Stage(nn.Sequential):
 
     def forward(self, x, clips):
         if self.saves_memory and torch.is_grad_enabled():
-            return checkpoint_activations(self, self.blocks, x, clips)
+            return _checkpoint_activations(self, self.blocks, x, clips)
         return self.blocks(x, clips)
 
     def blocks(self, x, clips):

@@ -26,7 +26,7 @@ def synchronize_batch_norms(model: nn.Module) -> None:
         setattr(model.get_submodule(parent), last, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
 
 
-class CheckedBatchNorm:
+class _CheckedBatchNorm:
     """A batch norm that says what to do where it has one value a channel, whose variance would be 0."""
 
     def _check_input_dim(self, x):
@@ -38,15 +38,15 @@ class CheckedBatchNorm:
             )
 
 
-class BatchNorm2d(CheckedBatchNorm, nn.BatchNorm2d):
+class BatchNorm2d(_CheckedBatchNorm, nn.BatchNorm2d):
     pass
 
 
-class BatchNorm3d(CheckedBatchNorm, nn.BatchNorm3d):
+class BatchNorm3d(_CheckedBatchNorm, nn.BatchNorm3d):
     pass
 
 
-class FrozenNorm:
+class _FrozenNorm:
     """A batch norm that is a constant map: it stays in eval mode, and its parameters want no gradient."""
 
     def __init__(self, *args):
@@ -57,11 +57,11 @@ class FrozenNorm:
         return super().train(False)
 
 
-class FrozenBatchNorm2d(FrozenNorm, nn.BatchNorm2d):
+class FrozenBatchNorm2d(_FrozenNorm, nn.BatchNorm2d):
     pass
 
 
-class FrozenBatchNorm3d(FrozenNorm, nn.BatchNorm3d):
+class FrozenBatchNorm3d(_FrozenNorm, nn.BatchNorm3d):
     pass
 
 

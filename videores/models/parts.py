@@ -16,11 +16,11 @@ def split_into_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
     A pre-activated network has its last norm as "last", a pooling that learns is "pool". Other libraries' networks have
     their blocks as "block0", "block1", ..., and the last of them, their head, as "fc".
     """
-    found = split_resnet(model) if isinstance(model, ResNet) else split_blocks(model)
+    found = _split_resnet(model) if isinstance(model, ResNet) else _split_blocks(model)
     return {name: modules for name, modules in found.items() if any(True for m in modules for _ in m.parameters())}
 
 
-def split_resnet(model):
+def _split_resnet(model):
     stem = [getattr(model, name) for name in model.first]
     stages = {name: [getattr(model, name)] for name in model.stages}
     last = [model.last] if model.last is not None else []
@@ -28,7 +28,7 @@ def split_resnet(model):
     return {"stem": stem, **stages, "last": last, "pool": pool, "fc": [model.fc]}
 
 
-def split_blocks(model):
+def _split_blocks(model):
     *blocks, head = model.net.blocks
     return {**{f"block{i}": [block] for i, block in enumerate(blocks)}, "fc": [head]}
 
@@ -55,7 +55,7 @@ def freeze(model: nn.Module, chosen: str | Sequence[str], norms: bool = False) -
     A frozen part is a constant map: its batch norms use their running statistics, and it drops nothing. Raises
     UserError for unknown names, and if nothing would learn.
     """
-    held = [module for name in select_part_names(model, chosen) for module in split_into_parts(model)[name]]
+    held = [module for name in _select_part_names(model, chosen) for module in split_into_parts(model)[name]]
     held += [module for module in model.modules() if norms and isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for module in held:
         module.requires_grad_(False).eval()
@@ -64,7 +64,7 @@ def freeze(model: nn.Module, chosen: str | Sequence[str], norms: bool = False) -
     return held
 
 
-def select_part_names(model, chosen):
+def _select_part_names(model, chosen):
     known = list(split_into_parts(model))
     if chosen == ALL_BUT_FC:
         return [name for name in known if name != "fc"]

@@ -50,18 +50,18 @@ def create_zoo_model(name: str, num_classes: int, dropout: float | None = None) 
     net = getattr(hub, builder)(model_num_class=num_classes, **softmax)
     if dropout is not None:
         net.blocks[-1].dropout = nn.Dropout(dropout)
-    return ZooNet(builder, net)
+    return _ZooNet(builder, net)
 
 
-class ZooNet(nn.Module):
+class _ZooNet(nn.Module):
     """One of pytorchvideo's networks, `net`, whose parameters keep their names under it."""
 
     def __init__(self, builder, net):
         super().__init__()
         self.builder, self.net = builder, net
         for module in list(net.modules()):
-            replace_pools(module)
-            replace_layers(module)
+            _replace_pools(module)
+            _replace_layers(module)
 
     def forward(self, clips_BCTHW):
         check_clips(clips_BCTHW)
@@ -84,7 +84,7 @@ def split_pathways(clips_BCTHW):
     return [clips_BCTHW[:, :, chosen], clips_BCTHW]
 
 
-class ShrinkingPool(nn.Module):
+class _ShrinkingPool(nn.Module):
     """Average pooling with stride 1 whose window is at most as large as its input."""
 
     def __init__(self, window):
@@ -95,15 +95,15 @@ class ShrinkingPool(nn.Module):
         return F.avg_pool3d(x, [min(w, size) for w, size in zip(self.window, x.shape[2:], strict=True)], stride=1)
 
 
-def replace_pools(module):
+def _replace_pools(module):
     for name, child in module.named_children():
         if isinstance(child, nn.AvgPool3d):
-            setattr(module, name, ShrinkingPool([int(size) for size in child.kernel_size]))
+            setattr(module, name, _ShrinkingPool([int(size) for size in child.kernel_size]))
 
 
 OWN_LAYERS = {nn.Conv2d: cpu_conv.Conv2d, nn.Conv3d: cpu_conv.Conv3d, nn.BatchNorm3d: norms.BatchNorm3d}
 
 
-def replace_layers(module):
+def _replace_layers(module):
     """The same layer with our checks, and our convolution, which avoids oneDNN's wrong bf16 gradients."""
     module.__class__ = OWN_LAYERS.get(type(module), type(module))

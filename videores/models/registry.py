@@ -1,11 +1,10 @@
 """Create networks by name."""
 
 import re
-from difflib import get_close_matches
 
 from torch import nn
 
-from videores.errors import UserError
+from videores.errors import UserError, format_suggestion
 from videores.models import controls, design
 from videores.models.resnet import MODELS, ResNet, make_cifar
 
@@ -30,32 +29,32 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
         check(not set(overrides) - {"dropout"}, f"{name} takes dropout and no other override, got {list(overrides)}")
         return pytorchvideo.create_zoo_model(name, num_classes, **overrides)
     for key, value in overrides.items():
-        check_known_name("model option", key, OVERRIDES)
+        _check_known_name("model option", key, OVERRIDES)
         allowed, is_valid = OVERRIDES[key]
         check(is_valid(value), f"{key} must be {allowed}, got {value!r}")
     control = overrides.pop("control", None)
     ignored = control == "conv1x1" and "shortcut" in overrides
     check(not ignored, "control=conv1x1 replaces every shortcut: leave shortcut out")
-    chosen = design.apply_overrides(name, find_row(name, overrides.get("block")), overrides)
+    chosen = design.apply_overrides(name, _find_row(name, overrides.get("block")), overrides)
     return controls.create_control(control, num_classes, chosen) if control else ResNet(num_classes, chosen)
 
 
-def find_row(name, block=None):
+def _find_row(name, block=None):
     """Return a row of MODELS, or a CIFAR network of any depth.
 
     Its name counts the layers whatever the blocks are.
     """
     match = CIFAR_NAME.fullmatch(str(name))
     if not match:
-        check_known_name("model", name, MODELS, ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>")
+        _check_known_name("model", name, MODELS, ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>")
         return MODELS[name]
     return make_cifar(match[1], int(match[2]), block or "basic")
 
 
-def check_known_name(what, name, known, more=""):
+def _check_known_name(what, name, known, more=""):
     if name not in known:
-        nearest = get_close_matches(str(name), known, n=1, cutoff=0)[0]
-        raise UserError(f"unknown {what} {name!r}; did you mean {nearest!r}? There are: {', '.join(known)}{more}")
+        hint = format_suggestion(str(name), known)
+        raise UserError(f"unknown {what} {name!r}{hint}; there are: {', '.join(known)}{more}")
 
 
 def check(holds, message):

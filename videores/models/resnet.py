@@ -31,7 +31,7 @@ from videores.models.layers import check_clips
 from videores.models.temporal import make_pool
 
 
-def make_stem(d):
+def _make_stem(d):
     """Make the first layers, by name.
 
     They keep T; H and W become a quarter ("pool"), a half, or stay ("cifar").
@@ -43,38 +43,40 @@ def make_stem(d):
     first = CONVS[d.conv[0]](d, cin, d.width, (1, stride), mid=mid, size=size)
     if d.dim == 2:
         pool = {"maxpool": nn.MaxPool2d(3, 2, 1)} if d.stem == "pool" else {}
-        return {"conv1": first, "bn1": make_norm(d, d.width), "relu": make_relu(), **pool}
+        return {"conv1": first, "bn1": _make_norm(d, d.width), "relu": _make_relu(), **pool}
     pool = [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))] if d.stem == "pool" else []
     first = first if isinstance(first, nn.Sequential) else [first]  # (2+1)D, which torchvision has unnested in the stem
-    return {"stem": nn.Sequential(*first, make_norm(d, d.width), make_relu(), *pool)}
+    return {"stem": nn.Sequential(*first, _make_norm(d, d.width), _make_relu(), *pool)}
 
 
 # Convolutions. Those of CONVS look around; `mid` is the inner width of (2+1)D, `size` the kernel's height and width.
 
 
 def conv2d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
-    return make_conv(d, cin, cout, (size, size), stride[1:] * 2, groups)
+    return _make_conv(d, cin, cout, (size, size), stride[1:] * 2, groups)
 
 
 def conv3d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
     t, s = stride
-    return make_conv(d, cin, cout, (3, size, size), (t, s, s), groups)
+    return _make_conv(d, cin, cout, (3, size, size), (t, s, s), groups)
 
 
-def conv1x3x3(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
+def _conv1x3x3(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
     t, s = stride
-    return make_conv(d, cin, cout, (1, size, size), (t, s, s), groups)
+    return _make_conv(d, cin, cout, (1, size, size), (t, s, s), groups)
 
 
-def conv2plus1d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
+def _conv2plus1d(d, cin, cout, stride=(1, 1), groups=1, mid=None, size=3):
     t, s = stride
     mid = mid or compute_mid_channels(d.mid, cin, cout)
     mid = max(mid // groups, 1) * groups
-    space = make_conv(d, cin, mid, (1, size, size), (1, s, s), groups)
-    return nn.Sequential(space, make_norm(d, mid), make_relu(), make_conv(d, mid, cout, (3, 1, 1), (t, 1, 1), groups))
+    space = _make_conv(d, cin, mid, (1, size, size), (1, s, s), groups)
+    return nn.Sequential(
+        space, _make_norm(d, mid), _make_relu(), _make_conv(d, mid, cout, (3, 1, 1), (t, 1, 1), groups)
+    )
 
 
-CONVS = {"2d": conv2d, "3d": conv3d, "1x3x3": conv1x3x3, "2plus1d": conv2plus1d}
+CONVS = {"2d": conv2d, "3d": conv3d, "1x3x3": _conv1x3x3, "2plus1d": _conv2plus1d}
 
 
 def compute_mid_channels(rule, cin, cout):
@@ -90,10 +92,10 @@ def compute_mid_channels(rule, cin, cout):
 
 def make_pointwise(d, cin, cout, stride=(1, 1)):
     t, s = stride
-    return make_conv(d, cin, cout, (1,) * d.dim, (t, s, s)[-d.dim :])
+    return _make_conv(d, cin, cout, (1,) * d.dim, (t, s, s)[-d.dim :])
 
 
-def make_conv(d, cin, cout, kernel, stride, groups=1):
+def _make_conv(d, cin, cout, kernel, stride, groups=1):
     """Make a convolution that keeps the size / stride.
 
     The kernel's length says whether it is 2D or 3D.
@@ -103,7 +105,7 @@ def make_conv(d, cin, cout, kernel, stride, groups=1):
     return make(cin, cout, kernel, stride, tuple(k // 2 for k in kernel), groups=groups, bias=bias)
 
 
-def select_connection(d, kind, mid):
+def _select_connection(d, kind, mid):
     """The wide convolution of a stage, make(cin, cout, stride), with the network's connections between channels."""
     make = CONVS[kind]
 
@@ -111,10 +113,10 @@ def select_connection(d, kind, mid):
         return make(d, cin, cout, stride, groups=cin, mid=cin)
 
     def interaction_preserved(cin, cout, stride=(1, 1)):
-        return nn.Sequential(make_pointwise(d, cin, cout), make_norm(d, cout), depthwise(cout, cout, stride))
+        return nn.Sequential(make_pointwise(d, cin, cout), _make_norm(d, cout), depthwise(cout, cout, stride))
 
     def separable(cin, cout, stride=(1, 1)):
-        return nn.Sequential(depthwise(cin, cin, stride), make_norm(d, cin), make_pointwise(d, cin, cout))
+        return nn.Sequential(depthwise(cin, cin, stride), _make_norm(d, cin), make_pointwise(d, cin, cout))
 
     def dense(cin, cout, stride=(1, 1)):
         return make(d, cin, cout, stride, d.groups, mid)
@@ -122,7 +124,7 @@ def select_connection(d, kind, mid):
     return {"dense": dense, "depthwise": depthwise, "ip": interaction_preserved, "separable": separable}[d.connect]
 
 
-def make_norm(d, channels):
+def _make_norm(d, channels):
     if d.norm == "none":
         return nn.Identity()
     if d.norm == "group":
@@ -132,7 +134,7 @@ def make_norm(d, channels):
     return (norms.BatchNorm2d if d.dim == 2 else norms.BatchNorm3d)(channels, d.norm_eps)
 
 
-def make_relu(inplace=True):
+def _make_relu(inplace=True):
     return nn.ReLU(inplace)
 
 
@@ -140,21 +142,21 @@ def make_relu(inplace=True):
 # convolution, `point` 1x1.
 
 
-def make_basic(d, cin, planes, stride, wide, point):
+def _make_basic(d, cin, planes, stride, wide, point):
     return [(wide(cin, planes, stride), planes), (wide(planes, planes), planes)]
 
 
-def make_bottleneck(d, cin, planes, stride, wide, point):
+def _make_bottleneck(d, cin, planes, stride, wide, point):
     inner, strides = d.inner(planes), (stride, (1, 1)) if d.stride_in == "conv1" else ((1, 1), stride)
     narrow, look = point(cin, inner, strides[0]), wide(inner, inner, strides[1])
     return [(narrow, inner), (look, inner), (point(inner, 4 * planes), 4 * planes)]
 
 
 BLOCKS = {
-    "basic": make_basic,
-    "bottleneck": make_bottleneck,
-    "preact": make_basic,
-    "preact_bottleneck": make_bottleneck,
+    "basic": _make_basic,
+    "bottleneck": _make_bottleneck,
+    "preact": _make_basic,
+    "preact_bottleneck": _make_bottleneck,
 }
 
 
@@ -169,41 +171,41 @@ class Residual(nn.Module):
         super().__init__()
         if d.preact and not first:
             self.preact = nn.Sequential(
-                make_norm(d, cin), make_relu(inplace=d.norm != "none")
+                _make_norm(d, cin), _make_relu(inplace=d.norm != "none")
             )  # without norm it would change x
         cout = convs[-1][1]
         self.channels, self.stride = (cin, cout), stride
-        units = [[module, make_norm(d, channels), make_relu()] for module, channels in convs]
+        units = [[module, _make_norm(d, channels), _make_relu()] for module, channels in convs]
         if d.zero_init:
             nn.init.zeros_(units[-1][1].weight)
         del units[-1][1 if d.preact else 2 :]
-        self.branch = add_layers(self, name_units(d.dim, units))
+        self.branch = _add_layers(self, _name_units(d.dim, units))
         self.se = layers.SqueezeExcite(cout, d.se) if d.se else None
-        self.downsample = make_shortcut(d, cin, cout, stride)
+        self.downsample = _make_shortcut(d, cin, cout, stride)
         self.plain, self.shift, self.rate, self.relu_after = d.shortcut == "none", d.shift, rate, not d.preact
         self.scale = nn.Parameter(torch.zeros(())) if d.norm == "none" and not self.plain else None
 
     def forward(self, x, clips):
         """`clips` is B, which a 2D network needs to tell clips from frames."""
         activated = self.preact(x) if hasattr(self, "preact") else x
-        y = run_layers(
+        y = _run_layers(
             self, self.branch, layers.shift_frames(activated, clips, self.shift) if self.shift else activated
         )
         y = y if self.se is None else self.se(y)
         y = y if self.scale is None else y * self.scale
         y = layers.drop_branch(y, clips, self.rate) if self.training and self.rate else y
         if not self.plain:
-            y = add_shortcut(y, x if self.downsample is None else self.downsample(activated))
+            y = _add_shortcut(y, x if self.downsample is None else self.downsample(activated))
         return y.relu_() if self.relu_after else y
 
 
-def add_shortcut(branch, shortcut):
+def _add_shortcut(branch, shortcut):
     if branch.shape != shortcut.shape:  # torch would broadcast some
         raise UserError(f"a block's branch puts out {tuple(branch.shape)}, its shortcut {tuple(shortcut.shape)}")
     return branch + shortcut
 
 
-def name_units(dim, units):
+def _name_units(dim, units):
     """Layers by torchvision's names: conv1, bn1, relu1, conv2, ... in 2D; conv1 = (conv, norm, relu), ... in 3D."""
     if dim == 3:
         return {f"conv{i}": nn.Sequential(*unit) for i, unit in enumerate(units, 1)}
@@ -211,33 +213,35 @@ def name_units(dim, units):
     return {f"{kind}{i}": layer for i, unit in enumerate(units, 1) for kind, layer in zip(kinds, unit, strict=False)}
 
 
-def add_layers(parent, layers):
+def _add_layers(parent, layers):
     """Make the layers children of the parent by their own names, which are returned."""
     for name, layer in layers.items():
         parent.add_module(name, layer)
     return tuple(layers)
 
 
-def run_layers(parent, names, x):
+def _run_layers(parent, names, x):
     for name in names:
         x = getattr(parent, name)(x)
     return x
 
 
-def make_shortcut(d, cin, cout, stride):
+def _make_shortcut(d, cin, cout, stride):
     """Make the shortcut of a block (He et al. 2015, section 4.1); None is the block's input."""
     changes = stride != (1, 1) or cin != cout
     if d.shortcut == "C" or (d.shortcut == "B" and changes):
-        return nn.Sequential(make_pointwise(d, cin, cout, stride), *([] if d.preact else [make_norm(d, cout)]))
+        return nn.Sequential(make_pointwise(d, cin, cout, stride), *([] if d.preact else [_make_norm(d, cout)]))
     return layers.Subsample(stride, cout - cin) if d.shortcut == "A" and changes else None
 
 
-def make_stage(d, i, cin, make_block):
+def _make_stage(d, i, cin, make_block):
     """Make stage i, whose first block strides and changes the width; return it and its channels."""
     planes, stride, blocks = d.width * 2**i, (d.time_stride(i), 1 if i == 0 else 2), []
     for nth in range(sum(d.layers[:i]), sum(d.layers[: i + 1])):
         mid = compute_mid_channels("paper", cin, planes) if d.mid == "torchvision" else None
-        convs = make_block(d, cin, planes, stride, select_connection(d, d.conv[1 + i], mid), partial(make_pointwise, d))
+        convs = make_block(
+            d, cin, planes, stride, _select_connection(d, d.conv[1 + i], mid), partial(make_pointwise, d)
+        )
         rate = d.drop_path * (nth + 1) / sum(d.layers)
         blocks.append(Residual(d, cin, convs, stride, rate, first=nth == 0))
         cin, stride = convs[-1][1], (1, 1)
@@ -250,12 +254,12 @@ class ResNet(nn.Module):
     def __init__(self, num_classes, design, make_block=None):
         super().__init__()
         self.design, self.dim = design, design.dim
-        self.first = add_layers(self, make_stem(design))
+        self.first = _add_layers(self, _make_stem(design))
         self.stages, cin = tuple(f"layer{i + 1}" for i in range(len(design.layers))), design.width
         for i, name in enumerate(self.stages):
-            stage, cin = make_stage(design, i, cin, make_block or BLOCKS[design.block])
+            stage, cin = _make_stage(design, i, cin, make_block or BLOCKS[design.block])
             self.add_module(name, stage)
-        self.last = nn.Sequential(make_norm(design, cin), make_relu()) if design.preact else None
+        self.last = nn.Sequential(_make_norm(design, cin), _make_relu()) if design.preact else None
         pooled = num_classes if design.consensus == "logits" else cin
         self.pool = make_pool(design.pool, pooled, design.time_steps())
         self.spatial_dropout, self.dropout = nn.Dropout1d(design.spatial_dropout), nn.Dropout(design.dropout)
@@ -284,7 +288,7 @@ class ResNet(nn.Module):
         x, clips = clips_BCTHW, clips_BCTHW.shape[0]  # len() would be a constant to torch.export
         if self.dim == 2:
             x = x.flatten(1, 2) if self.design.fold else x.transpose(1, 2).flatten(0, 1)
-        x = run_layers(self, self.first, x)
+        x = _run_layers(self, self.first, x)
         for name in self.stages:
             x = getattr(self, name)(x, clips)
             if self.design.stage_pool and name != self.stages[-1]:
@@ -319,16 +323,16 @@ BOTTLENECK: dict[str, Any] = dict(block="bottleneck", stem="pool")
 ALL_2D, ALL_3D, ALL_2PLUS1D = ("2d",) * 5, ("3d",) * 5, ("2plus1d",) * 5
 
 
-def make_family(name, depths, **same):
+def _make_family(name, depths, **same):
     rows = {n: {"layers": DEPTHS[n], **(BOTTLENECK if n >= 50 else {}), **same} for n in depths}
     return {f"{name}_{n}": Design(**row) for n, row in rows.items()}
 
 
-def make_mixed_rows(before, after, depths=(18,)):
+def _make_mixed_rows(before, after, depths=(18,)):
     """mc2 .. mc5: the stem (conv1) and the stages (conv2 .. conv5) of one kind before convX, of another from it on."""
     prefix = "mc" if before == "3d" else "rmc"
     convs = {x: (before,) * (x - 1) + (after,) * (6 - x) for x in (2, 3, 4, 5)}
-    return {name: d for x, conv in convs.items() for name, d in make_family(f"{prefix}{x}", depths, conv=conv).items()}
+    return {name: d for x, conv in convs.items() for name, d in _make_family(f"{prefix}{x}", depths, conv=conv).items()}
 
 
 def make_cifar(kind, depth, block="basic"):
@@ -345,18 +349,18 @@ def make_cifar(kind, depth, block="basic"):
 
 
 MODELS = {
-    **make_family("f_r2d", DEPTHS, conv=ALL_2D, stem="pool"),
+    **_make_family("f_r2d", DEPTHS, conv=ALL_2D, stem="pool"),
     "f_resnext50_32x4d": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=4),
     "f_resnext101_32x8d": Design(DEPTHS[101], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=8),
     "f_wide_resnet50_2": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, base_width=128),
-    **make_family("r2d", (18,), conv=ALL_2D, fold=True),
-    **make_family("r3d", DEPTHS, conv=ALL_3D),
-    **make_mixed_rows("3d", "1x3x3", (18, 34, 50)),
-    **make_mixed_rows("1x3x3", "3d"),
-    **make_family("r2plus1d", DEPTHS, conv=ALL_2PLUS1D),
-    **make_family("resnext3d", (50, 101), groups=32, base_width=4),
-    **make_family("ir_csn", (50, 101, 152), connect="depthwise"),
-    **make_family("ip_csn", (50, 101, 152), connect="ip"),
-    **make_family("plain3d", (18, 34), shortcut="none"),
+    **_make_family("r2d", (18,), conv=ALL_2D, fold=True),
+    **_make_family("r3d", DEPTHS, conv=ALL_3D),
+    **_make_mixed_rows("3d", "1x3x3", (18, 34, 50)),
+    **_make_mixed_rows("1x3x3", "3d"),
+    **_make_family("r2plus1d", DEPTHS, conv=ALL_2PLUS1D),
+    **_make_family("resnext3d", (50, 101), groups=32, base_width=4),
+    **_make_family("ir_csn", (50, 101, 152), connect="depthwise"),
+    **_make_family("ip_csn", (50, 101, 152), connect="ip"),
+    **_make_family("plain3d", (18, 34), shortcut="none"),
     **{f"cifar{kind}_{n}": make_cifar(kind, n) for kind in ("2d", "3d") for n in (20, 32, 44, 56, 110, 1202)},
 }

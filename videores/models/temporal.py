@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from videores.errors import UserError
 
 
-def mean_pool(features_BTD):
+def _mean_pool(features_BTD):
     return features_BTD.mean(1)
 
 
-def max_pool(features_BTD):
+def _max_pool(features_BTD):
     return features_BTD.amax(1)
 
 
@@ -32,7 +32,7 @@ class GeMPool(nn.Module):
         return features_BTD.clamp(min=1e-6).pow(p).mean(1).pow(1 / p)
 
 
-class AttentionPool(nn.Module):
+class _AttentionPool(nn.Module):
     """A weighted mean, with weights from each time step alone (Ilse et al. 2018, arXiv:1802.04712, equation 8)."""
 
     def __init__(self, channels, frames, hidden=128):
@@ -43,7 +43,7 @@ class AttentionPool(nn.Module):
         return (self.score(features_BTD).softmax(1) * features_BTD).sum(1)
 
 
-class WeightedPool(nn.Module):
+class _WeightedPool(nn.Module):
     """A weighted mean, with one learned weight a time step; starts as the mean."""
 
     def __init__(self, channels, frames):
@@ -59,7 +59,7 @@ class WeightedPool(nn.Module):
         return torch.einsum("t,btd->bd", self.logit_T.softmax(0), features_BTD)
 
 
-class ConvPool(nn.Module):
+class _ConvPool(nn.Module):
     """relu(convolution over 3 time steps), then the mean."""
 
     def __init__(self, channels, frames):
@@ -70,7 +70,7 @@ class ConvPool(nn.Module):
         return F.relu(self.conv(features_BTD.transpose(1, 2))).mean(2)
 
 
-class LSTMPool(nn.Module):
+class _LSTMPool(nn.Module):
     """The last output of an LSTM as wide as its input (Donahue et al. 2015, arXiv:1411.4389)."""
 
     def __init__(self, channels, frames):
@@ -82,8 +82,8 @@ class LSTMPool(nn.Module):
 
 
 ORDERLESS = ("mean", "max", "gem", "attention")
-FUNCTIONS = {"mean": mean_pool, "max": max_pool}
-MODULES = {"gem": GeMPool, "attention": AttentionPool, "weights": WeightedPool, "conv": ConvPool, "lstm": LSTMPool}
+FUNCTIONS = {"mean": _mean_pool, "max": _max_pool}
+MODULES = {"gem": GeMPool, "attention": _AttentionPool, "weights": _WeightedPool, "conv": _ConvPool, "lstm": _LSTMPool}
 POOLS = (*FUNCTIONS, *MODULES)
 
 

@@ -36,7 +36,7 @@ TEMPLATES = Environment(
 COLUMNS = ("clip top-1", "top-5", "video top-1", "95 % interval", "top-5", "mean class", "macro-F1", "videos")
 
 
-class TestResult(NamedTuple):
+class _TestResult(NamedTuple):
     """The result of one protocol; `error` says why its predictions are None."""
 
     folder: Path
@@ -104,15 +104,15 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
 # Tests
 
 
-def _read_test(folder: Path) -> TestResult:
+def _read_test(folder: Path) -> _TestResult:
     """Read the metrics of a protocol, recomputed from its predictions where they are there."""
     metrics: dict[str, Any] = {}
     try:
         metrics = read_metrics(folder)
         p = read_predictions(folder)
-        return TestResult(folder, {**metrics, **rescore(p, select_fusion([p]))}, p, None)
+        return _TestResult(folder, {**metrics, **rescore(p, select_fusion([p]))}, p, None)
     except UserError as error:
-        return TestResult(folder, metrics, None, str(error))
+        return _TestResult(folder, metrics, None, str(error))
 
 
 def _select_main_test(tests, cfg):

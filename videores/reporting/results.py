@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,15 +19,21 @@ from videores.reporting import plots
 from videores.runtime.files import write_atomically, write_text
 
 
+class TestScores(NamedTuple):
+    """The scores of a test."""
+
+    part: str  # "test" or "val"
+    videos: Videos  # all that are listed
+    scored: Sequence[Video]
+    logits_VKN: np.ndarray  # of the videos `scored`, in that order, NaN for one that no longer decoded
+
+
 def write_test(
     folder: Path,
     cfg: Config,
-    videos: Videos,
-    logits_VKN: np.ndarray,
-    scored: Sequence[Video],
+    scores: TestScores,
     checkpoint: Mapping[str, Any],
     gap: Mapping[str, Any] | None = None,
-    part: str = "test",
 ) -> None:
     """Write the files of one protocol's test, and print the result.
 
@@ -35,15 +41,13 @@ def write_test(
 
     Args:
         folder: the run folder.
-        videos: all listed videos.
-        logits_VKN: logits of the videos `scored`, in that order, NaN for one that no longer decoded.
         checkpoint: which weights were tested, for metrics.json.
         gap: the generalization gap that training measured of these weights.
-        part: "test" or "val".
 
     Raises:
         UserError: if scores of a readable video are not finite.
     """
+    part, videos, scored, logits_VKN = scores
     target = folder / part / slugify(format_protocol(cfg, part))
     listed, views = getattr(videos.index, part), getattr(cfg, part)
     _check_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], checkpoint["file"])

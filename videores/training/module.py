@@ -25,7 +25,7 @@ from videores.models import create_model, norms, parts
 from videores.training import losses, optim
 
 
-class Scoring(NamedTuple):
+class _Scoring(NamedTuple):
     """The videos of one list and the scores that a loop collects of them."""
 
     dataset: VideoDataset
@@ -48,7 +48,7 @@ class VideoClassifier(pl.LightningModule):
         self.frozen_modules = parts.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("class_weight_N", None, persistent=False)  # in the loss
         self.teacher: Any = None  # a distillation.Teacher
-        self.scoring: dict[str, Scoring] = {}  # by part, of the loop that is running or was the last
+        self.scoring: dict[str, _Scoring] = {}  # by part, of the loop that is running or was the last
         self.last_validation: dict[str, Any] | None = None  # its step and gap, for the checkpoints
         self.setting = precision.PrecisionSetting("fp32", False)  # of training steps, from `setup` on
         self.tuned = None  # the PrecisionSetting of run.autotune
@@ -152,7 +152,7 @@ class VideoClassifier(pl.LightningModule):
     def start_scoring(self, names):
         datasets = {part: self.trainer.datamodule.dataset(part) for part in names}
         self.scoring = {
-            part: Scoring(dataset, accumulator.ScoreAccumulator(dataset.view_counts(), len(self.classes)))
+            part: _Scoring(dataset, accumulator.ScoreAccumulator(dataset.view_counts(), len(self.classes)))
             for part, dataset in datasets.items()
         }
 

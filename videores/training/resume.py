@@ -60,7 +60,7 @@ def find_resume_point(
             f"{path} does not resume bit-exactly: change these back, or continue with run.resume=inexact, which "
             "begins the interrupted epoch again and is recorded in env.json\n  " + "\n  ".join(inexact)
         )
-    if inexact and count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
+    if inexact and _count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
         raise UserError(
             f"{path} has trained all of its train.epochs={cfg.train.epochs}, and none is left to train with other "
             "settings: test it with tools/evaluate.py"
@@ -130,14 +130,14 @@ def rewind_to_validation_start(loops: dict[str, Any]) -> None:
     loops[VALIDATION_PROGRESS] |= {"total": begun, "current": begun, "is_last_batch": False}
 
 
-def count_full_epochs(loops: dict[str, Any]) -> int:
+def _count_full_epochs(loops: dict[str, Any]) -> int:
     """Return the number of epochs that were trained to their ends."""
     return loops[EPOCH_PROGRESS]["current"]["processed"]
 
 
 def rewind_to_epoch_start(loops: dict[str, Any]) -> int:
     """Turn a loop state within an epoch into one from its start; return the epoch."""
-    epoch, total = count_full_epochs(loops), loops[BATCH_PROGRESS]["total"]["processed"]
+    epoch, total = _count_full_epochs(loops), loops[BATCH_PROGRESS]["total"]["processed"]
     count_all = lambda number: dict.fromkeys(("ready", "started", "processed", "completed"), number)
     loops[EPOCH_PROGRESS] |= {"total": count_all(epoch), "current": count_all(epoch)}
     loops[BATCH_PROGRESS] |= {"total": count_all(total), "current": count_all(0), "is_last_batch": False}

@@ -35,7 +35,7 @@ LEARNING_PARTS = ("train", "val")  # lists that a training depends on
 
 
 @dataclass(frozen=True)
-class Inputs:
+class _Inputs:
     """The videos of a training and the point that it starts from."""
 
     videos: Videos
@@ -72,14 +72,14 @@ def check_machine(cfg: Config) -> dict[str, Any]:
 # Prepare data
 
 
-def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> Inputs:
+def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> _Inputs:
     """Read the lists, probe the videos, and find the checkpoint to resume from.
 
     Raises UserError for videos that do not suit the recipe, and for a checkpoint that cannot be resumed.
     """
     videos = datamodule.load_videos(cfg.data)
     classes = videos.index.classes
-    signature = trainer.make_resume_signature(cfg.trainer, hardware) | make_list_signature(videos, LEARNING_PARTS)
+    signature = trainer.make_resume_signature(cfg.trainer, hardware) | _make_list_signature(videos, LEARNING_PARTS)
     resume_point = find_resume_point(cfg, folder, signature, list(classes))
     datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, signature["processes"]))
     _check_monitor(cfg.train, videos)
@@ -88,7 +88,7 @@ def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> Input
     mirroring.check_mirrored_views(cfg.data, cfg.val, classes)
     mirroring.check_mirrored_views(cfg.data, cfg.test, classes)
     warn_mirrored_classes(cfg.data, classes)
-    return Inputs(videos, gap_indices, signature, resume_point)
+    return _Inputs(videos, gap_indices, signature, resume_point)
 
 
 def prepare_test_videos(cfg: Config, part: str) -> Videos:
@@ -135,7 +135,7 @@ def _fingerprint_lists(videos):
     return hashes
 
 
-def make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PARTS) -> dict[str, str]:
+def _make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PARTS) -> dict[str, str]:
     """Return the hashes of some lists, by the names that messages give them."""
     return {f"the list of {part} videos": value for part, value in _fingerprint_lists(videos).items() if part in parts}
 
@@ -143,7 +143,7 @@ def make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PART
 # Build
 
 
-def build_network(cfg: Config, inputs: Inputs) -> Network:
+def build_network(cfg: Config, inputs: _Inputs) -> Network:
     """Build the module with its initial weights and its teacher, and print reports.
 
     Raises UserError for weights or a teacher that do not fit, and for clips that the network does not take.
@@ -166,27 +166,32 @@ def load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadRe
     """
     if cfg.model.weights is None:
         return None
-    our_preprocessing = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
-    options = {"head": cfg.model.head, "inflate": cfg.model.inflate, "preprocessing": our_preprocessing}
-    report = loading.load_weights(module.model, cfg.model.weights, module.classes, **options)
+    report = loading.load_weights(
+        module.model,
+        cfg.model.weights,
+        module.classes,
+        head=cfg.model.head,
+        inflate=cfg.model.inflate,
+        preprocessing=preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"]),
+    )
     if is_rank_zero():
         print(f"weights {report}")
     return report
 
 
 def build_trainer(
-    hardware: dict[str, Any], cfg: Config, inputs: Inputs, checkpointing: Checkpointing, record: RunRecord
+    hardware: dict[str, Any], cfg: Config, inputs: _Inputs, checkpointing: Checkpointing, record: RunRecord
 ) -> pl.Trainer:
     """Build the trainer of a training; its ranks first check that they agree."""
     folder = record.path.parent
     options = trainer.make_training_options(cfg, folder, checkpointing, inputs.resume_point, record)
-    facts = make_list_signature(inputs.videos) | {"the step that they start from": inputs.first_step}
+    facts = _make_list_signature(inputs.videos) | {"the step that they start from": inputs.first_step}
     return pl.Trainer(**hardware, **options | {"callbacks": [RankCheck(facts), *options["callbacks"]]})
 
 
 def build_test_trainer(cfg: Config, folder: Path, hardware: dict[str, Any], videos: Videos) -> pl.Trainer:
     """Build the trainer of a test without a training."""
-    callbacks = [RankCheck(make_list_signature(videos)), ProgressBar()]
+    callbacks = [RankCheck(_make_list_signature(videos)), ProgressBar()]
     tester = pl.Trainer(**hardware, **trainer.make_common_options(folder), callbacks=callbacks)
     disable_lightning_signals(tester)
     return tester

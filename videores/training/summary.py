@@ -23,7 +23,7 @@ def format_start(run: Run, gmacs: float, readers: dict[str, int]) -> str:
     """
     cfg, ranks, device = run.cfg, run.trainer.world_size, run.trainer.strategy.root_device.type
     setting = "as run.autotune finds" if cfg.run.autotune else precision.select_setting(cfg.trainer, device)
-    return format_lines(
+    return _format_lines(
         [
             ("data", _format_data(run, readers)),
             ("", _format_validation(run)),
@@ -38,7 +38,7 @@ def format_start(run: Run, gmacs: float, readers: dict[str, int]) -> str:
     )
 
 
-def format_lines(lines: Iterable[tuple[str, str]]) -> str:
+def _format_lines(lines: Iterable[tuple[str, str]]) -> str:
     """Return (label, text) pairs as lines, the texts in one column."""
     return "\n".join(f"{label:<8}{text}" for label, text in lines)
 
@@ -125,7 +125,7 @@ def _format_test_cost(cfg, gmacs):
 
 def format_end(steps: int, seconds: float, epochs: int) -> str:
     """Return the last line of training: the steps of this start, the epochs in all."""
-    return format_lines([("trained", f"{steps:,} steps in {format_duration(seconds)}, {epochs} epochs in all")])
+    return _format_lines([("trained", f"{steps:,} steps in {format_duration(seconds)}, {epochs} epochs in all")])
 
 
 def _format_number(number):

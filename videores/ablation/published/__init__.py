@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from videores.ablation import columns
+from videores.config import parse
 from videores.config.schema import Section
 from videores.errors import UserError, format_suggestion
 
@@ -50,31 +50,24 @@ class Published(Section):
     values: dict[str, dict[str, float]]
 
 
-def read_published(name, folder=FOLDER):
-    """[Published, ...] for a table; [] where nothing is published. Raises UserError."""
+def read_published(name: str, folder: Path = FOLDER) -> list[Published]:
+    """Read the published numbers of a table; [] where nothing is published.
+
+    Raises UserError for an entry that does not name its paper, table, source, status and protocol.
+    """
     path = folder / f"{name}.yaml"
     if not path.is_file():
         return []
-    groups = yaml.safe_load(path.read_text(encoding="utf-8"))
+    groups = parse.read_yaml(path, list)
     return [check_group(group, f"{path.name}, entry {number}") for number, group in enumerate(groups, 1)]
 
 
 def check_group(group, where):
-    try:
-        published = Published.model_validate(group)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {format_error(e)}" for e in error.errors()]
-        raise UserError("\n".join([f"{where}:", *lines])) from None
+    published = parse.build_section(Published, group, where)
     for name in {name for row in published.values.values() for name in row}:
         if name not in columns.COLUMNS:
             raise UserError(f"{where}: unknown column {name}{format_suggestion(name, columns.COLUMNS)}")
     return published
-
-
-def format_error(error):
-    if error["type"] == "missing":
-        return "missing: every published number names its paper, table, source, status and protocol"
-    return error["msg"]
 
 
 def has_same_protocol(published, ours):

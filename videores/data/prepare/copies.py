@@ -78,21 +78,21 @@ def prepare_copies(
     root, out = Path(root).resolve(), Path(out).resolve()
     (out / LEDGER_DIR).mkdir(parents=True, exist_ok=True)
     ledger = out / LEDGER_DIR / f"{format_shard(shard)}.jsonl"
-    with lock_ledger(ledger), explain_full_disk(ledger), open(ledger, "a", encoding="utf-8") as file:
-        known = read_ledgers(out)
-        todo = [p for p in sorted(infos) if not is_copied(known.get(p), root, out, settings)]
+    with _lock_ledger(ledger), _explain_full_disk(ledger), open(ledger, "a", encoding="utf-8") as file:
+        known = _read_ledgers(out)
+        todo = [p for p in sorted(infos) if not _is_copied(known.get(p), root, out, settings)]
         if todo:
             (out / "prepared.json").unlink(missing_ok=True)  # it is about other copies
         files.remove_temporary_files(out / path for path in todo)
-        lines = [make_ledger_line(root, path, settings, reason=reason) for path, reason in bad.items()]
-        copied = make_copies(root, out, infos, todo, settings, workers)
+        lines = [_make_ledger_line(root, path, settings, reason=reason) for path, reason in bad.items()]
+        copied = _make_copies(root, out, infos, todo, settings, workers)
         bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not (progress and todo))
-        reasons = {line["path"]: append_line(file, line, known, out)["reason"] for line in chain(lines, bar)}
+        reasons = {line["path"]: _append_line(file, line, known, out)["reason"] for line in chain(lines, bar)}
     return {path: reason for path, reason in sorted(reasons.items()) if reason}
 
 
 @contextmanager
-def lock_ledger(ledger):
+def _lock_ledger(ledger):
     try:
         with FileLock(f"{ledger}.lock", timeout=0):
             yield
@@ -101,7 +101,7 @@ def lock_ledger(ledger):
 
 
 @contextmanager
-def explain_full_disk(path):
+def _explain_full_disk(path):
     try:
         yield
     except OSError as error:
@@ -112,7 +112,7 @@ def explain_full_disk(path):
         raise UserError(f"cannot write {path}: {error.strerror}; {free:,.1f} MB are free there; {again}") from None
 
 
-def make_copies(root, out, infos, paths, settings, workers):
+def _make_copies(root, out, infos, paths, settings, workers):
     """Make copies and yield their ledger lines as they end."""
     work = partial(make_copy, root, out, infos, settings)
     with closing(sandbox.map_unordered(work, paths, max(1, min(workers, len(paths))))) as lines:
@@ -122,27 +122,27 @@ def make_copies(root, out, infos, paths, settings, workers):
 def make_copy(root, out, infos, settings, helper, path):
     info, copy = infos[path], out / path
     try:
-        with explain_full_disk(copy):
+        with _explain_full_disk(copy):
             helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
     except UnreadableVideo as error:
-        return make_ledger_line(root, path, settings, reason=error.reason)
+        return _make_ledger_line(root, path, settings, reason=error.reason)
     except sandbox.HelperFailure as lost:
         files.remove_temporary_files([copy])
-        return make_ledger_line(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
+        return _make_ledger_line(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
     if read_file_stamp(root / path) != list(info.stamp):
-        return make_ledger_line(root, path, settings, reason="it changed while it was prepared")
-    return make_ledger_line(root, path, settings, copy=read_file_stamp(copy), frames=info.num_frames)
+        return _make_ledger_line(root, path, settings, reason="it changed while it was prepared")
+    return _make_ledger_line(root, path, settings, copy=read_file_stamp(copy), frames=info.num_frames)
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def make_ledger_line(root, path, settings, *, reason=None, copy=None, frames=0):
+def _make_ledger_line(root, path, settings, *, reason=None, copy=None, frames=0):
     now = {"time": time.time(), "source": read_file_stamp(root / path), "settings": asdict(settings)}
     return {"path": path, **now, "reason": reason, "copy": copy, "frames": frames}
 
 
-def append_line(file, line, known, out):
+def _append_line(file, line, known, out):
     """Append a line that is new; delete the copy of a bad video, which is out of date."""
     before = known.get(line["path"])
     if line["reason"]:
@@ -153,7 +153,7 @@ def append_line(file, line, known, out):
     return line
 
 
-def read_ledgers(out):
+def _read_ledgers(out):
     """Return {path: its latest line in the ledgers of all shards}."""
     lines = [line for ledger in sorted((out / LEDGER_DIR).glob("*.jsonl")) for line in read_ledger(ledger)]
     return {line["path"]: line for line in sorted(lines, key=lambda line: line["time"])}
@@ -175,7 +175,7 @@ def is_current(line, root, settings):
     )
 
 
-def is_copied(line, root, out, settings):
+def _is_copied(line, root, out, settings):
     there = line is not None and line["copy"] is not None and line["copy"] == read_file_stamp(out / line["path"])
     return there and is_current(line, root, settings)
 
@@ -186,8 +186,8 @@ def is_copied(line, root, out, settings):
 def summarize_copies(root: Path, out: Path, paths: Sequence[str], settings: EncodingSettings) -> dict[str, Any] | None:
     """Summarize the ledgers of all shards; None where videos are left to copy."""
     root, out = Path(root).resolve(), Path(out).resolve()
-    known = read_ledgers(out)
-    good = [known[path] for path in paths if is_copied(known.get(path), root, out, settings)]
+    known = _read_ledgers(out)
+    good = [known[path] for path in paths if _is_copied(known.get(path), root, out, settings)]
     bad = {p: known[p]["reason"] for p in paths if is_current(known.get(p), root, settings) and known[p]["reason"]}
     if len(good) + len(bad) < len(paths):
         return None

@@ -88,10 +88,10 @@ def find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) 
 def format_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> list[str]:
     """Format lines of text with aligned columns, numbers to the right."""
     columns = list(zip(header, *rows, strict=True))
-    return ["  ".join(cells).rstrip() for cells in zip(*map(align_column, columns), strict=True)]
+    return ["  ".join(cells).rstrip() for cells in zip(*map(_align_column, columns), strict=True)]
 
 
-def align_column(column):
+def _align_column(column):
     texts = [f"{value:,}" if isinstance(value, int) else str(value) for value in column]
     width = max(map(len, texts))
     numbers = all(isinstance(value, int) for value in column[1:])

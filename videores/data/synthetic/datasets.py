@@ -54,7 +54,7 @@ FRAMES, FPS = 16, 25
 CODING = {"qp": "10", "g": "1", "bf": "0", "preset": "veryfast"}
 
 
-class Scene(NamedTuple):
+class _Scene(NamedTuple):
     draw: Callable[[np.random.Generator], tuple[np.ndarray, ...]]  # uint8 frames_THWC of each video
     videos: dict[str, str]  # name -> label
 
@@ -63,7 +63,7 @@ class Scene(NamedTuple):
 class Embedded:
     name: str
     classes: tuple[str, ...]
-    scenes: tuple[Scene, ...]  # they take turns, so that classes balance
+    scenes: tuple[_Scene, ...]  # they take turns, so that classes balance
     videos: dict[str, int]  # how many each split has
     frames: int = FRAMES
     version: int = 1  # raise it whenever a generated frame changes
@@ -92,23 +92,23 @@ def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tu
 # -- pairs of a clip and its reversal ---------------------------------------------------------------------------------
 
 
-def make_motion_pair(motion, rng):
+def _make_motion_pair(motion, rng):
     """Render a motion of any sprite, and the same frames backwards."""
     colours_3C, path_4T = sprites.draw_colors(rng), sprites.make_path(motion, FRAMES, rng)
-    return make_reversal_pair(sprites.render_sprite(path_4T, sprites.draw_shape(rng), colours_3C, rng))
+    return _make_reversal_pair(sprites.render_sprite(path_4T, sprites.draw_shape(rng), colours_3C, rng))
 
 
-def make_shape_pair(shape, motion, rng):
+def _make_shape_pair(shape, motion, rng):
     """Render a motion of a sprite of that shape and its hue, and the same frames backwards."""
     colours_3C = sprites.draw_dark_color(rng), *sprites.draw_color_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
-    return make_reversal_pair(sprites.render_sprite(sprites.make_path(motion, FRAMES, rng), shape, colours_3C, rng))
+    return _make_reversal_pair(sprites.render_sprite(sprites.make_path(motion, FRAMES, rng), shape, colours_3C, rng))
 
 
-def make_reversal_pair(frames_THWC):
+def _make_reversal_pair(frames_THWC):
     return frames_THWC, frames_THWC[::-1]
 
 
-def make_shape_scenes(shapes, pairs, label):
+def _make_shape_scenes(shapes, pairs, label):
     """Make the scenes of each shape in each pair of motions.
 
     `label` has the fields {shape} and {motion}.
@@ -118,13 +118,13 @@ def make_shape_scenes(shapes, pairs, label):
             labels = {
                 f"{shape.__name__}_{motion}": label.format(shape=shape.__name__, motion=motion) for motion in pair
             }
-            yield Scene(partial(make_shape_pair, shape, pair[0]), labels)
+            yield _Scene(partial(_make_shape_pair, shape, pair[0]), labels)
 
 
 MOTION8 = Embedded(
     name="motion8",
     classes=MOTIONS,
-    scenes=tuple(Scene(partial(make_motion_pair, pair[0]), dict(zip(pair, pair, strict=True))) for pair in PAIRS),
+    scenes=tuple(_Scene(partial(_make_motion_pair, pair[0]), dict(zip(pair, pair, strict=True))) for pair in PAIRS),
     videos={"train": 2048, "test": 1024},
 )
 
@@ -132,7 +132,7 @@ SHAPES = (*sprites.SHAPES, sprites.dots)
 APPEAR8 = Embedded(
     name="appear8",
     classes=tuple(shape.__name__ for shape in SHAPES),
-    scenes=tuple(make_shape_scenes(SHAPES, PAIRS, "{shape}")),
+    scenes=tuple(_make_shape_scenes(SHAPES, PAIRS, "{shape}")),
     videos={"train": 1024, "test": 512},
     stream=(1,),
 )
@@ -141,7 +141,7 @@ MIXED = (sprites.bar, sprites.cross, sprites.triangle, sprites.dots)
 MIXED16 = Embedded(
     name="mixed16",
     classes=tuple(f"{shape.__name__}_{motion}" for shape in MIXED for pair in PAIRS[0::2] for motion in pair),
-    scenes=tuple(make_shape_scenes(MIXED, PAIRS[0::2], "{shape}_{motion}")),
+    scenes=tuple(_make_shape_scenes(MIXED, PAIRS[0::2], "{shape}_{motion}")),
     videos={"train": 1024, "test": 512},
     stream=(2,),
 )
@@ -159,18 +159,18 @@ NEIGHBOURS = tuple(zip(HUES, HUES[1:] + HUES[:1], strict=True))
 ORDERS = tuple(order for pair in NEIGHBOURS for order in (pair, pair[::-1]))
 
 
-def render_orders(rng):
+def _render_orders(rng):
     """Render one sprite at rest that flashes in all the orders, in the same frames.
 
     So the sprite identifies no class.
     """
-    looks_THWC = render_flashes(rng)
+    looks_THWC = _render_flashes(rng)
     slack = LENGTH - 3 * REST - 2 * FLASH
     start = REST + int(rng.integers(slack, endpoint=True))
-    return tuple(looks_THWC[make_timeline(start, *order)] for order in ORDERS)
+    return tuple(looks_THWC[_make_timeline(start, *order)] for order in ORDERS)
 
 
-def render_flashes(rng):
+def _render_flashes(rng):
     """Render uint8 frames_THWC: a sprite at rest, and as it looks in each of the hues."""
     background_C, *usual_2C = sprites.draw_colors(rng)
     colours_T2C = np.stack([usual_2C, *(sprites.draw_color_of_hue(i / len(HUES), rng) for i in range(len(HUES)))])
@@ -179,7 +179,7 @@ def render_flashes(rng):
     return sprites.render_sprite(path_4T, sprites.draw_shape(rng), (background_C, first_T11C, second_T11C), rng)
 
 
-def make_timeline(start, *order):
+def _make_timeline(start, *order):
     """Return index_T into the frames of `render_flashes`: at rest, but for two hues."""
     index_T = np.zeros(LENGTH, int)
     for begin, hue in zip((start, start + FLASH + REST), order, strict=True):
@@ -190,7 +190,7 @@ def make_timeline(start, *order):
 ORDER8 = Embedded(
     name="order8",
     classes=tuple("_".join(order) for order in ORDERS),
-    scenes=(Scene(render_orders, {"_".join(order): "_".join(order) for order in ORDERS}),),
+    scenes=(_Scene(_render_orders, {"_".join(order): "_".join(order) for order in ORDERS}),),
     videos={"train": 512, "test": 256},
     frames=LENGTH,
     stream=(3,),
@@ -201,13 +201,13 @@ ORDER8 = Embedded(
 # -- few videos, with backgrounds to memorise -------------------------------------------------------------------------
 
 
-def render_recording(motion, rng):
+def _render_recording(motion, rng):
     """Render two clips of a motion with one background and watermark, and sprites of their own."""
     background_HWC = sprites.add_watermark(sprites.make_background(sprites.draw_colors(rng)[0], rng), rng)
-    return tuple(sprites.composite(background_HWC, *draw_sprite(motion, rng)) for _ in range(2))
+    return tuple(sprites.composite(background_HWC, *_draw_sprite(motion, rng)) for _ in range(2))
 
 
-def draw_sprite(motion, rng):
+def _draw_sprite(motion, rng):
     forward = motion in FORWARD
     path_4T = sprites.make_path(motion if forward else REVERSED_MOTIONS[motion], FRAMES, rng)
     return sprites.make_sprite(
@@ -219,7 +219,7 @@ SMALL = Embedded(
     name="small",
     classes=MOTIONS,
     scenes=tuple(
-        Scene(partial(render_recording, motion), {f"{motion}_c01": motion, f"{motion}_c02": motion})
+        _Scene(partial(_render_recording, motion), {f"{motion}_c01": motion, f"{motion}_c02": motion})
         for motion in MOTIONS
     ),
     videos={"train": 64, "test": 256, "val": 128},
@@ -247,14 +247,14 @@ def prepare_dataset(
     """
     root, embedded = Path(root), SETS[name]
     spec = make_spec(embedded, seed, videos or embedded.videos)
-    if is_complete(root, spec):
+    if _is_complete(root, spec):
         return
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root.parent / f"{root.name}.lock"):
-        if not is_complete(root, spec):  # another process may have finished while we waited
-            begin_dataset(root, embedded, spec)
-            write_videos(root, embedded, spec, progress)
-            write_lists(root, embedded, spec)
+        if not _is_complete(root, spec):  # another process may have finished while we waited
+            _begin_dataset(root, embedded, spec)
+            _write_videos(root, embedded, spec, progress)
+            _write_lists(root, embedded, spec)
             os.replace(root / "spec.partial.json", root / "spec.json")
 
 
@@ -268,8 +268,8 @@ def make_spec(embedded, seed, videos):
     return {"name": name, "version": embedded.version, "seed": seed, "videos": dict(videos), **geometry}
 
 
-def is_complete(root, spec):
-    found = read_spec(root / "spec.json")
+def _is_complete(root, spec):
+    found = _read_spec(root / "spec.json")
     if found is not None and found != spec:
         raise UserError(
             f"{root} holds another data set or seed: {json.dumps(found)}, wanted {json.dumps(spec)}. "
@@ -278,7 +278,7 @@ def is_complete(root, spec):
     return found is not None
 
 
-def read_spec(path):
+def _read_spec(path):
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -287,20 +287,20 @@ def read_spec(path):
         return "unreadable"  # equal to no specification
 
 
-def begin_dataset(root, embedded, spec):
+def _begin_dataset(root, embedded, spec):
     """Leave in `root` only the files of an interrupted run of this specification, and mark it."""
     mark = root / "spec.partial.json"
-    found = read_spec(mark)
+    found = _read_spec(mark)
     if found is None:
-        check_no_foreign_files(root, embedded)
-    for path in list_own_files(root):
+        _check_no_foreign_files(root, embedded)
+    for path in _list_own_files(root):
         if found != spec or path.name.startswith("."):  # another set's, seed's or version's, or half a file
             path.unlink()
     if found != spec:  # only now: the mark vouches for every file that is there
         write_json(mark, spec)
 
 
-def check_no_foreign_files(root, embedded):
+def _check_no_foreign_files(root, embedded):
     foreign = [path.name for path in root.iterdir() if not path.name.startswith(".spec.partial.")]
     if foreign:
         raise UserError(
@@ -309,7 +309,7 @@ def check_no_foreign_files(root, embedded):
         )
 
 
-def list_own_files(root):
+def _list_own_files(root):
     """List videos and temporary files by the exact names that this module gives them.
 
     Nothing else is ever deleted.
@@ -321,19 +321,19 @@ def list_own_files(root):
     return [path for folder in folders for path in folder.iterdir() if ours.fullmatch(path.name)]
 
 
-def write_videos(root, embedded, spec, progress):
+def _write_videos(root, embedded, spec, progress):
     with tqdm(total=sum(spec["videos"].values()), desc=embedded.name, unit="video", disable=not progress) as bar:
         for split, count in spec["videos"].items():
             (root / split).mkdir(exist_ok=True)
             for number in list_scenes(embedded, count):
-                bar.update(write_scene(root, embedded, spec["seed"], split, number))
+                bar.update(_write_scene(root, embedded, spec["seed"], split, number))
 
 
 def list_scenes(embedded, count):
     return range(count * len(embedded.scenes) // embedded.turn)
 
 
-def write_scene(root, embedded, seed, split, number):
+def _write_scene(root, embedded, seed, split, number):
     """Write the videos of a scene, unless they are there; return how many they are."""
     paths = [root / path for path, _ in list_scene_files(embedded, split, number)]
     if not all(path.exists() for path in paths):
@@ -342,7 +342,7 @@ def write_scene(root, embedded, seed, split, number):
     return len(paths)
 
 
-def write_lists(root, embedded, spec):
+def _write_lists(root, embedded, spec):
     for split, count in spec["videos"].items():
         rows = [
             {"path": path, "label": label, "group": f"{split}-{number:04d}"}

@@ -39,7 +39,7 @@ MIN_SEEK_DISTANCE = 8
 
 
 @dataclass
-class ScanResult:
+class _ScanResult:
     """What one sequential decode found: a checksum of each frame, and the (index, time stamp) of each keyframe."""
 
     fps: float
@@ -66,16 +66,16 @@ def scan(path, beat=lambda stage: None, hold=0):
     """
     times, held = [], deque(maxlen=hold)
     try:
-        with capture_decoder_warnings() as said, open_container(path) as container:
-            check_not_playlist(container, path)
-            stream = select_video_stream(container, path)
+        with _capture_decoder_warnings() as said, _open_container(path) as container:
+            _check_not_playlist(container, path)
+            stream = _select_video_stream(container, path)
             rate = stream.average_rate or stream.guessed_rate or 0
-            found = ScanResult(
+            found = _ScanResult(
                 float(rate),
                 0,
                 bool(container.streams.audio),
                 stream.frames,
-                read_declared_duration(container, stream),
+                _read_declared_duration(container, stream),
                 container.format.name,
             )
             convert = FrameConverter()
@@ -83,7 +83,7 @@ def scan(path, beat=lambda stage: None, hold=0):
                 beat("decoding")
                 held.append(frame)
                 image = convert(frame)
-                check_frame_size(path, found, image, len(times))
+                _check_frame_size(path, found, image, len(times))
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
@@ -101,13 +101,13 @@ def scan(path, beat=lambda stage: None, hold=0):
     return found
 
 
-def open_container(path):
+def _open_container(path):
     """Or FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbours."""
     return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none"})
 
 
 @contextmanager
-def capture_decoder_warnings():
+def _capture_decoder_warnings():
     """Collects FFmpeg's warnings. After one, what is decoded may depend on where decoding began."""
     level, said = av.logging.get_level(), []
     av.logging.set_level(av.logging.WARNING)
@@ -120,20 +120,20 @@ def capture_decoder_warnings():
         said.extend(message.strip() for _, source, message in messages if source != "swscaler")
 
 
-def check_not_playlist(container, path):
+def _check_not_playlist(container, path):
     """A text file may be a list of other files, which FFmpeg would read in its place, whatever it is called."""
     if container.format.name in PLAYLIST_FORMATS:
         raise UnreadableVideo(path, "it is a list of other files, no video")
 
 
-def check_frame_size(path, found, image, number):
+def _check_frame_size(path, found, image, number):
     size = (image.shape[1], image.shape[0])
     if number and size != found.size:
         before, after = ("{}x{}".format(*s) for s in (found.size, size))
         raise UnreadableVideo(path, f"its pictures change size from {before} to {after} at frame {number}")
 
 
-def read_declared_duration(container, stream):
+def _read_declared_duration(container, stream):
     """The stream's duration in seconds, or the file's where no sound may outlast the pictures; None if not given."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
@@ -146,7 +146,7 @@ def format_decode_error(error, decoded):
     return what if decoded == 0 else f"{what} after {decoded} good frames"
 
 
-def select_video_stream(container, path):
+def _select_video_stream(container, path):
     stream = container.streams.best("video")
     if stream is None:
         raise UnreadableVideo(path, "it has no video stream")
@@ -169,13 +169,13 @@ class FrameConverter:
         # POINT repeats each chroma sample, as FFmpeg's 8-bit path does anyway; its 10-bit path would interpolate.
         size, how = (None, None), "POINT"
         if self.short_side is not None:
-            size, how = compute_scaled_size(frame.width, frame.height, self.short_side), "AREA"
+            size, how = _compute_scaled_size(frame.width, frame.height, self.short_side), "AREA"
         rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
         # rows may be padded, but torch takes no negative strides
         return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90)) if frame.rotation else rgb
 
 
-def compute_scaled_size(width, height, short_side):
+def _compute_scaled_size(width, height, short_side):
     ratio = short_side / min(width, height)
     return max(round(width * ratio), short_side), max(round(height * ratio), short_side)
 
@@ -187,16 +187,16 @@ def keep_whole_frame(frame_HWC):
 @contextmanager
 def open_video_stream(path):
     """The open file and its best video stream, for who needs frames one by one, their times, or the sound's packets."""
-    with open_container(path) as container:
-        yield container, select_video_stream(container, path)
+    with _open_container(path) as container:
+        yield container, _select_video_stream(container, path)
 
 
 def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     """Seeks to the last of the given keyframes before a frame; decodes from the start where there are none."""
     convert, kept = FrameConverter(short_side), None
-    with open_container(path) as container:
-        stream = select_video_stream(container, path)
-        for i, frame in enumerate(decode_frames(container, stream, indices, keyframes)):
+    with _open_container(path) as container:
+        stream = _select_video_stream(container, path)
+        for i, frame in enumerate(_decode_frames(container, stream, indices, keyframes)):
             part = keep(convert(frame))
             if kept is None:  # one block, filled as frames come: each converted frame's memory serves the next
                 kept = np.empty((len(indices), *part.shape), np.uint8)
@@ -204,14 +204,14 @@ def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=Non
     return kept
 
 
-def decode_frames(container, stream, indices, keyframes):
+def _decode_frames(container, stream, indices, keyframes):
     starts = [index for index, _ in keyframes]
     frames, position = container.decode(stream), 0
     for index in indices:
         key = bisect_right(starts, index) - 1
         if key >= 0 and starts[key] - position >= MIN_SEEK_DISTANCE:
             position, time = keyframes[key]
-            frames = decode_from_keyframe(container, stream, time)
+            frames = _decode_from_keyframe(container, stream, time)
         frame = next(islice(frames, index - position, None), None)
         if frame is None:
             raise IndexError(f"the video ends before frame {index}")
@@ -219,7 +219,7 @@ def decode_frames(container, stream, indices, keyframes):
         position = index + 1
 
 
-def decode_from_keyframe(container, stream, time):
+def _decode_from_keyframe(container, stream, time):
     """Frames from the keyframe with this time stamp on; a decoder may put out earlier ones first."""
     container.seek(time, stream=stream)
     for frame in container.decode(stream):
@@ -229,20 +229,20 @@ def decode_from_keyframe(container, stream, time):
     yield from container.decode(stream)
 
 
-def read_decord(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
+def _read_decord(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     frames = decord.VideoReader(str(path), num_threads=1).get_batch([int(i) for i in indices])
     # decord's output type is process-wide state that other packages set (importing pytorchvideo.data does).
-    return postprocess_frames(frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames), keep, short_side)
+    return _postprocess_frames(frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames), keep, short_side)
 
 
-def read_torchcodec(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
+def _read_torchcodec(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
 
     decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-    return postprocess_frames(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
+    return _postprocess_frames(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
 
 
-def postprocess_frames(frames_THWC, keep, short_side):
+def _postprocess_frames(frames_THWC, keep, short_side):
     if short_side is not None:
         convert = FrameConverter(short_side)
         frames_THWC = [convert(av.VideoFrame.from_ndarray(frame, format="rgb24")) for frame in frames_THWC]
@@ -268,7 +268,7 @@ def is_seeking_reliable(name, path, found):
 
 PLAYLIST_FORMATS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
 TIMESTAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
-READERS = {"decord": read_decord, "pyav": read_pyav, "torchcodec": read_torchcodec}
+READERS = {"decord": _read_decord, "pyav": read_pyav, "torchcodec": _read_torchcodec}
 INSTALLED_READERS = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
 READER_VERSIONS = {"av": av.__version__, "decord": decord.__version__, "torchcodec": "torchcodec" in INSTALLED_READERS}
 DECODE_ERRORS = (av.FFmpegError, decord.DECORDError, RuntimeError, ValueError, IndexError)

@@ -31,6 +31,8 @@ MISMATCH_MARGIN = (
 
 @dataclass(frozen=True)
 class EncodingSettings:
+    """Settings of copies, on which their bytes depend."""
+
     short_side: int = 128  # pixels, even; a smaller video keeps its size, but for an odd row or column
     keyframes: int = 12  # frames from one keyframe to the next
     crf: float = 18  # x264's constant rate factor, 0 to 51: the higher, the smaller and coarser
@@ -39,7 +41,7 @@ class EncodingSettings:
 
 
 @dataclass
-class SourceRecord:
+class _SourceRecord:
     """What passed through on the way to the encoder."""
 
     stamps: list[int | None] = field(default_factory=list)  # of the frames, in the stream's time base
@@ -60,10 +62,10 @@ def reencode(
     with files.write_atomically(target) as temporary:
         try:
             if Path(source).suffix.lower() in IMAGE_SUFFIXES:
-                write_bytes_synced(temporary, read_source_bytes(source))
+                _write_bytes_synced(temporary, _read_source_bytes(source))
             else:
-                content, seen, times = transcode(source, settings, num_frames, beat)
-                write_bytes_synced(temporary, content)
+                content, seen, times = _transcode(source, settings, num_frames, beat)
+                _write_bytes_synced(temporary, content)
                 check_copy(temporary, seen.some, times, settings.keyframes, beat)
         except UnreadableVideo as error:
             raise UnreadableVideo(source, error.reason) from None
@@ -71,49 +73,49 @@ def reencode(
             raise UnreadableVideo(source, f"cannot be re-encoded: {readers.format_decode_error(error, 0)}") from None
 
 
-def read_source_bytes(source):
+def _read_source_bytes(source):
     try:
         return Path(source).read_bytes()
     except OSError as error:
         raise UnreadableVideo(source, error.strerror) from None
 
 
-def transcode(source, settings, num_frames, beat):
+def _transcode(source, settings, num_frames, beat):
     """The copy's bytes, what is in it, and its frames' times in seconds.
 
     Packets are kept until the last frame has shown whether all time stamps rise, and get their times then.
     """
-    seen, wanted = SourceRecord(), select_frames_to_check(num_frames)
+    seen, wanted = _SourceRecord(), _select_frames_to_check(num_frames)
     with readers.open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
         sound = container.streams.audio if settings.audio == "keep" else ()
-        images = record_block_means(
-            decode_source(container, stream, sound, settings.short_side, seen), wanted, seen, beat
+        images = _record_block_means(
+            _decode_source(container, stream, sound, settings.short_side, seen), wanted, seen, beat
         )
         packets = list(
             encode.encode_frames(
                 copy,
                 encode.check_frame_arrays(images, source),
-                select_frame_rate(stream),
-                *make_codec_arguments(settings),
+                _select_frame_rate(stream),
+                *_make_codec_arguments(settings),
             )
         )
         if len(seen.stamps) != num_frames:
             raise UnreadableVideo(source, f"{len(seen.stamps)} frames decode now, {num_frames} when it was probed")
-        base, times, start = compute_frame_times(source, stream, seen.stamps)
-        set_packet_times(packets, base, times, select_frame_rate(stream))
+        base, times, start = _compute_frame_times(source, stream, seen.stamps)
+        _set_packet_times(packets, base, times, _select_frame_rate(stream))
         copy.container_options["video_track_timescale"] = str(base.denominator)  # or mp4 would round the times
-        packets += copy_audio(source, copy, sound, seen.sound, start)
+        packets += _copy_audio(source, copy, sound, seen.sound, start)
         copy.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
     return buffer.getbuffer(), seen, [time * base for time in times]
 
 
-def select_frames_to_check(num_frames):
+def _select_frames_to_check(num_frames):
     """Numbers of frames all over a video, each with its neighbours."""
     spread = np.linspace(0, num_frames - 1, NUM_CHECK_POSITIONS).astype(int)
     return {int(n) for n in np.concatenate([spread - 1, spread, spread + 1]) if 0 <= n < num_frames}
 
 
-def decode_source(container, stream, sound, short_side, seen):
+def _decode_source(container, stream, sound, short_side, seen):
     """What read_frames(short_side=...) returns, but for an odd last row or column; small pictures are not scaled."""
     convert = None
     for packet in container.demux(stream, *sound):
@@ -123,17 +125,17 @@ def decode_source(container, stream, sound, short_side, seen):
                     short_side if min(frame.width, frame.height) > short_side else None
                 )
                 seen.stamps.append(frame.pts)
-                yield crop_to_even_size(convert(frame))
+                yield _crop_to_even_size(convert(frame))
         elif packet.dts is not None:  # the last one of a stream is empty
             seen.sound.append(packet)
 
 
-def crop_to_even_size(image):
+def _crop_to_even_size(image):
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
 
 
-def record_block_means(images, wanted, seen, beat):
+def _record_block_means(images, wanted, seen, beat):
     for number, image in enumerate(images):
         beat("re-encoding")
         if number in wanted:
@@ -141,13 +143,13 @@ def record_block_means(images, wanted, seen, beat):
         yield image
 
 
-def select_frame_rate(stream):
+def _select_frame_rate(stream):
     """Frames a second, for the encoder's choice of quality and the last frame's end; headers may say anything."""
     stated = stream.average_rate or stream.guessed_rate or 25
     return stated if 1 <= stated <= 240 else 25
 
 
-def make_codec_arguments(settings):
+def _make_codec_arguments(settings):
     """Codec, pixel format and options. The keyframes come at fixed places, so their distance holds in every video.
 
     The tuning takes half the time to decode, for a tenth more bytes at the same error. Without mbtree, as x264's
@@ -158,7 +160,7 @@ def make_codec_arguments(settings):
     return "libx264", "yuv420p", {**options, "x264-params": "mbtree=0"}
 
 
-def compute_frame_times(source, stream, stamps):
+def _compute_frame_times(source, stream, stamps):
     """Time base, times in it from 0, and when that is in the source, in seconds: by time stamps, or by the rate."""
     if None not in stamps and all(before < after for before, after in pairwise(stamps)):
         return stream.time_base, [stamp - stamps[0] for stamp in stamps], stamps[0] * stream.time_base
@@ -168,14 +170,14 @@ def compute_frame_times(source, stream, stamps):
     return 1 / Fraction(fps), range(len(stamps)), Fraction(0)
 
 
-def set_packet_times(packets, base, times, fps):
+def _set_packet_times(packets, base, times, fps):
     """A frame lasts until the next one, the last one for 1 / fps."""
     ends = [*times[1:], times[-1] + max(1, round(1 / (fps * base)))]
     for packet, time, end in zip(packets, times, ends, strict=True):
         packet.time_base, packet.pts, packet.dts, packet.duration = base, time, time, end - time
 
 
-def copy_audio(source, copy, streams, packets, start):
+def _copy_audio(source, copy, streams, packets, start):
     """The sound's packets as they are, but counted from the first picture."""
     try:
         tracks = {stream.index: copy.add_stream_from_template(stream) for stream in streams}
@@ -190,7 +192,7 @@ def copy_audio(source, copy, streams, packets, start):
     return packets
 
 
-def write_bytes_synced(path, content):
+def _write_bytes_synced(path, content):
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -203,36 +205,36 @@ def check_copy(path, some, times, keyframes, beat):
     with readers.open_video_stream(path) as (container, stream):
         for packet in container.demux(stream):
             beat("checking the copy")
-            raise_if_wrong(path, packet.pts != packet.dts, "it has B-frames")
+            _raise_if_wrong(path, packet.pts != packet.dts, "it has B-frames")
             for frame in packet.decode():
                 if frame.key_frame:
                     keys.append(len(found))
                 if len(found) in some:
                     copies[len(found)] = compute_block_means(convert(frame))
                 found.append(frame.pts * stream.time_base)
-    raise_if_wrong(path, len(found) != len(times), f"it has {len(found)} frames, not {len(times)}")
+    _raise_if_wrong(path, len(found) != len(times), f"it has {len(found)} frames, not {len(times)}")
     late = [n for n, (a, b) in enumerate(zip(found, times, strict=True)) if abs(a - b) > stream.time_base]
     gap = max(b - a for a, b in pairwise([*keys, len(found)])) if keys and keys[0] == 0 else len(found)
-    raise_if_wrong(path, late, f"the time of frame {min(late, default=0)} is wrong")
-    raise_if_wrong(path, gap > keyframes, f"{gap} frames pass from one keyframe to the next, not {keyframes}")
+    _raise_if_wrong(path, late, f"the time of frame {min(late, default=0)} is wrong")
+    _raise_if_wrong(path, gap > keyframes, f"{gap} frames pass from one keyframe to the next, not {keyframes}")
     for number, copied in copies.items():
-        raise_if_wrong(
+        _raise_if_wrong(
             path, is_closer_to_other_frame(copied, number, some), f"its frame {number} looks like another one"
         )
 
 
-def raise_if_wrong(path, wrong, what):
+def _raise_if_wrong(path, wrong, what):
     if wrong:
         raise UnreadableVideo(path, f"its copy is wrong: {what}")
 
 
 def is_closer_to_other_frame(blocks, number, some):
-    others = [compute_mean_difference(blocks, other) for n, other in some.items() if n != number]
+    others = [_compute_mean_difference(blocks, other) for n, other in some.items() if n != number]
     factor, levels = MISMATCH_MARGIN
-    return bool(others) and compute_mean_difference(blocks, some[number]) > factor * min(others) + levels
+    return bool(others) and _compute_mean_difference(blocks, some[number]) > factor * min(others) + levels
 
 
-def compute_mean_difference(one, other):
+def _compute_mean_difference(one, other):
     """Mean difference in grey levels."""
     return float(np.abs(one - other).mean())
 

@@ -53,7 +53,7 @@ class Helper:
         return value
 
     def converse(self, call):
-        self.process = self.process or start_helper_process()
+        self.process = self.process or _start_helper_process()
         kind, stage = "stage", STARTING_STAGE
         try:
             pickle.dump(call, self.process.stdin)
@@ -92,7 +92,7 @@ class Helper:
             process.stdin.close(), process.stdout.close()
 
 
-def start_helper_process():
+def _start_helper_process():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # -c puts the current folder first, where any file may have a package's name
     code = "import sys; sys.path.pop(0); from videores.data.video.sandbox import serve; serve()"
@@ -140,21 +140,21 @@ def serve():
     while True:
         try:
             function, args = pickle.load(sys.stdin.buffer)
-            answer = run_call(function, args, Heartbeat(answers))
+            answer = _run_call(function, args, _Heartbeat(answers))
             set_alarm(0)
-            send_message(answers, answer)
+            _send_message(answers, answer)
         except (EOFError, BrokenPipeError):  # the parent has ended
             os._exit(0)
 
 
-class Heartbeat:
+class _Heartbeat:
     def __init__(self, answers):
         self.answers, self.stage, self.time = answers, None, 0
 
     def __call__(self, stage):
         if stage != self.stage or time.monotonic() - self.time > HEARTBEAT_INTERVAL:
             set_alarm(2 * HEARTBEAT_TIMEOUT)
-            send_message(self.answers, ("stage", stage))
+            _send_message(self.answers, ("stage", stage))
             self.stage, self.time = stage, time.monotonic()
 
 
@@ -164,7 +164,7 @@ def set_alarm(seconds):
         signal.alarm(seconds)
 
 
-def run_call(function, args, beat):
+def _run_call(function, args, beat):
     try:
         return "value", function(*args, beat)
     except BrokenPipeError:
@@ -173,7 +173,7 @@ def run_call(function, args, beat):
         return "error", error
 
 
-def send_message(answers, message):
+def _send_message(answers, message):
     """Whole or not at all: an error that can't be pickled goes as its text."""
     try:
         content = pickle.dumps(message)

@@ -32,15 +32,15 @@ def find_differences(network: Mapping[str, Any] | None, model: nn.Module) -> lis
     if not network:
         return []
     if "name" in network:
-        return find_run_differences(network, model)
+        return _find_run_differences(network, model)
     theirs = {key: value for key, value in network.items() if hasattr(model, "design")}
-    return compare_options(theirs, {key: getattr(model.design, key) for key in theirs})
+    return _compare_options(theirs, {key: getattr(model.design, key) for key in theirs})
 
 
-def find_run_differences(theirs, model):
+def _find_run_differences(theirs, model):
     if "pytorchvideo/" in theirs["name"] or hasattr(model, "builder"):
         ours = f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else theirs["name"]
-        return compare_options({"name": theirs["name"]}, {"name": ours})
+        return _compare_options({"name": theirs["name"]}, {"name": ours})
     options = {key: value for key, value in theirs.items() if key in OVERRIDES and value is not None}
     try:
         with torch.device("meta"):
@@ -50,29 +50,29 @@ def find_run_differences(theirs, model):
     a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS_OPTIONS} for m in (trained, model))
     if a["fold"] == b["fold"] and trained.dim != model.dim:
         del a["conv"]  # inflated
-    same = compare_options(a, b) or list_shortcuts(trained) == list_shortcuts(model)
+    same = _compare_options(a, b) or _list_shortcuts(trained) == _list_shortcuts(model)
     control = f"model.control is another than where it was trained, {theirs.get('control') or 'null'}"
-    return compare_options(a, b) + ([] if same else [control])
+    return _compare_options(a, b) + ([] if same else [control])
 
 
-def list_shortcuts(model):
+def _list_shortcuts(model):
     """List how the blocks add their shortcuts, which a control changes."""
-    return [(list_leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
+    return [(_list_leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
 
 
-def list_leaves(shortcut):
+def _list_leaves(shortcut):
     """Without the kind of batch norms: those that are synchronised are the same network."""
     found = [] if shortcut is None else [module for module in shortcut.modules() if not list(module.children())]
     return ["batch norm" if isinstance(module, _BatchNorm) else repr(module) for module in found]
 
 
-def compare_options(theirs, ours):
+def _compare_options(theirs, ours):
     return [
-        f"model.{key} is {format_option(ours[key])} here, {format_option(value)} where it was trained"
+        f"model.{key} is {_format_option(ours[key])} here, {_format_option(value)} where it was trained"
         for key, value in theirs.items()
         if ours[key] != value
     ]
 
 
-def format_option(value):
+def _format_option(value):
     return "null" if value is None else list(value) if isinstance(value, tuple) else value

@@ -68,7 +68,7 @@ ZOO = [(r"(blocks\..+)", r"net.\1")]  # into a pytorchvideo/... network, which w
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """How a library writes its weights: the rules, the norms' epsilon, and the preprocessing its own weights had."""
 
     rules: list
@@ -86,27 +86,27 @@ def detect_layout(name, state, model):
     The file's names and the model's kind tell a library's own variants apart.
     """
     if name == "torchvision":
-        return Layout([], 1e-5, f"{KINETICS} (video), {IMAGENET} (images)")
+        return _Layout([], 1e-5, f"{KINETICS} (video), {IMAGENET} (images)")
     if name == "vmz":  # "exact Caffe2" norms, in pt/vmz/models/utils.py
-        return Layout([], 1e-3, KINETICS)
+        return _Layout([], 1e-3, KINETICS)
     if name == "pytorchvideo":
-        return Layout(
+        return _Layout(
             ZOO if hasattr(model, "net") else PYTORCHVIDEO, 1e-5, "mean (0.45, 0.45, 0.45), std (0.225, 0.225, 0.225)"
         )
     first = state.get("backbone.conv1.conv.weight")
     if first is None or first.ndim == 4:
         shifts = getattr(getattr(model, "design", None), "shift", None)
-        return Layout(MMACTION2_TSM if shifts else MMACTION2_2D, 1e-5, IMAGENET)
+        return _Layout(MMACTION2_TSM if shifts else MMACTION2_2D, 1e-5, IMAGENET)
     is_ip = any(re.search(r"\.conv2\.1\.conv\.", key) for key in state)
-    return Layout(MMACTION2_IP if is_ip else MMACTION2_IR, 1e-3, KINETICS)
+    return _Layout(MMACTION2_IP if is_ip else MMACTION2_IR, 1e-3, KINETICS)
 
 
 def rename_keys(state, rules):
     """Return `state` under our names."""
-    return {translate_key(key, rules): value for key, value in state.items()}
+    return {_translate_key(key, rules): value for key, value in state.items()}
 
 
-def translate_key(key, rules):
+def _translate_key(key, rules):
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, key)
         if match:

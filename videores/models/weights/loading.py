@@ -28,7 +28,7 @@ HEADS, INFLATIONS = ("auto", "keep", "new"), (None, "mean", "centre")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did: counts and names of tensors under our names, and what else the user should know."""
+    """Report of a load: counts and names of tensors under our names, and notes."""
 
     source: str
     loaded: int
@@ -65,15 +65,15 @@ def load_weights(
     for key, value, known in (("head", head, HEADS), ("inflate", inflate, INFLATIONS)):
         if value not in known:
             raise UserError(f"{key} must be one of {', '.join(map(str, known))}, got {value!r}")
-    stored, own, head_name = read_source(source, model), model.state_dict(), find_head(model)
-    state = inflate_state(stored.state, own, source, inflate)
-    state = set_eps(add_batch_counters(state, own), model, stored.eps)
-    fresh = starts_new_head(state, own, head_name, source, stored, classes, head)
-    unused = [key for key in state if fresh and has_prefix(key, *list_head_parts(model, head_name))]
+    stored, own, head_name = read_source(source, model), model.state_dict(), _find_head(model)
+    state = _inflate_state(stored.state, own, source, inflate)
+    state = _set_eps(_add_batch_counters(state, own), model, stored.eps)
+    fresh = _starts_new_head(state, own, head_name, source, stored, classes, head)
+    unused = [key for key in state if fresh and _has_prefix(key, *_list_head_parts(model, head_name))]
     state = {key: value for key, value in state.items() if key not in unused}
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
-    new = [key for key in own if key not in state and has_prefix(key, *asked_for)]
-    check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model)
+    new = [key for key in own if key not in state and _has_prefix(key, *asked_for)]
+    _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model)
     notes = compare_preprocessing(source, stored, preprocessing)
     notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]
     model.load_state_dict({**own, **state})
@@ -83,7 +83,7 @@ def load_weights(
 # Fitting
 
 
-def inflate_state(state, own, source, how):
+def _inflate_state(state, own, source, how):
     """`state`, its 2D kernels made 3D where the model is 3D: mean repeats a kernel T times divided by T (Carreira and
     Zisserman 2017), centre puts it into the middle frame and zeros around it.
 
@@ -99,10 +99,10 @@ def inflate_state(state, own, source, how):
     if not how:
         raise UserError(f"{source} is a 2D network: model.inflate=mean or model.inflate=centre makes its kernels 3D")
     state = key_maps.rename_keys(state, key_maps.FLAT_TO_NESTED)
-    return {key: inflate_kernel(value, own.get(key), how) for key, value in state.items()}
+    return {key: _inflate_kernel(value, own.get(key), how) for key, value in state.items()}
 
 
-def inflate_kernel(weight, ours, how):
+def _inflate_kernel(weight, ours, how):
     if weight.ndim != 4 or ours is None or ours.ndim != 5:
         return weight
     frames = ours.shape[2]
@@ -113,7 +113,7 @@ def inflate_kernel(weight, ours, how):
     return filled
 
 
-def add_batch_counters(state, own):
+def _add_batch_counters(state, own):
     """Add the norms' counters of batches, which older files lack.
 
     Nothing reads them while their momentum is a number.
@@ -123,7 +123,7 @@ def add_batch_counters(state, own):
     return {**{key: torch.zeros_like(counters[key]) for key in present}, **state}
 
 
-def set_eps(state, model, eps):
+def _set_eps(state, model, eps):
     """Weights of norms with another epsilon: x / sqrt(var + eps) stays the same if the variance takes the difference.
 
     Exact in evaluation and for frozen norms; in training the norms have the model's own epsilon.
@@ -132,12 +132,12 @@ def set_eps(state, model, eps):
     return {key: value + (eps - norms.get(key, eps)) if key in norms else value for key, value in state.items()}
 
 
-def find_head(model):
+def _find_head(model):
     """Return the name of the classifier: fc, or the last linear layer of a network of others."""
     return "fc" if hasattr(model, "fc") else [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
 
 
-def list_head_parts(model, name):
+def _list_head_parts(model, name):
     """Return the parts that a new head replaces.
 
     A pooling of logits has the classes as its channels.
@@ -145,11 +145,11 @@ def list_head_parts(model, name):
     return (name, "pool") if getattr(getattr(model, "design", None), "consensus", None) == "logits" else (name,)
 
 
-def has_prefix(key, *names):
+def _has_prefix(key, *names):
     return any(key.startswith(f"{name}.") for name in names)
 
 
-def starts_new_head(state, own, name, source, stored, classes, head):
+def _starts_new_head(state, own, name, source, stored, classes, head):
     """Return whether the source's classifier is left out.
 
     Raises UserError where that would be a guess.
@@ -166,7 +166,7 @@ def starts_new_head(state, own, name, source, stored, classes, head):
     what = (
         "does not say which"
         if stored.classes is None
-        else f"has others, e.g. {find_first_difference(stored.classes, classes)}"
+        else f"has others, e.g. {_find_first_difference(stored.classes, classes)}"
     )
     raise UserError(
         f"{source} has as many classes as the data, {len(ours)}, and {what}: "
@@ -174,21 +174,21 @@ def starts_new_head(state, own, name, source, stored, classes, head):
     )
 
 
-def find_first_difference(theirs, ours):
+def _find_first_difference(theirs, ours):
     return next(f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
 
 
-def check_fit(source, state, own, model):
+def _check_fit(source, state, own, model):
     lines = safe_load.list_differences(state, own)
     if lines:
-        advice = [f"it fits with model.mid={mid}" for mid in find_matching_mids(state, own, model)[:1]]
+        advice = [f"it fits with model.mid={mid}" for mid in _find_matching_mids(state, own, model)[:1]]
         raise UserError(
             f"{source} does not fit the network: {len(lines)} tensors differ (source / network):\n  "
             + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10) + advice)
         )
 
 
-def find_matching_mids(state, own, model):
+def _find_matching_mids(state, own, model):
     """Return the inner widths of (2+1)D convolutions with which the source fits the network."""
     if "2plus1d" not in getattr(getattr(model, "design", None), "conv", ()):
         return []

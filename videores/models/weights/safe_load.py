@@ -28,13 +28,13 @@ def read_checkpoint(path: str | Path) -> Any:
         raise UserError(f"{path} is a folder: give a file in it, such as checkpoints/best.ckpt of a run") from None
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise UserError(f"{path} is not a checkpoint that loads safely: {format_reason(error)}") from None
-    wrong = find_corrupt_entry(path)
+    wrong = _find_corrupt_entry(path)
     if wrong:
         raise UserError(f"{path} is damaged: a checksum is wrong ({wrong})")
     return content
 
 
-def find_corrupt_entry(path):
+def _find_corrupt_entry(path):
     """Return the entry of the file with a wrong checksum, or None.
 
     Files from before torch 1.6 have no checksums.

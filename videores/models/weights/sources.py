@@ -2,13 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 
-from videores.errors import UserError
+from videores.errors import UserError, format_suggestion
 from videores.models.weights import key_maps, safe_load, safetensors
 from videores.models.weights.preprocessing import extract_preprocessing
 
@@ -18,7 +17,7 @@ TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, 
 
 
 @dataclass(frozen=True)
-class StoredWeights:
+class _StoredWeights:
     """Weights under our names, and what is known of them: None where the source does not say."""
 
     state: dict
@@ -37,25 +36,26 @@ def read_source(source, model):
     source = os.fspath(source)
     name, colon, path = source.partition(":")
     if source.startswith("torchvision/") and not Path(source).exists():
-        return read_torchvision(source)
+        return _read_torchvision(source)
     if colon and name in LAYOUTS:
-        return read_library(name, path, model)
+        return _read_library(name, path, model)
     safe_load.check_local_path(source)
     if source.endswith(".safetensors"):
-        return read_exported(source)
+        return _read_exported(source)
     stored = safe_load.read_checkpoint(source)
     if safe_load.extract_config(stored):
-        return read_run(stored)
-    check_named_tensors(source, stored)
+        return _read_run(stored)
+    _check_named_tensors(source, stored)
 
 
-def read_torchvision(source):
+def _read_torchvision(source):
     """Read weights of torchvision's list, with its addresses, cache and hash check."""
     from torchvision import models
 
     model, _, name = source.removeprefix("torchvision/").partition("/")
     if model not in models.list_models():
-        raise UserError(f"{source}: torchvision has no network {model!r}{suggest_name(model, models.list_models())}")
+        hint = format_suggestion(model, models.list_models())
+        raise UserError(f"{source}: torchvision has no network {model!r}{hint}")
     known = {w.name: w for w in models.get_model_weights(model)}
     if name not in known:
         raise UserError(f"{source}: torchvision's {model} has the weights {', '.join(known) or '(none)'}")
@@ -72,61 +72,56 @@ def read_torchvision(source):
         what = safe_load.format_reason(error)
         file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
         raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
-    preprocessing = read_torchvision_preprocessing(weights)
+    preprocessing = _read_torchvision_preprocessing(weights)
     network = {"stem": "nopool" if "fps" in preprocessing else "pool"}
-    return StoredWeights(state, list(weights.meta["categories"]), preprocessing, network=network)
+    return _StoredWeights(state, list(weights.meta["categories"]), preprocessing, network=network)
 
 
-def read_torchvision_preprocessing(weights):
+def _read_torchvision_preprocessing(weights):
     preset = weights.transforms()
     sizes = {"crop": preset.crop_size[0], "short_side": min(preset.resize_size)}
     known = {"mean": list(preset.mean), "std": list(preset.std), **sizes}
     return known | (TORCHVISION_VIDEO if len(preset.resize_size) == 2 else {})
 
 
-def read_library(name, path, model):
+def _read_library(name, path, model):
     state = safe_load.read_checkpoint(path)
     if safe_load.extract_config(state):
         raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
     for key in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not is_state_dict(state):
+    if not _is_state_dict(state):
         raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
     layout = key_maps.detect_layout(name, state, model)
     state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
     network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
-    return StoredWeights(state, eps=layout.eps, network=network, usual=usual)
+    return _StoredWeights(state, eps=layout.eps, network=network, usual=usual)
 
 
-def read_run(stored):
+def _read_run(stored):
     known = stored["hyper_parameters"]
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     data, model = known["config"]["data"], known["config"]["model"]
-    return StoredWeights(state, known["classes"], extract_preprocessing(data), model.get("norm_eps") or 1e-5, model)
+    return _StoredWeights(state, known["classes"], extract_preprocessing(data), model.get("norm_eps") or 1e-5, model)
 
 
-def read_exported(source):
+def _read_exported(source):
     state, about = safetensors.read_safetensors(source)
     eps = about["model"].get("norm_eps") or 1e-5
-    return StoredWeights(state, about["classes"], about["preprocessing"], eps, about["model"])
+    return _StoredWeights(state, about["classes"], about["preprocessing"], eps, about["model"])
 
 
-def check_named_tensors(source, stored):
-    while isinstance(stored, dict) and not is_state_dict(stored) and any(key in stored for key in CONTAINERS):
+def _check_named_tensors(source, stored):
+    while isinstance(stored, dict) and not _is_state_dict(stored) and any(key in stored for key in CONTAINERS):
         stored = next(stored[key] for key in CONTAINERS if key in stored)
-    looks = key_maps.guess_layout(stored) if is_state_dict(stored) else None
+    looks = key_maps.guess_layout(stored) if _is_state_dict(stored) else None
     hint = f", and its names look like {looks}'s" if looks else ""
     choice = ", ".join(f"{name}:{source}" for name in LAYOUTS)
     raise UserError(f"{source} was not written by tools/train.py{hint}: say whose file it is, one of {choice}")
 
 
-def is_state_dict(value):
+def _is_state_dict(value):
     is_entry = lambda name, tensor: isinstance(name, str) and isinstance(tensor, torch.Tensor)
     return isinstance(value, dict) and bool(value) and all(is_entry(*entry) for entry in value.items())
-
-
-def suggest_name(word, known):
-    match = get_close_matches(word, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""

@@ -23,20 +23,20 @@ def check_package_installed(package: str, key: str) -> None:
         raise UserError(f"{key} needs the package {package}: pip install {package}, or leave it out") from None
 
 
-def open_loggers(cfg: Config, folder: Path, step: int) -> "list[TensorBoardLogger | WandbLogger]":
+def open_loggers(cfg: Config, folder: Path, step: int) -> "list[_TensorBoardLogger | _WandbLogger]":
     """Open the requested loggers, on rank 0.
 
     `step` is where training starts: a resumed run repeats what came after it.
     """
-    loggers: list[TensorBoardLogger | WandbLogger] = []
+    loggers: list[_TensorBoardLogger | _WandbLogger] = []
     if cfg.watch.tensorboard:
-        loggers.append(TensorBoardLogger(folder / "tensorboard", step))
+        loggers.append(_TensorBoardLogger(folder / "tensorboard", step))
     if cfg.watch.wandb:
-        loggers.append(WandbLogger(cfg, folder))
+        loggers.append(_WandbLogger(cfg, folder))
     return loggers
 
 
-class TensorBoardLogger:
+class _TensorBoardLogger:
     """Write event files; a resumed run replaces the rows after its first step."""
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -53,7 +53,7 @@ class TensorBoardLogger:
         self.writer.close()
 
 
-class WandbLogger:
+class _WandbLogger:
     """Log to W&B, each start of a run as one of W&B's runs, in one group.
 
     WANDB_MODE=offline writes <run folder>/wandb/ alone.
