@@ -167,8 +167,8 @@ def run(trained):
 
 @pytest.fixture(scope="module")
 def refusals(trained, run):
-    """name -> (process, what its message names). Every bad thing is made in the folder `bad`."""
-    folder = trained[0] / "bad"
+    """name -> (process, what its message names). Every bad thing is made in the folder `refused`."""
+    folder = trained[0] / "refused"
     folder.mkdir()
     write_config(folder / "bad.yaml", data={"root": "../data"})
     cases = bad_keys(folder, run) | bad_checkpoints(folder, run) | bad_lists(folder) | bad_ucf101(folder)
@@ -190,7 +190,7 @@ def test_bad_input_exits_with_2_and_one_message_that_names_it(refusals):
 
 def test_bad_input_is_found_before_a_run_folder_is_made(trained, refusals):
     """Else the corrected command would be refused because of the folder that the wrong one left."""
-    assert list((trained[0] / "bad").glob("runs/*")) == []
+    assert list((trained[0] / "refused").glob("runs/*")) == []
 
 
 def test_a_checkpoint_that_does_not_fit_lists_what_differs(refusals):
@@ -200,7 +200,7 @@ def test_a_checkpoint_that_does_not_fit_lists_what_differs(refusals):
 
 
 def test_what_was_there_is_untouched(trained, run, refusals):
-    assert (trained[0] / "bad" / "foreign" / "thesis.txt").read_text() == "precious"
-    assert (trained[0] / "bad" / "file.txt").read_text() == "precious"
+    assert (trained[0] / "refused" / "foreign" / "thesis.txt").read_text() == "precious"
+    assert (trained[0] / "refused" / "file.txt").read_text() == "precious"
     assert json.loads((run / "env.json").read_text())["exit_status"] == 0
     assert yaml.safe_load((run / "config.yaml").read_text())["train"]["lr"] == 0.02
