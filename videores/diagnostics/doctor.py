@@ -56,7 +56,7 @@ def run_check(check):
     try:
         return list(check())
     except Exception as error:  # a broken package may raise anything, and the other checks still say something
-        what = check.__name__.replace("_", " ")
+        what = check.__name__.removeprefix("_check_").replace("_", " ")
         return [_Finding(what, BAD, f"{type(error).__name__}: {error}".splitlines()[0], "this check could not be made")]
 
 
