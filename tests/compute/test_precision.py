@@ -274,7 +274,7 @@ def test_a_resumed_run_measures_nothing_and_keeps_the_choice(runs):
 def test_a_resumed_run_does_not_guess_a_lost_choice(runs):
     process, _ = runs[0]["lost"]
     assert process.returncode == 2
-    assert "no longer says what run.autotune chose" in process.stderr
+    assert "run.overwrite=true" in process.stderr
     assert "Traceback" not in process.stderr
 
 
