@@ -280,3 +280,11 @@ def test_channels_stay_innermost_in_memory():
     got = transforms.normalize_clips(torch.zeros(2, 3, 4, 6, 5, 3, dtype=torch.uint8), MEAN, STD)
     assert got.stride(2) == 1
     assert got.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_each_of_the_last_five_crops_of_ten_mirrors_one_of_the_first_five():
+    scaled_UHWC = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 20, 28, 3), dtype=np.uint8))
+    views_VTHWC = transforms.crop_views(scaled_UHWC, torch.tensor([[0, 2]]), 16, 10)
+    for first, last in zip(views_VTHWC[:5], views_VTHWC[5:], strict=True):
+        assert torch.equal(last, first.flip(2))
+        assert not torch.equal(last, first)
