@@ -10,7 +10,7 @@ from helpers.checkpoints import make_task
 from helpers.commands import assert_same_weights, forked, result, succeeded, write_config, write_data
 from torch import nn
 
-from videores.compute import autotune, gradient_check, precision
+from videores.compute import autotune, cost, gradient_check, precision
 from videores.compute.precision import PrecisionSetting
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
@@ -321,3 +321,12 @@ def test_a_compiled_run_is_scored_by_the_network_as_it_stands(compiled):
     (process,) = forked([("evaluate.py", "--run", folder)], folder.parent)
     succeeded(process)
     np.testing.assert_array_equal(result(folder)[1]["logits"], before)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_a_step_is_timed_and_checked_in_every_precision_that_autotune_offers(name, dtype):
+    """tf32 is float32 to autocast; on an Ampere GPU autotune tries it."""
+    with cost.autocast("cpu", name):
+        assert nn.Linear(4, 4)(torch.randn(2, 4)).dtype == dtype

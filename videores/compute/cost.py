@@ -193,7 +193,7 @@ def compile_frozen(model: nn.Module) -> Callable[..., Any]:
 
 def autocast(device: str, number_format: str) -> AbstractContextManager:
     """Return the autocast context of a dtype on a device."""
-    if number_format == "fp32":
+    if number_format in ("fp32", "tf32"):  # tf32 is a switch of CUDA, set by precision.set_tf32
         return nullcontext()
     return torch.autocast(device, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[number_format])
 
