@@ -5,14 +5,13 @@ pass it, however large it is and however long it trains.
 """
 
 import colorsys
-import csv
 import json
 from collections import Counter, defaultdict
 
-import av
 import numpy as np
 import pytest
 from helpers.commands import result, succeeded, tool
+from helpers.embedded import contents, decode, rows
 
 from videores.config.schema import DataConfig
 from videores.data import index, mirroring
@@ -44,20 +43,6 @@ def decoded(roots):
 
 def videos(root):
     return sorted(root.rglob("*.mp4"))
-
-
-def decode(path):
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-def rows(root, split):
-    with open(root / f"{split}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def contents(root):
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def best_accuracy(seen, labels):

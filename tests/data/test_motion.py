@@ -1,6 +1,5 @@
 """motion8: exact reversal pairs on decoded files, and a folder that is either whole or not used."""
 
-import csv
 import json
 import os
 import signal
@@ -9,9 +8,9 @@ import sys
 import time
 from collections import Counter
 
-import av
 import numpy as np
 import pytest
+from helpers.embedded import contents, decode, rows
 
 from videores.data.synthetic import datasets, sprites
 from videores.errors import UserError
@@ -31,20 +30,6 @@ def clips(small):
     """path -> (label, group, decoded frames), in the order of the lists."""
     videos = [row for split in SMALL for row in rows(small, split)]
     return {row["path"]: (row["label"], row["group"], decode(small / row["path"])) for row in videos}
-
-
-def decode(path):
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-def rows(root, split):
-    with open(root / f"{split}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def contents(root):
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def start(root, seed, videos):

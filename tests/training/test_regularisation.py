@@ -37,7 +37,7 @@ def ran(place):
 
 
 def test_a_run_keeps_the_average_and_the_weights_that_learn(place, ran):
-    for name, process in zip(("teacher", "student"), ran, strict=False):
+    for name, process in zip(("teacher", "student"), ran[:2], strict=True):
         succeeded(process)
         stored = safe_load.read_checkpoint(place / "runs" / name / "checkpoints" / "best.ckpt")
         assert stored["state_dict"].keys() == stored["learning"].keys()

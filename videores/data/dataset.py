@@ -40,8 +40,8 @@ class VideoDataset(Dataset):
     (config.ViewsConfig) is cut from, as data.views says: "frames" and "place" instead of "clips", never augmented. With
     `tolerant` a video that does not decode has "unreadable", the reason, instead. Nothing depends on the worker that
     makes the item. Training items have label_K instead of the label where flips change labels (`flips`, an
-    augment.flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is what the batch's mixture is drawn
-    from.
+    mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is what the batch's mixture is
+    drawn from.
     """
 
     def __init__(

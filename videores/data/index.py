@@ -26,8 +26,8 @@ def read_index(data: DataConfig) -> Index:
 
     Raises UserError for lists that are wrong or videos that are missing.
 
-    Videos of a format in INCOMPLETE that are not there are left out of train and val; test keeps all that are listed,
-    so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many of them found.
+    Videos of a format in INCOMPLETE_FORMATS that are not there are left out of train and val; test keeps all that are
+    listed, so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many of them found.
     """
     root = Path(data.root)
     if data.format in datasets.SETS:

@@ -247,7 +247,7 @@ SHALLOW += ["f_r2d_18 stem=nopool", "r2plus1d_18 mid=paper", "r2plus1d_34 mid=pa
 DEEP += ["r3d_50 groups=32", "r3d_101 groups=32"]
 PER_FRAME = [name for name in MODELS if name.startswith("f_")]
 CIFAR = [name for name in MODELS if name.startswith("cifar")]
-SECTIONS = [  # title, labels, options of `row`
+SECTIONS = [  # title, labels, options of `compute_row`
     ("Basic blocks, 16 frames, 400 classes", SHALLOW, {"frames": 16, "size": 112, "views": 10}),
     ("Basic blocks, 8 frames, 400 classes", SHALLOW, {"frames": 8, "size": 112, "views": 10}),
     ("Bottlenecks, 8 frames, 400 classes", DEEP, {"frames": 8, "size": 224, "views": 30}),

@@ -11,7 +11,7 @@ the shortcut, the norm. The published ones are rows of the table at the end:
     ir_csn, ip_csn   depthwise 3x3x3 bottlenecks               Tran et al. 2019, arXiv:1904.02811
 
 Parameters have torchvision's names, shapes and order, so public weights load with strict=True, both ways. There are two
-styles of names, flat in 2D (layer1.0.bn1.weight) and nested in 3D (layer1.0.conv1.1.weight); `named` knows them.
+styles of names, flat in 2D (layer1.0.bn1.weight) and nested in 3D (layer1.0.conv1.1.weight); `_name_units` knows them.
 
 Shapes: B clips, C channels, T frames, H x W pixels, D features, N classes. A stride is (time, space).
 """
@@ -325,7 +325,7 @@ class ResNet(nn.Module):
             return self.fc(self.dropout(self.pool(x_BTD)))
 
 
-# The table: name -> Design. There are CIFAR networks of any depth, see `cifar`; the paper's have names here.
+# The table: name -> Design. There are CIFAR networks of any depth, see `make_cifar`; the paper's have names here.
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BOTTLENECK: dict[str, Any] = dict(block="bottleneck", stem="pool")

@@ -60,7 +60,7 @@ def load_weights(
     classes: the names of the model's classes in order, which the source's must equal for its classifier to be kept
     head: "keep" or "new"; "auto" is new for another number of classes and keep for equal names
     inflate: how 2D kernels fill 3D ones, "mean" or "centre"
-    preprocessing: what the model will be fed (`preprocessing_of`); another mean or std is refused, the rest is noted
+    preprocessing: what the model will be fed (`extract_preprocessing`); another mean or std is refused
     """
     for key, value, known in (("head", head, HEADS), ("inflate", inflate, INFLATIONS)):
         if value not in known:
