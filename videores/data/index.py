@@ -27,7 +27,7 @@ def read_index(data: DataConfig) -> Index:
     Raises UserError for lists that are wrong or videos that are missing.
 
     Videos of a format in INCOMPLETE_FORMATS that are not there are left out of train and val; test keeps all that are
-    listed, so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many of them found.
+    listed, so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many found.
     """
     root = Path(data.root)
     if data.format in datasets.SETS:
