@@ -142,6 +142,16 @@ def test_giving_up_ends_the_helpers():
     wait_until(lambda: not alive(process))
 
 
+def test_a_helper_that_died_with_half_a_request_can_be_ended():
+    helper = Helper()
+    helper.call(answer, 1)
+    helper.process.stdin.write(b"half a request")
+    helper.process.kill()
+    helper.process.wait()
+    helper.end()
+    assert helper.process is None
+
+
 def test_a_helper_ends_with_its_parent():
     code = f"""
 import os, sys; sys.path[:0] = [{os.path.dirname(__file__)!r}, {str(Path(__file__).parents[1])!r}]

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from functools import lru_cache
 
 STARTING_STAGE = "starting"
@@ -89,7 +90,9 @@ class Helper:
         if process is not None:
             process.kill()
             process.wait()
-            process.stdin.close(), process.stdout.close()
+            with suppress(BrokenPipeError):  # what was still to be sent to it
+                process.stdin.close()
+            process.stdout.close()
 
 
 def _start_helper_process():
