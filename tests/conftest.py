@@ -5,6 +5,9 @@ import os
 import warnings
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: as many processes as cores, a thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from helpers.videos import AVAILABLE, numbered_video, write_csv
 

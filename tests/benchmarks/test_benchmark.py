@@ -285,6 +285,7 @@ def test_without_videos_it_writes_two_kinds_itself(tmp_path, monkeypatch):
         assert measure.count_wrong(truth_THWC, range(40), truth_THWC) == 0  # no two alike
 
 
+@pytest.mark.slow
 def test_the_shared_videos_are_the_rows_of_the_targets(shared_data, tmp_path):
     found = {row.name: row for row in videos.find_sets("loader", [shared_data], None, tmp_path)}
     assert set(found) == set(TARGETS["loader"])
@@ -358,6 +359,7 @@ def test_numbers_that_make_no_sense_are_refused(words, capsys):
 # -- what is written ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tool_works_anywhere_and_writes_a_table_and_every_time(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "VIDEORES_TEST_DATA"}
     command = [sys.executable, str(ROOT / "tools" / "benchmark.py"), "loader", "--quick"]

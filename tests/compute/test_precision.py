@@ -278,6 +278,7 @@ def test_a_resumed_run_does_not_guess_a_lost_choice(runs):
     assert "Traceback" not in process.stderr
 
 
+@pytest.mark.slow
 def test_processes_measure_once_and_agree(tmp_path):
     write_data(tmp_path / "data")
     write_config(tmp_path / "tiny.yaml", data={"batch_size": 2, "val": "none"}, train={"epochs": 1, "warmup": 0})
@@ -304,6 +305,7 @@ def compiled(tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 def test_a_compiled_run_has_the_same_keys_and_takes_the_same_first_step(compiled):
     ours, theirs = (
         safe_load.read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in compiled
@@ -314,6 +316,7 @@ def test_a_compiled_run_has_the_same_keys_and_takes_the_same_first_step(compiled
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_scored_by_the_network_as_it_stands(compiled):
     """So that the scores of its checkpoint are the same in another process, which compiles nothing."""
     folder = compiled[0]

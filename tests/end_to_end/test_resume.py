@@ -455,10 +455,11 @@ def test_a_second_training_in_the_same_folder_is_refused_at_once(monkeypatch):
 
 # Kills at random moments
 
-KILLS = {"3": ["accumulation, EMA, batch norm"], "12": list(kill.SETTINGS)[:4], "4": ["2 processes"]}
+KILLS = {"12": list(kill.SETTINGS)[:4], "4": ["2 processes"]}
 
 
-@pytest.mark.parametrize("kills", ["3", pytest.param("12", marks=SLOW), pytest.param("4", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", KILLS)
 def test_runs_that_are_killed_at_random_moments_end_with_the_same_bits(tmp_path, kills):
     """A few here; `python tests/helpers/kill.py --kills 100` for more."""
     command = [sys.executable, ROOT / "tests" / "helpers" / "kill.py", "--kills", kills, "--folder", tmp_path]

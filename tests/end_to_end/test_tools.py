@@ -299,9 +299,9 @@ def test_another_checkpoint_can_be_tested_and_the_record_of_training_stays(run, 
 
 
 def test_help_says_how_to_call_each_tool(tmp_path):
-    for path in sorted((ROOT / "tools").glob("*.py")):
-        process = succeeded(tool(path.name, "--help", cwd=tmp_path))
-        assert f"python tools/{path.name}" in process.stdout
+    names = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+    for name, process in zip(names, forked([(name, "--help") for name in names], tmp_path), strict=True):
+        assert f"python tools/{name}" in succeeded(process).stdout
         assert process.stderr == ""
 
 

@@ -82,6 +82,7 @@ def is_refused(overrides):
 
 NAMES = [(name, {}) for name in MODELS if not name.endswith(("_1202", "_110", "_56", "_44", "_32"))]
 VARIANTS = [*NAMES, *single_overrides(), *(v for v in combinations() if not is_refused(v[1]))]
+STEP = 5  # every so manieth variant is tried by default, all of them in the slow tests
 
 
 def variant_id(variant):
@@ -89,7 +90,10 @@ def variant_id(variant):
     return "-".join([name, *(f"{key}={value}" for key, value in overrides.items())])
 
 
-@pytest.fixture(params=VARIANTS, ids=variant_id)
+@pytest.fixture(
+    params=[pytest.param(v, marks=[pytest.mark.slow] if i % STEP else []) for i, v in enumerate(VARIANTS)],
+    ids=variant_id,
+)
 def variant(request):
     return request.param
 

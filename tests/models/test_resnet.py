@@ -81,10 +81,20 @@ def test_names_shapes_and_order_are_torchvisions(name):
         assert [(key, value.shape) for key, value in ours.items()] == [(key, v.shape) for key, v in theirs.items()]
 
 
-@pytest.mark.parametrize("name", [*IMAGE, "r3d_18", "mc3_18", "r2plus1d_18"])
+@pytest.mark.parametrize("name", ["f_r2d_18", "r3d_18", "mc3_18", "r2plus1d_18"])
 def test_outputs_and_gradients_are_torchvisions(name):
     torch.manual_seed(0)
     assert_equal(create_model(name, 10), torchvision_twin(name, 10))
+
+
+@pytest.mark.parametrize("name", ["f_r2d_50", "f_resnext50_32x4d", "f_wide_resnet50_2"])
+def test_2d_bottlenecks_are_torchvisions(name):
+    """Each kind of block once a stage, twice in the first; the test of names and shapes has all depths."""
+    torch.manual_seed(0)
+    twin = getattr(torchvision.models, IMAGE[name])(num_classes=10)
+    for stage in (twin.layer1, twin.layer2, twin.layer3, twin.layer4):
+        del stage[2 if stage is twin.layer1 else 1 :]
+    assert_equal(create_model(name, 10, layers=[2, 1, 1, 1]), twin)
 
 
 @pytest.mark.parametrize("family", ["r3d", "mc3", "r2plus1d", "ir_csn", "ip_csn"])
@@ -102,7 +112,7 @@ def assert_equal(model, twin):
     """
     model.load_state_dict(twin.state_dict(), strict=True)
     twin.load_state_dict(model.state_dict(), strict=True)
-    clips_BCTHW = torch.randn(2, 3, 1 if model.dim == 2 else 2, 64, 64)
+    clips_BCTHW = torch.randn(2, 3, 1 if model.dim == 2 else 2, 48, 48)
     with torch.no_grad():
         ours_BN, theirs_BN = model.eval()(clips_BCTHW), twin_logits(twin.eval(), clips_BCTHW)
     assert (ours_BN - theirs_BN).norm() <= 1e-5 * theirs_BN.norm()

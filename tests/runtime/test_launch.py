@@ -254,6 +254,7 @@ def test_a_process_that_hangs_ends_the_run_when_the_time_is_out(place):
     assert gone(everyone) == []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_the_second_rank_ends_the_run_with_advice(place):
     process = begin(place, "loading", "trainer.devices=2", "data.workers=1")
     everyone, rank = descendants(process.pid), other_process(process)
