@@ -15,7 +15,7 @@ from videores.training import checkpoint_io
 
 def refusal(path, task):
     with pytest.raises(UserError) as caught:
-        checkpoint_io.load_weights(task, path)
+        checkpoint_io.restore_weights(task, path)
     return str(caught.value)
 
 
@@ -39,7 +39,7 @@ def test_a_file_of_another_kind_is_called_that(tmp_path, content):
 
 def test_weights_are_copied(saved):
     task, stored = make_task(), safe_load.read_checkpoint(saved)
-    checkpoint_io.load_weights(task, saved)
+    checkpoint_io.restore_weights(task, saved)
     assert all(torch.equal(value, stored["state_dict"][key]) for key, value in task.state_dict().items())
 
 
@@ -74,8 +74,8 @@ def test_a_refused_checkpoint_changes_no_weight(saved):
     [
         (["a", "c", "b"], ["1: b / c", "2: c / b"]),
         (["a", "b", "d"], ["2: c / d"]),
-        (["a", "b"], ["knows 3 classes, the data has 2", "from number 2 on"]),
-        (["a", "b", "c", "d"], ["knows 3 classes, the data has 4", "from number 3 on"]),
+        (["a", "b"], ["3 classes", "2 of the data", "from number 2 on"]),
+        (["a", "b", "c", "d"], ["3 classes", "4 of the data", "from number 3 on"]),
     ],
 )
 def test_other_classes_or_another_order_are_refused(saved, classes, words):

@@ -33,7 +33,7 @@ def is_in_top_k(scores_XN: np.ndarray, label_X: np.ndarray, k: int = 1) -> np.nd
 def _predict_classes(scores_XN: np.ndarray, label_X: np.ndarray) -> np.ndarray:
     """Return class_X: the best class, -1 without scores.
 
-    Where the right class ties with another, it is the other one, as in `is_in_top_k`.
+    A tie with the right class is predicted as the other class, as in `is_in_top_k`.
     """
     label_X = np.asarray(label_X)
     others_XN = np.array(scores_XN)
@@ -142,7 +142,7 @@ def bootstrap_interval(right_V: np.ndarray, group_V: ArrayLike | None = None, se
 def group_indices(group_V: ArrayLike | None, videos: int) -> np.ndarray:
     """Return the number of each video's group; a video without a group is its own.
 
-    Each video is its own too where all have one group, of which no interval follows.
+    Where all videos share one group, each counts alone: one group gives no interval.
     """
     if group_V is None:
         return np.arange(videos)

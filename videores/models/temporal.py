@@ -81,15 +81,16 @@ class _LSTMPool(nn.Module):
         return self.lstm(features_BTD)[0][:, -1]
 
 
+# A new pooling is a row of one of the two tables, and of ORDERLESS where it ignores the order: tests hold it to that.
 ORDERLESS = ("mean", "max", "gem", "attention")
-FUNCTIONS = {"mean": _mean_pool, "max": _max_pool}
-MODULES = {"gem": GeMPool, "attention": _AttentionPool, "weights": _WeightedPool, "conv": _ConvPool, "lstm": _LSTMPool}
-POOLS = (*FUNCTIONS, *MODULES)
+_FUNCTIONS = {"mean": _mean_pool, "max": _max_pool}
+_MODULES = {"gem": GeMPool, "attention": _AttentionPool, "weights": _WeightedPool, "conv": _ConvPool, "lstm": _LSTMPool}
+POOLS = (*_FUNCTIONS, *_MODULES)
 
 
 def make_pool(name, channels, frames=None):
-    """Make the pooling called `name` of features with so many channels.
+    """Make the pooling called `name` of features with `channels` channels.
 
-    `weights` is made for so many time steps.
+    Only `weights` uses `frames`, its number of time steps.
     """
-    return FUNCTIONS[name] if name in FUNCTIONS else MODULES[name](channels, frames)
+    return _FUNCTIONS[name] if name in _FUNCTIONS else _MODULES[name](channels, frames)

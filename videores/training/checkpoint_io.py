@@ -23,7 +23,7 @@ LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "last-previ
 class AtomicCheckpointIO(CheckpointIO):
     """Write checkpoints for Lightning, and keep an OSError in `write_error`.
 
-    All ranks must learn of it together (Checkpointing.save).
+    It is not raised here: Checkpointing.save tells all ranks, so that they stop together.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ def read_newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str
     if errors:
         lines = "\n  ".join(errors)
         raise UserError(
-            f"{folder} has no whole checkpoint to continue from: run.overwrite=true starts afresh\n  {lines}"
+            f"{folder} must hold a whole checkpoint, and all are damaged: begin anew, run.overwrite=true\n  {lines}"
         )
     return None
 
@@ -139,7 +139,7 @@ def remove_partial_checkpoints(folder: Path) -> None:
     remove_temporary_files(folder / name for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT))
 
 
-def load_weights(module: VideoClassifier, path: Path) -> dict[str, Any]:
+def restore_weights(module: VideoClassifier, path: Path) -> dict[str, Any]:
     """Copy a checkpoint's weights into a module of the same network and classes.
 
     Returns the "epoch" and "step" of the checkpoint, the "gap" that was measured of these weights, or None, and the
@@ -162,7 +162,7 @@ def load_weights(module: VideoClassifier, path: Path) -> dict[str, Any]:
 
 
 def extract_gap(stored: dict[str, Any]) -> dict[str, float] | None:
-    """Return the gap of a checkpoint's weights, or None if the validation is older."""
+    """Return the gap of a checkpoint's weights, or None if the last validation was before them."""
     measured = stored.get("measured") or {"step": None}
     return measured["gap"] if measured["step"] == stored["global_step"] else None
 
@@ -172,6 +172,7 @@ def check_same_classes(path: Path | str, theirs: Sequence[str], ours: Sequence[s
     if theirs != ours:
         pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b]
         raise UserError(
-            f"{path} knows {len(theirs)} classes, the data has {len(ours)}, and they differ (checkpoint / data):\n  "
+            f"{path}: its {len(theirs)} classes must be the {len(ours)} of the data, in the same order; model.weights "
+            "starts a training with another classifier (checkpoint / data):\n  "
             + "\n  ".join(pairs[:10] or [f"from number {min(len(theirs), len(ours))} on"])
         )

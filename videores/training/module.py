@@ -130,7 +130,7 @@ class VideoClassifier(pl.LightningModule):
     def on_validation_epoch_end(self):
         if self.trainer.sanity_checking:
             return  # a part of the videos: no result
-        by_part = {part: self.compute_validation_metrics(part) for part in self.scoring}
+        by_part = {part: self.score_part(part) for part in self.scoring}
         val, gap = by_part["val"], self.compute_gap(by_part)
         # Every rank has the same numbers already: averaging them once more (sync_dist) would only round them.
         self.log_dict({"val/loss": val["loss"], "val/clip_top1": val["clip_top1"]}, sync_dist=False)
@@ -156,8 +156,8 @@ class VideoClassifier(pl.LightningModule):
             for part, dataset in datasets.items()
         }
 
-    def compute_validation_metrics(self, part):
-        """Return the validation metrics of a part, over the logits of all ranks."""
+    def score_part(self, part):
+        """Return the validation metrics of a part over all ranks; keep the logits of "val"."""
         dataset, scores = self.scoring[part]
         logits_VKN = scores.compute(self.device)
         if part == "val":

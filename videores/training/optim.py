@@ -45,7 +45,7 @@ def make_optimizer(model: nn.Module, train: TrainConfig, lr: float) -> Optimizer
 def _apply_layer_decay(model, groups, lr, decay):
     """Split the groups by part of the network, each with its own learning rate.
 
-    The classifier's come first, with `lr`: its learning rate is the one that is logged.
+    The classifier's groups come first, at `lr`, because the first group's learning rate is the one that is logged.
     """
     factors = _compute_layer_lr_factors(count_depths(model), decay)
     owner = {id(p): name for name, modules in split_into_parts(model).items() for m in modules for p in m.parameters()}
@@ -70,7 +70,7 @@ def _compute_layer_lr_factors(depths, decay):
 def make_schedules(optimizer: Optimizer, train: TrainConfig, steps_per_epoch: int) -> list[dict[str, Any]]:
     """Return the learning rate schedules as Lightning takes them.
 
-    All step after each step of the optimizer, but for the second one of `plateau`, which steps after each epoch.
+    All follow each step of the optimizer, but for the second one of `plateau`, which follows an epoch's last batch.
     """
     if train.schedule != "plateau":
         factor = lambda step: compute_lr_factor(step, steps_per_epoch, train)
@@ -89,7 +89,7 @@ def count_schedules(train: TrainConfig) -> int:
 def _make_warmup_schedule(optimizer, train, steps_per_epoch):
     """Return the warm-up as a factor of the current learning rate.
 
-    That is the one that `plateau` lowers. A warm-up of 0 steps changes nothing.
+    So it multiplies whatever learning rate `plateau` has reached. A warm-up of 0 steps changes nothing.
     """
     steps = round(train.warmup * steps_per_epoch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, compute_warmup_factor(0, steps), total_iters=steps)

@@ -1,4 +1,9 @@
-"""Find the checkpoint to resume from, and edit Lightning's loop progress in it."""
+"""Find the checkpoint to resume from, and edit Lightning's loop progress in it.
+
+What else makes a resumed run exact: checkpoint_io.py finds the newest whole file, callbacks/checkpointing.py decides
+when one is written, data/datamodule.py goes on within the epoch, module.py seeds each step, callbacks/metrics_log.py
+cuts rows of steps that are trained again, callbacks/inexact_resume.py begins an epoch again.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +21,7 @@ CHANGEABLE_KEYS = {  # keys that may differ when a run resumes: they do not chan
     *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
     *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
     *("trainer.log_every", "trainer.timeout"),
-    *("trainer.devices", "trainer.num_nodes"),  # what counts is how many ranks there are: made_with
+    *("trainer.devices", "trainer.num_nodes"),  # what counts is the number of ranks, which is in the signature
 }
 # keys that begin so change what it computes a little
 INEXACT_KEY_PREFIXES = ("trainer.", "data.batch_size", "train.accumulate")
@@ -32,12 +37,12 @@ class ResumePoint:
 
 
 def find_resume_point(
-    cfg: Config, folder: Path, made_with: dict[str, Any], classes: Sequence[str]
+    cfg: Config, folder: Path, signature: dict[str, Any], classes: Sequence[str]
 ) -> ResumePoint | None:
     """Return the point from which a run continues, or None.
 
-    made_with: the trainer.make_resume_signature of now and the hashes of the lists of videos. Raises UserError where
-    the run cannot continue, or cannot continue bit-exactly and run.resume is not inexact.
+    `signature` is what trainer.make_resume_signature returns now, and the hashes of the lists of videos. Raises
+    UserError where the run cannot continue, or cannot continue bit-exactly and run.resume is not inexact.
     """
     newest = checkpoint_io.read_newest_checkpoint(folder / "checkpoints") if cfg.run.resume != "none" else None
     if newest is None:
@@ -53,8 +58,8 @@ def find_resume_point(
     _check_no_differences(path, exact)
     checkpoint_io.check_same_classes(path, stored["hyper_parameters"]["classes"], classes)
     _check_schedule_count(path, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
-    before = made_with | stored.get("made_with", {})  # an older version did not store all of it
-    inexact += [f"{key}: {before[key]} there, {now} now" for key, now in made_with.items() if before[key] != now]
+    before = signature | stored.get("made_with", {})  # an older version did not store all of it
+    inexact += [f"{key}: {before[key]} there, {now} now" for key, now in signature.items() if before[key] != now]
     if inexact and cfg.run.resume != "inexact":
         raise UserError(
             f"{path} does not resume bit-exactly: change these back, or continue with run.resume=inexact, which "

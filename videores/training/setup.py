@@ -25,7 +25,7 @@ from videores.training.callbacks.checkpointing import Checkpointing, disable_lig
 from videores.training.callbacks.loggers import check_loggers_installed
 from videores.training.callbacks.progress import ProgressBar
 from videores.training.callbacks.rank_check import RankCheck
-from videores.training.checkpoint_io import load_weights
+from videores.training.checkpoint_io import restore_weights
 from videores.training.distillation import load_teacher
 from videores.training.module import Run, VideoClassifier
 from videores.training.resume import ResumePoint, find_resume_point
@@ -223,7 +223,7 @@ def load_weights_for_test(module: VideoClassifier, path: Path) -> dict[str, Any]
     """
     if not (is_rank_zero() or path.exists()):
         return {}
-    about = load_weights(module, path)
+    about = restore_weights(module, path)
     _check_model_and_normalization(path, about.pop("config"), module)
     return about
 

@@ -118,21 +118,21 @@ def make_resume_signature(trainer: TrainerConfig, options: dict[str, Any]) -> di
 
 
 def make_training_options(
-    cfg: Config, folder: Path, saving: Checkpointing, start: ResumePoint | None, record: RunRecord
+    cfg: Config, folder: Path, checkpointing: Checkpointing, resume_point: ResumePoint | None, record: RunRecord
 ) -> dict[str, Any]:
     """Return the options of a training into a run folder, without the hardware's."""
     throughput, watch = Throughput(), Watch(cfg.watch, cfg.trainer.log_every)
     history = MetricsLog(folder / "metrics.jsonl", cfg.trainer.log_every, throughput, watch)
     callbacks = [NanGuard(), throughput, watch, history, ProgressBar(throughput)]
     callbacks += [Autotuner(record)] if cfg.run.autotune else []
-    callbacks += [*make_recipe_callbacks(cfg.train), saving]
-    callbacks += [InexactResume()] if start and start.inexact else []
+    callbacks += [*make_recipe_callbacks(cfg.train), checkpointing]
+    callbacks += [InexactResume()] if resume_point and resume_point.inexact else []
     common = make_common_options(folder)
     return dict(
-        **common | {"plugins": [*common["plugins"], saving.io]},
+        **common | {"plugins": [*common["plugins"], checkpointing.io]},
         max_epochs=cfg.train.epochs,
         accumulate_grad_batches=cfg.train.accumulate,
-        precision=precision.LIGHTNING_PRECISIONS[saving.made_with["precision"]],
+        precision=precision.LIGHTNING_PRECISIONS[checkpointing.signature["precision"]],
         callbacks=callbacks,
         profiler=throughput.wait,
     )

@@ -26,14 +26,14 @@ SAVE_INTERVAL_RATIO = 200  # times as long as the last one took: those stay belo
 class Checkpointing(Checkpoint):
     """Save checkpoints at epoch ends, within epochs by steps or time, and at signals.
 
-    Lightning calls a Checkpoint after all other callbacks, so that their state is of the same step. `made_with` is what
-    trainer.make_resume_signature returns, and the lists' hashes: find_resume_point compares them.
+    Lightning calls a Checkpoint after all other callbacks, so that their state is of the same step. `signature` is what
+    trainer.make_resume_signature returns, and the hashes of the lists: find_resume_point compares them.
     """
 
     state_key = "Saving"  # the class's former name, in checkpoints of older runs
 
-    def __init__(self, folder: Path, run: RunConfig, made_with: dict[str, Any], signals: SignalHandler) -> None:
-        self.folder, self.run, self.made_with, self.signals = folder / "checkpoints", run, made_with, signals
+    def __init__(self, folder: Path, run: RunConfig, signature: dict[str, Any], signals: SignalHandler) -> None:
+        self.folder, self.run, self.signature, self.signals = folder / "checkpoints", run, signature, signals
         self.io = checkpoint_io.AtomicCheckpointIO()
         self.best_score, self.saved_at, self.save_seconds = None, 0.0, 0.0
         self.trainer = self.reducer = self.last_step = self.common_batches = None
@@ -139,7 +139,7 @@ class Checkpointing(Checkpoint):
         self.save_seconds = self.saved_at - began
 
     def on_save_checkpoint(self, trainer, module, checkpoint):
-        checkpoint["made_with"] = self.made_with
+        checkpoint["made_with"] = self.signature  # the key of older versions too
         if self.is_validating:
             resume.rewind_to_validation_start(checkpoint["loops"]["fit_loop"])
 
