@@ -280,7 +280,7 @@ def test_a_test_on_several_processes_ends_at_once_by_a_signal_to_all(place):
     with open(place / "short.err", "w") as log:
         process = subprocess.Popen(list(map(str, command)), cwd=place, env=environment(), stdout=log, stderr=log)
     limit = time.monotonic() + 200
-    while "Testing" not in (place / "short.err").read_text():
+    while "test videos" not in (place / "short.err").read_text():
         assert process.poll() is None, (place / "short.err").read_text()[-3000:]
         assert time.monotonic() < limit
         time.sleep(0.1)
