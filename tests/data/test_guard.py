@@ -142,14 +142,13 @@ def test_giving_up_ends_the_helpers():
     wait_until(lambda: not alive(process))
 
 
-def test_a_helper_that_died_with_half_a_request_can_be_ended():
-    helper = Helper()
+def test_a_helper_that_died_between_two_calls_is_reported_and_replaced(helper):
     helper.call(answer, 1)
-    helper.process.stdin.write(b"half a request")
     helper.process.kill()
     helper.process.wait()
-    helper.end()
-    assert helper.process is None
+    with pytest.raises(HelperFailure, match="SIGKILL"):
+        helper.call(answer, 2)
+    assert helper.call(answer, 3)[0] == 3
 
 
 def test_a_helper_ends_with_its_parent():

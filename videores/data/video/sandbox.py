@@ -1,13 +1,13 @@
 """Work on files in helper processes: a crash or hang of native code costs one file only.
 
 A helper is a new Python, not a fork: it inherits no decoder's lock and needs no guard in the user's script. It takes
-one call at a time over its standard input, and shows that it lives by naming the stage that it is in.
+one call at a time over a socket, and shows that it lives by naming the stage that it is in.
 """
 
 import atexit
+import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import lru_cache
+from multiprocessing.connection import Connection
 
 STARTING_STAGE = "starting"
 HEARTBEAT_TIMEOUT = 60  # seconds without a sign of life after which a call hangs
@@ -34,73 +35,58 @@ class Helper:
     """One helper process, started by its first call and anew after it was lost."""
 
     def __init__(self, patience=HEARTBEAT_TIMEOUT):
-        self.patience, self.process, self.hung = patience, None, False
+        self.patience, self.process, self.connection = patience, None, None
         self.lock = threading.Lock()
 
     def call(self, function, *args):
-        """`function(*args, beat)` in the helper, where beat("stage") is its sign of life. Raises what that raises, or
-        Lost."""
+        """Return `function(*args, beat)` of the helper, where beat("stage") is its sign of life.
+
+        Raises what that raises, or HelperFailure.
+        """
         with self.lock:
             try:
-                kind, value = self.converse((function, args))
+                kind, value = self._converse((function, args))
             except BaseException:
                 self.end()  # lost, or still busy with a call that is given up
                 raise
-            if self.hung:  # the watchdog woke just as the answer came
-                self.hung = False
-                self.end()
         if kind == "error":
             raise value
         return value
 
-    def converse(self, call):
-        self.process = self.process or _start_helper_process()
-        kind, stage = "stage", STARTING_STAGE
+    def _converse(self, call):
+        if self.process is None:
+            self.process, self.connection = _start_helper_process()
+        process, connection, stage = self.process, self.connection, STARTING_STAGE
         try:
-            pickle.dump(call, self.process.stdin)
-            self.process.stdin.flush()
-            while kind == "stage":
-                kind, value = self.receive()
-                stage = value if kind == "stage" else stage
+            connection.send(call)
+            while connection.poll(self.patience):
+                kind, value = connection.recv()
+                if kind != "stage":
+                    return kind, value
+                stage = value
         except (EOFError, OSError, pickle.UnpicklingError):
-            raise HelperFailure(self.epitaph(), stage) from None
-        return kind, value
-
-    def receive(self):
-        watchdog = threading.Timer(self.patience, self.kill)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            return pickle.load(self.process.stdout)
-        finally:
-            watchdog.cancel()
-
-    def kill(self):
-        self.hung = True
-        self.process.kill()
-
-    def epitaph(self):
-        code, hung, self.hung = self.process.wait(), self.hung, False
-        if hung:
-            return f"hung: no sign of life for {self.patience:g} s"
-        return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+            code = process.wait()
+            how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+            raise HelperFailure(how, stage) from None
+        raise HelperFailure(f"hung: no sign of life for {self.patience:g} s", stage)
 
     def end(self):
-        process, self.process = self.process, None
+        """End the process; another thread may be in a call, which then fails."""
+        process, self.process, self.connection = self.process, None, None
         if process is not None:
             process.kill()
             process.wait()
-            with suppress(BrokenPipeError):  # what was still to be sent to it
-                process.stdin.close()
-            process.stdout.close()
 
 
 def _start_helper_process():
+    ours, theirs = multiprocessing.Pipe()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # -c puts the current folder first, where any file may have a package's name
-    code = "import sys; sys.path.pop(0); from videores.data.video.sandbox import serve; serve()"
-    command = [sys.executable, "-c", code]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    code = "import sys; sys.path.pop(0); from videores.data.video.sandbox import serve; serve(int(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(theirs.fileno())]
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=2)  # what native code prints is no output of this program
+    with theirs:
+        return subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], **pipes), ours
 
 
 @lru_cache(maxsize=1)
@@ -117,16 +103,14 @@ def get_process_helper(process_id):
 def map_unordered(work, items, workers, patience=HEARTBEAT_TIMEOUT):
     """Yield `work(helper, item)` as they end, from as many helpers at a time."""
     helpers = [Helper(patience) for _ in range(workers)]
-    idle = queue.SimpleQueue()
-    for helper in helpers:
-        idle.put(helper)
+    idle = [*helpers]  # as many threads take from it
 
     def one(item):
-        helper = idle.get()
+        helper = idle.pop()
         try:
             return work(helper, item)
         finally:
-            idle.put(helper)
+            idle.append(helper)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -138,29 +122,27 @@ def map_unordered(work, items, workers, patience=HEARTBEAT_TIMEOUT):
             helper.end()
 
 
-def serve():
+def serve(descriptor):
     """Run the helper's side."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native code prints is no answer
-    while True:
-        try:
-            function, args = pickle.load(sys.stdin.buffer)
-            answer = _run_call(function, args, _Heartbeat(answers))
+    connection = Connection(descriptor)
+    with suppress(EOFError, ConnectionError):  # the parent has ended
+        while True:
+            function, args = connection.recv()
+            answer = _run_call(function, args, _Heartbeat(connection))
             set_alarm(0)
-            _send_message(answers, answer)
-        except (EOFError, BrokenPipeError):  # the parent has ended
-            os._exit(0)
+            _send_message(connection, answer)
+    os._exit(0)
 
 
 class _Heartbeat:
-    def __init__(self, answers):
-        self.answers, self.stage, self.time = answers, None, 0
+    def __init__(self, connection):
+        self.connection, self.stage, self.time = connection, None, 0
 
     def __call__(self, stage):
         if stage != self.stage or time.monotonic() - self.time > HEARTBEAT_INTERVAL:
             set_alarm(2 * HEARTBEAT_TIMEOUT)
-            _send_message(self.answers, ("stage", stage))
+            _send_message(self.connection, ("stage", stage))
             self.stage, self.time = stage, time.monotonic()
 
 
@@ -176,17 +158,15 @@ def set_alarm(seconds):
 def _run_call(function, args, beat):
     try:
         return "value", function(*args, beat)
-    except BrokenPipeError:
+    except ConnectionError:
         raise
     except Exception as error:
         return "error", error
 
 
-def _send_message(answers, message):
-    """Whole or not at all: an error that can't be pickled goes as its text."""
+def _send_message(connection, message):
+    """Send a message; an error that cannot be pickled goes as its text."""
     try:
-        content = pickle.dumps(message)
+        connection.send(message)
     except (pickle.PicklingError, TypeError, AttributeError):
-        content = pickle.dumps(("error", RuntimeError(repr(message[1]))))
-    answers.write(content)
-    answers.flush()
+        connection.send(("error", RuntimeError(repr(message[1]))))
