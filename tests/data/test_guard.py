@@ -142,6 +142,26 @@ def test_giving_up_ends_the_helpers():
     wait_until(lambda: not alive(process))
 
 
+def test_giving_up_ends_a_helper_that_is_starting(monkeypatch):
+    start, starting, given_up, processes = sandbox._start_helper_process, threading.Event(), threading.Event(), []
+
+    def start_second_late():
+        late, made = bool(processes), start()
+        processes.append(made[0])
+        if late:
+            starting.set()
+            given_up.wait(20)
+        return made
+
+    monkeypatch.setattr(sandbox, "_start_helper_process", start_second_late)
+    results = sandbox.map_unordered(job, [(answer, 0), (crash,), (hang,)], workers=1)
+    next(results), next(results)
+    starting.wait(20)
+    results.close()
+    given_up.set()
+    wait_until(lambda: processes[1].poll() is not None)
+
+
 def test_a_helper_that_died_between_two_calls_is_reported_and_replaced(helper):
     helper.call(answer, 1)
     helper.process.kill()

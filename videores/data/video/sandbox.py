@@ -35,7 +35,7 @@ class Helper:
     """One helper process, started by its first call and anew after it was lost."""
 
     def __init__(self, patience=HEARTBEAT_TIMEOUT):
-        self.patience, self.process, self.connection = patience, None, None
+        self.patience, self.process, self.connection, self.ended = patience, None, None, False
         self.lock = threading.Lock()
 
     def call(self, function, *args):
@@ -47,7 +47,7 @@ class Helper:
             try:
                 kind, value = self._converse((function, args))
             except BaseException:
-                self.end()  # lost, or still busy with a call that is given up
+                self._kill()  # lost, or still busy with a call that is given up
                 raise
         if kind == "error":
             raise value
@@ -57,6 +57,8 @@ class Helper:
         if self.process is None:
             self.process, self.connection = _start_helper_process()
         process, connection, stage = self.process, self.connection, STARTING_STAGE
+        if self.ended:
+            raise HelperFailure("was given up", stage)
         try:
             connection.send(call)
             while connection.poll(self.patience):
@@ -71,7 +73,11 @@ class Helper:
         raise HelperFailure(f"hung: no sign of life for {self.patience:g} s", stage)
 
     def end(self):
-        """End the process; another thread may be in a call, which then fails."""
+        """End the helper for good; a call that another thread is in, or just begins, fails."""
+        self.ended = True
+        self._kill()
+
+    def _kill(self):
         process, self.process, self.connection = self.process, None, None
         if process is not None:
             process.kill()
