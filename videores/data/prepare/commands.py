@@ -15,7 +15,7 @@ from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
 from videores.data.video.reencode import EncodingSettings
 from videores.errors import UserError
-from videores.runtime import machine, slurm
+from videores.runtime import files, machine, slurm
 
 FORMATS = [name for name in formats.READERS if name not in datasets.SETS]
 BAD_VIDEO_COLUMNS = ("file", "what is wrong")
@@ -86,14 +86,12 @@ def prepare(options: Options) -> int:
 
 
 def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> None:
-    tables = []
     if not options.is_shard:
         header = ("split", "list", "listed", "there", "readable")
-        tables.append(survey.format_table([*survey.count_readable(lists, infos)], header))
+        print(*survey.format_table([*survey.count_readable(lists, infos)], header), "", sep="\n")
     if infos:
-        tables.append(survey.format_table([*survey.count_traits(infos)], ("readable videos", f"{len(infos):,}")))
-    for table in tables:
-        print(*table, "", sep="\n")
+        total = ("readable videos", f"{len(infos):,}")
+        print(*survey.format_table([*survey.count_traits(infos)], total), "", sep="\n")
 
 
 def _find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple[str, str]]:
@@ -135,13 +133,13 @@ def _copy_dataset(
         print(f"shard {'{}/{}'.format(*options.shard)} is done; the last one to end writes {out}/prepared.json")
         return failed
     summary["videos"] = {"expected": survey.count_expected(lists), **summary["videos"]}
-    path = copies.save_summary(out, {"format": options.format, **summary})
+    files.write_json(out / "prepared.json", {"format": options.format, **summary})
     if options.is_shard:
         survey.write_csv(out / "bad.csv", sorted(summary["bad"].items()), BAD_VIDEO_COLUMNS)
     n, size = summary["videos"], summary["bytes"]
     before, after = (f"{size[what] / 1e6:,.1f} MB" for what in ("sources", "copies"))
     print(f"prepared {n['prepared']:,} of {n['expected']:,} videos, {summary['frames']:,} frames: {before} -> {after}")
-    print(f"wrote {out} (train with data.root={out}) and {path}")
+    print(f"wrote {out} (train with data.root={out}) and {out / 'prepared.json'}")
     return failed
 
 

@@ -64,9 +64,8 @@ def prepare_copies(
     bad: Mapping[str, str],
     settings: EncodingSettings,
     *,
-    shard: tuple[int, int] = (1, 1),
-    workers: int = 1,
-    progress: bool = True,
+    shard: tuple[int, int],
+    workers: int,
 ) -> dict[str, str]:
     """Copy the videos of a shard that have no copy yet, and record how each went.
 
@@ -75,20 +74,26 @@ def prepare_copies(
     Raises:
         UserError: if the disk is full, or another process is preparing this shard.
     """
-    root, out = Path(root).resolve(), Path(out).resolve()
-    (out / LEDGER_DIR).mkdir(parents=True, exist_ok=True)
+    root, out, failed = Path(root).resolve(), Path(out).resolve(), {}
     ledger = out / LEDGER_DIR / f"{format_shard(shard)}.jsonl"
+    ledger.parent.mkdir(parents=True, exist_ok=True)
     with _lock_ledger(ledger), _explain_full_disk(ledger), open(ledger, "a", encoding="utf-8") as file:
         known = _read_ledgers(out)
         todo = [p for p in sorted(infos) if not _is_copied(known.get(p), root, out, settings)]
         if todo:
             (out / "prepared.json").unlink(missing_ok=True)  # it is about other copies
         files.remove_temporary_files(out / path for path in todo)
-        lines = [_make_ledger_line(root, path, settings, reason=reason) for path, reason in bad.items()]
-        copied = _make_copies(root, out, infos, todo, settings, workers)
-        bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not (progress and todo))
-        reasons = {line["path"]: _append_line(file, line, known, out)["reason"] for line in chain(lines, bar)}
-    return {path: reason for path, reason in sorted(reasons.items()) if reason}
+        lines = [_make_ledger_line(root, path, settings, reason) for path, reason in bad.items()]
+        work = partial(make_copy, root, out, infos, settings)
+        with closing(sandbox.map_unordered(work, todo, max(1, min(workers, len(todo))))) as copied:
+            bar = tqdm(copied, "re-encoding", len(infos), initial=len(infos) - len(todo), disable=not todo)
+            for line in chain(lines, bar):
+                if line["reason"]:
+                    failed[line["path"]] = line["reason"]
+                    (out / line["path"]).unlink(missing_ok=True)  # the copy of what the source was before
+                file.write(f"\n{json.dumps(line)}")  # a new line first, as a killed run may have left half of one
+                file.flush()
+    return dict(sorted(failed.items()))
 
 
 @contextmanager
@@ -112,45 +117,28 @@ def _explain_full_disk(path):
         raise UserError(f"cannot write {path}: {error.strerror}; {free:,.1f} MB are free there; {again}") from None
 
 
-def _make_copies(root, out, infos, paths, settings, workers):
-    """Make copies and yield their ledger lines as they end."""
-    work = partial(make_copy, root, out, infos, settings)
-    with closing(sandbox.map_unordered(work, paths, max(1, min(workers, len(paths))))) as lines:
-        yield from lines
-
-
 def make_copy(root, out, infos, settings, helper, path):
-    info, copy = infos[path], out / path
+    info, copy, reason = infos[path], out / path, None
     try:
         with _explain_full_disk(copy):
             helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
     except UnreadableVideo as error:
-        return _make_ledger_line(root, path, settings, reason=error.reason)
+        reason = error.reason
     except sandbox.HelperFailure as lost:
         files.remove_temporary_files([copy])
-        return _make_ledger_line(root, path, settings, reason=f"the process {lost.reason} ({lost.stage})")
-    if read_file_stamp(root / path) != list(info.stamp):
-        return _make_ledger_line(root, path, settings, reason="it changed while it was prepared")
-    return _make_ledger_line(root, path, settings, copy=read_file_stamp(copy), frames=info.num_frames)
+        reason = f"the process {lost.reason} ({lost.stage})"
+    if not reason and read_file_stamp(root / path) != list(info.stamp):
+        reason = "it changed while it was prepared"
+    made = {} if reason else {"copy": read_file_stamp(copy), "frames": info.num_frames}
+    return _make_ledger_line(root, path, settings, reason, **made)
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 
-def _make_ledger_line(root, path, settings, *, reason=None, copy=None, frames=0):
+def _make_ledger_line(root, path, settings, reason, copy=None, frames=0):
     now = {"time": time.time(), "source": read_file_stamp(root / path), "settings": asdict(settings)}
     return {"path": path, **now, "reason": reason, "copy": copy, "frames": frames}
-
-
-def _append_line(file, line, known, out):
-    """Append a line that is new; delete the copy of a bad video, which is out of date."""
-    before = known.get(line["path"])
-    if line["reason"]:
-        (out / line["path"]).unlink(missing_ok=True)
-    if not before or {**before, "time": None} != {**line, "time": None}:
-        file.write(f"\n{json.dumps(line)}")  # a new line first, as a killed run may have left half of one
-        file.flush()
-    return line
 
 
 def _read_ledgers(out):
@@ -167,17 +155,15 @@ def read_ledger(path):
             continue
 
 
-def is_current(line, root, settings):
-    return (
-        line is not None
-        and line["source"] == read_file_stamp(root / line["path"])
-        and line["settings"] == asdict(settings)
-    )
+def _is_current(line, root, settings):
+    if line is None or line["settings"] != asdict(settings):
+        return False
+    return line["source"] == read_file_stamp(root / line["path"])
 
 
 def _is_copied(line, root, out, settings):
     there = line is not None and line["copy"] is not None and line["copy"] == read_file_stamp(out / line["path"])
-    return there and is_current(line, root, settings)
+    return there and _is_current(line, root, settings)
 
 
 # -- when it is done --------------------------------------------------------------------------------------------------
@@ -188,7 +174,7 @@ def summarize_copies(root: Path, out: Path, paths: Sequence[str], settings: Enco
     root, out = Path(root).resolve(), Path(out).resolve()
     known = _read_ledgers(out)
     good = [known[path] for path in paths if _is_copied(known.get(path), root, out, settings)]
-    bad = {p: known[p]["reason"] for p in paths if is_current(known.get(p), root, settings) and known[p]["reason"]}
+    bad = {p: known[p]["reason"] for p in paths if _is_current(known.get(p), root, settings) and known[p]["reason"]}
     if len(good) + len(bad) < len(paths):
         return None
     return {
@@ -212,10 +198,3 @@ def copy_lists(root: Path, splits: Path | None, out: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with files.write_atomically(target) as temporary:
                 shutil.copyfile(path, temporary)
-
-
-def save_summary(out: Path, content: Mapping[str, Any]) -> Path:
-    """Write prepared.json and return its path."""
-    path = Path(out) / "prepared.json"
-    files.write_json(path, content)
-    return path
