@@ -1,4 +1,4 @@
-"""The way of the data, from lists of videos to batches.
+"""Turn lists of videos into batches.
 
 lists, formats, mirroring, splits, index   which videos there are, and which of them are held out
 video, probe, manifest, decode             what is in a file, and its frames by number, exactly

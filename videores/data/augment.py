@@ -1,4 +1,6 @@
-"""Change the pixels of a training clip in the worker, on uint8, one draw for all frames.
+"""Augment the pixels of a training clip, one draw for all frames.
+
+It happens in the worker, on uint8.
 
 Sources and defaults of the keys are in docs/augmentation.md. Every draw comes from the generator that is given.
 """
@@ -45,7 +47,7 @@ def _draw_with_rng(rng, transform, clip_TCHW):
 
 
 def _jitter_color(clip_TCHW, augment, rng):
-    """Jitter brightness, contrast and saturation in random order, as torchvision's ColorJitter."""
+    """Jitter brightness, contrast and saturation as torchvision's ColorJitter does."""
     steps = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
     strengths = (augment.brightness, augment.contrast, augment.saturation)
     factors = [rng.uniform(max(0, 1 - strength), 1 + strength) for strength in strengths]
@@ -56,7 +58,7 @@ def _jitter_color(clip_TCHW, augment, rng):
 
 
 def erase_box(clip_THWC, area, rng):
-    """Fill one box through all frames with the same noise; return the clip as it is where none fits.
+    """Fill one box through all frames with the same noise, where one fits.
 
     Source: Zhong et al. 2017, arXiv:1708.04896, algorithm 1 with random values (RE-R).
     """

@@ -1,4 +1,4 @@
-"""Decoded frames of a data set, kept in memory."""
+"""Keep the decoded frames of a data set in memory."""
 
 import numpy as np
 import torch
@@ -8,7 +8,10 @@ from videores.runtime import machine
 
 
 class FrameCache:
-    """All frames of all videos in one block of memory, which worker processes share; each is decoded on first use."""
+    """Keep all frames of all videos in one block of memory.
+
+    Workers share it; each video is decoded on first use.
+    """
 
     def __init__(self, infos, shared):
         self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
@@ -29,7 +32,7 @@ class FrameCache:
 
 
 class CacheSubset:
-    """The cache of a longer list, for some of its videos: number k here is numbers[k] there."""
+    """Read some videos from a longer list's cache: k here is numbers[k] there."""
 
     def __init__(self, cache, numbers):
         self.cache, self.numbers = cache, numbers

@@ -1,4 +1,4 @@
-"""Change test videos to probe what a network uses: frame order, and corruptions of five severities.
+"""Change test videos to probe what a network uses: frame order, corruptions.
 
 Everything drawn at random follows from the seed and the video's path alone, so that all views, runs and processes see
 the same damage. Strengths at 224 pixels are those of Hendrycks & Dietterich 2019, arXiv:1903.12261 (ImageNet-C, their
@@ -54,13 +54,13 @@ def reorder_frames(index_KT, order, rng):
 
 
 def _find_last_kept(kept_N):
-    """Return for each frame the last one up to it that was not dropped; the first never is."""
+    """Return for each frame the last one kept up to it; the first always is."""
     numbers = np.where(kept_N, np.arange(len(kept_N)), 0)
     return np.maximum.accumulate(numbers)
 
 
 def corrupt_frames(scaled_UHWC, number_U, views, seed):
-    """Apply views.corruption of views.severity to frames, whose numbers in the video are given."""
+    """Apply views.corruption of views.severity to frames of given numbers."""
     if views.corruption not in CORRUPTIONS:
         return scaled_UHWC
     damage, level = CORRUPTIONS[views.corruption], views.severity - 1
@@ -78,7 +78,7 @@ def _add_noise(frame_HWC, level, rng):
 
 
 def _blur_frame(frame_HWC, level, _):
-    """Blur with a Gaussian out to four standard deviations, the picture mirrored at its edges."""
+    """Blur with a Gaussian out to four standard deviations; edges are mirrored."""
     sigma = BLUR_RADII[level] * min(frame_HWC.shape[:2]) / 224
     reach = min(max(1, round(4 * sigma)), min(frame_HWC.shape[:2]) - 1)
     if reach == 0:  # a picture of one pixel

@@ -1,4 +1,4 @@
-"""Build loaders from a data configuration: index, probe, check, and give every rank its share."""
+"""Build loaders from a data configuration: index, probe, check, share out."""
 
 import sys
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Videos:
-    """A data set whose files were probed.
+    """Hold a data set whose files were probed.
 
     `index` has no video that does not decode, but for the test list, which keeps all.
     """
@@ -187,9 +187,9 @@ class VideoData(pl.LightningDataModule):
         return self.loader(self.dataset("train"), sampler, collate_fn, **options)
 
     def training_batches(self, epoch, count, device):
-        """Yield the first `count` batches of an epoch (None: all) once more, on the device.
+        """Yield the first `count` batches of an epoch (None: all), as in training.
 
-        They are as training has them.
+        They are on the device.
         """
         sampler = list(islice(self.train_sampler(epoch), count))
         for batch in self.training_loader(sampler):
@@ -229,7 +229,10 @@ class VideoData(pl.LightningDataModule):
 
 
 class _ResumableLoader(DataLoader):
-    """A loader of which Lightning knows that it goes on within an epoch: its sampler asks for the position."""
+    """Tell Lightning that a loader can resume within an epoch.
+
+    Its sampler asks for the position.
+    """
 
     def state_dict(self):
         return {}
@@ -239,8 +242,10 @@ class _ResumableLoader(DataLoader):
 
 
 def _find_next_batch(fit_loop, batches):
-    """(epoch, number of the batch in it) that come next in Lightning's training loop of so many batches an epoch; also
-    where it restarts."""
+    """Return the (epoch, batch in it) that Lightning's training loop comes to next.
+
+    `batches` is how many an epoch has. It is also right where the loop restarts.
+    """
     epochs = fit_loop.epoch_progress.current
     done = fit_loop.epoch_loop.batch_progress.current.processed if fit_loop.restarting else 0
     if done < batches:

@@ -1,4 +1,7 @@
-"""Read items: one video with its K views, randomness a function of seed, epoch and video."""
+"""Read items: one video with its K views.
+
+Randomness is a function of seed, epoch and video.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +27,7 @@ ITEM_TIMEOUT = 300  # seconds for one item
 
 
 class _ClipParameters(NamedTuple):
-    """What chance decides of a training clip; `rng` draws what is done to its pixels."""
+    """Hold what chance decides of a clip; `rng` draws the changes of its pixels."""
 
     index_T: np.ndarray
     box: tuple[int, int, int, int]
@@ -34,7 +37,7 @@ class _ClipParameters(NamedTuple):
 
 
 class VideoDataset(Dataset):
-    """Items of videos: training clips, or all views of a test.
+    """Read items of videos: training clips, or all views of a test.
 
     `views` None: clip.repeat random clips, view k from hash(seed, epoch, video, k); else what a test protocol
     (config.ViewsConfig) is cut from, as data.views says: "frames" and "place" instead of "clips", never augmented. With
@@ -179,8 +182,11 @@ class VideoDataset(Dataset):
 
 @contextmanager
 def _limit_item_time(seconds=ITEM_TIMEOUT):
-    """Ends a loading process that hangs, be it in native code, so that its parent, which looks whether it lives, stops
-    the run. (A time-out of the parent's own would make it look only then.)"""
+    """End a worker that hangs, be it in native code.
+
+    So its parent, which looks whether it lives, stops the run. (A time-out of the parent's own would make it look only
+    then.)
+    """
     guarded = get_worker_info() is not None
     if guarded:
         sandbox.set_alarm(seconds)

@@ -50,8 +50,11 @@ def read_frames(
 
 
 def _select_reader(reader, info, short_side):
-    """Unscaled frames are equal bytes from every reader. Scaled ones are PyAV's, which scales as it converts to RGB,
-    unless another is named: that scales the RGB picture, which is slower and on real videos 1 to 2 grey levels off."""
+    """Return the name of the reader to use.
+
+    Unscaled frames are equal bytes from every reader. Scaled ones are PyAV's, which scales as it converts to RGB,
+    unless another is named: that scales the RGB picture, which is slower and on real videos 1 to 2 gray levels off.
+    """
     if reader != "auto":
         return reader
     return info.reader if short_side is None else "pyav"

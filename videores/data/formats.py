@@ -1,4 +1,4 @@
-"""Read the list formats: `reader(root, splits, split)` returns an `Index`, one reader a format.
+"""Read the list formats: `reader(root, splits, split)` returns an `Index`.
 
 ucf101    splits/classInd.txt, trainlist0N.txt, testlist0N.txt; paths `Class/v_Class_gNN_cMM.avi`
 hmdb51    splits/<class>_test_splitN.txt, one a class, `name flag`: 1 training, 2 test, 0 unused; root/<class>/<name>
@@ -58,7 +58,7 @@ def _parse_ucf101_line(line, classes, where):
 
 
 def _read_classes(path, numbered=False):
-    """Read one class name a line, in UCF101's classInd.txt after its number, which gives the order."""
+    """Read one class name a line; `numbered` ones follow the number of their place."""
     names = [line for _, line in read_lines(path)]
     if numbered:
         pairs = sorted(_parse_numbered_class(line, where) for where, line in read_lines(path))
@@ -145,7 +145,7 @@ def _find_kinetics_videos(root, part, rows, classes):
 
 
 def _find_video_files(root, part):
-    """Return {name without suffix: path relative to the root} of root/part and its class folders."""
+    """Return {name without suffix: path relative to root} of all under root/part."""
     paths = reversed(list_files(root / part))
     return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
 
@@ -174,7 +174,10 @@ def _read_ssv2(root, splits, split):
 
 
 def _read_ssv2_classes(numbers, path):
-    """Read the names in the order of their numbers: {"Approaching something with your camera": "0", ...}."""
+    """Return the names in the order of their numbers.
+
+    They come as {"Approaching something with your camera": "0", ...}.
+    """
     wanted = [str(number) for number in range(len(numbers))]
     if sorted(map(str, numbers.values())) != sorted(wanted):
         raise UserError(f"{path}: the classes must be numbered 0 to {len(numbers) - 1}, each number once")
@@ -182,9 +185,10 @@ def _read_ssv2_classes(numbers, path):
 
 
 def _make_ssv2_videos(entries, classes, path):
-    """Make videos of entries {"id": "78687", "template": "Holding [something] next to [something]", ...}.
+    """Yield the videos of a list's entries.
 
-    The class is the template without brackets.
+    An entry is {"id": "78687", "template": "Holding [something] next to [something]", ...}. The class is the template
+    without brackets.
     """
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or not (entry.get("id") and isinstance(entry.get("template"), str)):

@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 @dataclass(frozen=True)
 class Video:
-    """A video of a list."""
+    """Name a video of a list."""
 
     path: str  # relative to the data set's root
     label: int
@@ -27,7 +27,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Index:
-    """The classes and videos of a data set."""
+    """List the classes and videos of a data set."""
 
     classes: tuple[str, ...]
     train: tuple[Video, ...]

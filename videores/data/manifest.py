@@ -112,7 +112,7 @@ def find_manifest_path(root: str | Path, cache: str | Path | None = None) -> Pat
 
 
 def _find_writable_cache(cache):
-    """Return the cache folder; where it cannot be written, warn and use a temporary one."""
+    """Return the cache folder, or warn and return a temporary one."""
     cache = Path(cache)
     try:
         (cache / "manifests").mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _make_manifest_signature(root):
 
 
 def _read_manifest(path, root):
-    """Read the manifest; {} where nothing was probed yet, or by another version or program."""
+    """Read the manifest; {} where there is none of this version."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

@@ -14,11 +14,8 @@ def make_flip_map(
 ) -> tuple[int, ...]:
     """Return each label after a flip, -1 where a video must not be flipped.
 
-    `rule` is data.augment.flip_labels.
-
-    `rule` is data.augment.flip_labels.
-
-    A rule {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for classes that are not there.
+    `rule` is data.augment.flip_labels: {a: b} swaps the two, {a: null} keeps a from being flipped. Raises UserError for
+    classes that are not there.
     """
     if rule == "none":
         return tuple(range(len(classes)))

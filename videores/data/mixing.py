@@ -28,7 +28,7 @@ def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
 
 def _mix_pairs(x_BK, partner_BK, weight):
-    """Return weight * x + (1 - weight) * the partner's x, exactly one for weights 1 and 0."""
+    """Return weight * x + (1 - weight) * partner's x, exact for weights 1 and 0."""
     return torch.lerp(x_BK.flatten(0, 1)[partner_BK], x_BK, weight)
 
 

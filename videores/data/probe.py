@@ -1,4 +1,4 @@
-"""Probe what a file holds by decoding it once, and which readers return exactly that.
+"""Probe what a file holds, and which readers return exactly that.
 
 `probe` looks at one file, `probe_all` at a data set: in parallel, with progress, cached in a manifest that keys each
 file by path, size and modification time. An interrupted probe goes on where it stopped. All decoding happens in helper
@@ -34,7 +34,10 @@ class VideoInfo:
 
     @property
     def keyframes(self):
-        """((frame, time stamp), ...) to seek by; trial reads around up to 16 of them were exact."""
+        """Return ((frame, time stamp), ...) to seek by.
+
+        Trial reads around up to 16 of them were exact.
+        """
         return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
 
 
@@ -167,7 +170,7 @@ def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
 
 
 def _time_if_exact(name, path, found, keyframes, beat):
-    """Return the processor time of trial reads, None where one differs from the sequential decode."""
+    """Return the processor time of trial reads, None where one is not exact."""
     seconds = []
     if name == "pyav" and not keyframes:
         return 0.0  # it decodes from the start, as the scan did
@@ -188,7 +191,10 @@ def _time_if_exact(name, path, found, keyframes, beat):
 
 
 def _make_trial_indices(num_frames, keyframes):
-    """Return frames around up to 16 keyframes in one read, the last frame alone, then training clips."""
+    """Yield the frames of trial reads.
+
+    They are those around up to 16 keyframes in one read, the last frame alone, then training clips.
+    """
     some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
     around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
     yield np.unique(around[(around >= 0) & (around < num_frames)])

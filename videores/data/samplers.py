@@ -3,12 +3,8 @@
 import numpy as np
 from torch.utils.data import Sampler
 
-ORDER_STREAM, SAMPLING_STREAM, AUGMENT_STREAM, MIX_STREAM = (
-    1,
-    2,
-    3,
-    4,
-)  # streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
+# streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
+ORDER_STREAM, SAMPLING_STREAM, AUGMENT_STREAM, MIX_STREAM = 1, 2, 3, 4
 
 
 def make_rng(*numbers):
@@ -16,7 +12,9 @@ def make_rng(*numbers):
 
 
 class TrainSampler(Sampler):
-    """Batches of (epoch, number): a permutation of hash(seed, epoch), dealt to the ranks, without its incomplete rest.
+    """Yield batches of (epoch, number): a permutation dealt to the ranks.
+
+    The permutation is one of hash(seed, epoch); its incomplete rest is left out.
 
     A step takes `accumulate` batches of each rank, the same videos as one batch of that many times the size; what is
     left over of an epoch makes no step. With `labels`, the class of each video, an epoch is as long, and has of every
@@ -45,8 +43,11 @@ class TrainSampler(Sampler):
 
 
 def _draw_balanced_order(labels, count, rng):
-    """`count` numbers of videos in random order, of each class that there is equally many, but for the rest of the
-    division, which falls on classes drawn at random; of a class each video equally often, in the same sense."""
+    """Draw `count` numbers of videos in random order, equally many of each class.
+
+    The rest of the division falls on classes drawn at random; of a class each video comes equally often, in the same
+    sense.
+    """
     members = [np.flatnonzero(np.asarray(labels) == label) for label in sorted(set(labels))]
     quotas = [int((np.arange(count) % len(members) == place).sum()) for place in rng.permutation(len(members))]
     drawn = [_draw_evenly(numbers, quota, rng) for numbers, quota in zip(members, quotas, strict=True)]
@@ -59,7 +60,9 @@ def _draw_evenly(numbers, count, rng):
 
 
 class EvalSampler(Sampler):
-    """Batches of (0, number): every world_size-th video from `rank` on, each once; the last batch may be short.
+    """Yield batches of (0, number): every world_size-th video, from `rank` on.
+
+    Each comes once; the last batch may be short.
 
     A rank without videos has one empty batch, so that it takes part in what all ranks do together.
     """

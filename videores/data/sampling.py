@@ -46,7 +46,7 @@ def sample_view_clips(num_frames, fps, clip, views):
 
 
 def compute_step(fps, stride=1, target_fps=None):
-    """Return the distance of a clip's frames in the video: the stride, or fps / target_fps."""
+    """Return the distance of a clip's frames: the stride, or fps / target_fps."""
     return stride if target_fps is None else fps / target_fps
 
 
@@ -120,7 +120,7 @@ def compute_clip_indices(starts, frames, step, num_frames, short="loop"):
 
 
 def draw_segments(num_frames, frames, rng):
-    """Return index_T: the frame at a random moment of each of `frames` equal parts of the video.
+    """Return index_T: the frame at a random moment of each of `frames` parts.
 
     A moment, and not one of the part's whole frames: so parts need not be a whole number of frames, a video shorter
     than the clip repeats its frames evenly, and a reversed video is drawn alike.

@@ -19,8 +19,6 @@ def select_gap_videos(wanted: int | Literal["auto"], videos: Index) -> tuple[int
 
     Raises:
         UserError: if there are not so many.
-
-    `wanted` is train.gap_videos; auto: as many as are held out. Raises UserError for a number that cannot be had.
     """
     listed, held_out = len(videos.train), len(videos.val)
     if wanted not in ("auto", 0) and not held_out:
@@ -35,8 +33,6 @@ def select_gap_videos(wanted: int | Literal["auto"], videos: Index) -> tuple[int
 
 def select_stratified(videos, count):
     """Return sorted numbers of `count` videos, with each class's share of the list.
-
-    Shares are rounded so that the sum is right: to the classes with the largest remainders, Hamilton's apportionment.
 
     Shares are rounded so that the sum is right: to the classes with the largest remainders, Hamilton's apportionment.
 

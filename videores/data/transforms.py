@@ -1,4 +1,4 @@
-"""Cut and scale frames to clips of crop x crop pixels, in uint8; normalize on the device.
+"""Cut and scale frames to square uint8 clips; normalize on the device.
 
 Training cuts first: scaling the short side to S and cutting a c x c square is the same as cutting a square of
 c * short / S source pixels and scaling that to c, so that only the pixels that are needed are kept and scaled. A box
@@ -56,7 +56,7 @@ def draw_resized_box(height, width, area, aspect, rng):
 
 
 def draw_rectangle(height, width, area, aspect, rng):
-    """Draw a box with an area share uniform in a range, and a log-uniform width / height.
+    """Draw a box with a uniform area share and a log-uniform width / height.
 
     None where ten draws were too large for the picture.
     """
@@ -70,7 +70,7 @@ def draw_rectangle(height, width, area, aspect, rng):
 
 
 def draw_multi_scale_box(height, width, scales, rng):
-    """Draw height and width from neighboring scales of the short side, in a corner or the center.
+    """Draw a box from neighboring scales of the short side, at a corner or center.
 
     Source: Wang et al. 2016, arXiv:1608.00859, section 3.2; that the scales are neighbours is from its authors' code.
     """
@@ -118,7 +118,9 @@ def crop_and_scale(frames_THWC, box, crop, flip=False, chosen=None):
 
 
 def scale_frame(frame_HWC, short_side):
-    """Scale the short side to `short_side` pixels, the other in proportion, rounded down.
+    """Scale the short side to `short_side` pixels, the other in proportion.
+
+    It is rounded down.
 
     A frame of that size is not touched.
     """

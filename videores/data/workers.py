@@ -1,4 +1,4 @@
-"""Start DataLoader workers, and check that /dev/shm is large enough for their batches."""
+"""Start DataLoader workers, and check that /dev/shm holds their batches."""
 
 import atexit
 import multiprocessing
@@ -13,7 +13,9 @@ from videores.runtime import machine, signals
 
 
 def make_worker_context():
-    """Return a context in which workers fork from a clean server that has the imports done.
+    """Return a context in which workers fork from a clean server.
+
+    The server has the imports done.
 
     A fork of this process would copy decoders' locks.
     """
@@ -32,15 +34,21 @@ def init_worker(_):
 
 
 def _exit_with_parent():
-    """A run that is killed tells nobody, and torch's workers look whether the process that forked them is there, which
-    is the server: it waits for them."""
+    """End this worker when the run ends.
+
+    A run that is killed tells nobody, and torch's workers look whether the process that forked them is there, which is
+    the server: it waits for them.
+    """
     connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
 
 
 @lru_cache(maxsize=1)
 def _kill_workers_at_exit():
-    """Python waits for them, and one that hangs in a decoder would never end."""
+    """Kill the workers when Python ends.
+
+    It waits for them, and one that hangs in a decoder would never end.
+    """
     atexit.register(lambda: [process.kill() for process in multiprocessing.active_children()])
 
 

@@ -1,4 +1,4 @@
-"""Commands of tools/prepare.py: survey a data set, copy it, submit the shards."""
+"""Run tools/prepare.py: survey a data set, copy it, submit the shards."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ MAX_PRINTED_ROWS = 20  # bad files that are printed
 
 @dataclass(frozen=True)
 class Options:
-    """Arguments of the command."""
+    """Hold and check the arguments of the command."""
 
     format: str  # of FORMATS
     root: Path

@@ -1,4 +1,4 @@
-"""Survey a data set for tools/prepare.py: lists, counts, traits of files, duplicates."""
+"""Survey a data set: lists, counts, traits of files, duplicates."""
 
 import csv
 from collections import Counter, defaultdict

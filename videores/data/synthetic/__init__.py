@@ -1,4 +1,4 @@
-"""Write the embedded data sets, each with a known answer to what a network can see.
+"""Write the embedded data sets, whose answers are known.
 
 sprites    shapes, textures and paths, rendered as frames
 datasets   motion8, appear8, mixed16, order8 and small: their scenes, and the files of a set

@@ -99,7 +99,7 @@ def _make_motion_pair(motion, rng):
 
 
 def _make_shape_pair(shape, motion, rng):
-    """Render a motion of a sprite of that shape and its hue, and the same frames backwards."""
+    """Render a motion of a shape in its hue, and the same frames backwards."""
     colours_3C = sprites.draw_dark_color(rng), *sprites.draw_color_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
     return _make_reversal_pair(sprites.render_sprite(sprites.make_path(motion, FRAMES, rng), shape, colours_3C, rng))
 
@@ -202,7 +202,7 @@ ORDER8 = Embedded(
 
 
 def _render_recording(motion, rng):
-    """Render two clips of a motion with one background and watermark, and sprites of their own."""
+    """Render two clips of a motion on one background, with sprites of their own."""
     background_HWC = sprites.add_watermark(sprites.make_background(sprites.draw_colors(rng)[0], rng), rng)
     return tuple(sprites.composite(background_HWC, *_draw_sprite(motion, rng)) for _ in range(2))
 
@@ -259,7 +259,7 @@ def prepare_dataset(
 
 
 def make_spec(embedded, seed, videos):
-    """Everything that determines the files."""
+    """Return everything that determines the files."""
     name, turn = embedded.name, embedded.turn
     if set(videos) != set(embedded.videos) or any(n < turn or n % turn for n in videos.values()):
         splits = " and ".join(embedded.videos)
@@ -288,7 +288,7 @@ def _read_spec(path):
 
 
 def _begin_dataset(root, embedded, spec):
-    """Leave in `root` only the files of an interrupted run of this specification, and mark it."""
+    """Leave in `root` only an interrupted run's files of this spec, and mark it."""
     mark = root / "spec.partial.json"
     found = _read_spec(mark)
     if found is None:

@@ -1,4 +1,6 @@
-"""One video file: read, scanned, written and re-encoded; the only modules that open videos.
+"""Read, scan, write and re-encode one video file.
+
+No other modules open videos.
 
 readers    PyAV, decord and TorchCodec behind one signature
 encode     frames -> file

@@ -1,4 +1,4 @@
-"""Encode frames to a video file, which appears under its name only when it is whole."""
+"""Encode frames to a video file, which gets its name when it is whole."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -43,7 +43,7 @@ def write_video(
 
 @contextmanager
 def open_mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.BytesIO]]:
-    """Yield a container to write to, and the buffer that has the file's bytes at the end."""
+    """Yield a container to write to, and the buffer of the file's bytes."""
     buffer = io.BytesIO()  # whose owner then writes it, and sees a full disk as it is: PyAV would hide the reason
     with av.open(buffer, "w", format="mp4") as container:
         yield container, buffer

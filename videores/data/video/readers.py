@@ -1,4 +1,4 @@
-"""Read video with PyAV, decord or TorchCodec behind one signature; the only module that does.
+"""Read video with PyAV, decord or TorchCodec behind one signature.
 
 The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
 best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
@@ -40,7 +40,10 @@ MIN_SEEK_DISTANCE = 8
 
 @dataclass
 class _ScanResult:
-    """What one sequential decode found: a checksum of each frame, and the (index, time stamp) of each keyframe."""
+    """Hold what one sequential decode found.
+
+    `checksums` has one a frame, `keyframes` the (index, time stamp) of each.
+    """
 
     fps: float
     rotation: int
@@ -127,7 +130,7 @@ def _capture_decoder_warnings():
 
 
 def _check_not_playlist(container, path):
-    """Check that a file is no list of other files, which FFmpeg would read in its place."""
+    """Check that a file is no list of other files, which FFmpeg would read."""
     if container.format.name in PLAYLIST_FORMATS:
         raise UnreadableVideo(path, "it is a list of other files, no video")
 
@@ -166,7 +169,9 @@ def _select_video_stream(container, path):
 
 
 class FrameConverter:
-    """Decoded frames to RGB, with one reused converter: building one for each frame costs more than the conversion.
+    """Convert decoded frames to RGB by one reused converter.
+
+    Building one for each frame costs more than the conversion.
 
     With `short_side` the same step scales by area averaging: twice as fast as scaling the RGB picture afterwards.
     """
@@ -195,7 +200,7 @@ def keep_whole_frame(frame_HWC):
 
 @contextmanager
 def open_video_stream(path):
-    """Yield the open file and its best video stream, for frames one by one, times or packets."""
+    """Yield the open file and its best video stream."""
     with _open_container(path) as container:
         yield container, _select_video_stream(container, path)
 

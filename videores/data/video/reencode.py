@@ -1,4 +1,4 @@
-"""Re-encode a video to a small copy with close keyframes, and check that it is the same video.
+"""Re-encode a video to a small copy with close keyframes, and check it.
 
 The copy is H.264 in mp4: every frame of the source in its order, at its time from the first, scaled down by area
 averaging, a keyframe every few frames, no B-frames. Its pixels are the source's as they are shown, with rotation and
@@ -23,15 +23,13 @@ from videores.runtime import files
 RECIPE_VERSION = 2  # to be raised when the same settings come to give other files: then all are made anew
 NUM_CHECK_POSITIONS = 32  # where frames of the copy are compared with the source's
 BLOCK_SIZE = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
-MISMATCH_MARGIN = (
-    1.25,
-    0.5,
-)  # a factor and grey levels: in still scenes, coding errors may make a neighbour that much nearer
+# a factor and gray levels: in still scenes, coding errors may make a neighbor that much nearer
+MISMATCH_MARGIN = (1.25, 0.5)
 
 
 @dataclass(frozen=True)
 class EncodingSettings:
-    """Settings of copies, on which their bytes depend."""
+    """Hold the settings of copies, on which their bytes depend."""
 
     short_side: int = 128  # pixels, even; a smaller video keeps its size, but for an odd row or column
     keyframes: int = 12  # frames from one keyframe to the next
@@ -42,7 +40,7 @@ class EncodingSettings:
 
 @dataclass
 class _SourceRecord:
-    """What passed through on the way to the encoder."""
+    """Record what passes through on the way to the encoder."""
 
     stamps: list[int | None] = field(default_factory=list)  # of the frames, in the stream's time base
     some: dict[int, np.ndarray] = field(default_factory=dict)  # frame number -> its blocks, as they were encoded
@@ -116,7 +114,7 @@ def _select_frames_to_check(num_frames):
 
 
 def _decode_source(container, stream, sound, short_side, seen):
-    """Yield what read_frames(short_side=...) returns, but for an odd last row or column.
+    """Yield read_frames(short_side=...), but for an odd last row or column.
 
     Small pictures are not scaled.
     """
@@ -169,7 +167,7 @@ def _make_codec_arguments(settings):
 
 
 def _compute_frame_times(source, stream, stamps):
-    """Return the time base, times in it from 0, and the start in the source in seconds.
+    """Return the time base, times in it from 0, and the source's start in seconds.
 
     Times are time stamps, or follow from the rate.
     """
@@ -249,12 +247,12 @@ def is_closer_to_other_frame(blocks, number, some):
 
 
 def _compute_mean_difference(one, other):
-    """Mean difference in grey levels."""
+    """Return the mean difference in gray levels."""
     return float(np.abs(one - other).mean())
 
 
 def compute_block_means(image):
-    """Mean colours of blocks of pixels."""
+    """Return the mean colors of blocks of pixels."""
     height, width = (side // BLOCK_SIZE or 1 for side in image.shape[:2])
     tall, wide = (min(BLOCK_SIZE, side) for side in image.shape[:2])
     cut = image[: height * tall, : width * wide].reshape(height, tall, width, wide, 3)

@@ -1,4 +1,4 @@
-"""Work on files in helper processes: a crash or hang of native code costs one file only.
+"""Work on files in helper processes: a crash or hang costs one file only.
 
 A helper is a new Python, not a fork: it inherits no decoder's lock and needs no guard in the user's script. It takes
 one call at a time over a socket, and shows that it lives by naming the stage that it is in.
@@ -24,7 +24,7 @@ HEARTBEAT_INTERVAL = 1  # seconds between two signs of life
 
 
 class HelperFailure(Exception):
-    """A helper crashed or hung; `stage` is what it was doing."""
+    """Raised for a helper that crashed or hung; `stage` is what it was doing."""
 
     def __init__(self, reason, stage):
         super().__init__(reason, stage)
@@ -32,16 +32,16 @@ class HelperFailure(Exception):
 
 
 class Helper:
-    """One helper process, started by its first call and anew after it was lost."""
+    """Run calls in one helper process, which is started anew after it was lost."""
 
     def __init__(self, patience=HEARTBEAT_TIMEOUT):
         self.patience, self.process, self.connection, self.ended = patience, None, None, False
         self.lock = threading.Lock()
 
     def call(self, function, *args):
-        """Return `function(*args, beat)` of the helper, where beat("stage") is its sign of life.
+        """Return what `function(*args, beat)` returns in the helper.
 
-        Raises what that raises, or HelperFailure.
+        beat("stage") is its sign of life. Raises what the function raises, or HelperFailure.
         """
         with self.lock:
             try:
@@ -73,7 +73,7 @@ class Helper:
         raise HelperFailure(f"hung: no sign of life for {self.patience:g} s", stage)
 
     def end(self):
-        """End the helper for good; a call that another thread is in, or just begins, fails."""
+        """End the helper for good; a call that another thread is in fails."""
         self.ended = True
         self._kill()
 
