@@ -112,7 +112,9 @@ def test_hmdb51_flags_say_training_test_or_unused(tmp_path, end):
 def test_ucf101_class_numbers_are_those_of_the_lists_or_refused(tmp_path, lines, words):
     values = write_ucf101(tmp_path, classes=("Run", "Walk"))
     write_lines(Path(values["splits"]) / "classInd.txt", lines)
-    assert f"classes are numbered 1, 2, ... without gaps: {words}" in refused(values)
+    message = refused(values)
+    assert "classInd.txt" in message
+    assert words in message
 
 
 def test_hmdb51_split_is_the_one_asked_for_and_groups_are_held_out(tmp_path):

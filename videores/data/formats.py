@@ -62,20 +62,15 @@ def _read_classes(path, numbered=False):
     names = [line for _, line in read_lines(path)]
     if numbered:
         pairs = sorted(_parse_numbered_class(line, where) for where, line in read_lines(path))
-        _check_class_numbers(path, [number for number, _ in pairs])
+        for due, (number, _) in enumerate(pairs, 1):
+            if number != due:  # the labels of the lists are these numbers
+                raise UserError(f"{path}: classes must be numbered without gaps: expected {due}, found {number}")
         names = [name for _, name in pairs]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a class is listed twice")
     if not names:
         raise UserError(f"{path}: it lists no classes")
     return tuple(names)
-
-
-def _check_class_numbers(path, numbers):
-    """Check that the labels of the lists are these numbers."""
-    for due, number in enumerate(numbers, 1):
-        if number != due:
-            raise UserError(f"{path}: classes are numbered 1, 2, ... without gaps: expected {due}, found {number}")
 
 
 def _parse_numbered_class(line, where):
@@ -227,13 +222,8 @@ def _read_csv_lists(root, splits, split):
     rows = {part: read_csv_rows(splits / f"{part}.csv", "path,label[,group]", ("path", "label")) for part in parts}
     listed = splits / "classes.txt"
     classes = _read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
-    return Index(
-        classes, **{part: tuple(_parse_csv_row(row, classes, where) for where, row in rows[part]) for part in rows}
-    )
-
-
-def _parse_csv_row(row, classes, where):
-    return Video(row["path"], find_label(row["label"], classes, where), row.get("group") or None)
+    make = lambda where, row: Video(row["path"], find_label(row["label"], classes, where), row.get("group") or None)
+    return Index(classes, **{part: tuple(make(*row) for row in rows[part]) for part in rows})
 
 
 READERS = {

@@ -40,12 +40,6 @@ class MissingList(UserError):
     """Raised for a list that is not there; data.source says where to get it."""
 
 
-def _check_file(path):
-    if not path.is_file():
-        raise MissingList(f"there is no file {path}; data.splits must be the folder of the lists")
-    return path
-
-
 def check_folder(path):
     if not path.is_dir():
         raise MissingList(
@@ -73,8 +67,10 @@ def find_first_file(folder, *names):
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file."""
+    if not path.is_file():
+        raise MissingList(f"there is no file {path}; data.splits must be the folder of the lists")
     try:
-        return _check_file(path).read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from None
 

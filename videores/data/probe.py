@@ -113,17 +113,13 @@ def examine(path, without, beat):
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         seek_points=pack_keyframes(keyframes),
-        digest=_compute_digest(found),
+        digest=hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest(),
         stamp=tuple(before),
     )
 
 
 def pack_keyframes(keyframes):
     return np.array(keyframes, np.int64).tobytes()
-
-
-def _compute_digest(found):
-    return hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest()
 
 
 def _check_nonempty_file(path):

@@ -126,14 +126,11 @@ def _decode_source(container, stream, sound, short_side, seen):
                     short_side if min(frame.width, frame.height) > short_side else None
                 )
                 seen.stamps.append(frame.pts)
-                yield _crop_to_even_size(convert(frame))
+                image = convert(frame)
+                height, width = image.shape[:2]
+                yield np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
         elif packet.dts is not None:  # the last one of a stream is empty
             seen.sound.append(packet)
-
-
-def _crop_to_even_size(image):
-    height, width = image.shape[:2]
-    return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
 
 
 def _record_block_means(images, wanted, seen, beat):
