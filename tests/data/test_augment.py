@@ -214,13 +214,13 @@ def test_flip_rules_become_labels():
         ({"turn left": "turn rigth"}, r"no class 'turn rigth' \(did you mean turn right\?\)"),
         (
             {"turn left": "turn right", "turn right": "jump"},
-            "turn left becomes turn right, but turn right becomes jump",
+            "turn right .* turn left and jump",
         ),
         (
             {"turn left": "turn right", "jump": "turn right"},
-            "jump becomes turn right, but turn right becomes turn left",
+            "turn right .* jump and turn left",
         ),
-        ({"turn left": "turn right", "turn right": None}, "turn left becomes turn right, but turn right becomes None"),
+        ({"turn left": "turn right", "turn right": None}, "turn right .* turn left and None"),
     ],
 )
 def test_flip_rules_that_make_no_sense_are_refused(rule, message):

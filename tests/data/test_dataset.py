@@ -419,7 +419,7 @@ def test_without_validation_videos_there_is_no_validation_loader(tiny):
 
 @pytest.mark.parametrize("batch_size", [9, 1000])
 def test_a_batch_larger_than_the_training_set_is_refused(tiny, batch_size):
-    with pytest.raises(UserError, match=rf"8 training videos.*{batch_size}.*data\.batch_size"):
+    with pytest.raises(UserError, match=rf"data\.batch_size: .*{batch_size} training videos.* 8"):
         datamodule.check_enough_videos(module(tiny).videos, batch_size)
 
 

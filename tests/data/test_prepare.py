@@ -514,7 +514,7 @@ def test_a_listed_path_that_leads_out_of_the_folder_is_refused(tool, tmp_path, a
     path = tmp_path / "elsewhere.mp4" if absolute else "../elsewhere.mp4"
     values = write_csv(tmp_path / "data", {"train": [(path, "x", "")], "test": [("b.mp4", "x", "")]}, frames=3)
     before = files(tmp_path)
-    with pytest.raises(UserError, match=r"elsewhere\.mp4 does not lie in"):
+    with pytest.raises(UserError, match=r"elsewhere\.mp4.*lists"):
         tool(values, "--out", tmp_path / "out")
     assert files(tmp_path) == before
 

@@ -57,7 +57,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
-            raise UserError(f"no {what} video decodes")
+            raise UserError(f"data.root={data.root}: no {what} video decodes; see why by tools/prepare.py")
     if "train" not in parts:
         return videos
     return replace(videos, index=replace(found, train=videos.readable("train"), val=videos.readable("val")))
@@ -100,13 +100,13 @@ def check_enough_videos(videos: Videos, batch: int) -> None:
     """Check that the training videos make a step of `batch` videos."""
     count = len(videos.readable("train"))
     if count < batch:
-        raise UserError(f"{count} training videos do not fill one step of {batch}: lower data.batch_size")
+        raise UserError(f"data.batch_size: a step takes {batch} training videos, there are {count}; lower it")
 
 
 def _check_frame_rates(infos, target_fps):
     without = [path for path, info in infos.items() if target_fps and not info.fps]
     if without:
-        raise UserError(f"data.clip.fps needs frame rates, {len(without)} files give none:\n  {lists.preview(without)}")
+        raise UserError(f"data.clip.fps needs frame rates; use data.clip.stride for:\n  {lists.preview(without)}")
 
 
 class VideoData(pl.LightningDataModule):

@@ -68,7 +68,7 @@ def _probe_cached(path, _stamp):
 def _check_arguments(path, indices, short_side):
     given = np.asarray(indices)
     if given.size and given.dtype.kind not in "iu":
-        raise UserError(f"{path}: frames are asked for by whole numbers, got {given.dtype}")
+        raise UserError(f"{path}: frame numbers must be integers, got {given.dtype}")
     if short_side is not None and short_side < 1:
         raise UserError(f"{path}: short_side must be at least 1, got {short_side}")
 
@@ -90,6 +90,6 @@ def _check_request_fits_video(path, wanted, reader, info):
     if reader not in ("auto", *info.readers):
         raise UserError(f"{path}: {reader} returns wrong frames of this file: use auto or {', '.join(info.readers)}")
     if wanted.size == 0:
-        raise UserError(f"{path}: no frames asked for")
+        raise UserError(f"{path}: indices must name at least one frame")
     if wanted[0] < 0 or wanted[-1] >= info.num_frames:
-        raise UserError(f"{path}: frames {wanted[0]}..{wanted[-1]} asked for, it has 0..{info.num_frames - 1}")
+        raise UserError(f"{path}: frame numbers must be in 0..{info.num_frames - 1}, got {wanted[0]}..{wanted[-1]}")

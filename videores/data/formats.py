@@ -67,9 +67,10 @@ def _read_classes(path, numbered=False):
                 raise UserError(f"{path}: classes must be numbered without gaps: expected {due}, found {number}")
         names = [name for _, name in pairs]
     if len(set(names)) != len(names):
-        raise UserError(f"{path}: a class is listed twice")
+        repeats = sorted({name for name in names if names.count(name) > 1})
+        raise UserError(f"{path}: each class must be listed once; remove the repeats of {', '.join(repeats)}")
     if not names:
-        raise UserError(f"{path}: it lists no classes")
+        raise UserError(f"{path}: must list at least one class")
     return tuple(names)
 
 
@@ -152,7 +153,7 @@ def _make_kinetics_name(row, part, where):
     except ValueError:
         raise UserError(f"{where}: time_start and time_end must be whole seconds, found {row}") from None
     if row.get("split") and row["split"] not in {"train": ("train",), "val": ("val", "validate")}[part]:
-        raise UserError(f"{where}: split {row['split']!r} in the {part} list")
+        raise UserError(f"{where}: split must be that of the {part} list, got {row['split']!r}")
     return name
 
 

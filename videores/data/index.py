@@ -70,7 +70,7 @@ def check_index(index, root):
     """Check for empty lists, a video listed twice, and a group or video on both sides."""
     for name in ("train", "test"):
         if not getattr(index, name):
-            raise UserError(f"the {name} list of {root} has no videos")
+            raise UserError(f"{root}: the {name} list must name at least one video; see data.splits and data.split")
     # a/../b.mp4 and ./b.mp4 are b.mp4
     paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in getattr(index, name)] for name in PARTS}
     groups = {name: [v.group for v in getattr(index, name)] for name in PARTS}
@@ -83,18 +83,15 @@ def check_index(index, root):
 
 def _check_no_repeats(name, paths):
     if len(set(paths)) != len(paths):
-        raise UserError(
-            f"the {name} list names a video twice:\n  {preview([p for p, n in Counter(paths).items() if n > 1])}"
-        )
+        repeats = preview([p for p, n in Counter(paths).items() if n > 1])
+        raise UserError(f"the {name} list must name each video once; remove the repeats:\n  {repeats}")
 
 
 def _check_no_overlap(what, values, name, other):
     shared = set(values[name]) & set(values[other]) - {None}
     if shared:
-        raise UserError(
-            f"{name} and {other} share {len(shared)} {what}(s), so the score would be too high:\n  "
-            + preview(sorted(shared))
-        )
+        count = f"{name} and {other} share {len(shared)} {what}(s), so the score would be too high"
+        raise UserError(f"{count}; remove them from one:\n  {preview(sorted(shared))}")
 
 
 def count_videos(index, there):
@@ -105,7 +102,8 @@ def count_videos(index, there):
 def _drop_missing(index, there, root):
     """Leave missing videos out of train and val, and warn about each part."""
     if not there:
-        raise UserError(f"none of the listed videos is under data.root={root}, e.g. {index.train[0].path}")
+        example = index.train[0].path
+        raise UserError(f"data.root={root} must be where the lists' paths begin, and has none of them, e.g. {example}")
     counts = [
         f"{n['found']} of {n['expected']} {part}" for part, n in index.counts.items() if n["found"] < n["expected"]
     ]
@@ -118,4 +116,5 @@ def _drop_missing(index, there, root):
 def _check_none_missing(index, there, root):
     missing = [video.path for part in PARTS for video in getattr(index, part) if video.path not in there]
     if missing:
-        raise UserError(f"{len(missing)} listed videos are not under data.root={root}:\n  " + preview(missing))
+        count = f"{len(missing)} listed videos are not under data.root={root}"
+        raise UserError(f"{count}; fetch them, or set data.on_unreadable=skip:\n  {preview(missing)}")

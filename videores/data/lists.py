@@ -72,7 +72,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from None
+        raise UserError(f"{path}: must be UTF-8 text; convert it ({error})") from None
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
@@ -92,14 +92,14 @@ def read_csv_rows(path, header, needs):
             raise UserError(f"{path}: the first line must name the columns {header}, found {reader.fieldnames}")
         rows = [(f"{path}:{reader.line_num}", row) for row in reader]
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.reader.line_num}: not valid CSV: {error}") from None
+        raise UserError(f"{path}:{reader.reader.line_num}: must be valid CSV: {error}") from None
     for where, row in rows:
         if any(row.get(None, ())):  # where csv puts what no column has
             raise UserError(f"{where}: more fields than the {len(row) - 1} that the first line names: {row[None]}")
         if not all(row[name] for name in needs):
             raise UserError(f"{where}: a row needs a {' and a '.join(needs)}, found {row}")
     if not rows:
-        raise UserError(f"the {path.stem} list {path} has no videos")
+        raise UserError(f"{path}: the {path.stem} list must name at least one video")
     return rows
 
 
@@ -108,9 +108,9 @@ def read_json(path, kind):
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+        raise UserError(f"{path}: must be valid JSON: {error}") from None
     if not isinstance(content, kind):
-        raise UserError(f"{path}: expected a JSON {kind.__name__}, found a {type(content).__name__}")
+        raise UserError(f"{path}: must be a JSON {kind.__name__}, found a {type(content).__name__}")
     return content
 
 

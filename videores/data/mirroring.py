@@ -26,7 +26,7 @@ def make_flip_map(
     swapped = dict(pairs)
     for name, other in pairs.items():
         if other is not None and swapped.setdefault(other, name) != name:
-            raise UserError(f"data.augment.flip_labels: {name} becomes {other}, but {other} becomes {swapped[other]}")
+            raise UserError(f"data.augment.flip_labels: {other} must have one partner, got {name} and {swapped[other]}")
     labels: dict[str | None, int] = {None: -1} | {name: label for label, name in enumerate(classes)}
     return tuple(labels[swapped.get(name, name)] for name in classes)
 

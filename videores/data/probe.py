@@ -60,7 +60,8 @@ def probe_in_helper(helper, path):
             return helper.call(examine, os.path.abspath(path), without)  # the helper may be in another folder
         except sandbox.HelperFailure as lost:
             if lost.stage == sandbox.STARTING_STAGE:
-                raise UserError(f"the helper process that probes videos {lost.reason} as it started") from None
+                how = "see python tools/doctor.py"
+                raise UserError(f"the helper process that probes videos {lost.reason} as it started; {how}") from None
             if lost.stage not in readers.READERS or lost.stage == "pyav":
                 lasting = "SIG" in lost.reason and "SIGKILL" not in lost.reason  # no want of memory, no slow machine
                 raise _make_unreadable_error(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None

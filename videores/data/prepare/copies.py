@@ -38,12 +38,12 @@ def check_target(root: Path, out: Path, paths: Sequence[str]) -> None:
     if out == root or root in out.parents:
         raise UserError(f"--out {out} lies in the source folder {root}: give a folder outside of it")
     if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is not a folder")
+        raise UserError(f"--out must be a folder, and {out} is a file: give another")
     if out.exists() and any(out.iterdir()) and not (out / LEDGER_DIR).is_dir():
         raise UserError(f"--out {out} has files that this tool did not write: give a new or an empty folder")
     for path in paths:
         if Path(path).is_absolute() or ".." in Path(path).parts:
-            raise UserError(f"{path} does not lie in {root}, so its copy cannot get the same name in {out}")
+            raise UserError(f"{path}: the lists must name files in {root}, for copies get the same names; mend them")
 
 
 def select_shard(paths: Sequence[str], shard: tuple[int, int]) -> list[str]:
