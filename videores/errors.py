@@ -16,13 +16,11 @@ class UnreadableVideo(UserError):
     `lasting` is False where the machine may be at fault (no permission, no memory): such failures are not cached.
     """
 
-    lasting = True
-
-    def __init__(self, path: Path | str, reason: str | None = None) -> None:
+    def __init__(self, path: Path | str, reason: str | None = None, lasting: bool = True) -> None:
         if reason is None:  # torch rebuilds a worker's exception from its printed traceback, whose last line is ours
             path, _, reason = str(path).strip().splitlines()[-1].partition("UnreadableVideo: ")[2].partition(": ")
         super().__init__(str(path), str(reason))
-        self.path, self.reason = str(path), str(reason)
+        self.path, self.reason, self.lasting = str(path), str(reason), lasting
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"

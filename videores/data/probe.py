@@ -64,18 +64,12 @@ def probe_in_helper(helper, path):
                 raise UserError(f"the helper process that probes videos {lost.reason} as it started; {how}") from None
             if lost.stage not in readers.READERS or lost.stage == "pyav":
                 lasting = "SIG" in lost.reason and "SIGKILL" not in lost.reason  # no want of memory, no slow machine
-                raise _make_unreadable_error(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
+                raise UnreadableVideo(path, f"the decoder {lost.reason} ({lost.stage})", lasting) from None
             without = (*without, lost.stage)
         except UnreadableVideo as error:
-            raise _make_unreadable_error(path, error.reason, error.lasting) from None
+            raise UnreadableVideo(path, error.reason, error.lasting) from None
         except Exception as error:  # whatever a decoder's bindings make of a damaged file
             raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
-
-
-def _make_unreadable_error(path, reason, lasting):
-    error = UnreadableVideo(path, reason)
-    error.lasting = lasting
-    return error
 
 
 def examine(path, without, beat):

@@ -95,9 +95,8 @@ def scan(path, beat=lambda stage: None, hold=0):
                 times.append(frame.pts)
                 found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
-        problem = UnreadableVideo(path, format_decode_error(error, len(times)))
-        problem.lasting = error.errno not in SYSTEM_ERRNOS
-        raise problem from None
+        lasting = error.errno not in SYSTEM_ERRNOS
+        raise UnreadableVideo(path, format_decode_error(error, len(times)), lasting) from None
     found.complaints = tuple(said)
     if None in times or sorted(set(times)) != times or said:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
