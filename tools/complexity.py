@@ -4,7 +4,7 @@
     python tools/complexity.py --model r3d_50 ir_csn_50 --frames 8 --size 224 --views 30
     python tools/complexity.py --model r3d_50 "r3d_50 groups=32" --measure fp32 bf16
     python tools/complexity.py --all
-    python tools/complexity.py --docs                           # writes docs/complexity.md and its picture
+    python tools/complexity.py --docs                           # writes docs/reference/complexity.md and its picture
 
 Prints a table and writes it as CSV, Markdown and a plot into results/complexity/<name>/. GMACs are 10^9 multiply-adds
 (many papers' "GFLOPs"); memory is what the tensors of one clip take in float32, by counting.
@@ -25,8 +25,8 @@ def main() -> None:
     from videores.diagnostics import complexity  # torch takes seconds to import, --help should not
 
     if args.docs:
-        complexity.write_docs(Path("docs"))
-        print("wrote docs/complexity.md, docs/complexity.png")
+        complexity.write_docs(Path("docs", "reference"))
+        print("wrote docs/reference/complexity.md, docs/reference/complexity.png")
         return
     models, options, folder = select_models(args, complexity)
     modes = complexity.check_modes(args.measure)
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     which.add_argument("--cfg", help="a YAML file: its network, clip and test views")
     which.add_argument("--model", nargs="+", metavar="NAME", help='networks, "NAME key=value" to change one')
     which.add_argument("--all", action="store_true", help="every network that has a name")
-    which.add_argument("--docs", action="store_true", help="write docs/complexity.md")
+    which.add_argument("--docs", action="store_true", help="write docs/reference/complexity.md")
     parser.add_argument("--frames", type=cli.positive, help="of a clip (default: 16, pytorchvideo's: as published)")
     parser.add_argument("--size", type=cli.positive, help="height and width of a clip (default: 112, cifar's: 32)")
     parser.add_argument("--views", type=cli.positive, help="clips times crops of a video (default: 1)")

@@ -5,7 +5,7 @@
     python tools/prepare.py kinetics --root videos --splits lists --out videos-128 --slurm 32 slurm_partition=cpu
 
 Then train with data.root=UCF-101-128: the copies have their sources' names. An interrupted run is continued by the same
-command. See docs/preparation.md.
+command. See docs/guide/own-videos.md.
 """
 
 import argparse

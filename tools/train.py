@@ -4,7 +4,7 @@
     python tools/train.py --cfg r3d_ucf101.yaml data.root=/data/UCF-101 trainer.devices=8
 
 The same command runs on one CPU, several processes or GPUs (trainer.devices=N), and under torchrun and SLURM's srun:
-docs/distributed.md.
+docs/guide/distributed.md.
 """
 
 from videores.config.parse import load_config

@@ -196,7 +196,7 @@ def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypa
 
 
 def test_the_errata_name_tests_and_tables_that_exist():
-    text = (ROOT / "docs" / "errata.md").read_text()
+    text = (ROOT / "docs" / "background" / "errata.md").read_text()
     functions = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")

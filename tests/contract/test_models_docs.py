@@ -1,4 +1,4 @@
-"""docs/networks.md names every network, key and value there is, no other, and its snippets run."""
+"""docs/reference/networks.md names every network, key and value there is, no other, and its snippets run."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from videores.models.registry import OVERRIDES, create_model
 from videores.models.resnet import MODELS
 from videores.models.temporal import ORDERLESS, POOLS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "networks.md").read_text()
 
 
 def rows(heading):
@@ -43,7 +43,7 @@ def test_every_network_is_named_and_no_other():
 
 
 def test_numbers_of_parameters_are_those_of_the_complexity_page():
-    costs = (Path(__file__).parents[2] / "docs" / "complexity.md").read_text().splitlines()
+    costs = (Path(__file__).parents[2] / "docs" / "reference" / "complexity.md").read_text().splitlines()
     for names, *_, parameters in rows("names"):
         count = re.search(r"[\d,]+$", parameters)[0]
         fits = [name for name in names_in(names) for line in costs if f"| {name} |" in line and f"| {count} |" in line]
@@ -74,7 +74,7 @@ def test_the_python_snippet_runs_and_its_comments_are_true():
 
 
 def test_the_configuration_is_valid_and_its_network_takes_its_clips():
-    cfg = parse.build_config(yaml.safe_load(snippet("yaml")), "docs/networks.md")
+    cfg = parse.build_config(yaml.safe_load(snippet("yaml")), "docs/reference/networks.md")
     crop = cfg.data.transform.crop
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())
     assert model(torch.randn(1, 3, cfg.data.clip.frames, crop, crop)).shape == (1, 8)

@@ -11,13 +11,13 @@ from videores.data import index
 from videores.data.lists import Video
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
 COMMAND = re.compile(r"(?:python|python -m torch[^`\n]*?) (tools/\w+\.py[^`\n&]*)")
 
 
 def commands():
     for page in [*PAGES, *sorted(ROOT.glob("configs/*.yaml"))]:
-        for match in COMMAND.finditer(page.read_text()):
+        for match in COMMAND.finditer(page.read_text().replace("\\\n", "")):
             yield pytest.param(shlex.split(match[1], comments=True), id=f"{page.relative_to(ROOT)}: {match[1]}")
 
 
@@ -29,10 +29,24 @@ def test_command_names_things_that_exist(words):
         parse.load_config(words[words.index("--cfg") + 1], overrides)
 
 
-def test_pages_link_to_files_that_exist():
+def anchors_of(page):
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_pages_link_to_files_and_headings_that_exist():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        for target, _, anchor in re.findall(r"\]\(([^)#:]*)(#([^)]*))?\)", page.read_text()):
+            path = page.parent / target if target else page
+            assert path.exists(), f"{page} links to {target}"
+            assert not anchor or anchor in anchors_of(path), f"{page} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_commands_import_what_exists(page):
+    for imports in re.findall(r'python -c "(from [\w.]+ import \w+);', page.read_text()):
+        exec(imports, {})
 
 
 def test_the_snippet_makes_ut_interactions_lists(tmp_path, monkeypatch):

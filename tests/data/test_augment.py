@@ -400,7 +400,7 @@ def test_a_flip_rule_of_another_kind_is_refused_with_its_key(value):
 
 
 def test_every_key_is_in_the_docs():
-    page = Path(__file__).parents[2].joinpath("docs", "augmentation.md").read_text()
+    page = Path(__file__).parents[2].joinpath("docs", "guide", "augmentation.md").read_text()
     assert [
         key for key in AugmentConfig.model_fields if f"`data.augment.{key}`" not in page and f"`{key}`" not in page
     ] == []

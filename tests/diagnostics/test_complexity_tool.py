@@ -161,7 +161,7 @@ ROWS = re.compile(r"^\| (\S+) \| (\d+)x(\d+)x\d+ \| ([\d,]+) \| ([\d.e-]+) \|", 
 
 @pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18", "mc3_18", "f_r2d_50", "ir_csn_50", "cifar2d_20"])
 def test_the_committed_page_is_what_the_tool_counts(name):
-    page = (ROOT / "docs" / "complexity.md").read_text()
+    page = (ROOT / "docs" / "reference" / "complexity.md").read_text()
     found = [match.groups() for match in ROWS.finditer(page) if match[1] == name]
     assert found
     for _, frames, size, parameters, gmacs in found:

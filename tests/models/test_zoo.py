@@ -122,7 +122,7 @@ def test_parameter_counts_are_the_published_ones(name, parameters):
     ],
 )
 def test_bf16_gradients_are_right_where_onednn_pads_two_frames(builder, frames):
-    """oneDNN's own padding of two frames gives inf, or a relative error near 1 (docs/exactness.md)."""
+    """oneDNN's own padding of two frames gives inf, or a relative error near 1 (docs/background/exactness.md)."""
     model, x = (
         pytorchvideo.create_zoo_model(f"pytorchvideo/{builder}", 5, dropout=0.0).eval(),
         clips(1, 3, frames, 64, 64),

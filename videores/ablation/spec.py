@@ -22,16 +22,20 @@ Overrides = dict[str, Any]  # "section.key": value
 
 
 class Cell(Section):
-    """A row. `train`: an ordinary run; one that needs another starts from its weights, or with keys of `train.distill`
-    is taught by it. `test`: another test of the row it needs, or of that one's saved scores where it is a test itself.
-    `measure`: the network's cost alone; with a base of its own it takes nothing from the scale."""
+    """A row of the table.
 
-    name: str
-    kind: Literal["train", "test", "measure"] = "train"
-    needs: str | None = None
-    base: str | None = None  # in place of the scale's
-    set: Overrides = Field({})
-    scales: tuple[ScaleName, ...] = SCALES
+    `train` is an ordinary run. If it needs another row, it starts from the weights of that row or, with keys of
+    `train.distill`, learns from that row as its teacher. `test` tests the row that it needs again; if that row is
+    itself a test, it uses the saved scores. `measure` computes the cost of the network only; with a `base` of its own, it
+    ignores the keys of the scale.
+    """
+
+    name: str  # of the row, and in `needs` and assertions
+    kind: Literal["train", "test", "measure"] = "train"  # see above
+    needs: str | None = None  # the row whose weights it starts from or tests
+    base: str | None = None  # instead of the scale's
+    set: Overrides = Field({})  # "section.key": value
+    scales: tuple[ScaleName, ...] = SCALES  # where the row is
 
     @model_validator(mode="after")
     def needs_what_it_can_use(self):
@@ -43,19 +47,24 @@ class Cell(Section):
 
 
 class Scale(Section):
+    """Base configuration and rows of one scale."""
+
     base: str  # a file of configs/
-    set: Overrides = Field({})
-    seeds: tuple[int, ...] | None = None
+    set: Overrides = Field({})  # "section.key": value, for all rows
+    seeds: tuple[int, ...] | None = None  # instead of the table's
     rows: tuple[str, ...] | None = None  # only these
-    factors: dict[str, dict[str, Overrides]] = Field({})  # in place of these of the table, and further ones
+    factors: dict[str, dict[str, Overrides]] = Field({})  # replace or add to those of the table
 
 
 class Assertion(Section):
-    """What should come out. One of: every row of `above` is better than every row of `below`, by `margin`; all rows of
-    `rows` are `at_least`, `at_most`, `within` so much of each other, or `equal` to a value."""
+    """An expected result, in one of two forms.
+
+    Either every row of `above` is better than every row of `below`, by at least `margin`. Or the rows of `rows` meet
+    one bound: each is `at_least` or `at_most` a value, all are `within` a value of each other, or each is `equal` to it.
+    """
 
     claim: str  # in a sentence
-    metric: str = "video"
+    metric: str = "video"  # a column, or scores
     above: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
     margin: float = Field(0, ge=0)
@@ -86,17 +95,18 @@ class Assertion(Section):
 
 
 class Table(Section):
-    title: str
-    question: str
+    """Question, rows, scales and assertions of a table: the whole file."""
+
+    title: str  # heading of the page
+    question: str  # what the table asks
     shows: str  # what to look at in the result, and what it cannot say
-    columns: tuple[str, ...]
-    seeds: tuple[int, ...] = (0, 1)
-    factors: dict[str, dict[str, Overrides]] = Field(
-        {}
-    )  # factor -> level -> overrides; `base` among them is another file
-    cells: tuple[Cell, ...] = ()
-    scales: dict[ScaleName, Scale]
-    assertions: tuple[Assertion, ...] = ()
+    columns: tuple[str, ...]  # names of columns, below
+    seeds: tuple[int, ...] = (0, 1)  # every row is computed once for each
+    # factor -> level -> overrides, one row for each combination of levels; `base` among the overrides is another file
+    factors: dict[str, dict[str, Overrides]] = Field({})
+    cells: tuple[Cell, ...] = ()  # further rows
+    scales: dict[ScaleName, Scale]  # all three
+    assertions: tuple[Assertion, ...] = ()  # what should come out
 
     @model_validator(mode="after")
     def whole(self):

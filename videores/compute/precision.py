@@ -46,8 +46,8 @@ def choose_precision(
     """Return (precision, channels_last) of an accelerator, automatic values filled in.
 
     On CPUs with bf16 instructions, bf16 with channels last trains r2plus1d_18 2.6 times (AVX-512) or 4.1 times (AMX) as
-    fast as fp32 (docs/benchmark-step.md); without them bf16 is emulated. In fp32 a CPU is faster with channels first.
-    CUDA needs Ampere or newer.
+    fast as fp32 (docs/background/benchmark-step.md); without them bf16 is emulated. In fp32 a CPU is faster with
+    channels first. CUDA needs Ampere or newer.
     """
     if precision == "auto":
         precision = "bf16" if has_bf16(accelerator) else "fp32"

@@ -63,14 +63,14 @@ class RunConfig(Section):
 
     name: FileNamePart | None = None  # appended to the config's name: runs/<config>-<name>
     dir: str | None = None  # replaces runs/<config>[-<name>]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    # auto: start, continue or test again, as the folder asks for; inexact: continue also with another world size or
-    # batch size
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of weights, order, clips, augmentation and dropout
+    # auto: start, continue or test again, as the folder requires; inexact: continue even with another world size or
+    # batch size (docs/guide/resume.md)
     resume: Literal["none", "auto", "inexact"] = "none"
-    overwrite: bool = False
-    checkpoint_steps: PositiveInt | None = None  # a checkpoint also after so many steps, beside the end of each epoch
-    checkpoint_minutes: PositiveFloat | Literal["auto"] | None = "auto"  # and after these; auto: costs under 1 %
-    autotune: bool = False  # measure which dtype and memory layout train fastest: docs/precision.md
+    overwrite: bool = False  # replace an existing run
+    checkpoint_steps: PositiveInt | None = None  # steps between checkpoints, besides the one of each epoch
+    checkpoint_minutes: PositiveFloat | Literal["auto"] | None = "auto"  # minutes between them; auto: costs under 1 %
+    autotune: bool = False  # measure which dtype and memory layout train fastest: docs/guide/precision.md
 
 
 class ClipConfig(Section):
@@ -78,9 +78,9 @@ class ClipConfig(Section):
 
     contradictions = checks.check_clip
 
-    frames: PositiveInt = 16
-    stride: PositiveInt = 1
-    fps: PositiveFloat | None = None
+    frames: PositiveInt = 16  # frames of a clip
+    stride: PositiveInt = 1  # distance between frames
+    fps: PositiveFloat | None = None  # frames per second, instead of stride
     short: Literal["loop", "last"] = "loop"  # what follows the end of a short video: its beginning, or its last frame
     sampling: Literal["dense", "segments"] = "dense"  # segments: one frame of each of `frames` equal parts of the video
     repeat: PositiveInt = 1  # training: clips of each video in a batch, from one decode; batch_size counts videos
@@ -91,39 +91,39 @@ class TransformConfig(Section):
 
     contradictions = checks.check_transform
 
-    short_side: PositiveInt = 128
+    short_side: PositiveInt = 128  # pixels that the short side of a frame is scaled to
     jitter: IntRange | None = None  # training: short side drawn from this range instead
-    crop: PositiveInt = 112
+    crop: PositiveInt = 112  # height and width of the crop
     flip: Fraction = 0.5  # probability of a horizontal flip in training; 0 where left and right are labels
     mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)  # Kinetics-400, as torchvision's video weights
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)  # the same
 
 
 class AugmentConfig(Section):
     """Training augmentation, one draw per clip, off by default.
 
-    Sources: docs/augmentation.md.
+    Sources: docs/guide/augmentation.md.
     """
 
     contradictions = checks.check_augment
 
     speed: Range | None = None  # frames are this many times as far apart, evenly over the logarithm
     resized_crop: FractionRange | None = None  # share of the frame's area that becomes the crop, not short_side's
-    resized_aspect: Range = (3 / 4, 4 / 3)  # width / height of that
+    resized_aspect: Range = (3 / 4, 4 / 3)  # width / height of the resized crop
     multi_scale: tuple[PositiveFraction, ...] | None = None  # crop's height and width / the short side
     flip_labels: Literal["none", "left-right"] | dict[str, str | None] = "none"  # or {class: class, or null}
-    brightness: NonNegativeFloat = 0.0  # factor from 1 - strength to 1 + strength; so contrast and saturation
-    contrast: NonNegativeFloat = 0.0
-    saturation: NonNegativeFloat = 0.0
+    brightness: NonNegativeFloat = 0.0  # factor drawn from 1 - strength to 1 + strength
+    contrast: NonNegativeFloat = 0.0  # as brightness
+    saturation: NonNegativeFloat = 0.0  # as brightness
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # shift up to this share of the colour circle
-    grey: Fraction = 0.0  # probability
+    grey: Fraction = 0.0  # probability of a grey clip
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees to either side
     randaugment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=30)]] | None = None  # [operations, magnitude of 30]
-    trivialaugment: bool = False
+    trivialaugment: bool = False  # one random operation of random magnitude
     erasing: Fraction = 0.0  # probability that a box through all frames is filled with noise
-    erasing_area: FractionRange = (0.02, 1 / 3)  # its share of the picture
+    erasing_area: FractionRange = (0.02, 1 / 3)  # share of the frame that the box covers
     mixup: NonNegativeFloat = 0.0  # alpha of Beta(alpha, alpha); with cutmix, each batch takes one of the two
-    cutmix: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0  # alpha; labels are weighted by area
 
     @property
     def has_mixing(self) -> bool:
@@ -134,15 +134,15 @@ class AugmentConfig(Section):
 class ViewsConfig(Section):
     """Evaluation protocol: `clips` in time x `crops` in space, fused per video.
 
-    With perturbations of the frames; docs/evaluation.md defines every value.
+    With perturbations of the frames; docs/guide/evaluation.md defines every value.
     """
 
     clips: PositiveInt | Literal["all"] = 1  # all: one after the other over the whole video
     starts: Literal["uniform", "dense"] = "uniform"  # uniform: from the first frame to the last; dense: as TSM's
     crops: Literal[1, 3, 5, 10, "full"] = 1  # full: the whole picture, not cut
-    fusion: Literal["softmax-mean", "logit-mean", "max", "vote"] = "softmax-mean"
+    fusion: Literal["softmax-mean", "logit-mean", "max", "vote"] = "softmax-mean"  # of the scores of views
     order: Literal["normal", "shuffled", "reversed", "frozen", "subsampled"] = "normal"  # of the frames of each clip
-    corruption: Literal["none", "noise", "blur", "brightness", "frame_drop", "compression"] = "none"
+    corruption: Literal["none", "noise", "blur", "brightness", "frame_drop", "compression"] = "none"  # of the frames
     severity: Annotated[int, Field(ge=1, le=5)] = 3  # of the corruption
 
 
@@ -156,31 +156,31 @@ class DataConfig(Section):
     contradictions = checks.check_data
 
     name: str  # names the data set in protocol strings and reports
-    format: Literal[ListFormat, SyntheticFormat]
+    format: Literal[ListFormat, SyntheticFormat]  # of the lists, or an embedded data set: docs/guide/own-videos.md
     root: str  # the folder that the lists' paths are relative to
     splits: str | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
     share: PositiveFraction = 1.0  # of the other training groups that are used, of each class alike
-    on_unreadable: Literal["stop", "skip"] = "stop"
-    reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"
-    cache: Literal["none", "ram"] = "none"
+    on_unreadable: Literal["stop", "skip"] = "stop"  # training and validation videos that do not decode
+    reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"  # auto: the fastest exact one for each file
+    cache: Literal["none", "ram"] = "none"  # ram: decoded frames stay in memory
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
     augment: AugmentConfig = AugmentConfig()
     balanced: bool = False  # training: an epoch draws as many videos of each class, some repeatedly
     batch_size: PositiveInt = 16  # videos per rank
-    workers: NonNegativeInt = 4
+    workers: NonNegativeInt = 4  # DataLoader workers per rank
 
 
 class ModelConfig(Section):
-    """An architecture's name and changes to it; None keeps what the name says.
+    """Name of an architecture, and overrides of its options.
 
-    models/design.py has the values.
+    null keeps what the name says: docs/reference/networks.md.
     """
 
-    name: str
+    name: str  # docs/reference/networks.md lists the names
     layers: tuple[PositiveInt, ...] | None = None
     width: PositiveInt | None = None
     stem: str | None = None
@@ -207,7 +207,7 @@ class ModelConfig(Section):
     checkpoint: str | None = None
     frames: PositiveInt | None = None  # of r2d and pool=weights, which are made for clips of one length
     control: str | None = None  # a negative control: videores/models/controls.py
-    weights: str | None = None  # what it starts from: docs/weights.md
+    weights: str | None = None  # initial weights: docs/guide/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
 
@@ -225,7 +225,7 @@ class ModelConfig(Section):
 
 
 class DistillConfig(Section):
-    """Distillation from a trained network. Sources: docs/regularisation.md."""
+    """Distillation from a trained network. Sources: docs/guide/regularization.md."""
 
     contradictions = checks.check_distill
 
@@ -236,25 +236,25 @@ class DistillConfig(Section):
 
 
 class TrainConfig(Section):
-    """Training recipe; regularization is off by default: docs/regularisation.md."""
+    """Training recipe; regularization is off by default: docs/guide/regularization.md."""
 
     contradictions = checks.check_train
 
-    epochs: PositiveInt
+    epochs: PositiveInt  # passes over the training videos
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # decay is coupled in the first two, decoupled in adamw
-    lr: PositiveFloat = 0.01
+    lr: PositiveFloat = 0.01  # learning rate, after warm-up
     base_batch: PositiveInt | None = None  # global batch that `lr` is for; the learning rate scales with another
     accumulate: PositiveInt = 1  # batches whose mean gradient makes a step; an epoch has whole steps only
-    momentum: Fraction = 0.9
-    weight_decay: NonNegativeFloat = 1e-4
+    momentum: Fraction = 0.9  # of sgd
+    weight_decay: NonNegativeFloat = 1e-4  # of weights, not of biases and norms
     layer_decay: PositiveFraction | None = None  # lr of a part / lr of the part that follows
-    schedule: Literal["constant", "cosine", "step", "plateau", "onecycle"] = "cosine"
+    schedule: Literal["constant", "cosine", "step", "plateau", "onecycle"] = "cosine"  # of lr
     warmup: NonNegativeFloat = 0  # epochs of linear warm-up (onecycle: of its rise)
     milestones: tuple[float, ...] = ()  # step: epochs after which the learning rate is multiplied by gamma
     plateau: PositiveInt = 3  # plateau: epochs without improvement until it is multiplied by gamma
-    gamma: PositiveFloat = 0.1
+    gamma: PositiveFloat = 0.1  # factor of step and plateau
     patience: PositiveInt | None = None  # epochs without improvement until training ends
-    label_smoothing: Rate = 0.0
+    label_smoothing: Rate = 0.0  # share of the label that is spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
     freeze: NetworkParts = ()  # parts that do not train: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms do not train, nor change their statistics
@@ -262,33 +262,34 @@ class TrainConfig(Section):
     swa: NonNegativeInt | None = None  # from this epoch on (from 0) the mean of weights is tested
     precise_bn: PositiveInt | None = None  # training batches per rank that batch norms take their statistics from
     distill: DistillConfig = DistillConfig()
-    # training videos scored at each validation like the validation videos (docs/watching.md); auto: as many as those
+    # training videos that each validation scores for the gap (docs/guide/monitoring.md); auto: as many as validation
+    # videos
     gap_videos: Literal["auto"] | NonNegativeInt = "auto"
 
 
 class TrainerConfig(Section):
     """Hardware, dtypes and ranks."""
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: PositiveInt | Literal["auto"] = 1
-    num_nodes: PositiveInt = 1
-    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"  # of training
-    score_precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of validation and test: docs/evaluation.md
-    channels_last: bool | Literal["auto"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"  # auto: a GPU where there is one
+    devices: PositiveInt | Literal["auto"] = 1  # ranks per node; auto: all GPUs
+    num_nodes: PositiveInt = 1  # nodes, each with as many devices
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"  # of training: docs/guide/precision.md
+    score_precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of validation and test: docs/guide/evaluation.md
+    channels_last: bool | Literal["auto"] = "auto"  # memory layout; auto: by device
     sync_batchnorm: bool = False  # batch norms take their statistics from the clips of all GPUs
     timeout: PositiveFloat = 10.0  # minutes that ranks wait for one that does not answer
     compression: Literal["none", "fp16", "bf16"] = "none"  # of the gradients that GPUs exchange
     compile: bool | Literal["auto"] = "auto"  # training steps by torch.compile; auto: only where autotune selects it
-    log_every: PositiveInt = 20  # steps
+    log_every: PositiveInt = 20  # steps between rows of metrics.jsonl
 
 
 class WatchConfig(Section):
-    """Additional records of training, off by default: docs/watching.md."""
+    """Additional records of training, off by default: docs/guide/monitoring.md."""
 
     gradients: bool = False  # norm of each part's gradient, at logged steps
     activations: bool = False  # mean, standard deviation and share of zeros of each part's output
     tensorboard: bool = False  # the rows of metrics.jsonl too in <run folder>/tensorboard/
-    wandb: str | None = None  # and in this Weights & Biases project
+    wandb: str | None = None  # the rows of metrics.jsonl too in this Weights & Biases project
 
 
 class Config(Section):

@@ -2,7 +2,7 @@
 
 It happens in the worker, on uint8.
 
-Sources and defaults of the keys are in docs/augmentation.md. Every draw comes from the generator that is given.
+Sources and defaults of the keys are in docs/guide/augmentation.md. Every draw comes from the generator that is given.
 """
 
 import numpy as np

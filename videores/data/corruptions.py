@@ -2,7 +2,7 @@
 
 Everything drawn at random follows from the seed and the video's path alone, so that all views, runs and processes see
 the same damage. Strengths at 224 pixels are those of Hendrycks & Dietterich 2019, arXiv:1903.12261 (ImageNet-C, their
-code); frames are damaged as the network sees them, scaled to the short side. docs/evaluation.md has the table.
+code); frames are damaged as the network sees them, scaled to the short side. docs/guide/evaluation.md has the table.
 """
 
 import io

@@ -222,7 +222,7 @@ def find_pareto_front(points):
     return best
 
 
-# docs/complexity.md
+# docs/reference/complexity.md
 
 HEAD = """# What networks cost
 

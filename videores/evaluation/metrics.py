@@ -191,8 +191,8 @@ def compute_metrics(
 ) -> dict[str, Any]:
     """Return the metrics of metrics.json: clip accuracies, and what fused scores give.
 
-    docs/evaluation.md defines each. `group_V` are names of groups for the interval, `views_V` the number of views of
-    each video where not all have K.
+    docs/guide/evaluation.md defines each. `group_V` are names of groups for the interval, `views_V` the number of views
+    of each video where not all have K.
     """
     scores_VN = fuse_views(logits_VKN, fusion, views_V)
     return {

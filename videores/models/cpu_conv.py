@@ -90,7 +90,7 @@ class Conv3d(nn.Conv3d):
 def conv3d_repaired(x_BCTHW, weight, bias, stride, padding):
     """Compute F.conv3d of a kernel 1 wide and high, as a 2D convolution.
 
-    The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/benchmark-step.md).
+    The sums are the same, and oneDNN takes 0.3 to 0.9 of the time for them (docs/background/benchmark-step.md).
     In bf16 neither its speed nor its gradients have been measured, so there `Conv3d` leaves it.
     """
     y = F.conv2d(x_BCTHW.flatten(3), weight.flatten(3), bias, (stride, 1), (padding, 0))

@@ -11,7 +11,10 @@ from videores.models.temporal import POOLS
 
 @dataclass(frozen=True)
 class Design:
-    """The choices that make a residual network; their values are in OPTIONS, and all but `fold` can be overridden."""
+    """The options that define a residual network.
+
+    OPTIONS has their values. All but `fold` can be overridden.
+    """
 
     layers: tuple = (2, 2, 2, 2)  # blocks of each stage
     block: str = "basic"  # "preact" in an override keeps bottlenecks
@@ -19,7 +22,7 @@ class Design:
     stem: str = "nopool"  # 7x7: nopool, pool (then a max-pool); 3x3: small, cifar (stride 1)
     width: int = 64  # channels of the stem and, in a basic block's terms, of the first stage; each stage doubles them
     base_width: int | None = None  # inner channels of a bottleneck, a group and for 64 planes; None: as wide as planes
-    groups: int = 1
+    groups: int = 1  # of the convolutions
     connect: str = "dense"  # dense (in groups), depthwise (ir-CSN), ip (ip-CSN), separable (depthwise, norm, 1x1)
     mid: str = "torchvision"  # inner width of (2+1)D: one a block; "paper", "round8" (to 8s), "none": one a convolution
     stride_in: str = "conv2"  # bottlenecks stride their wide convolution, or as He et al. the 1x1 before it: conv1

@@ -67,7 +67,7 @@ def resolve_devices(trainer: TrainerConfig, gpus: int | None, environ: Environ =
     elif nodes > 1 and (missing := [key for key in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if key not in environ]):
         raise UserError(
             f"trainer.num_nodes={nodes} needs {', '.join(missing)} in the environment: start each node by torchrun, or "
-            "all by srun (docs/distributed.md)"
+            "all by srun (docs/guide/distributed.md)"
         )
     devices = (gpus or 1) if devices == "auto" else devices
     if gpus is not None and devices > gpus:

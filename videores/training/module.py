@@ -166,7 +166,7 @@ class VideoClassifier(pl.LightningModule):
         return metrics.compute_validation_metrics(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
 
     def compute_gap(self, by_part):
-        """Return the gap for metrics.json (docs/watching.md), or None without one."""
+        """Return the gap for metrics.json (docs/guide/monitoring.md), or None without one."""
         if "gap" not in by_part:
             return None
         train, val = (by_part[part]["video_top1"] for part in ("gap", "val"))

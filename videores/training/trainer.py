@@ -81,7 +81,7 @@ def _to_torch_device(accelerator):
 
 
 def make_ddp_options(accelerator: str, trainer: TrainerConfig, accumulate: int) -> dict[str, Any]:
-    """Return DDP's options, with the reasons in docs/distributed.md.
+    """Return DDP's options, with the reasons in docs/guide/distributed.md.
 
     By DDP's default, rank 0 sends its batch norms' buffers to the others: with sync_batchnorm all have the same.
     """

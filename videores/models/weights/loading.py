@@ -6,7 +6,7 @@ A source is one of
     runs/x/weights.safetensors      what tools/export.py wrote of one
     <layout>:<file>                 a local file of torchvision, vmz (also IG-65M), mmaction2 or pytorchvideo
 
-Files are read without running code. docs/weights.md has the details.
+Files are read without running code. docs/guide/weights.md has the details.
 """
 
 from collections.abc import Sequence

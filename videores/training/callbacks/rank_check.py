@@ -37,5 +37,5 @@ def check_ranks_agree(gathered: list[tuple[str, dict[str, Any]]]) -> None:
             raise UserError(
                 f"the ranks of this run differ in {name}:\n  " + "\n  ".join(lines) + "\n"
                 "Give every node the same videos and lists and, to resume, the run's checkpoints: on a shared disk or "
-                "copied (docs/distributed.md)"
+                "copied (docs/guide/distributed.md)"
             )
