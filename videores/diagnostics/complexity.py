@@ -224,18 +224,21 @@ def find_pareto_front(points):
 
 # docs/reference/complexity.md
 
-HEAD = """# What networks cost
+HEAD = """# Cost of networks
 
-Written by `python tools/complexity.py --docs`; do not edit. For any network and clip, and with `--measure` for times
-of the machine at hand: `python tools/complexity.py --model r3d_18 --frames 16 --size 112`.
+Written by `python tools/complexity.py --docs`; do not edit. For other networks and clips, run
+`python tools/complexity.py --model r3d_18 --frames 16 --size 112`, with `--measure` to measure the time on your
+machine.
 
-* parameters: of convolutions, norms and the classifier, for the number of classes that a section says.
-* GMAC: 10^9 multiply-adds of convolutions and linear layers, counted by PyTorch's `flop_counter` while the network
-  runs on the meta device. Many papers call them GFLOPs. A video costs its views times as much.
-* activations: numbers that convolutions and linear layers put out for one clip.
-* memory: the most that tensors of one clip take at once in float32, weights included; in training with gradients and
-  without the optimizer's state. The scratch memory of the kernels comes on top.
-* GMACs are not time: depthwise and grouped convolutions do fewer of them and do them slower. Measure.
+* **parameters**: of convolutions, norms and the classifier, for the number of classes in the heading.
+* **GMAC**: 10^9 multiply-adds of convolutions and linear layers, counted by PyTorch's `flop_counter` while the network
+  runs on the meta device. Many papers call them GFLOPs. The cost of a video is the cost of a clip times the number of
+  views.
+* **activations**: output values of convolutions and linear layers for one clip.
+* **memory**: the peak memory of tensors for one clip in float32, including weights; in training including gradients,
+  without the state of the optimizer. The workspace of kernels is not included.
+* GMACs do not predict time: depthwise and grouped convolutions have fewer of them and run at a lower rate. Measure the
+  time.
 
 ![parameters against GMACs of the 16x112x112 networks](complexity.png)
 """
