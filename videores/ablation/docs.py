@@ -13,7 +13,7 @@ from videores.ablation.assertions import OUTCOMES
 
 DOCS = Path("docs", "ablations")
 PAGE_SCALE = "cpu"
-NOTES = "notes.md"  # written by hand: what was looked at where something else came out than was claimed
+NOTES = "notes.md"  # written by hand: explains results that differ from the claims
 
 
 def write_docs(docs: Path = DOCS) -> int:
@@ -52,7 +52,7 @@ def _build_page(name, about, cells, notes=""):
     ]
     lines = [body[0], "", about.question, "", about.shows.strip(), "", "## Result", "", *body[4:], ""]
     lines += [line for picture in pictures for line in (picture, "")]
-    lines += ["## What was looked at", "", notes.strip(), ""] if notes else []
+    lines += ["## Notes", "", notes.strip(), ""] if notes else []
     return "\n".join([*lines, *_format_commands(name, about, cells)]) + "\n"
 
 
@@ -74,19 +74,19 @@ def _format_commands(name, about, cells):
         "",
         f"{', '.join(_format_days(cells)) or 'No training'}; {'; '.join(_list_machines(cells)) or 'counted only'}."
         f"{_format_duration_of(cells)}",
-        f"[The table](../../../configs/ablations/{name}.yaml) has every row's configuration, `cells/` what each seed",
-        "gave.",
+        f"[The table](../../../configs/ablations/{name}.yaml) has the configuration of every row; `cells/` has the",
+        "results of every seed.",
         "",
         "## At full scale",
         "",
         "```sh",
         f"python tools/ablate.py --table {name} --scale full --dry-run",
         f"python tools/ablate.py --table {name} --scale full --launcher slurm \\",
-        "    --slurm timeout_min=2880 gpus_per_node=8 tasks_per_node=8  # a process a GPU, in every cell",
+        "    --slurm timeout_min=2880 gpus_per_node=8 tasks_per_node=8  # one process per GPU, in every cell",
         "```",
         "",
-        f"Based on `configs/{about.scales['full'].base}`. Checked by the dry run alone: there was no GPU, and the",
-        "data was not here.",
+        f"Based on `configs/{about.scales['full'].base}`. Only the dry run was checked, because neither a GPU nor the",
+        "data was available.",
     ]
 
 
@@ -103,7 +103,7 @@ def _format_days(cells):
 def _format_duration_of(cells):
     """Format how long the trainings took, from their last start on, with their own tests."""
     ends = [[datetime.fromisoformat(cell[end]) for end in ("start", "end")] for cell in cells if cell.get("end")]
-    return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in sum." if ends else ""
+    return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in total." if ends else ""
 
 
 def _list_machines(cells):
@@ -123,10 +123,18 @@ def _format_machine(cell):
 
 HEAD = """# Ablation tables
 
-Each table asks one question of rows that differ in one thing. `configs/ablations/<table>.yaml` has its rows, what
-should come out, and three scales: `smoke` (is it wired up?), `cpu` (minutes on two cores, on the embedded data sets),
-`full` (UCF101, HMDB51, Kinetics on GPUs). These pages are written by `python tools/ablate.py --docs` from the cells
-that are committed beside them.
+Each table asks one question and answers it with rows that differ in one thing. A table is the file
+`configs/ablations/<table>.yaml`: rows, assertions about the result, and three scales. `smoke` tests the set-up, `cpu`
+takes minutes on two cores with the embedded data sets, and `full` uses UCF101, HMDB51 and Kinetics on GPUs. [Format of
+ablation tables](../reference/ablation-tables.md) describes the file.
+
+## Tables
+
+{TABLES}
+
+`python tools/ablate.py --docs` writes these pages from the cells that are committed beside them.
+
+## Run a table
 
 ```sh
 python tools/ablate.py --table c01_conv_type --scale cpu          # results/c01_conv_type/cpu/
@@ -134,33 +142,39 @@ python tools/ablate.py --table c01_conv_type --scale cpu --rows "R3D motion8" --
 python tools/ablate.py --table c01_conv_type --scale full --dry-run
 ```
 
-* A cell is a row with a seed: an ordinary run (`train`), another test of one (`test`), or a network's cost (`measure`).
-  It is computed once, whichever tables ask for it, into `results/runs/<key>/`; `<key>.log` beside it is its output. An
-  interrupted sweep continues; a failed cell is shown as failed, stops no other, and is tried again the next time.
-* Cells of another state of the code are refused: `--fresh` computes them again, `--reuse` takes them as they are.
-* `--launcher slurm` makes every cell a job of one array (`pip install 'videores[slurm]'`), `--slurm key=value` are
-  submitit's parameters, `--slurm cluster=local` runs the jobs here. It ran with the local executor, never on a cluster.
-* Exit codes: 0 done; 1 a cell has no result or, with `--assert`, an assertion fails; 2 wrong input; the rest as for
-  all tools.
-* The forecast is of 20 measured training steps of the cheapest cell and of the dearest; the rest follows from counted
-  multiply-adds. There is none for `--launcher slurm`, whose jobs run elsewhere.
+* **Cells.** A cell is a row with a seed: an ordinary run (`train`), another test of a run (`test`), or the cost of a
+  network (`measure`). It is computed once, whichever tables need it, in `results/runs/<key>/`, with its output in
+  `<key>.log`. An interrupted sweep continues. A failed cell is shown as failed, does not stop others, and is tried
+  again the next time.
+* **Code changes.** Cells computed by another version of the code are rejected. `--fresh` computes them again, `--reuse`
+  accepts them.
+* **SLURM.** `--launcher slurm` runs each cell as a job of one array (`pip install 'videores[slurm]'`).
+  `--slurm key=value` sets parameters of submitit. `--slurm cluster=local` runs the jobs on this machine. Only the local
+  executor was run, never a cluster.
+* **Exit codes.** 0: done. 1: a cell has no result or, with `--assert`, an assertion fails. 2: wrong input. Others are
+  those of all tools.
+* **Forecast.** The time is measured on 20 training steps of the cheapest and of the most expensive cell, and follows
+  for the others from counted multiply-adds. There is no forecast for `--launcher slurm`, whose jobs run elsewhere.
 
-## What no table has
+## How assertions are judged
+
+The scale `cpu` can show an order of rows, not absolute numbers. A difference counts if it is at least 3 points or 2
+standard errors over seeds, and if 0 is outside the paired bootstrap interval over test videos (95 %, resampling groups
+of videos, with the answers for each video averaged over seeds).
+
+* An assertion that compares rows **holds** if the difference reaches the margin and counts.
+* An assertion that bounds rows (`within`, `at_least`, `at_most`) holds if the means meet the bound.
+* An assertion **fails** if the shortfall itself counts.
+* Everything else is **inconclusive**, as is everything with one seed.
+* An assertion that can be proved (`hard`) must hold for every seed.
+
+A failed assertion stays in the table: tables are not tuned until they agree.
+
+## What is missing
 
 Rows: full pre-activation (c02); rotation alone, dropout of 0.8, several weight decays (c05); frozen norms at each batch
 size, SyncBN at scale `cpu` (c08); 4 and 8 processes at scale `cpu` (c14). Columns: steps or epochs until an accuracy is
-reached (c02, c06), milliseconds of training, of bf16 or of a GPU (c07), hours (c09: clips/s).
-
-## How an assertion is judged
-
-What the `cpu` scale can show is an order, not a number. A difference counts when it is 3 points, or 2 standard errors
-over seeds, and when the paired bootstrap interval over test videos (95 %, groups of videos together, each video's
-answers averaged over seeds) does not hold 0. An assertion **holds** when the difference reaches what is claimed and
-counts; it **fails** when what is missing counts; all else is **inconclusive**, as is everything with one seed. What can
-be proved must hold for every seed. An assertion that fails stays as it is: tables are not tuned until they agree.
-
-## Tables
-
+reached (c02, c06); milliseconds of training, of bf16 or of a GPU (c07); hours (c09: clips/s).
 """
 
 
@@ -172,7 +186,7 @@ def _build_index(read, there):
             lines.append(f"| {link} | {about.question} | {_count_outcomes(about, there[name])} | {ran} |")
         else:
             lines.append(f"| {name} | {about.question} | | not run |")
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD.replace("{TABLES}", "\n".join(lines))
 
 
 def _count_outcomes(about, cells):

@@ -26,8 +26,8 @@ class Cell(Section):
 
     `train` is an ordinary run. If it needs another row, it starts from the weights of that row or, with keys of
     `train.distill`, learns from that row as its teacher. `test` tests the row that it needs again; if that row is
-    itself a test, it uses the saved scores. `measure` computes the cost of the network only; with a `base` of its own, it
-    ignores the keys of the scale.
+    itself a test, it uses the saved scores. `measure` computes the cost of the network only; with a `base` of its own,
+    it ignores the keys of the scale.
     """
 
     name: str  # of the row, and in `needs` and assertions
@@ -60,7 +60,8 @@ class Assertion(Section):
     """An expected result, in one of two forms.
 
     Either every row of `above` is better than every row of `below`, by at least `margin`. Or the rows of `rows` meet
-    one bound: each is `at_least` or `at_most` a value, all are `within` a value of each other, or each is `equal` to it.
+    one bound: each is `at_least` or `at_most` a value, all are `within` a value of each other, or each equals
+    (`equal`) a value.
     """
 
     claim: str  # in a sentence
