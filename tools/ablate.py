@@ -1,14 +1,14 @@
-"""Run an ablation table: train, test, measure its rows, judge its assertions.
+"""Run an ablation table: train, test or measure its rows, and judge its assertions.
 
     python tools/ablate.py --table c01_conv_type --scale cpu
-    python tools/ablate.py --table c01_conv_type --scale cpu --rows R3D,f-R2D --seeds 0
+    python tools/ablate.py --table c01_conv_type --scale cpu --rows "R3D motion8" --seeds 0
     python tools/ablate.py --table c01_conv_type --scale full --dry-run          # needs no data
     python tools/ablate.py --table c01_conv_type --scale full --launcher slurm --slurm timeout_min=600
-    python tools/ablate.py --table all --scale smoke                              # is everything wired up?
+    python tools/ablate.py --table all --scale smoke                              # test the set-up
     python tools/ablate.py --docs                                                 # docs/ablations from results
 
-A table is a file of configs/ablations/. Rows that have a result are not computed again, an interrupted sweep continues.
-Writes results/<table>/<scale>/; docs/ablations/README.md says how to read it.
+A table is a file of configs/ablations/. Rows with a result are not computed again, so an interrupted sweep continues.
+Writes results/<table>/<scale>/; docs/ablations/README.md explains the result.
 """
 
 import argparse
@@ -48,15 +48,20 @@ def parse_args() -> argparse.Namespace:
     which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
     which.add_argument("--docs", action="store_true", help="write docs/ablations/ from the results at scale cpu")
     parser.add_argument("--scale", choices=tables.SCALES, default="cpu", help="(default: cpu)")
-    parser.add_argument("--seeds", type=numbers, help="0,1,2 instead of the table's")
-    parser.add_argument("--rows", type=words, help="only these, separated by commas, and what they need")
+    parser.add_argument("--seeds", type=numbers, help="for example 0,1,2 (default: those of the table)")
+    parser.add_argument("--rows", type=words, help="only these rows, separated by commas, and the rows that they need")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
-    parser.add_argument("--slurm", nargs="+", metavar="key=value", help="of submitit; cluster=local runs jobs here")
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        metavar="key=value",
+        help="parameters of submitit; cluster=local runs jobs on this machine",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and list the rows, compute nothing")
     parser.add_argument("--assert", dest="judge", action="store_true", help="exit with 1 if an assertion fails")
     before = parser.add_mutually_exclusive_group()
     before.add_argument("--fresh", action="store_true", help="compute everything again")
-    before.add_argument("--reuse", action="store_true", help="take results of other commits as they are")
+    before.add_argument("--reuse", action="store_true", help="accept results of other versions of the code")
     return parser.parse_args()
 
 

@@ -1,18 +1,18 @@
-"""Measure speed beside other libraries; write tables and figures.
+"""Compare the speed of loading and training with other libraries.
 
-Writes Markdown, and JSON with every figure.
+Writes Markdown tables, and JSON with every figure.
 
-    python tools/benchmark.py loader                        a training clip, against pytorchvideo
-    python tools/benchmark.py test                          a video's 10 x 3 test views, against loading view by view
+    python tools/benchmark.py loader                        a training clip, compared with pytorchvideo
+    python tools/benchmark.py test                          10 x 3 test views of a video, compared with view-by-view loading
     python tools/benchmark.py memory                        resident memory over 10,000 reads in one process
-    python tools/benchmark.py step                          a training step and inference, against torchvision's
-    python tools/benchmark.py overhead                      what Lightning and our callbacks add to a step
-    python tools/benchmark.py upkeep                        what averages of weights and checkpoints cost
+    python tools/benchmark.py step                          a training step and inference, compared with torchvision
+    python tools/benchmark.py overhead                      the time that Lightning and our callbacks add to a step
+    python tools/benchmark.py upkeep                        the cost of weight averages and checkpoints
     python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
     python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
 
-Without --videos or --cfg it takes the videos in the folder that VIDEORES_TEST_DATA names, or writes some itself.
-`python tools/benchmark.py loader --help` says more.
+Without --videos or --cfg, it uses the videos in the folder that VIDEORES_TEST_DATA names, or generates some.
+`python tools/benchmark.py loader --help` lists the options.
 """
 
 import importlib

@@ -16,7 +16,9 @@ from videores.runtime import cli
 def main() -> int:
     parser = cli.make_parser(__doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
-    parser.add_argument("--videos", type=int, default=6, metavar="N", help="of each list (default: 6)")
+    parser.add_argument(
+        "--videos", type=int, default=6, metavar="N", help="number of videos from each list (default: 6)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/browse/<name of the configuration>")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()

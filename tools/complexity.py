@@ -1,4 +1,4 @@
-"""Compute what networks cost: parameters, GMACs, activations, memory, and time.
+"""Compute the cost of networks: parameters, GMACs, activations, memory and time.
 
     python tools/complexity.py --cfg r2plus1d_ucf101.yaml model.pool=max
     python tools/complexity.py --model r3d_50 ir_csn_50 --frames 8 --size 224 --views 30
@@ -7,7 +7,7 @@
     python tools/complexity.py --docs                           # writes docs/reference/complexity.md and its picture
 
 Prints a table and writes it as CSV, Markdown and a plot into results/complexity/<name>/. GMACs are 10^9 multiply-adds
-(many papers' "GFLOPs"); memory is what the tensors of one clip take in float32, by counting.
+(called GFLOPs in many papers); memory is counted for the tensors of one clip in float32.
 """
 
 import argparse
@@ -51,11 +51,15 @@ def parse_args() -> argparse.Namespace:
     which.add_argument("--model", nargs="+", metavar="NAME", help='networks, "NAME key=value" to change one')
     which.add_argument("--all", action="store_true", help="every network that has a name")
     which.add_argument("--docs", action="store_true", help="write docs/reference/complexity.md")
-    parser.add_argument("--frames", type=cli.positive, help="of a clip (default: 16, pytorchvideo's: as published)")
-    parser.add_argument("--size", type=cli.positive, help="height and width of a clip (default: 112, cifar's: 32)")
+    parser.add_argument(
+        "--frames", type=cli.positive, help="frames of a clip (default: 16; networks of pytorchvideo: as published)"
+    )
+    parser.add_argument(
+        "--size", type=cli.positive, help="height and width of a clip (default: 112; cifar networks: 32)"
+    )
     parser.add_argument("--views", type=cli.positive, help="clips times crops of a video (default: 1)")
-    parser.add_argument("--classes", type=cli.positive, default=400, help="of the last layer (default: 400)")
-    parser.add_argument("--measure", nargs="*", metavar="MODE", help="time it too, in fp32, bf16, ...")
+    parser.add_argument("--classes", type=cli.positive, default=400, help="number of classes (default: 400)")
+    parser.add_argument("--measure", nargs="*", metavar="MODE", help="also measure the time, in fp32, bf16, ...")
     parser.add_argument("--batch", type=cli.positive, default=1, help="clips in a measured batch (default: 1)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     cli.add_overrides(parser)

@@ -1,13 +1,13 @@
-"""Test a run's best checkpoint under any protocol, or work on saved predictions.
+"""Test the best checkpoint of a run under any protocol, or use saved predictions.
 
-A test writes <run>/test/<protocol>/:
+Test a checkpoint; this writes <run>/test/<protocol>/:
 
 python tools/evaluate.py --run runs/r2plus1d_motion
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.clips=10 test.crops=3
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.order=shuffled               # does it use time?
 python tools/evaluate.py --run runs/r2plus1d_ucf101 --part val val.clips=10           # the validation videos
 
-and, without a model, from the predictions that this wrote:
+Use saved predictions, without a model:
 
 python tools/evaluate.py --scores runs/a --clips 5 --crops 1 --fusion logit-mean      # fewer views
 python tools/evaluate.py --scores runs/a --sweep                    # accuracy against the number of views
@@ -53,19 +53,19 @@ def evaluate_run(args: argparse.Namespace) -> int:
 
 
 def add_scores_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--clips", type=int, help="so many of the clips in time")
-    group.add_argument("--crops", type=int, help="so many of the crops in space")
+    group.add_argument("--clips", type=int, help="number of clips in time")
+    group.add_argument("--crops", type=int, help="number of crops in space")
     group.add_argument(
         "--fusion",
         choices=get_args(schema.ViewsConfig.model_fields["fusion"].annotation),
-        help="how views are fused; default: as tested",
+        help="fusion of views (default: as tested)",
     )
     group.add_argument("--sweep", action="store_true", help="one run: accuracy against the number of views")
     group.add_argument(
         "--weights", nargs="+", metavar="W", help="several runs: a weight for each; or val; default: equal"
     )
     group.add_argument("--compare", action="store_true", help="two runs: McNemar's test, differences of the classes")
-    group.add_argument("--out", type=Path, help="the folder to write into")
+    group.add_argument("--out", type=Path, help="output folder")
 
 
 def evaluate_scores(args: argparse.Namespace) -> int:

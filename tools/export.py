@@ -12,8 +12,8 @@ from videores.runtime import cli
 def main() -> None:
     parser = cli.make_parser(__doc__)
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
-    parser.add_argument("--checkpoint", type=Path, help="this checkpoint instead of the run's best")
-    parser.add_argument("--out", type=Path, help="the file; default: weights.safetensors in the run folder")
+    parser.add_argument("--checkpoint", type=Path, help="export this checkpoint instead of the best of the run")
+    parser.add_argument("--out", type=Path, help="output file (default: weights.safetensors in the run folder)")
     args = parser.parse_args()
     from videores.models.weights import safetensors
     from videores.training import run_folder

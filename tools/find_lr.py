@@ -1,4 +1,4 @@
-"""Find a learning rate: raise it over steps, plot where the loss falls fastest.
+"""Find a learning rate: raise it step by step and plot the loss.
 
     python tools/find_lr.py --cfg r2plus1d_motion.yaml
     python tools/find_lr.py --cfg r3d_ucf101.yaml --steps 300 --highest 1 data.root=/data/UCF-101
@@ -18,9 +18,9 @@ from videores.runtime import cli
 def main() -> int:
     parser = cli.make_parser(__doc__)
     parser.add_argument("--cfg", required=True, help="a YAML file: a path, or a name in configs/")
-    parser.add_argument("--lowest", type=float, default=1e-6, help="the first learning rate (default: 1e-6)")
-    parser.add_argument("--highest", type=float, default=10.0, help="the last one (default: 10)")
-    parser.add_argument("--steps", type=int, default=100, help="from one to the other, at least 20 (default: 100)")
+    parser.add_argument("--lowest", type=float, default=1e-6, help="first learning rate (default: 1e-6)")
+    parser.add_argument("--highest", type=float, default=10.0, help="last learning rate (default: 10)")
+    parser.add_argument("--steps", type=int, default=100, help="number of steps, at least 20 (default: 100)")
     cli.add_overrides(parser)
     args = parser.parse_intermixed_args()
     if not 0 < args.lowest < args.highest or args.steps < 20:

@@ -1,11 +1,11 @@
-"""Survey a data set, report bad videos, and re-encode it to be quick to read.
+"""Check the videos of a data set, report bad ones, and write copies that load fast.
 
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist --out UCF-101-128
     python tools/prepare.py kinetics --root videos --splits lists --out videos-128 --slurm 32 slurm_partition=cpu
 
-Then train with data.root=UCF-101-128: the copies have their sources' names. An interrupted run is continued by the same
-command. See docs/guide/own-videos.md.
+Then train with data.root=UCF-101-128; the copies have the names of their sources. The same command continues an
+interrupted run. See docs/guide/own-videos.md.
 """
 
 import argparse
@@ -27,19 +27,32 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     p = cli.make_parser(__doc__)
-    p.add_argument("format", choices=commands.FORMATS, help="the format of its lists (data.format)")
-    p.add_argument("--root", type=Path, required=True, metavar="DIR", help="the videos: the lists' paths begin here")
-    p.add_argument("--splits", type=Path, metavar="DIR", help="the lists (default: the same folder)")
-    p.add_argument("--split", choices=["1", "2", "3", "all"], default="all", help="of ucf101 and hmdb51 (default: all)")
+    p.add_argument("format", choices=commands.FORMATS, help="format of the lists (data.format)")
+    p.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the videos, to which paths in lists are relative",
+    )
+    p.add_argument("--splits", type=Path, metavar="DIR", help="folder of the lists (default: the same folder)")
+    p.add_argument(
+        "--split", choices=["1", "2", "3", "all"], default="all", help="split of ucf101 or hmdb51 (default: all)"
+    )
     p.add_argument("--duplicates", action="store_true", help="look for equal videos in two lists of a split")
     p.add_argument("--out", type=Path, metavar="DIR", help="write re-encoded copies here")
     add = lambda name, **how: p.add_argument(f"--{name}", default=getattr(SETTINGS, name.replace("-", "_")), **how)
-    add("short-side", type=even, metavar="PIXELS", help="%(default)s; never up")
-    add("keyframes", type=cli.positive, metavar="FRAMES", help="apart: %(default)s")
-    add("crf", type=quality, help="x264's, 0 (lossless) to 51: %(default)s")
+    add(
+        "short-side",
+        type=even,
+        metavar="PIXELS",
+        help="short side of the copies, never enlarged (default: %(default)s)",
+    )
+    add("keyframes", type=cli.positive, metavar="FRAMES", help="distance of keyframes (default: %(default)s)")
+    add("crf", type=quality, help="quality of x264, from 0 (lossless) to 51 (default: %(default)s)")
     add("audio", choices=["keep", "drop"], help="(default: %(default)s)")
-    p.add_argument("--workers", type=cli.positive, metavar="N", help="processes at work (default: all CPUs)")
-    p.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="the I-th of N parts only")
+    p.add_argument("--workers", type=cli.positive, metavar="N", help="number of processes (default: all CPUs)")
+    p.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
     slurm = dict(nargs="+", default=(), metavar=("N", "key=value"))
     p.add_argument("--slurm", **slurm, help="submit N shards; submitit's parameters follow")
     return p.parse_args()

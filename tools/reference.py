@@ -2,7 +2,7 @@
 
     python tools/reference.py      # docs/reference/configuration.md, docs/reference/ablation-tables.md
 
-The text of a key is the comment beside it in the source, its default and values are those that are checked.
+The meaning of a key is the comment beside it in the source. Its default and values come from the pydantic model.
 """
 
 import ast

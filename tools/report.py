@@ -13,8 +13,8 @@ from videores.runtime import cli
 def main() -> None:
     parser = cli.make_parser(__doc__)
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
-    parser.add_argument("--out", type=Path, help="the page; default: report.html in the run folder")
-    parser.add_argument("--csv", action="store_true", help="write metrics.csv beside metrics.jsonl too")
+    parser.add_argument("--out", type=Path, help="output file (default: report.html in the run folder)")
+    parser.add_argument("--csv", action="store_true", help="also write metrics.csv")
     cli.add_overrides(parser, "data.root=...")
     args = parser.parse_intermixed_args()
     from videores.reporting import page, plots

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from videores.ablation import plan, spec
 from videores.config import parse
 from videores.data import index
 from videores.data.lists import Video
@@ -16,7 +17,7 @@ COMMAND = re.compile(r"(?:python|python -m torch[^`\n]*?) (tools/\w+\.py[^`\n&]*
 
 
 def commands():
-    for page in [*PAGES, *sorted(ROOT.glob("configs/*.yaml"))]:
+    for page in [*PAGES, *sorted(ROOT.glob("configs/*.yaml")), ROOT / "tools" / "ablate.py"]:
         for match in COMMAND.finditer(page.read_text().replace("\\\n", "")):
             yield pytest.param(shlex.split(match[1], comments=True), id=f"{page.relative_to(ROOT)}: {match[1]}")
 
@@ -27,6 +28,9 @@ def test_command_names_things_that_exist(words):
     if "--cfg" in words and "NAME.yaml" not in words:
         overrides = [word for word in words[3:] if re.match(r"[\w.]+=", word) and "..." not in word]
         parse.load_config(words[words.index("--cfg") + 1], overrides)
+    if "--rows" in words:
+        table = spec.read_table(words[words.index("--table") + 1])
+        plan.plan_cells(table, words[words.index("--scale") + 1], words[words.index("--rows") + 1].split(","))
 
 
 def anchors_of(page):
