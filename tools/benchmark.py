@@ -3,7 +3,7 @@
 Writes Markdown tables, and JSON with every figure.
 
     python tools/benchmark.py loader                        a training clip, compared with pytorchvideo
-    python tools/benchmark.py test                          10 x 3 test views of a video, compared with view-by-view loading
+    python tools/benchmark.py test                          10 x 3 test views of a video, compared with one at a time
     python tools/benchmark.py memory                        resident memory over 10,000 reads in one process
     python tools/benchmark.py step                          a training step and inference, compared with torchvision
     python tools/benchmark.py overhead                      the time that Lightning and our callbacks add to a step
