@@ -1,6 +1,7 @@
-"""Write docs/ablations/: a page a table from its committed cells and notes, and the index.
+"""Write docs/ablations/: an index, and a page for each table from its committed cells and notes.
 
-`write` first takes over what results/ has at scale cpu. Without results it rebuilds the pages from what is committed.
+`write_docs` first copies the results at scale cpu from results/. Without results, it rebuilds the pages from the
+committed cells.
 """
 
 import shutil

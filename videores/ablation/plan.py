@@ -37,12 +37,12 @@ class _PlannedCell:
 
     @property
     def rescored(self):
-        """Whether it is computed from the saved scores of another test."""
+        """Return True for a test that is computed from the saved scores of another test."""
         return self.kind == "test" and self.needs.kind == "test"
 
     @property
     def origin(self):
-        """The cell whose run, or test, its scores come from."""
+        """Return the cell whose run or test the scores come from."""
         return self.needs if self.rescored else self
 
     @property

@@ -15,8 +15,10 @@ PANELS = {"train/loss": "training loss", "val/video_top1": "validation video top
 
 
 def plot_curves(path, rows):
-    """Training loss and validation accuracy against the step: a line a row, the mean over its seeds. Returns whether
-    there were any."""
+    """Plot training loss and validation accuracy against the step.
+
+    Each row has one line, the mean over its seeds. Returns False if no row was trained.
+    """
     trained = {row: [c["curves"] for c in cells if c.get("curves")] for row, cells in rows.items()}
     trained = {row: curves for row, curves in trained.items() if curves}
     if not trained:
@@ -51,8 +53,11 @@ def plot_row(axes, row, curves, look):
 
 
 def plot_pareto(path, summaries, costs):
-    """Video accuracy against each cost, a row of panels for each set of test videos; filled where no other row is at
-    least as accurate and cheaper. Returns whether there was anything to draw."""
+    """Plot video accuracy against each cost.
+
+    Each set of test videos has a row of panels. A point is filled if no other row is at least as accurate and cheaper.
+    Returns False if there is nothing to plot.
+    """
     known = lambda row, name: row["numbers"].get(name, (None,))[0]
     rows = [row for row in summaries if known(row, "video") is not None]
     costs = [cost for cost in costs if sum(known(row, cost) is not None for row in rows) > 1]
@@ -74,9 +79,9 @@ def plot_pareto(path, summaries, costs):
 
 
 def _count_protocol_videos(protocol):
-    """Return the part of a protocol that names the videos and what was done to them.
+    """Return the part of a protocol that names the videos and their perturbation.
 
-    Accuracies are compared within it.
+    Only accuracies with equal parts are compared.
     """
     return protocol.split(" ", 3)[3]
 
@@ -91,7 +96,7 @@ def _plot_points(axes, points):
 
 
 def find_pareto_front(points):
-    """Return the names of the points (cost, accuracy, name) that no other beats."""
+    """Return the names of the points (cost, accuracy, name) on the Pareto front."""
     beats = lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a[:2] != b[:2]
     return {point[2] for point in points if not any(beats(other, point) for other in points)}
 

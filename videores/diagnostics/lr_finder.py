@@ -1,7 +1,7 @@
-"""Find a learning rate by a range test: the loss while the rate rises step by step.
+"""Find a learning rate by a range test: record the loss while the learning rate rises.
 
 Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3; exponential
-rise, smoothing and stop as Howard and Gugger's fastai has them.
+rise, smoothing and stop as in fastai (Howard and Gugger).
 """
 
 import csv
@@ -32,7 +32,7 @@ MIN_STEPS = 10  # steps before a loss may be called diverged, and of which a sug
 
 
 class LRRangeTest(pl.Callback):
-    """Set the rate of each step, record losses, and stop where they diverge."""
+    """Set the learning rate of each step, record losses, and stop when they diverge."""
 
     def __init__(self, rates):
         self.rates, self.losses = rates, []
@@ -50,9 +50,9 @@ class LRRangeTest(pl.Callback):
 
 
 def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int) -> int:
-    """Train while the rate rises, write lr.csv and lr.png, and print the rate to try.
+    """Run the range test, write lr.csv and lr.png, and print a learning rate.
 
-    Returns the exit code. Raises UserError where the loss tells no rate.
+    Returns the exit code. Raises UserError if the loss does not fall.
     """
     ramp = LRRangeTest(make_lr_ramp(lowest, highest, steps))
     constant = cfg.train.model_copy(update={"schedule": "constant", "warmup": 0, "milestones": ()})
@@ -71,7 +71,7 @@ def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int
 
 
 def format_suggestion_text(train, rate, global_batch):
-    """Format the rate as train.lr, which `base_batch` scales."""
+    """Format a learning rate as train.lr, which `base_batch` scales."""
     factor = optim.scale_lr(train, global_batch) / train.lr
     scaled = f", {rate:.2g} at {global_batch} videos a step" if train.base_batch else ""
     return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
@@ -91,11 +91,11 @@ def _run_range_test(cfg, ramp):
     pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)
 
 
-# What the losses say
+# Analysis of the losses
 
 
 def make_lr_ramp(lowest, highest, steps):
-    """Return rates in equal ratios, the first and last of which are given."""
+    """Return learning rates in equal ratios from `lowest` to `highest`."""
     return [float(rate) for rate in np.geomspace(lowest, highest, steps)]
 
 
@@ -119,9 +119,9 @@ def find_divergence(losses):
 
 
 def suggest_lr(rates, smooth):
-    """Return the rate at which the smoothed loss falls fastest before it is lowest.
+    """Return the learning rate at which the smoothed loss falls fastest.
 
-    The slope is over the logarithm of the rate.
+    Only steps before its minimum count. The slope is with respect to the logarithm of the learning rate.
     """
     end = int(np.nanargmin(smooth)) + 1
     if end < MIN_STEPS:

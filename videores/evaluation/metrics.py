@@ -125,9 +125,10 @@ def to_percent(right: np.ndarray) -> float:
 def bootstrap_interval(right_V: np.ndarray, group_V: ArrayLike | None = None, seed: int = 0) -> list:
     """Return the 95 % percentile interval [low, high] of the accuracy in per cent.
 
-    Videos are resampled, or groups where there are some.
-    Videos of one group (one scene, one source video) are right or wrong together, so that they say less than as many
-    independent ones. Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, sections 2.4 and 3.8.
+    The bootstrap resamples videos, or groups if there are any. Videos of one group (one scene, one source video) are
+    right or wrong together, so they carry less information than as many independent ones.
+
+    Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, sections 2.4 and 3.8.
     """
     right_V = np.asarray(right_V)
     cluster_V = group_indices(group_V, len(right_V))

@@ -1,6 +1,6 @@
 """Write one HTML page of a run from the files in its folder.
 
-It shows frames of the worst mistakes where the videos are there. What is missing or damaged is said in its place.
+It shows frames of the worst mistakes if the videos exist. Missing or damaged files are named in their place.
 """
 
 import base64
