@@ -96,7 +96,7 @@ def _plot_points(axes, points):
 
 
 def find_pareto_front(points):
-    """Return the names of the points (cost, accuracy, name) on the Pareto front."""
+    """Return the names of the points (cost, accuracy, name) that no other beats."""
     beats = lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a[:2] != b[:2]
     return {point[2] for point in points if not any(beats(other, point) for other in points)}
 
