@@ -17,7 +17,10 @@ PART_NAMES = {"val": "validation videos", "gap": "training videos, for the gap",
 
 
 class ProgressBar(TQDMProgressBar):
-    """Show epoch, loss, newest validation and, with `throughput`, the pace and the time to the run's end."""
+    """Show epoch, loss and newest validation.
+
+    With `throughput`, also show the pace and the time to the end of the run.
+    """
 
     BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 
