@@ -10,12 +10,12 @@ import inspect
 import io
 import re
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from videores.config.schema import Config, ModelConfig, Section
+from videores.config.network import NetworkOptions
+from videores.config.schema import Config, ModelConfig, NetworkConfig, Section
 from videores.runtime import cli
 from videores.runtime.files import write_text
 from videores.runtime.tables import format_markdown_table
@@ -50,15 +50,11 @@ def main() -> None:
 
 def build_pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    from videores.ablation import columns, spec
-    from videores.models.design import Design
-    from videores.models.registry import OVERRIDES  # torch takes seconds to import, --help should not
+    from videores.ablation import columns, spec  # torch takes seconds to import, --help should not
 
     configuration = [CONFIGURATION]
     for path, cls, default in list_sections(Config):
-        words = {key: allowed for key, (allowed, _) in OVERRIDES.items()} if cls is ModelConfig else {}
-        comments = read_comments(Design) if cls is ModelConfig else {}
-        configuration.append(format_section(f"`{path}`", cls, f"{path}.", default, words, comments))
+        configuration.append(format_section(f"`{path}`", cls, f"{path}.", default))
     tables = [ABLATION_TABLES]
     for title, cls in {
         "Table": spec.Table,
@@ -82,26 +78,17 @@ def list_sections(cls: type[Section], path: str = "") -> Iterator[tuple[str, typ
             yield from list_sections(field.annotation, f"{path}{key}.")
 
 
-def format_section(
-    title: str,
-    cls: type[Section],
-    prefix: str = "",
-    default: Section | None = None,
-    words: Mapping[str, str] = MappingProxyType({}),
-    comments: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """Return heading, docstring and table of keys.
-
-    `words` are the values of keys and `comments` their meaning, where the class itself does not have them.
-    """
+def format_section(title: str, cls: type[Section], prefix: str = "", default: Section | None = None) -> str:
+    """Return heading, docstring and table of keys."""
     properties = cls.model_json_schema()["properties"]
-    comments = {**comments, **read_comments(cls)}
+    sources = [NetworkOptions, NetworkConfig.__base__, cls] if cls is ModelConfig else [cls]
+    comments = {key: text for source in sources for key, text in read_comments(source).items()}
     rows = []
     for key, field in cls.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             continue
         value = "" if field.is_required() else f"`{format_value(getattr(default, key, field.default))}`"
-        row = [f"`{prefix}{key}`", value, words.get(key) or format_type(properties[key]), comments.get(key, "")]
+        row = [f"`{prefix}{key}`", value, format_type(properties[key]), comments.get(key, "")]
         rows.append([cell.replace("|", "\\|").replace("<", "&lt;") for cell in row])
     table = format_markdown_table(["key", "default", "values", "meaning"], rows)
     text = f"## {title}\n\n{inspect.cleandoc(cls.__doc__ or '')}\n\n{table}\n"

@@ -283,10 +283,11 @@ def check_conv_gradients():
     import torch
 
     from videores.compute import gradient_check, precision
+    from videores.config.schema import TrainerConfig
     from videores.models.cpu_conv import Conv3d
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    setting = precision.PrecisionSetting(*precision.choose_precision(device))
+    setting = precision.select_setting(TrainerConfig(), device)
     own = find_worst_gradient(gradient_check, Conv3d, setting, device)
     advice = (
         "train with trainer.precision=fp32, and report this machine"
