@@ -154,7 +154,7 @@ def read_answers(p):
 
 
 def sample_videos(p):
-    """Return fused scores of the first videos by name, rounded to float32 precision."""
+    """Fused scores of the first videos by name, rounded to what float32 holds."""
     order = np.argsort(p.video)[:NUM_SAMPLE_VIDEOS]
     return np.round(np.nan_to_num(_fuse_predictions(p)[order], nan=-1), 7).tolist()
 

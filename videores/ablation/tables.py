@@ -45,7 +45,7 @@ def load_cells(folder):
 
 
 def write_table(folder, name, table, scale, found):
-    """Write table.md and the other files of a table, and return their names."""
+    """Everything but the cells. Returns the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     published = read_published(name)
     (folder / "table.md").write_text(format_markdown(name, table, scale, found, published))
