@@ -500,7 +500,7 @@ def test_the_interval_of_a_difference_is_paired_and_over_groups(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_comparison_takes_two_runs(tmp_path, count):
-    with pytest.raises(UserError, match="takes two runs"):
+    with pytest.raises(UserError, match="--compare"):
         rescoring.compare_runs([tmp_path] * count)
 
 

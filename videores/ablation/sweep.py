@@ -45,8 +45,8 @@ def check_same_code(todo):
     if others:
         cell, record = others[0]
         raise UserError(
-            f"{len(others)} cells were computed by other code, e.g. {cell.row} with seed {cell.seed} at commit "
-            f"{str(record['commit'])[:12]}: compute them again with --fresh, or take them as they are with --reuse"
+            f"results must be of this code, {len(others)} cells are not, e.g. {cell.row} with seed {cell.seed} at "
+            f"commit {str(record['commit'])[:12]}: --fresh computes them again, --reuse takes them as they are"
         )
 
 
@@ -54,11 +54,8 @@ def run_sweep(todo, table_costs, launch):
     """Compute what has no result yet, first what others need."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
     for depth in sorted({cell.depth for cell in pending}):
-        launch([cell for cell in pending if cell.depth == depth and _is_ready(cell)], table_costs)
-
-
-def _is_ready(cell):
-    return cell.needs is None or cells.is_done(cell.needs)
+        is_ready = lambda cell: cell.needs is None or cells.is_done(cell.needs)
+        launch([cell for cell in pending if cell.depth == depth and is_ready(cell)], table_costs)
 
 
 def run_cells(todo, table_costs):

@@ -43,7 +43,10 @@ class Predictions:
 
     @property
     def views_V(self) -> np.ndarray | None:
-        """Views of each video, None where all have K; a video that did not decode has those of one clip."""
+        """Return the views of each video, None where all have K.
+
+        A video that did not decode has those of one clip.
+        """
         there_V = (~np.isnan(self.logits).any(2)).sum(1)
         if self.words["clips"] != "all":
             return None
@@ -51,7 +54,7 @@ class Predictions:
 
     @property
     def run(self) -> Path:
-        """The run folder, of a file <run>/test/<slug>/predictions.npz; else the folder of the file."""
+        """Return the run folder of <run>/test/<slug>/predictions.npz, else its folder."""
         inside = self.path.parent.parent.name in ("test", "val")
         return self.path.parent.parent.parent if inside else self.path.parent
 
@@ -78,7 +81,7 @@ def _find_predictions(source):
     tests = sorted(source.glob(f"test/*/{FILE_NAME}"))
     if len(tests) > 1:
         folders = "\n  ".join(str(path.parent) for path in tests)
-        raise UserError(f"{source} was tested under several protocols: give one of\n  {folders}")
+        raise UserError(f"{source} must have one protocol, got several protocols: give one of\n  {folders}")
     if not tests:
         what = "has no test/*/predictions.npz" if source.is_dir() else "is not there"
         raise UserError(f"{source} {what}: give a run folder that was tested, one of its test folders, or {FILE_NAME}")
@@ -112,7 +115,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def _read_protocol(metrics, arrays):
-    """Return the protocol string; without metrics.json, with `?` for what the arrays do not tell."""
+    """Return the protocol string, without metrics.json with `?` for what is unknown."""
     protocol = str(metrics.get("protocol"))
     partly = (np.isnan(arrays["logits"]).any(2).sum(1) % len(arrays["clip"])).any()
     clips = "all" if partly else len(set(arrays["clip"].tolist()))
