@@ -17,7 +17,7 @@ PART_NAMES = {"val": "validation videos", "gap": "training videos, for the gap",
 
 
 class ProgressBar(TQDMProgressBar):
-    """Show epoch, loss, newest validation and, with `throughput`, the pace and the time to the run's end."""
+    """Show epoch, loss, newest validation, pace, and the time to the end."""
 
     BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 
