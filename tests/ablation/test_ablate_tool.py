@@ -25,8 +25,8 @@ CELLS = [
     {"name": "tuned", "needs": "one", "set": {"train.lr": 0.01}},
     {"name": "cost", "kind": "measure", "set": {"model.width": 16}},
     {"name": "of broken", "kind": "test", "needs": "broken", "set": {"test.clips": 5}},
-    {"name": "unbuildable", "set": {"model.norm": "foo"}},
-    {"name": "uncountable", "kind": "measure", "set": {"model.layers": [1, 1, 1, 1, 1]}},
+    {"name": "unbuildable", "set": {"model.shift": 8}},
+    {"name": "uncountable", "kind": "measure", "set": {"model.stage_pool": True}},
 ]
 UNCOUNTED = ("unbuildable", "uncountable")
 
@@ -83,8 +83,8 @@ def test_a_failed_cell_is_shown_and_stops_no_other(swept):
     found = {row: cell for (row, _), cell in cells_of(folder).items()}
     assert found.pop("broken")["error"].startswith("error: ")
     assert found.pop("of broken")["error"] == "it needs broken, which has no result"
-    assert "foo" in found.pop("unbuildable")["error"]
-    assert "layers" in found.pop("uncountable")["error"]
+    assert "shift" in found.pop("unbuildable")["error"]
+    assert "stage_pool" in found.pop("uncountable")["error"]
     assert {cell["status"] for cell in found.values()} == {"done"}
     text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
     assert "* broken: seed 0 failed: error: " in text
@@ -237,7 +237,7 @@ def test_a_dry_run_needs_no_data_and_computes_nothing(tmp_path, name):
 def test_a_dry_run_names_all_rows_that_cannot_be_built(tmp_path):
     process = ablate(tmp_path, "--table", write_table(tmp_path), "--dry-run")
     assert process.returncode == 2
-    assert re.search(r"the row unbuildable: .*foo(.|\n)*the row uncountable: .*layers", process.stderr)
+    assert re.search(r"the row unbuildable: .*shift(.|\n)*the row uncountable: .*stage_pool", process.stderr)
     assert "Traceback" not in process.stderr
 
 

@@ -2,15 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
 
 from videores.config import parse
+from videores.config.network import NetworkOptions, Pool
 from videores.models.pytorchvideo import NAMES
-from videores.models.registry import OVERRIDES, create_model
+from videores.models.registry import create_model
 from videores.models.resnet import MODELS
-from videores.models.temporal import ORDERLESS, POOLS
+from videores.models.temporal import ORDERLESS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
 
@@ -52,17 +54,22 @@ def test_numbers_of_parameters_are_those_of_the_complexity_page():
 
 def test_every_key_has_a_row_with_all_its_values():
     documented = {words(row[0])[0]: words(row[1]) for row in rows("key")}
-    assert set(documented) == {f"model.{key}" for key in OVERRIDES}
-    for key, (allowed, is_valid) in OVERRIDES.items():
-        values = documented[f"model.{key}"]
-        assert all(is_valid(value) for value in values), key
-        if allowed.startswith("one of "):
-            assert set(values) >= set(re.findall(r"\w+", allowed.removeprefix("one of ").partition(", or")[0])), key
+    kinds = get_type_hints(NetworkOptions, include_extras=True)
+    assert {key: set(values) for key, values in documented.items()} == {
+        f"model.{key}": set(literals(kind)) for key, kind in kinds.items()
+    }
+
+
+def literals(kind):
+    """The words that a type allows."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return [word for part in get_args(kind) for word in literals(part)]
 
 
 def test_every_pooling_says_whether_it_knows_the_order():
     knows = {name: row[3] for row in rows("`model.pool`") for name in words(row[0])}
-    assert knows == {name: "no" if name in ORDERLESS else "yes" for name in POOLS}
+    assert knows == {name: "no" if name in ORDERLESS else "yes" for name in get_args(Pool)}
 
 
 def test_the_python_snippet_runs_and_its_comments_are_true():

@@ -96,7 +96,7 @@ def test_an_own_run_keeps_its_epsilon(tmp_path):
         ({"name": "r3d_50"}, {"name": "r3d_50", "stride_in": "conv1"}, "model.stride_in is conv1 here, conv2 where"),
         ({"name": "f_r2d_18", "stage_pool": True}, {"name": "f_r2d_18"}, "model.stage_pool is False here, True where"),
         ({"pool": "max"}, {}, "model.pool is mean here, max where"),
-        ({"control": "no_relu"}, {}, "model.control is another than where it was trained, no_relu"),
+        ({"control": "no_relu"}, {}, "model.control is null here, no_relu where"),
         ({}, {"control": "dropout", "shortcut": "A"}, None),
         ({}, {"dropout": 0.5, "drop_path": 0.1}, None),
     ],

@@ -1,12 +1,17 @@
 """Temporal pooling: known values, what it knows of the order of frames, where it stands in the network."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
+from videores.config.network import Pool
 from videores.errors import UserError
 from videores.models.registry import create_model
-from videores.models.temporal import ORDERLESS, POOLS, GeMPool, make_pool
+from videores.models.temporal import ORDERLESS, GeMPool, make_pool
+
+POOLS = get_args(Pool)
 
 TINY = {"layers": (1, 1), "width": 8, "stem": "small"}
 

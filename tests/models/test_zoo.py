@@ -161,7 +161,7 @@ def test_dropout_is_the_one_option():
 
 @pytest.mark.parametrize("rate", [2.0, 1, -0.1, "a", True])
 def test_dropout_is_a_rate(rate):
-    with pytest.raises(UserError, match="dropout must be a number from 0 to below 1"):
+    with pytest.raises(UserError, match="dropout: "):
         create_model("pytorchvideo/x3d_xs", 7, dropout=rate)
 
 

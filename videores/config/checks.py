@@ -48,6 +48,13 @@ def check_data(c: Any) -> Iterator[str]:
         yield "data.augment.mixup and cutmix need several clips in a batch, got 1: raise data.batch_size"
 
 
+def check_model(c: Any) -> Iterator[str]:
+    """Yield the contradictions within model."""
+    for key in ("inflate", "head"):
+        if c.weights is None and not c.is_default(key):
+            yield f"model.{key} needs model.weights: give both or neither"
+
+
 def check_distill(c: Any) -> Iterator[str]:
     """Yield the contradictions within train.distill."""
     if c.teacher is None and (changed := [key for key in type(c).model_fields if not c.is_default(key)]):

@@ -1,20 +1,20 @@
 """Typed sections of the configuration with the default of every key."""
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from videores.config import checks
+from videores.config.network import NetworkOptions, Rate
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
@@ -174,54 +174,27 @@ class DataConfig(Section):
     workers: NonNegativeInt = 4
 
 
-class ModelConfig(Section):
-    """An architecture's name and changes to it; None keeps what the name says.
-
-    models/design.py has the values.
-    """
-
+class _NamedNetwork(Section):
     name: str
-    layers: tuple[PositiveInt, ...] | None = None
-    width: PositiveInt | None = None
-    stem: str | None = None
-    block: str | None = None
-    conv: str | tuple[str, ...] | None = None
-    connect: str | None = None
-    groups: PositiveInt | None = None
-    base_width: PositiveInt | None = None
-    mid: str | None = None
-    stride_in: str | None = None
-    shortcut: str | None = None
-    norm: str | None = None
-    norm_eps: PositiveFloat | None = None
-    bias: bool | None = None
-    zero_init: bool | None = None
-    se: PositiveInt | None = None
-    shift: PositiveInt | None = None
-    stage_pool: bool | None = None
-    drop_path: Rate | None = None
-    pool: str | None = None
-    consensus: str | None = None
-    dropout: Rate | None = None
-    spatial_dropout: Rate | None = None
-    checkpoint: str | None = None
-    frames: PositiveInt | None = None  # of r2d and pool=weights, which are made for clips of one length
-    control: str | None = None  # a negative control: videores/models/controls.py
+
+
+_KINDS = get_type_hints(NetworkOptions, include_extras=True)
+_OVERRIDES: dict[str, Any] = {key: (kind | None, None) for key, kind in _KINDS.items()}  # None keeps what the name says
+NetworkConfig = create_model("NetworkConfig", __base__=_NamedNetwork, **_OVERRIDES)
+
+
+class ModelConfig(NetworkConfig):
+    """A network, with the options of config/network.py, and what it starts from."""
+
+    contradictions = checks.check_model
+
     weights: str | None = None  # what it starts from: docs/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
 
-    @model_validator(mode="after")
-    def weights_are_given(self):
-        unused = [key for key, default in (("inflate", None), ("head", "auto")) if getattr(self, key) != default]
-        if self.weights is None and unused:
-            raise ValueError(
-                f"{unused[0]} says how to load model.weights, and there are none: give them or leave it out"
-            )
-        return self
-
-    def overrides(self):
-        return self.model_dump(exclude={"name", "weights", "inflate", "head"}, exclude_none=True)
+    def overrides(self) -> dict[str, Any]:
+        """Return the changes to the named network, for `create_model`."""
+        return self.model_dump(include=set(NetworkConfig.model_fields) - {"name"}, exclude_none=True)
 
 
 class DistillConfig(Section):

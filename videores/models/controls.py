@@ -12,10 +12,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from videores.errors import UserError
+from videores.models.design import Design
 from videores.models.resnet import Residual, ResNet, make_pointwise
-
-CONTROLS = ("scaled", "conv1x1", "dropout", "no_relu", "one_layer")
 
 
 class _ResidualScale(nn.Module):
@@ -27,42 +25,28 @@ class _ResidualScale(nn.Module):
         return x * self.factor
 
 
-def create_control(control, num_classes, design):
-    """Create the network with a control, one of CONTROLS.
-
-    Raises UserError where it makes no sense.
-    """
-    if design.preact or design.shortcut == "none":
-        raise UserError(f"control={control} changes the shortcut of a post-activated block, and there is none")
-    if control == "one_layer":
-        return _create_single_layer(num_classes, design)
-    if control == "no_relu" and design.pool == "gem":
-        raise UserError("pool=gem needs features that are not negative, and control=no_relu lets them be")
+def create_control(num_classes: int, design: Design) -> ResNet:
+    """Create the network of a design that has a control."""
+    if design.control == "one_layer":
+        twice = replace(design, layers=tuple(2 * n for n in design.layers))
+        return ResNet(num_classes, twice, make_block=_make_single_layer)
     model = ResNet(num_classes, design)
     for block in [m for m in model.modules() if isinstance(m, Residual)]:
-        _apply_control(control, design, block)
+        _apply_control(design, block)
     return model
 
 
-def _apply_control(control, design, block):
+def _apply_control(design, block):
     shortcut = block.downsample or nn.Identity()
-    if control == "scaled":
+    if design.control == "scaled":
         block.downsample = nn.Sequential(shortcut, _ResidualScale(0.5))
-    elif control == "dropout":
+    elif design.control == "dropout":
         block.downsample = nn.Sequential(shortcut, nn.Dropout(0.5))
-    elif control == "conv1x1":
+    elif design.control == "conv1x1":
         block.downsample = make_pointwise(design, *block.channels, block.stride)
         nn.init.kaiming_normal_(block.downsample.weight, mode="fan_out", nonlinearity="relu")
     else:
         block.relu_after = False
-
-
-def _create_single_layer(num_classes, design):
-    if design.deep:
-        raise UserError("control=one_layer is for basic blocks: a bottleneck's 1x1 convolutions need the wide one")
-    return ResNet(
-        num_classes, replace(design, layers=tuple(2 * n for n in design.layers)), make_block=_make_single_layer
-    )
 
 
 def _make_single_layer(d, cin, planes, stride, wide, point):

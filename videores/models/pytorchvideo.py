@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from videores.errors import UserError
-from videores.models import cpu_conv, design, norms
+from videores.models import cpu_conv, norms
 from videores.models.layers import check_clips
 
 # name -> the (frames, size) that the published ones were trained at; any other that a network accepts will do
@@ -38,9 +38,6 @@ def create_zoo_model(name: str, num_classes: int, dropout: float | None = None) 
     """
     if name not in NAMES:
         raise UserError(f"unknown model {name!r}; of pytorchvideo's networks there are: {', '.join(NAMES)}")
-    allowed, is_valid = design.RATE_RULE
-    if dropout is not None and not is_valid(dropout):
-        raise UserError(f"{name}: dropout must be {allowed}, got {dropout!r}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which they script a function with
         from pytorchvideo.models import hub  # here: a second of imports; none of its readers of video

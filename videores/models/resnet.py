@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from videores.config.network import Conv
 from videores.errors import UserError
 from videores.models import layers, norms
 from videores.models.cpu_conv import Conv2d, Conv3d
@@ -329,7 +330,8 @@ class ResNet(nn.Module):
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BOTTLENECK: dict[str, Any] = dict(block="bottleneck", stem="pool")
-ALL_2D, ALL_3D, ALL_2PLUS1D = ("2d",) * 5, ("3d",) * 5, ("2plus1d",) * 5
+ALL_2D: tuple[Conv, ...] = ("2d",) * 5
+ALL_2PLUS1D: tuple[Conv, ...] = ("2plus1d",) * 5
 
 
 def _make_family(name, depths, **same):
@@ -366,7 +368,7 @@ MODELS = {
     "f_resnext101_32x8d": Design(DEPTHS[101], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=8),
     "f_wide_resnet50_2": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, base_width=128),
     **_make_family("r2d", (18,), conv=ALL_2D, fold=True),
-    **_make_family("r3d", DEPTHS, conv=ALL_3D),
+    **_make_family("r3d", DEPTHS),
     **_make_mixed_rows("3d", "1x3x3", (18, 34, 50)),
     **_make_mixed_rows("1x3x3", "3d"),
     **_make_family("r2plus1d", DEPTHS, conv=ALL_2PLUS1D),

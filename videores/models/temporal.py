@@ -81,11 +81,11 @@ class _LSTMPool(nn.Module):
         return self.lstm(features_BTD)[0][:, -1]
 
 
-# A new pooling is a row of one of the two tables, and of ORDERLESS where it ignores the order: tests hold it to that.
+# A new pooling is a word of config.network.Pool, a row of one of the two tables, and a word of ORDERLESS where it
+# ignores the order: tests hold it to that.
 ORDERLESS = ("mean", "max", "gem", "attention")
 _FUNCTIONS = {"mean": _mean_pool, "max": _max_pool}
 _MODULES = {"gem": GeMPool, "attention": _AttentionPool, "weights": _WeightedPool, "conv": _ConvPool, "lstm": _LSTMPool}
-POOLS = (*_FUNCTIONS, *_MODULES)
 
 
 def make_pool(name, channels, frames=None):

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from videores.config.schema import NetworkConfig
 from videores.errors import UserError
-from videores.models import OVERRIDES, create_model
-from videores.models.resnet import Residual
+from videores.models import create_model
 
 # Keys that show in shapes, or say nothing about what a trained network answers.
 HARMLESS_OPTIONS = (
@@ -42,29 +41,16 @@ def _find_run_differences(theirs, model):
     if "pytorchvideo/" in theirs["name"] or hasattr(model, "builder"):
         ours = f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else theirs["name"]
         return _compare_options({"name": theirs["name"]}, {"name": ours})
-    options = {key: value for key, value in theirs.items() if key in OVERRIDES and value is not None}
+    options = {key: value for key, value in theirs.items() if key in NetworkConfig.model_fields}
     try:
         with torch.device("meta"):
-            trained = create_model(theirs["name"], 2, **options)
+            trained = create_model(num_classes=2, **options)
     except UserError as error:
         return [f"the network that it was trained in is not made any more: {error}"]
     a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS_OPTIONS} for m in (trained, model))
     if a["fold"] == b["fold"] and trained.dim != model.dim:
         del a["conv"]  # inflated
-    same = _compare_options(a, b) or _list_shortcuts(trained) == _list_shortcuts(model)
-    control = f"model.control is another than where it was trained, {theirs.get('control') or 'null'}"
-    return _compare_options(a, b) + ([] if same else [control])
-
-
-def _list_shortcuts(model):
-    """List how the blocks add their shortcuts, which a control changes."""
-    return [(_list_leaves(m.downsample), m.relu_after) for m in model.modules() if isinstance(m, Residual)]
-
-
-def _list_leaves(shortcut):
-    """List the leaves, without the kind of batch norms: synchronized ones are the same network."""
-    found = [] if shortcut is None else [module for module in shortcut.modules() if not list(module.children())]
-    return ["batch norm" if isinstance(module, _BatchNorm) else repr(module) for module in found]
+    return _compare_options(a, b)
 
 
 def _compare_options(theirs, ours):
