@@ -9,6 +9,7 @@ from benchmarks import step
 from torch import nn
 
 from videores.compute import precision
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models.registry import create_model
 
@@ -48,7 +49,7 @@ def test_all_runs_answer_alike_and_are_written(tmp_path, monkeypatch, capsys, on
     assert float(sparse["mc3_18"]["promised_ms"]) == pytest.approx(float(sparse["mc3_18"]["ms"]))
     inference = [row["run"] for row in compared if row["what"] == "inference"]
     assert inference[1:3] == ["ours, equal settings", "ours, default of scores: fp32 channels-last"]
-    low_precision = precision.choose_precision("cpu")[0] != "fp32"
+    low_precision = precision.select_setting(TrainerConfig(), "cpu").precision != "fp32"
     assert any("score_precision" in run for run in inference) == low_precision
     printed = capsys.readouterr().out
     assert printed.count("reached") == 4 + low_precision

@@ -9,6 +9,7 @@ from torch import nn
 
 from videores.compute import precision
 from videores.config import parse
+from videores.config.schema import TrainerConfig
 from videores.models.cpu_conv import Conv3d
 from videores.models.registry import create_model
 from videores.models.resnet import MODELS
@@ -178,7 +179,7 @@ def traced_backward(model, clips_BCTHW, autocast):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weight_gradients_equal_float64(name):
     cfg = parse.load_config(name)
-    number_format, channels_last = precision.choose_precision("cpu")
+    number_format, channels_last, _ = precision.select_setting(TrainerConfig(), "cpu")
     torch.manual_seed(0)
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())
     if channels_last:

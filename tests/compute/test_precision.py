@@ -10,7 +10,7 @@ from helpers.checkpoints import make_task
 from helpers.commands import assert_same_weights, forked, result, succeeded, write_config, write_data
 from torch import nn
 
-from videores.compute import autotune, cost, gradient_check, precision
+from videores.compute import autotune, gradient_check, precision
 from videores.compute.precision import PrecisionSetting
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
@@ -48,10 +48,10 @@ def test_an_older_gpu_has_no_tf32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     with pytest.raises(UserError, match="Ampere"):
         precision.check_precision(TrainerConfig(precision="tf32"), "cuda")
-    assert precision.choose_precision("cuda") == ("fp32", False)
+    assert precision.select_setting(TrainerConfig(), "cuda") == ("fp32", False, False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     precision.check_precision(TrainerConfig(precision="tf32"), "cuda")
-    assert precision.choose_precision("cuda") == ("bf16", True)
+    assert precision.select_setting(TrainerConfig(), "cuda") == ("bf16", True, False)
 
 
 def test_nothing_is_compiled_unless_asked_for():
@@ -331,5 +331,5 @@ def test_a_compiled_run_is_scored_by_the_network_as_it_stands(compiled):
 )
 def test_a_step_is_timed_and_checked_in_every_precision_that_autotune_offers(name, dtype):
     """tf32 is float32 to autocast; on an Ampere GPU autotune tries it."""
-    with cost.autocast("cpu", name):
+    with precision.autocast("cpu", name):
         assert nn.Linear(4, 4)(torch.randn(2, 4)).dtype == dtype

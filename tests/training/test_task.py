@@ -8,6 +8,7 @@ import torch
 from helpers.training import Watch, differing, fit, make_config, make_data, make_task, state
 
 from videores.compute import precision
+from videores.config.schema import TrainerConfig
 from videores.data import transforms
 from videores.training import optim
 from videores.training.module import VideoClassifier, derive_seed
@@ -96,18 +97,19 @@ def test_hash_is_the_same_on_every_machine_and_fits_a_seed():
 
 
 def test_precision_is_the_configured_one_or_follows_the_device(monkeypatch):
+    select = lambda device, **given: precision.select_setting(TrainerConfig(**given), device)[:2]
     for device in ("cpu", "mps"):
-        assert precision.choose_precision(device, "fp32", False) == ("fp32", False)
-        assert precision.choose_precision(device, "bf16", True) == ("bf16", True)
-    assert precision.choose_precision("cpu", "fp32") == ("fp32", False)
-    assert precision.choose_precision("cpu", "bf16") == ("bf16", True)
-    assert precision.choose_precision("cpu", "fp32", True) == ("fp32", True)
-    assert precision.choose_precision("mps") == ("fp32", False)
+        assert select(device, precision="fp32", channels_last=False) == ("fp32", False)
+        assert select(device, precision="bf16", channels_last=True) == ("bf16", True)
+    assert select("cpu", precision="fp32") == ("fp32", False)
+    assert select("cpu", precision="bf16") == ("bf16", True)
+    assert select("cpu", precision="fp32", channels_last=True) == ("fp32", True)
+    assert select("mps") == ("fp32", False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert precision.choose_precision("cpu") == ("fp32", False)
+    assert select("cpu") == ("fp32", False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert precision.choose_precision("cpu") == ("bf16", True)
+    assert select("cpu") == ("bf16", True)
 
 
 def test_channels_last_changes_the_layout_but_no_value_name_or_shape(root):

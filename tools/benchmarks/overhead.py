@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
-from videores.compute import cost, precision
+from videores.compute import precision
 from videores.config import parse
 from videores.data import datamodule
 from videores.runtime import cli, environment, files, signals
@@ -107,7 +107,7 @@ def bare_loop(cfg, data, steps):
         arrivals.append(time.perf_counter())
         clips_XCTHW = (batch["clips"] if setting.channels_last else batch["clips"].contiguous()).flatten(0, 1)
         optimizer.zero_grad()
-        with cost.autocast("cpu", setting.precision):
+        with precision.autocast("cpu", setting.precision):
             logits_XN = network(clips_XCTHW)
         loss = F.cross_entropy(logits_XN.float(), batch["label"], label_smoothing=cfg.train.label_smoothing)
         loss.backward()

@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import nn
-from torch.nn import functional as F
 
 from videores.compute import cost, precision
+from videores.compute.precision import PrecisionSetting
+from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models import create_model
 from videores.runtime.files import write_atomically
@@ -35,6 +36,7 @@ TARGETS = {  # name -> how many times as fast as torchvision, at least
 EQUAL = 0.9  # the least speed at equal settings
 SPARSE = ("r3d_50", "r3d_50 groups=32", "resnext3d_50", "ir_csn_50", "ip_csn_50")
 CLASSES = 400
+PLAIN = PrecisionSetting("fp32", channels_last=False)
 
 
 def add_arguments(parser):
@@ -82,7 +84,7 @@ def compare(name, args):
     theirs = getattr(torchvision.models.video, name)(num_classes=CLASSES)
     ours = create_model(name, CLASSES)
     ours.load_state_dict(theirs.state_dict())
-    default = precision.choose_precision(args.device)
+    default = precision.select_setting(TrainerConfig(), args.device)
     rows = table(name, "training", training_runs(theirs, ours, default, args), default, args)
     return rows + table(name, "inference", inference_runs(theirs, ours, default, args), default, args)
 
@@ -90,74 +92,57 @@ def compare(name, args):
 def training_runs(theirs, ours, default, args):
     """{what: a function that does one training step and returns its loss}."""
     runs = {
-        "torchvision fp32": trainer(theirs, args, "fp32", False),
-        "ours, equal settings": trainer(ours, args, "fp32", False),
-        f"ours, default: {describe(default)}": trainer(ours, args, *default),
+        "torchvision fp32": trainer(theirs, args, PLAIN),
+        "ours, equal settings": trainer(ours, args, PLAIN),
+        f"ours, default: {describe(default)}": trainer(ours, args, default),
     }
     if args.compile:
-        runs[f"ours, compiled: {describe(default)}"] = trainer(ours, args, *default, compiled=True)
+        runs[f"ours, compiled: {describe(default)}"] = trainer(ours, args, default._replace(compiled=True))
     return runs
 
 
 def inference_runs(theirs, ours, default, args):
     """{what: a function that returns the logits of the clips}."""
-    scores = "fp32", precision.use_channels_last_scores(args.device, "fp32")
+    clips = clips_of(args)
+    scores = PrecisionSetting("fp32", precision.use_channels_last_scores(args.device, "fp32"))
     runs = {
-        "torchvision fp32": inferrer(theirs, args, "fp32", False),
-        "ours, equal settings": inferrer(ours, args, "fp32", False),
-        f"ours, default of scores: {describe(scores)}": inferrer(ours, args, *scores),
-        "ours, norms folded too": inferrer(folded(ours), args, *scores),
+        "torchvision fp32": cost.make_runner(theirs, clips, PLAIN),
+        "ours, equal settings": cost.make_runner(ours, clips, PLAIN),
+        f"ours, default of scores: {describe(scores)}": cost.make_runner(ours, clips, scores),
+        "ours, norms folded too": cost.make_runner(folded(ours), clips, scores),
     }
-    if default[0] != "fp32":
-        runs[f"ours, score_precision: {describe(default)}"] = inferrer(ours, args, *default)
+    if default.precision != "fp32":
+        runs[f"ours, score_precision: {describe(default)}"] = cost.make_runner(ours, clips, default)
     if args.compile:
-        runs["ours, fp32 channels-last compiled"] = inferrer(ours, args, "fp32", True, compiled=True)
-        runs[f"ours, compiled: {describe(default)}"] = inferrer(ours, args, *default, compiled=True)
+        runs["ours, fp32 channels-last compiled"] = cost.make_runner(ours, clips, PrecisionSetting("fp32", True, True))
+        runs[f"ours, compiled: {describe(default)}"] = cost.make_runner(ours, clips, default._replace(compiled=True))
     return runs
 
 
 def describe(setting):
-    return f"{setting[0]} channels-{'last' if setting[1] else 'first'}"
+    return f"{setting.precision} channels-{'last' if setting.channels_last else 'first'}"
 
 
-def prepared(model, args, channels_last):
-    """A copy of the model on the device, and clips_BCTHW that are the same for every model."""
-    model = copy.deepcopy(model).to(args.device)
-    clips = torch.randn(args.batch, 3, args.frames, args.size, args.size, generator=torch.Generator().manual_seed(0))
-    clips = clips.to(args.device)
-    if channels_last:
-        precision.to_channels_last(model)
-        clips = clips.contiguous(memory_format=torch.channels_last_3d)
-    return model, clips
+def clips_of(args):
+    """clips_BCTHW that are the same for every model."""
+    shape_BCTHW = (args.batch, 3, args.frames, args.size, args.size)
+    return torch.randn(shape_BCTHW, generator=torch.Generator().manual_seed(0)).to(args.device)
 
 
-def trainer(model, args, number_format, channels_last, compiled=False):
-    model, clips = prepared(model, args, channels_last)
-    optimizer = torch.optim.SGD(model.train().parameters(), lr=1e-4, momentum=0.9)
-    model = torch.compile(model) if compiled else model
+def trainer(model, args, setting):
+    model, clips = cost.apply_layout(copy.deepcopy(model).to(args.device).train(), clips_of(args), setting)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     label_B = torch.arange(args.batch, device=args.device) % CLASSES
+    if setting.compiled:
+        model.compile()
 
     def step():
         optimizer.zero_grad()
-        with cost.autocast(args.device, number_format):
-            logits_BN = model(clips)
-        loss = F.cross_entropy(logits_BN.float(), label_B)
-        loss.backward()
+        loss = cost.run_step(model, clips, label_B, setting)
         optimizer.step()
-        return loss.detach()
+        return loss
 
     return step
-
-
-def inferrer(model, args, number_format, channels_last, compiled=False):
-    model, clips = prepared(model.eval(), args, channels_last)
-    model = cost.compile_frozen(model) if compiled else model
-
-    def infer():
-        with torch.inference_mode(), cost.autocast(args.device, number_format):
-            return model(clips).float()
-
-    return infer
 
 
 def folded(model):
@@ -208,24 +193,22 @@ def verdict(name, what, run, speed):
 
 def sparse(args):
     """Rows of inference at the default number format: the time that GMACs promise, and the time it takes."""
-    number_format, channels_last = precision.choose_precision(args.device)
+    setting, clips = precision.select_setting(TrainerConfig(), args.device), clips_of(args)
     runs, gmacs = {}, {}
     for label in SPARSE:
         name, _, change = label.partition(" groups=")
         model = create_model(name, CLASSES, **({"groups": int(change)} if change else {}))
         gmacs[label] = args.batch * cost.count_gmacs(model, (1, 3, args.frames, args.size, args.size))
-        runs[label] = inferrer(model, args, number_format, channels_last)
+        runs[label] = cost.make_runner(model, clips, setting)
     seconds = cost.time_interleaved(runs, args.rounds, args.device)
     dense = SPARSE[0]
-    print(
-        f"\ninference in {describe((number_format, channels_last))}, batch {args.batch}: promised by GMACs and measured"
-    )
+    print(f"\ninference in {describe(setting)}, batch {args.batch}: promised by GMACs and measured")
     print(f"{'':20} {'GMAC':>8} {'promised ms':>12} {'ms':>8} {'GMAC/s':>8} {'slower':>7}")
     rows = []
     for label, s in seconds.items():
         promised = seconds[dense] * gmacs[label] / gmacs[dense]
         print(f"{label:20} {gmacs[label]:8.1f} {1e3 * promised:12.0f} {1e3 * s:8.0f}", end="")
         print(f" {gmacs[label] / s:8.1f} {s / promised:7.1f}", flush=True)
-        row = {"network": label, "what": "inference", "run": describe((number_format, channels_last)), "ms": 1e3 * s}
+        row = {"network": label, "what": "inference", "run": describe(setting), "ms": 1e3 * s}
         rows.append(row | {"clips_s": args.batch / s, "gmac": gmacs[label], "promised_ms": 1e3 * promised})
     return rows

@@ -77,10 +77,9 @@ def measure_latencies(cells, rounds=20):
 
 def _read_inference_setting(cfg):
     """Return a function that scores one clip."""
-    shape = (1, 3, cfg.data.clip.frames, cfg.data.transform.crop, cfg.data.transform.crop)
-    return cost.make_runner(
-        build_network(cfg.model, _count_classes(cfg.data), "cpu"), shape, "cpu", "fp32", False, False
-    )
+    crop = cfg.data.transform.crop
+    network = build_network(cfg.model, _count_classes(cfg.data), "cpu")
+    return cost.make_runner(network, torch.randn(1, 3, cfg.data.clip.frames, crop, crop), cost.MODES["fp32"])
 
 
 # The forecast

@@ -118,15 +118,13 @@ def _measure_settings(network, clips, label, settings, rounds=ROUNDS):
 
 def _make_step(network, clips, label, setting):
     network = copy.deepcopy(network).train()
-    if setting.channels_last:
-        precision.to_channels_last(network)
     if setting.compiled:
         network.compile()
 
     def run():
         network.zero_grad()
         precision.set_tf32(setting.precision == "tf32")
-        gradient_check.run_step(network, clips, label, setting)
+        cost.run_step(network, clips, label, setting)
         precision.set_tf32(False)
 
     return run

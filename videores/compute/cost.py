@@ -12,26 +12,28 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from videores.compute import precision
+from videores.compute.precision import PrecisionSetting
 from videores.errors import UserError
 
 COUNTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-MODES = {  # name -> (number format, channels last, compiled)
-    "fp32": ("fp32", False, False),
-    "fp32 channels-last": ("fp32", True, False),
-    "fp32 channels-last compiled": ("fp32", True, True),
-    "bf16": ("bf16", False, False),
-    "bf16 channels-last": ("bf16", True, False),
-    "bf16 channels-last compiled": ("bf16", True, True),
+MODES = {
+    "fp32": PrecisionSetting("fp32", channels_last=False),
+    "fp32 channels-last": PrecisionSetting("fp32", channels_last=True),
+    "fp32 channels-last compiled": PrecisionSetting("fp32", channels_last=True, compiled=True),
+    "bf16": PrecisionSetting("bf16", channels_last=False),
+    "bf16 channels-last": PrecisionSetting("bf16", channels_last=True),
+    "bf16 channels-last compiled": PrecisionSetting("bf16", channels_last=True, compiled=True),
 }
 
 
@@ -161,26 +163,48 @@ def measure_latency(
 
     The network is measured with random weights, which cost the same as trained ones.
     """
-    runs = {mode: make_runner(model, shape_BCTHW, device, *MODES[mode]) for mode in modes}
+    clips_BCTHW = torch.randn(shape_BCTHW, device=device)
+    runs = {mode: make_runner(model, clips_BCTHW, MODES[mode]) for mode in modes}
     seconds = time_interleaved(runs, rounds, device)
     return {mode: {"ms": 1e3 * s, "clips_s": shape_BCTHW[0] / s} for mode, s in seconds.items()}
 
 
-def make_runner(
-    model: nn.Module, shape_BCTHW: tuple[int, ...], device: str, number_format: str, channels_last: bool, compiled: bool
-) -> Callable[[], torch.Tensor]:
-    """Return a function that runs one batch of inference."""
-    model, clips = copy.deepcopy(model).to(device).eval(), torch.randn(shape_BCTHW, device=device)
-    if channels_last:
-        precision.to_channels_last(model)
-        clips = clips.contiguous(memory_format=torch.channels_last_3d)
-    infer = compile_frozen(model) if compiled else model
+def make_runner(model: nn.Module, clips_BCTHW: torch.Tensor, setting: PrecisionSetting) -> Callable[[], torch.Tensor]:
+    """Return a function that runs one batch of inference, on the clips' device."""
+    device = clips_BCTHW.device
+    model, clips_BCTHW = apply_layout(copy.deepcopy(model).to(device).eval(), clips_BCTHW, setting)
+    infer = compile_frozen(model) if setting.compiled else model
 
     def run():
-        with torch.inference_mode(), autocast(device, number_format):
-            return infer(clips)
+        with torch.inference_mode(), precision.autocast(device.type, setting.precision):
+            return infer(clips_BCTHW)
 
     return run
+
+
+def run_step(
+    network: nn.Module, clips_BCTHW: torch.Tensor, label_B: torch.Tensor, setting: PrecisionSetting
+) -> torch.Tensor:
+    """Run forward and backward as a training step does; return the loss.
+
+    Memory formats are changed in place.
+    """
+    network, clips_BCTHW = apply_layout(network, clips_BCTHW, setting)
+    with precision.autocast(clips_BCTHW.device.type, setting.precision):
+        logits_BN = network(clips_BCTHW)
+    loss = F.cross_entropy(logits_BN.float(), label_B)
+    loss.backward()
+    return loss.detach()
+
+
+def apply_layout(
+    network: nn.Module, clips_BCTHW: torch.Tensor, setting: PrecisionSetting
+) -> tuple[nn.Module, torch.Tensor]:
+    """Bring a network, in place, and clips to the memory layout of a setting."""
+    if setting.channels_last:
+        precision.to_channels_last(network)
+        clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+    return network, clips_BCTHW
 
 
 def compile_frozen(model: nn.Module) -> Callable[..., Any]:
@@ -189,13 +213,6 @@ def compile_frozen(model: nn.Module) -> Callable[..., Any]:
     Weights become constants, which are folded with the norms and stored as kernels want.
     """
     return torch.compile(model, options={"freezing": True})
-
-
-def autocast(device: str, number_format: str) -> AbstractContextManager:
-    """Return the autocast context of a dtype on a device."""
-    if number_format in ("fp32", "tf32"):  # tf32 is a switch of CUDA, set by precision.set_tf32
-        return nullcontext()
-    return torch.autocast(device, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[number_format])
 
 
 def time_interleaved(runs: Mapping[Any, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[Any, float]:

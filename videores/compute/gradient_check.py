@@ -7,7 +7,6 @@ first weights of r2plus1d_18), as much as a wrong layer might. A layer alone is 
 import copy
 
 import torch
-from torch.nn import functional as F
 
 from videores.compute import cost, precision
 
@@ -23,7 +22,7 @@ def compute_layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.flo
     for name, layer in network.named_modules():
         if isinstance(layer, cost.COUNTED_LAYERS):
             layer.register_forward_hook(_make_recorder(seen, name, layer))
-    run_step(network, clips_BCTHW, label_B, setting)
+    cost.run_step(network, clips_BCTHW, label_B, setting)
     return {name: compute_layer_error(*arguments, setting, exact) for name, arguments in seen.items()}
 
 
@@ -41,21 +40,6 @@ def _make_recorder(seen, name, layer):
 def _normalize_gradient(gradient):
     """Scale a gradient to 1 at most, as fp16's loss scaling would, so that nothing small is lost."""
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
-
-
-def run_step(network, clips_BCTHW, label_B, setting):
-    """Run forward and backward as a training step does; return the loss.
-
-    Memory formats are changed in place.
-    """
-    if setting.channels_last:
-        precision.to_channels_last(network)
-        clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
-    with cost.autocast(clips_BCTHW.device.type, setting.precision):
-        logits_BN = network(clips_BCTHW)
-    loss = F.cross_entropy(logits_BN.float(), label_B)
-    loss.backward()
-    return loss.detach()
 
 
 def compute_layer_error(
@@ -78,7 +62,7 @@ def _compute_layer_gradients(layer, x, upstream, number_format):
     A bias's is left out: it is a sum that cancels, and leaves what was rounded.
     """
     layer, x = _without_hooks(layer), x.detach().requires_grad_()
-    with cost.autocast(x.device.type, number_format):
+    with precision.autocast(x.device.type, number_format):
         y = layer(x)
     y.backward(upstream.to(y.dtype))
     return [x.grad, *(p.grad for p in layer.parameters() if p.ndim > 1 and p.grad is not None)]

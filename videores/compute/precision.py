@@ -8,7 +8,7 @@ that they depend neither on the batch size nor on the number of processes by mor
 import os
 import shutil
 from contextlib import AbstractContextManager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -31,29 +31,18 @@ class PrecisionSetting(NamedTuple):
 
 
 def select_setting(trainer: TrainerConfig, device: str) -> PrecisionSetting:
-    """Return the setting of the section `trainer` on "cpu" or "cuda".
-
-    Automatic values follow the rule.
-    """
-    return PrecisionSetting(
-        *choose_precision(device, trainer.precision, trainer.channels_last), trainer.compile is True
-    )
-
-
-def choose_precision(
-    accelerator: str, precision: str = "auto", channels_last: bool | Literal["auto"] = "auto"
-) -> tuple[str, bool]:
-    """Return (precision, channels_last) of an accelerator, automatic values filled in.
+    """Return the setting of the section `trainer` on a device, such as "cuda".
 
     On CPUs with bf16 instructions, bf16 with channels last trains r2plus1d_18 2.6 times (AVX-512) or 4.1 times (AMX) as
     fast as fp32 (docs/benchmark-step.md); without them bf16 is emulated. In fp32 a CPU is faster with channels first.
     CUDA needs Ampere or newer.
     """
-    if precision == "auto":
-        precision = "bf16" if has_bf16(accelerator) else "fp32"
+    number_format, channels_last = trainer.precision, trainer.channels_last
+    if number_format == "auto":
+        number_format = "bf16" if has_bf16(device) else "fp32"
     if channels_last == "auto":
-        channels_last = precision in ("bf16", "fp16")
-    return precision, channels_last
+        channels_last = number_format in ("bf16", "fp16")
+    return PrecisionSetting(number_format, channels_last, trainer.compile is True)
 
 
 def use_channels_last_scores(device: str, number_format: str) -> bool:
@@ -64,8 +53,11 @@ def use_channels_last_scores(device: str, number_format: str) -> bool:
     return device == "cpu" or number_format != "fp32"
 
 
-def autocast_scores(device: str, number_format: str) -> AbstractContextManager:
-    """Return the context of scores, also inside a training in another dtype."""
+def autocast(device: str, number_format: str) -> AbstractContextManager:
+    """Return the autocast context of a number format, also inside that of another.
+
+    None for fp32 and tf32, which is a switch of CUDA: `set_tf32`.
+    """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(number_format)
     return torch.autocast(device, dtype, enabled=dtype is not None)
 

@@ -175,9 +175,10 @@ def check_gradients() -> Iterator[_Finding]:
     import torch
 
     from videores.compute import gradient_check, precision
+    from videores.config.schema import TrainerConfig
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    setting = precision.PrecisionSetting(*precision.choose_precision(device))
+    setting = precision.select_setting(TrainerConfig(), device)
     error = find_worst_gradient(setting, device)
     fits = error <= gradient_check.MAX_RELATIVE_ERROR  # NaN does not
     advice = "" if fits else "train with trainer.precision=fp32, and report this machine"

@@ -190,7 +190,7 @@ class VideoClassifier(pl.LightningModule):
         for video_X, view_X, clips_XTHWC in views.split_batch(batch, t.crop, dataset.views, data.batch_size):
             clips_XCTHW = transforms.normalize_clips(clips_XTHWC[None], t.mean, t.std)[0]
             clips_XCTHW = clips_XCTHW.contiguous(memory_format=memory_format)
-            with precision.autocast_scores(device, number_format):
+            with precision.autocast(device, number_format):
                 scores.update(video_X, view_X, self(clips_XCTHW))
 
     def setup(self, stage):

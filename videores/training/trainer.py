@@ -113,8 +113,8 @@ def make_common_options(folder: Path | None) -> dict[str, Any]:
 def make_resume_signature(trainer: TrainerConfig, options: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of the hardware that must stay for a run to resume exactly."""
     device = _to_torch_device(options["accelerator"])
-    number_format, _ = precision.choose_precision(device, trainer.precision, trainer.channels_last)
-    return {"processes": options["devices"] * options["num_nodes"], "device": device, "precision": number_format}
+    setting = precision.select_setting(trainer, device)
+    return {"processes": options["devices"] * options["num_nodes"], "device": device, "precision": setting.precision}
 
 
 def make_training_options(
