@@ -44,7 +44,7 @@ def train(cfg: Config, config_name: str) -> int:
         # prepare data
         inputs = setup.prepare_inputs(cfg, folder, hardware)
         # build
-        network = setup.build_network(cfg, inputs)
+        network = setup.build_network(cfg, inputs.videos.index.classes, inputs.resume_point)
         lock.acquire()
         run_folder.prepare_run_folder(cfg, folder)
         record = run_folder.RunRecord(folder, cfg)

@@ -135,11 +135,6 @@ def test_a_test_whose_costs_are_not_known_has_an_empty_panel(tmp_path):
     assert plots.plot_pareto(tmp_path / "pareto.png", rows, ["gmacs_video"])
 
 
-def test_the_pareto_front():
-    points = [(1, 50, "cheap"), (2, 70, "good"), (3, 60, "bad"), (3, 70, "dear"), (2, 70, "as good")]
-    assert plots.find_pareto_front(points) == {"cheap", "good", "as good"}
-
-
 def test_answers_do_not_depend_on_the_order_of_videos():
     from videores.evaluation.predictions import Predictions
 

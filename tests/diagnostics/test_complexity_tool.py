@@ -151,11 +151,6 @@ def test_every_network_has_a_place_in_the_page():
     assert all(re.fullmatch(r"r?mc\d_(50|101|152)", name) for name in missing), missing
 
 
-def test_the_pareto_front_has_what_nothing_beats_in_both():
-    assert complexity.find_pareto_front([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 1, 3]
-    assert complexity.find_pareto_front([(1, 1)]) == [0]
-
-
 ROWS = re.compile(r"^\| (\S+) \| (\d+)x(\d+)x\d+ \| ([\d,]+) \| ([\d.e-]+) \|", re.MULTILINE)
 
 

@@ -80,3 +80,8 @@ def test_confusion_of_classes_without_videos_is_fine(tmp_path):
 def test_class_names_with_dollar_signs_are_drawn_as_they_are(tmp_path):
     plots.plot_confusion(tmp_path / "confusion.png", np.eye(2, dtype=int), ["$x", "a$\\frac$"], "50 $ or $\\bad")
     assert_picture(tmp_path / "confusion.png")
+
+
+def test_the_pareto_front_has_what_nothing_beats_in_both():
+    assert plots.find_pareto_front([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 5, 1, 3]
+    assert plots.find_pareto_front([(1, 1)]) == [0]

@@ -11,6 +11,7 @@ from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
 from videores.data.probe import probe
 from videores.data.views import list_item_views
+from videores.evaluation.protocol import format_sampling
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,8 @@ class Plan:
         return replace(self, transform=TransformConfig(short_side=t.short_side, crop=t.crop))
 
     def protocol(self, measurement):
-        clip, t, views = self.clip, self.transform, self.views
-        rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
-        rate = "segments" if clip.sampling == "segments" else rate
-        what = f" {views.clips}x{views.crops}" if measurement == "test" else ""
-        return f"{clip.frames}x{rate}@{t.crop}/{t.short_side}{what}"
+        views = f" {self.views.clips}x{self.views.crops}" if measurement == "test" else ""
+        return format_sampling(self.clip, self.transform) + views
 
 
 class Material:

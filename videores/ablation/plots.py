@@ -7,7 +7,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from videores.ablation.columns import COLUMNS
-from videores.reporting.plots import escape_text
+from videores.reporting.plots import escape_text, find_pareto_front
 
 matplotlib.use("Agg")
 
@@ -82,18 +82,13 @@ def _count_protocol_videos(protocol):
 
 
 def _plot_points(axes, points):
-    best, costs = find_pareto_front(points), [cost for cost, _, _ in points]
+    best = find_pareto_front([(cost, -accuracy) for cost, accuracy, _ in points])
+    costs = [cost for cost, _, _ in points]
     axes.set(xscale="log" if max(costs) > 3 * min(costs) else "linear")
     axes.margins(x=0.3, y=0.08)  # for the names, to the right of the points
-    for x, y, name in points:
-        axes.plot(x, y, "o", color="tab:blue", markerfacecolor="tab:blue" if name in best else "white")
+    for i, (x, y, name) in enumerate(points):
+        axes.plot(x, y, "o", color="tab:blue", markerfacecolor="tab:blue" if i in best else "white")
         axes.annotate(escape_text(name), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
-
-
-def find_pareto_front(points):
-    """Return the names of the points (cost, accuracy, name) that no other beats."""
-    beats = lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a[:2] != b[:2]
-    return {point[2] for point in points if not any(beats(other, point) for other in points)}
 
 
 def _save_figure(figure, path):

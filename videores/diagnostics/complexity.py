@@ -16,6 +16,7 @@ from videores.compute import cost
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
+from videores.reporting.plots import find_pareto_front
 from videores.runtime.files import write_atomically, write_text
 from videores.runtime.tables import format_csv, format_markdown_table
 
@@ -207,19 +208,6 @@ def _plot_costs(path, rows):
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)
-
-
-def find_pareto_front(points):
-    """Return the points (x, y) that no other equals or beats in both, by rising x.
-
-    Of equal points it is the first.
-    """
-    best, lowest = [], float("inf")
-    for i in sorted(range(len(points)), key=lambda i: (points[i], i)):
-        if points[i][1] < lowest:
-            best.append(i)
-            lowest = points[i][1]
-    return best
 
 
 # docs/complexity.md

@@ -12,17 +12,15 @@ import lightning.pytorch as pl
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from videores.config.schema import Config
 from videores.data import datamodule
 from videores.data.datamodule import make_data
 from videores.errors import UserError
-from videores.training import distillation, optim
+from videores.training import optim
 from videores.training import trainer as trainers
 from videores.training.callbacks.progress import ProgressBar
-from videores.training.module import VideoClassifier
-from videores.training.setup import load_initial_weights
+from videores.training.setup import build_network
 
 matplotlib.use("Agg")
 
@@ -83,12 +81,8 @@ def _run_range_test(cfg, ramp):
         raise UserError("trainer.devices must be 1 to find a learning rate: scale it by train.base_batch")
     videos = datamodule.load_videos(cfg.data, parts=("train",))
     datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, 1))
-    torch.manual_seed(cfg.run.seed)
-    task = VideoClassifier(cfg, videos.index.classes)
-    load_initial_weights(cfg, task)
-    task.teacher, _ = distillation.load_teacher(cfg, task.model, task.classes)
-    data = make_data(cfg, videos)
-    pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(task, data)
+    module = build_network(cfg, videos.index.classes).module
+    pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(module, make_data(cfg, videos))
 
 
 # What the losses say

@@ -2,7 +2,7 @@
 
 import re
 
-from videores.config.schema import Config, DataConfig
+from videores.config.schema import ClipConfig, Config, DataConfig, TransformConfig
 
 
 def format_protocol(cfg: Config, part: str = "test") -> str:
@@ -10,14 +10,19 @@ def format_protocol(cfg: Config, part: str = "test") -> str:
 
     `<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`
     """
-    clip, t, views = cfg.data.clip, cfg.data.transform, getattr(cfg, part)
-    rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
-    rate = "segments" if clip.sampling == "segments" else rate
+    views = getattr(cfg, part)
     clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    views_text = f"{clip.frames}x{rate}@{t.crop}/{t.short_side} {clips}x{views.crops} {views.fusion}"
+    views_text = f"{format_sampling(cfg.data.clip, cfg.data.transform)} {clips}x{views.crops} {views.fusion}"
     order = "" if views.order == "normal" else f" {views.order}"
     corruption = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
     return f"{views_text} {cfg.data.name}-{format_split(cfg.data, part)}{order}{corruption}"
+
+
+def format_sampling(clip: ClipConfig, transform: TransformConfig) -> str:
+    """Return the part of a protocol string that tells the frames and size of a clip."""
+    rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
+    rate = "segments" if clip.sampling == "segments" else rate
+    return f"{clip.frames}x{rate}@{transform.crop}/{transform.short_side}"
 
 
 def format_split(data: DataConfig, part: str) -> str:

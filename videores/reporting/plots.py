@@ -157,3 +157,13 @@ def plot_differences(path: Path, rows: Sequence[Mapping[str, Any]], title: str, 
 def escape_text(text: str) -> str:
     """Escape dollar signs, between which matplotlib would read a formula."""
     return text.replace("$", r"\$")
+
+
+def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points (x, y) that no other beats, by rising x.
+
+    Lower is better in both; equal points do not beat each other.
+    """
+    beats = lambda a, b: a[0] <= b[0] and a[1] <= b[1] and a != b
+    best = [i for i, point in enumerate(points) if not any(beats(other, point) for other in points)]
+    return sorted(best, key=lambda i: points[i])

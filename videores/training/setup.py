@@ -143,23 +143,24 @@ def _make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PAR
 # Build
 
 
-def build_network(cfg: Config, inputs: _Inputs) -> Network:
+def build_network(cfg: Config, classes: Sequence[str], resume_point: ResumePoint | None = None) -> Network:
     """Build the module with its initial weights and its teacher, and print reports.
 
-    Raises UserError for weights or a teacher that do not fit, and for clips that the network does not take.
+    A run that resumes loads no initial weights. Raises UserError for weights or a teacher that do not fit, and for
+    clips that the network does not take.
     """
     torch.manual_seed(cfg.run.seed)
-    module = VideoClassifier(cfg, inputs.videos.index.classes)
+    module = VideoClassifier(cfg, classes)
     crop = cfg.data.transform.crop
     gmacs = cost.count_gmacs(module.model, (1, 3, cfg.data.clip.frames, crop, crop))
-    weights_report = None if inputs.resume_point else load_initial_weights(cfg, module)
+    weights_report = None if resume_point else _load_initial_weights(cfg, module)
     module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
     if teacher_report and is_rank_zero():
         print(f"teacher {teacher_report}")
     return Network(module, gmacs, weights_report)
 
 
-def load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadReport | None:
+def _load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadReport | None:
     """Load model.weights into the network; print and return the report, or None.
 
     Raises UserError for weights that do not fit, or that were trained with another normalization.
