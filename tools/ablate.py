@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from videores.ablation import spec as tables
+from videores.ablation.spec import SCALES, list_tables, read_table
 from videores.config import parse
 from videores.errors import UserError
 from videores.runtime import cli
@@ -27,8 +27,8 @@ def main() -> int:
         from videores.ablation import docs
 
         return docs.write_docs()
-    names = tables.list_tables() if args.table == "all" else [args.table]
-    by_name = {Path(name).stem: tables.read_table(name) for name in names}
+    names = list_tables() if args.table == "all" else [args.table]
+    by_name = {Path(name).stem: read_table(name) for name in names}
     from videores.ablation import commands  # torch takes seconds to import
 
     options = dict(rows=args.rows, seeds=args.seeds)
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
     which.add_argument("--docs", action="store_true", help="write docs/ablations/ from the results at scale cpu")
-    parser.add_argument("--scale", choices=tables.SCALES, default="cpu", help="(default: cpu)")
+    parser.add_argument("--scale", choices=SCALES, default="cpu", help="(default: cpu)")
     parser.add_argument("--seeds", type=numbers, help="0,1,2 instead of the table's")
     parser.add_argument("--rows", type=words, help="only these, separated by commas, and what they need")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local")

@@ -15,7 +15,7 @@ import torch
 
 from videores.compute.precision import to_channels_last, use_channels_last_scores
 from videores.config.schema import Config
-from videores.data.datamodule import make_data
+from videores.data.datamodule import VideoData
 from videores.reporting import plots, results
 from videores.runtime import cli, failures
 from videores.runtime.launch import is_rank_zero, run_local_ranks
@@ -48,7 +48,7 @@ def train(cfg: Config, config_name: str) -> int:
         lock.acquire()
         run_folder.prepare_run_folder(cfg, folder)
         record = run_folder.RunRecord(folder, cfg)
-        data = make_data(cfg, inputs.videos, inputs.gap_indices)
+        data = VideoData.from_config(cfg, inputs.videos, inputs.gap_indices)
         checkpointing = Checkpointing(folder, cfg.run, inputs.signature, signals)
         trainer = setup.build_trainer(hardware, cfg, inputs, checkpointing, record)
         run = Run(cfg, folder, network.module, data, trainer)
@@ -68,7 +68,7 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
     videos = setup.prepare_test_videos(cfg, part)
     module = VideoClassifier(cfg, videos.index.classes)
     trainer = setup.build_test_trainer(cfg, folder, hardware, videos)
-    run = Run(cfg, folder, module, make_data(cfg, videos), trainer)
+    run = Run(cfg, folder, module, VideoData.from_config(cfg, videos), trainer)
     if is_rank_zero() and (note := run_folder.format_unfinished_note(folder)):
         print(f"note    {note}")
     with exit_on_sigterm(), _run_all_ranks(trainer):

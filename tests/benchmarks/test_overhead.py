@@ -31,7 +31,7 @@ def test_both_loops_see_the_same_batches(tmp_path, monkeypatch):
     write_config(tmp_path / "tiny.yaml")
     changes = [f"data.root={tmp_path / 'data'}", "data.workers=0", "data.val=none", *SMALL, *SIZE]
     cfg = parse.load_config(str(tmp_path / "tiny.yaml"), changes)
-    data = datamodule.VideoData(cfg.data, datamodule.load_videos(cfg.data), val=cfg.val, test=cfg.test)
+    data = datamodule.VideoData.from_config(cfg, datamodule.load_videos(cfg.data))
     seen, finish = [], datamodule.VideoData.on_after_batch_transfer
 
     def spy(self, batch, number):

@@ -16,7 +16,7 @@ from videores.config.schema import TrainerConfig
 from videores.errors import UserError
 from videores.models.registry import create_model
 from videores.models.weights import safe_load
-from videores.training import trainer as trainers
+from videores.training import trainer
 from videores.training.callbacks.metrics_log import read_metrics_log
 
 CPU = torch.device("cpu")
@@ -35,13 +35,13 @@ FP32 = PrecisionSetting("fp32", False)
 )
 def test_what_a_cpu_can_not_do_is_refused_with_the_reason(section, words):
     with pytest.raises(UserError, match=words):
-        trainers.check_training_device(TrainerConfig(accelerator="cpu", **section))
+        trainer.check_training_device(TrainerConfig(accelerator="cpu", **section))
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="C\\+\\+ compiler"):
-        trainers.check_training_device(TrainerConfig(accelerator="cpu", compile=True))
+        trainer.check_training_device(TrainerConfig(accelerator="cpu", compile=True))
 
 
 def test_an_older_gpu_has_no_tf32(monkeypatch):

@@ -456,7 +456,7 @@ def fit(cfg, checkpoint=None):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+        data = VideoData.from_config(cfg, videos)
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return task, trainer, watch
 

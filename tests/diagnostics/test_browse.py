@@ -32,8 +32,7 @@ def make_config(tiny, test=None, **data):
 
 
 def module(cfg):
-    videos = datamodule.load_videos(cfg.data)
-    return datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    return datamodule.VideoData.from_config(cfg, datamodule.load_videos(cfg.data))
 
 
 def test_training_rows_are_the_first_batches_with_their_frame_numbers_and_labels(tiny):

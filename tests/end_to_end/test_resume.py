@@ -134,7 +134,7 @@ def test_a_signal_stops_at_the_step_s_end_and_the_rest_makes_the_same_run(monkey
 
 
 def test_a_signal_before_training_stops_at_once_and_the_run_starts_afresh(monkeypatch, whole):
-    stop(monkeypatch, "early", run, "make_data", 0)
+    stop(monkeypatch, "early", run.VideoData, "from_config", 0)
     assert train("early") == 0
     assert_same_run("early", whole)
 

@@ -326,7 +326,7 @@ def test_a_test_video_that_no_longer_decodes_counts_as_wrong(root, tmp_path, cap
     videos = datamodule.load_videos(cfg.data, parts=("test",))
     (folder / "e2.mp4").write_bytes(b"no video any more")
     (folder / "e4.mp4").unlink()
-    task, data = make_task(cfg), datamodule.make_data(cfg, videos)
+    task, data = make_task(cfg), datamodule.VideoData.from_config(cfg, videos)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     parts = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "epoch": 0, "global_step": 0}

@@ -13,7 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from videores import run
 from videores.config import parse
-from videores.training import trainer as trainers
+from videores.training import trainer
 
 
 class Recorder(pl.Callback):
@@ -51,13 +51,13 @@ class Recorder(pl.Callback):
 
 
 def main():
-    options = trainers.make_training_options
+    options = trainer.make_training_options
 
     def recorded(cfg, folder, *more):
         found = options(cfg, folder, *more)
         return {**found, "callbacks": [*found["callbacks"], Recorder(folder)]}
 
-    trainers.make_training_options = recorded
+    trainer.make_training_options = recorded
     for name, overrides in json.loads(sys.argv[1]).items():
         cfg = parse.load_config("tiny.yaml", [*overrides, f"run.dir={name}"])
         assert run.train(cfg, "tiny.yaml") == 0

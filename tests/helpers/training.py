@@ -39,8 +39,7 @@ def make_task(cfg, classes=("a", "b")):
 
 
 def make_data(cfg):
-    options = dict(val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate)
-    return datamodule.VideoData(cfg.data, datamodule.load_videos(cfg.data), **options)
+    return datamodule.VideoData.from_config(cfg, datamodule.load_videos(cfg.data))
 
 
 class Watch(pl.Callback):

@@ -84,7 +84,7 @@ def test_cached_training_frames_are_not_decoded_again(tmp_path, monkeypatch):
     )
     cfg = make_config(tmp_path, data={"val": 0.4, "transform": {"short_side": 32, "crop": 32}})
     videos = datamodule.load_videos(cfg.data)
-    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, gap=(1, 3))
+    data = datamodule.VideoData.from_config(cfg, videos, gap=(1, 3))
     train, gap = data.dataset("train"), data.dataset("gap")
     assert [v.path for v in gap.videos] == [train.videos[n].path for n in (1, 3)]
     alone = [gap.read_all(k) for k in range(2)]

@@ -23,9 +23,9 @@ from videores.config import parse
 from videores.data import datamodule
 from videores.runtime import cli, environment, files, signals
 from videores.training import optim, run_folder
-from videores.training import trainer as trainers
 from videores.training.callbacks.checkpointing import Checkpointing
 from videores.training.module import VideoClassifier
+from videores.training.trainer import make_hardware_options, make_resume_signature, make_training_options
 
 LIMIT = 3.0  # ms a step
 WARM_UP = 2  # steps of a round that are not measured
@@ -78,7 +78,7 @@ def said(row):
 def compare(cfg, rounds, steps):
     """{"bare_ms", "ours_ms": medians over the rounds' medians; "added_ms": the median of the rounds' differences}."""
     videos = datamodule.load_videos(cfg.data)
-    data = datamodule.VideoData(cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    data = datamodule.VideoData.from_config(cfg, videos)
     loops = {"bare": bare_loop, "ours": lightning_loop}
     ms = {name: [] for name in loops}
     for turn in range(rounds + 1):  # the first fills the cache of frames
@@ -137,11 +137,11 @@ def lightning_trainer(cfg, steps, *callbacks):
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as folder:
         (Path(folder) / "checkpoints").mkdir()
         record = run_folder.RunRecord(Path(folder), cfg)
-        hardware = trainers.make_hardware_options(cfg.trainer)
+        hardware = make_hardware_options(cfg.trainer)
         saving = Checkpointing(
-            Path(folder), cfg.run, trainers.make_resume_signature(cfg.trainer, hardware), signals.SignalHandler()
+            Path(folder), cfg.run, make_resume_signature(cfg.trainer, hardware), signals.SignalHandler()
         )
-        options = trainers.make_training_options(cfg, Path(folder), saving, None, record)
+        options = make_training_options(cfg, Path(folder), saving, None, record)
         options |= {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0}
         options["callbacks"] = [*options["callbacks"], *callbacks]
         yield pl.Trainer(**hardware, **options)

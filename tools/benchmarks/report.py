@@ -6,8 +6,8 @@ from statistics import median
 
 from benchmarks.contenders import FLOOR, OURS, PREPARED, Contender
 from benchmarks.videos import LARGE
-from videores.runtime import environment as environment_module
 from videores.runtime import files, machine
+from videores.runtime.environment import collect_environment, format_utc_now
 
 COLUMNS = {
     "loader": ("ms a clip", "against pytorchvideo's faster decoder"),
@@ -69,7 +69,7 @@ TARGETS = {  # measurement -> row -> contender -> target
 
 
 def save(folder, name, settings, rows):
-    about = {"measurement": name, **settings, "date": environment_module.format_utc_now(), **environment()}
+    about = {"measurement": name, **settings, "date": format_utc_now(), **environment()}
     how = f"`{about['protocol']}`, {THREADS[about['cores']]}, median of {about['rounds']} rounds, seed {about['seed']}"
     record = {**about, "rows": [to_json(name, row) for row in rows]}
     text = "\n\n".join([f"{how}, {where(about)}.", table(name, rows), totals(rows), *disturbed(rows)])
@@ -86,7 +86,7 @@ def write(folder, text, record):
 
 def environment():
     about = {"cpu_model": machine.read_cpu_model(), "cores_usable": machine.count_cpus()}
-    return {**environment_module.collect_environment(), **about}
+    return {**collect_environment(), **about}
 
 
 def where(about):

@@ -55,9 +55,7 @@ def said(row):
 
 def measure(cfg, steps):
     """Medians over the steps, in ms, and shares of training, in per cent."""
-    data = datamodule.VideoData(
-        cfg.data, datamodule.load_videos(cfg.data), val=cfg.val, test=cfg.test, seed=cfg.run.seed
-    )
+    data = datamodule.VideoData.from_config(cfg, datamodule.load_videos(cfg.data))
     module, arrivals = VideoClassifier(cfg, data.videos.index.classes), overhead.Arrivals()
     with overhead.lightning_trainer(cfg, overhead.WARM_UP + steps + 1, arrivals) as trainer:
         updates = timed(find(trainer, WeightAverager), "update")

@@ -13,8 +13,8 @@ from pathlib import Path
 from videores.ablation.plan import RUNS
 from videores.config import parse
 from videores.evaluation.protocol import format_protocol, slugify
-from videores.runtime import environment as environment_module
 from videores.runtime import files
+from videores.runtime.environment import read_git_state
 from videores.training import run_folder
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -119,5 +119,5 @@ def hash_code(package=PACKAGE):
 
 
 def read_commit():
-    git = environment_module.read_git_state() or {"commit": None, "dirty": None}
+    git = read_git_state() or {"commit": None, "dirty": None}
     return {"commit": git["commit"], "dirty": git["dirty"]}

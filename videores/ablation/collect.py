@@ -13,7 +13,7 @@ from videores.ablation import cells
 from videores.data import mirroring
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
-from videores.evaluation import predictions as scores
+from videores.evaluation.predictions import read_predictions
 from videores.evaluation.protocol import format_protocol
 from videores.training.callbacks.metrics_log import read_metrics_log
 
@@ -63,7 +63,7 @@ def read_result(cell):
 
     Those of a test of saved scores are selected from the other's.
     """
-    p = scores.read_predictions(cells.test_folder(cell.origin))
+    p = read_predictions(cells.test_folder(cell.origin))
     if not cell.rescored:
         return p.metrics, p
     views = cell.config.test

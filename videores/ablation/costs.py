@@ -11,12 +11,12 @@ import torch
 
 from videores.compute import cost
 from videores.data import datamodule, index
-from videores.data.datamodule import make_data
+from videores.data.datamodule import VideoData
 from videores.data.synthetic import datasets
 from videores.errors import UserError
 from videores.models import create_model
-from videores.training import trainer as trainers
 from videores.training.module import VideoClassifier
+from videores.training.trainer import make_trial_options
 
 NUM_CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
 NUM_CLASSES |= {name: len(embedded.classes) for name, embedded in datasets.SETS.items()}
@@ -174,10 +174,10 @@ def _time_training(cfg):
     """
     began, clock = time.perf_counter(), StepTimer()
     videos = datamodule.load_videos(cfg.data)
-    options = {**trainers.make_trial_options(cfg), "max_steps": TIMED_STEPS, "enable_progress_bar": False}
+    options = {**make_trial_options(cfg), "max_steps": TIMED_STEPS, "enable_progress_bar": False}
     torch.manual_seed(cfg.run.seed)
     task = VideoClassifier(cfg, videos.index.classes)
-    pl.Trainer(**options, callbacks=[clock]).fit(task, make_data(cfg, videos))
+    pl.Trainer(**options, callbacks=[clock]).fit(task, VideoData.from_config(cfg, videos))
     step = statistics.median(b - a for a, b in pairwise(clock.times[WARMUP_STEPS:] or clock.times))
     start = time.perf_counter() - began - step * len(clock.times)
     return step / (count_step_clips(cfg) * (1 + BACKWARD)), max(0, start)

@@ -6,10 +6,10 @@ import json
 import statistics
 from pathlib import Path
 
-from videores.ablation import assertions as outcomes
 from videores.ablation import plots
-from videores.ablation import published as targets
+from videores.ablation.assertions import judge_assertion
 from videores.ablation.columns import COLUMNS, format_cell
+from videores.ablation.published import find_target, has_same_protocol, read_published
 from videores.evaluation.protocol import slugify
 from videores.reporting.results import format_json
 
@@ -47,7 +47,7 @@ def load_cells(folder):
 def write_table(folder, name, table, scale, found):
     """Write everything but the cells; return the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    published = targets.read_published(name)
+    published = read_published(name)
     (folder / "table.md").write_text(format_markdown(name, table, scale, found, published))
     (folder / "table.csv").write_text(format_csv(table, found))
     (folder / "table.tex").write_text(format_latex(table, found))
@@ -78,7 +78,7 @@ def judge_table(table, scale, found):
     """Judge every assertion of this scale."""
     rows = {row: select_done(cells) for row, cells in collect_rows(found).items()}
     rows = {row: cells for row, cells in rows.items() if cells}
-    return [outcomes.judge_assertion(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
+    return [judge_assertion(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
 
 
 def select_done(cells):
@@ -156,7 +156,7 @@ def format_numbers(table, rows, published):
 
 def _format_value(row, column, published):
     text = format_cell(column, *row["numbers"][column])
-    target = targets.find_target(published, row["row"], column, row["protocol"])
+    target = find_target(published, row["row"], column, row["protocol"])
     return text if target is None else f"{text} (published {format_cell(column, target * COLUMNS[column].unit)})"
 
 
@@ -190,7 +190,7 @@ def _format_assertions(found):
 def _format_other_targets(rows, published):
     """Format what is published under other protocols, which does not compare."""
     ours = [row["protocol"] for row in rows]
-    others = [p for p in published if not any(targets.has_same_protocol(p, protocol) for protocol in ours)]
+    others = [p for p in published if not any(has_same_protocol(p, protocol) for protocol in ours)]
     lines = []
     for p in others:
         lines += ["", f"{p.paper}, {p.table} ({p.protocol}; {p.source}; status {p.status}):", "", *_format_published(p)]

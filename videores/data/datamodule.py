@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
+from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
 from videores.data import index, lists, manifest, mirroring, mixing, probe, transforms, views
@@ -127,6 +128,12 @@ class VideoData(pl.LightningDataModule):
         self.data, self.videos, self.seed, self.accumulate, self.gap = data, videos, seed, accumulate, gap
         self.views = {"train": None, "val": val, "test": test, "gap": val}
         self.datasets: dict[str, VideoDataset] = {}
+
+    @classmethod
+    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = ()) -> Self:
+        """Make the data module of a configuration; `gap` numbers training videos."""
+        seed, accumulate = cfg.run.seed, cfg.train.accumulate
+        return cls(cfg.data, videos, val=cfg.val, test=cfg.test, seed=seed, accumulate=accumulate, gap=gap)
 
     def dataset(self, part):
         if part not in self.datasets:
@@ -252,10 +259,3 @@ def _find_next_batch(fit_loop, batches):
         return epochs.processed, done
     # An epoch whose validation is still to come has not been counted.
     return epochs.processed + int(epochs.ready > epochs.processed), 0
-
-
-def make_data(cfg: Config, videos: Videos, gap: Sequence[int] = ()) -> "VideoData":
-    """Make the data module of a configuration."""
-    return VideoData(
-        cfg.data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap
-    )

@@ -13,14 +13,14 @@ import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
-from videores.data import augment as augmenting
 from videores.data import corruptions, mixing, sampling, transforms
-from videores.data import views as viewing
+from videores.data.augment import augment_clip
 from videores.data.decode import read_frames
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
 from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, SAMPLING_STREAM, make_rng
 from videores.data.video import sandbox
+from videores.data.views import count_views
 from videores.errors import UnreadableVideo
 
 ITEM_TIMEOUT = 300  # seconds for one item
@@ -135,7 +135,7 @@ class VideoDataset(Dataset):
         box = (top - around[0], left - around[1], *size)
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         fill = [round(255 * value) for value in self.transform.mean]
-        clip = augmenting.augment_clip(clip, self.augment, fill, draw.rng)
+        clip = augment_clip(clip, self.augment, fill, draw.rng)
         return clip[place_T] if len(place_T) > len(chosen) else clip
 
     # Test
@@ -155,7 +155,7 @@ class VideoDataset(Dataset):
 
     def view_counts(self):
         """Return the number of views of each video."""
-        return [viewing.count_views(self.info(number), self.clip, self.views) for number in range(len(self))]
+        return [count_views(self.info(number), self.clip, self.views) for number in range(len(self))]
 
     # Both
 

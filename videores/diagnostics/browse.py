@@ -14,8 +14,8 @@ import numpy as np
 
 from videores.config.schema import Config
 from videores.data import datamodule, mixing
-from videores.data import views as viewing
 from videores.data.video.encode import write_video
+from videores.data.views import count_crops, list_item_views
 
 matplotlib.use("Agg")
 
@@ -39,7 +39,7 @@ def collect_rows(cfg: Config, folder: Path, count: int) -> int:
     videos = datamodule.load_videos(cfg.data)
     batch_size = min(cfg.data.batch_size, len(videos.readable("train")))  # a look needs no whole step
     data = cfg.data.model_copy(update={"workers": 0, "cache": "none", "batch_size": batch_size})
-    module = datamodule.VideoData(data, videos, val=cfg.val, test=cfg.test, seed=cfg.run.seed)
+    module = datamodule.VideoData.from_config(cfg.model_copy(update={"data": data}), videos)
     folder.mkdir(parents=True, exist_ok=True)
     for part, found in (("train", read_training_rows(module)), ("test", read_test_rows(module, count))):
         _write_browser(folder / part, list(islice(found, count)))
@@ -74,11 +74,11 @@ def read_test_rows(module, count):
     dataset, classes = module.dataset("test"), module.videos.index.classes
     for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
         info, video, views = dataset.info(number), dataset.videos[number], dataset.views
-        index_KT, crops = dataset.frames_shown(number), viewing.count_crops(views)
+        index_KT, crops = dataset.frames_shown(number), count_crops(views)
         places = [(k, crop) for k in range(len(index_KT)) for crop in range(crops)]
         where = [f"clip {k + 1} of {len(index_KT)}, crop {crop + 1} of {crops}" for k, crop in places]
         titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
-        clips = viewing.list_item_views(dataset[0, number], dataset.transform.crop, views).numpy()
+        clips = list_item_views(dataset[0, number], dataset.transform.crop, views).numpy()
         yield _format_frame_rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from videores.config.schema import Config
 from videores.data import datamodule
-from videores.data.datamodule import make_data
+from videores.data.datamodule import VideoData
 from videores.errors import UserError
 from videores.training import optim
-from videores.training import trainer as trainers
 from videores.training.callbacks.progress import ProgressBar
 from videores.training.setup import build_network
+from videores.training.trainer import make_trial_options
 
 matplotlib.use("Agg")
 
@@ -76,13 +76,13 @@ def format_suggestion_text(train, rate, global_batch):
 
 
 def _run_range_test(cfg, ramp):
-    options = trainers.make_trial_options(cfg)
+    options = make_trial_options(cfg)
     if options["devices"] * options["num_nodes"] > 1:
         raise UserError("trainer.devices must be 1 to find a learning rate: scale it by train.base_batch")
     videos = datamodule.load_videos(cfg.data, parts=("train",))
     datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, 1))
     module = build_network(cfg, videos.index.classes).module
-    pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(module, make_data(cfg, videos))
+    pl.Trainer(**options, callbacks=[ramp, ProgressBar()]).fit(module, VideoData.from_config(cfg, videos))
 
 
 # What the losses say
