@@ -1,9 +1,10 @@
-"""Check whether this machine and its packages are fit for training.
+"""Check whether this machine is fit for training.
 
     python tools/doctor.py
 
-Checks package versions, the decoders (on clips that it writes), CPUs, memory, GPUs, folders, and gradients in the dtype
-that training would select. Exit code 0, or 1 if something is bad. Takes under half a minute.
+Checks CPUs, memory, GPUs, folders, the decoders (on clips that it writes) and gradients in the dtype that training
+would select; `pip check` checks the packages' versions. Exit code 0, or 1 if something is bad. Takes under half a
+minute.
 """
 
 from videores.runtime import cli

@@ -107,7 +107,7 @@ def test_a_key_is_what_the_result_depends_on():
 def test_an_assertion_about_a_row_that_is_not_there_is_refused_where_it_is_judged():
     claim = {"claim": "a beats c", "above": ["a"], "below": ["bb"], "scales": ["full"]}
     assert plan.plan_cells(make(cells=TWO, assertions=[claim]), "cpu")
-    with pytest.raises(UserError, match=r"'a beats c' names bb \(did you mean b\?\), which is no row at scale full"):
+    with pytest.raises(UserError, match=r"'a beats c': .*scale full, got bb \(did you mean b\?\)"):
         plan.plan_cells(make(cells=TWO, assertions=[claim]), "full")
 
 
@@ -115,7 +115,7 @@ def test_other_videos_are_another_result_and_an_embedded_set_is_the_same_everywh
     csv = {"data.name": "mine", "data.format": "csv", "data.root": "one"}
     assert key(**csv) != key(**{**csv, "data.root": "two"}) != key(**csv, **{"data.splits": "lists"})
     measured = [{"name": root, "kind": "measure", "set": {**csv, "data.root": root}} for root in ("one", "two")]
-    with pytest.raises(UserError, match="rows one and two have equal configurations"):
+    with pytest.raises(UserError, match="rows one and two must differ"):
         plan.plan_cells(make(cells=measured), "cpu")  # nothing is read
 
 
@@ -152,19 +152,19 @@ def test_tables_share_equal_cells():
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ([{"name": "a", "set": {"model.width": 32}}], r"a sets model.width=32, which changes nothing"),
+        ([{"name": "a", "set": {"model.width": 32}}], r"a: model\.width .*got 32"),
         (
             [{"name": "a", "set": {"train.lr": 0.1, "train.momentum": 0.9}}],
-            r"train.momentum=0.9, which changes nothing",
+            r"train\.momentum .*got 0\.9",
         ),
-        ([{"name": "a"}, {"name": "b"}], "rows a and b have equal configurations"),
-        ([{"name": "a"}, {"name": "a", "set": {"train.lr": 1}}], "the row a twice"),
-        ([{"name": "a", "needs": "b"}], "a needs b, which is no row"),
-        ([{"name": "a", "needs": "b"}, {"name": "b", "needs": "a"}], "a circle"),
+        ([{"name": "a"}, {"name": "b"}], "rows a and b must differ"),
+        ([{"name": "a"}, {"name": "a", "set": {"train.lr": 1}}], "a is there twice"),
+        ([{"name": "a", "needs": "b"}], "a: needs .*got b"),
+        ([{"name": "a", "needs": "b"}, {"name": "b", "needs": "a"}], "a needs b needs a"),
         ([{"name": "a", "set": {"model.widht": 8}}], r"unknown key \(did you mean width"),
         (
             [{"name": "a"}, {"name": "t", "kind": "test", "needs": "a", "set": {"test.clips": 3}}],
-            "t sets test.clips=3, which changes nothing",
+            r"t: test\.clips .*got 3",
         ),
     ],
 )
@@ -175,7 +175,7 @@ def test_rows_that_make_no_sense_are_refused(cells, message):
 
 def test_an_override_of_the_scale_that_changes_nothing_is_refused():
     scales = {**SCALES, "cpu": {"base": BASE, "set": {"train.epochs": 6}}}
-    with pytest.raises(UserError, match=r"the scale cpu sets train.epochs=6, which changes nothing"):
+    with pytest.raises(UserError, match=r"the scale cpu: train\.epochs .*got 6"):
         plan.plan_cells(make(cells=TWO, scales=scales), "cpu")
 
 
@@ -185,12 +185,12 @@ def test_an_override_that_others_need_is_not_idle():
 
 
 def test_an_unknown_row_names_the_nearest():
-    with pytest.raises(UserError, match=r"no row R3d \(did you mean R3D\?\); the table has R3D, b"):
+    with pytest.raises(UserError, match=r"--rows .*R3D, b, got R3d \(did you mean R3D\?\)"):
         plan.plan_cells(make(cells=[{"name": "R3D"}, {"name": "b", "set": {"train.lr": 1}}]), "cpu", rows=["R3d"])
 
 
 def test_an_unknown_table_names_the_nearest():
-    with pytest.raises(UserError, match=r"no table c01_conv_typ \(did you mean c01_conv_type\?\)"):
+    with pytest.raises(UserError, match=r"--table .*got c01_conv_typ \(did you mean c01_conv_type\?\)"):
         spec.read_table("c01_conv_typ")
 
 
@@ -198,10 +198,10 @@ def test_an_unknown_table_names_the_nearest():
     ("change", "message"),
     [
         ("colums: [video]", r"colums: unknown key \(did you mean columns"),
-        ("columns: [vido]", r"unknown column vido \(did you mean video"),
+        ("columns: [vido]", r"columns .*got vido \(did you mean video"),
         ("cells: [{nam: a}]", r"cells.0.nam: unknown key \(did you mean name"),
-        ("cells: [{name: a, kind: test}]", "a test needs the row"),
-        ("assertions: [{claim: c, rows: [a]}]", "give above and below, or rows and one of"),
+        ("cells: [{name: a, kind: test}]", "a: needs must be the row"),
+        ("assertions: [{claim: c, rows: [a]}]", "above and below, or rows and one of"),
         ("assertions: [{claim: c, rows: [a], at_least: 1, at_most: 2}]", "one of at_least"),
         ("assertions: [{claim: c, metric: vidoe, rows: [a], at_least: 1}]", "did you mean video"),
         ("scales: {cpu: {base: x}}", "scales must be smoke, cpu, full"),

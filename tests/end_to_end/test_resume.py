@@ -386,7 +386,7 @@ def wait_for_nobody(rank, folder):
         try:
             reducer.max_over_ranks(1)
         except RuntimeError as error:
-            gave_up.write_text(str(failures.translate_message(str(error))))
+            gave_up.write_text(str(failures.translate_error(error)))
     limit = time.monotonic() + 60
     while not gave_up.exists() and time.monotonic() < limit:
         time.sleep(0.05)

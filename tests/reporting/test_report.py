@@ -262,7 +262,7 @@ def test_the_page_is_written_where_it_was_asked_for(run, tmp_path):
 
 def test_what_is_no_run_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="not a run folder"):
+        with pytest.raises(UserError, match=r"config\.yaml"):
             report.write_page(folder)
 
 

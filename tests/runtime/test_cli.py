@@ -74,7 +74,7 @@ def test_rank_zero_alone_prints_what_all_meet(ended):
     assert ended(SignalInterrupt(signal.SIGTERM, "here"))[1].startswith("stopped by SIGTERM here")
     assert ended(UnreadableVideo("a.mp4", "torn"), LOCAL_RANK="1") == (2, "error: a.mp4: torn\n")
     assert ended(RankFailure("gone"), LOCAL_RANK="1") == (71, "error: gone\n")
-    failure = failures.translate_message("DataLoader worker (pid 17) is killed by signal: Killed. ")
+    failure = failures.translate_error(RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. "))
     code, text = ended(failure, LOCAL_RANK="1")
     assert (code, text.startswith("error: "), "PID 17" in text) == (2, True, True)
 

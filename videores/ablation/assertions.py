@@ -28,7 +28,8 @@ def judge_assertion(assertion, rows):
     missing = [name for name in assertion.names() if name not in rows]
     if missing:
         return _format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
-    checks = _judge_order(assertion, rows) if assertion.above else _judge_bounds(assertion, rows)
+    pairs = itertools.product(assertion.above, assertion.below)
+    checks = [_compare_rows(assertion, rows, *pair) for pair in pairs] or _judge_bounds(assertion, rows)
     worst = min((outcome for outcome, _ in checks), key=OUTCOMES.index)
     return _format_outcome(
         assertion, worst, [f"{text}: {outcome}" if len(checks) > 1 else text for outcome, text in checks]
@@ -39,13 +40,9 @@ def _format_outcome(assertion, outcome, numbers):
     return {"claim": assertion.claim, "outcome": outcome, "numbers": numbers, "hard": assertion.hard}
 
 
-def _judge_order(assertion, rows):
-    pairs = itertools.product(assertion.above, assertion.below)
-    return [_compare_rows(assertion, rows[one], rows[other], one, other) for one, other in pairs]
-
-
-def _compare_rows(assertion, ours, theirs, one, other):
+def _compare_rows(assertion, rows, one, other):
     """Return outcome and numbers of one pair of rows."""
+    ours, theirs = rows[one], rows[other]
     values = [_read_metric(cells, assertion.metric) for cells in (ours, theirs)]
     if None in (*values[0], *values[1]):
         return "inconclusive", f"{assertion.metric} is not known of {one} or {other}"
@@ -63,7 +60,7 @@ def _compare_rows(assertion, ours, theirs, one, other):
 
 
 def _decide_outcome(found, margin, interval, points, seeds):
-    """Decide for a difference (value, standard error) that is claimed to reach a margin.
+    """Decide on a difference (value, standard error) claimed to reach a margin.
 
     The rule is at the head of this file.
     """

@@ -50,7 +50,9 @@ def prepare_cell(cell):
     That is the record, and for a test the configuration under which it tests.
     """
     RUNS.mkdir(parents=True, exist_ok=True)
-    write_json(RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": hash_code(), **read_commit()})
+    files.write_json(
+        RUNS / f"{cell.key}.json", {"row": cell.row, "seed": cell.seed, "code": hash_code(), **read_commit()}
+    )
     if cell.kind == "test":
         cell_folder(cell).mkdir(exist_ok=True)
         files.write_text(cell_folder(cell) / "config.yaml", parse.to_yaml(cell.config))
@@ -90,15 +92,11 @@ def read_error(cell):
     """
     if is_done(cell) or read_record(cell) is None:
         return None
-    if said := read_environment(cell).get("error"):
-        return said.splitlines()[0]
+    if error := read_environment(cell).get("error"):
+        return error.splitlines()[0]
     lines = log_path(cell).read_text(errors="replace").strip().splitlines() if log_path(cell).exists() else []
-    named = [line for line in lines if "error" in line.lower()]
-    return (named or lines or ["it left no message"])[-1]
-
-
-def write_json(path, values):
-    files.write_text(path, json.dumps(values, indent=1) + "\n")
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it left no message"])[-1]
 
 
 # The code

@@ -36,7 +36,7 @@ def collect_cell(cell, costs):
         return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
     about |= {name: (cells.read_record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
     if not cells.is_done(origin):
-        failed = cells.read_error(origin) or _drop_needs(origin)
+        failed = cells.read_error(origin) or _describe_missing_need(origin)
         return {
             **about,
             "status": "failed" if failed else "pending",
@@ -51,8 +51,8 @@ def collect_cell(cell, costs):
     return {**about, **done, "values": values, **more, **_read_curves(cell)}
 
 
-def _drop_needs(cell):
-    """Return why a cell was not begun, or None."""
+def _describe_missing_need(cell):
+    """Say why a cell was not begun, or return None."""
     if cell.needs is None or cells.is_done(cell.needs):
         return None
     return f"it needs {cell.needs.row}, which has no result"
@@ -71,8 +71,8 @@ def read_result(cell):
     found = offline.rescore(p, views.fusion)
     if found["protocol"] != format_protocol(cell.config):
         raise UserError(
-            f"the row {cell.row}: {format_protocol(cell.config)} is not among the views of {p.path.parent.name}: "
-            "let it need the training"
+            f"the row {cell.row}: its views must be among those of {p.path.parent.name}, got "
+            f"{format_protocol(cell.config)}: let it need the training"
         )
     return found, replace(p, protocol=found["protocol"])  # with the fusion of now
 
@@ -140,9 +140,10 @@ def _read_curves(cell):
 
 
 def read_answers(p):
-    """Return which videos are right, by name: {"list": hash of names, "right": "0110...", "groups"}.
+    """Return which videos are right: {"list", "right", "groups"}, by name.
 
-    `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
+    `list` is a hash of their names, `right` has a digit for each, 1 or 0. `groups` has a number
+    from 1 on for each video, equal within a group; null where each video is its own.
     """
     order = np.argsort(p.video)
     right_V = metrics.is_in_top_k(_fuse_predictions(p), p.label)[order]
@@ -154,7 +155,7 @@ def read_answers(p):
 
 
 def sample_videos(p):
-    """Fused scores of the first videos by name, rounded to what float32 holds."""
+    """Return fused scores of the first videos by name, rounded to what float32 holds."""
     order = np.argsort(p.video)[:NUM_SAMPLE_VIDEOS]
     return np.round(np.nan_to_num(_fuse_predictions(p)[order], nan=-1), 7).tolist()
 

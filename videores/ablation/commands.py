@@ -33,12 +33,14 @@ def run_table(
         sweep.check_same_code(todo)
     print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(_is_cell_pending, todo))} to compute", flush=True)
     shown = [*todo, *_collect_earlier_cells(name, table, scale, todo, reuse)]
-    table_costs = sweep.count_all_costs(shown, executors.call_in_child)
-    if scale != "smoke" and slurm is None:
-        sweep.print_forecast(todo, table_costs, executors.call_in_child)
-    sweep.run_sweep(todo, table_costs, _select_launcher(slurm))
+    table_costs = costs.count_costs(shown)
+    if scale != "smoke" and slurm is None and any(map(_is_cell_pending, todo)):
+        code = executors.run_in_child(sweep.print_forecast, todo, table_costs)
+        if code in executors.STOP_EXIT_CODES:
+            raise SystemExit(code)
+    sweep.run_sweep(todo, table_costs, sweep.run_cells if slurm is None else sweep.make_slurm_launcher(slurm))
     if "latency" in table.columns:
-        table_costs = sweep.measure_all_costs(shown, table_costs, TIMING_ROUNDS[scale], executors.call_in_child)
+        table_costs = sweep.measure_all_costs(shown, table_costs, TIMING_ROUNDS[scale])
     return write_results(
         name, table, scale, [collect.collect_cell(cell, table_costs[cell.key]) for cell in shown], reuse, judge
     )
@@ -61,10 +63,6 @@ def _collect_earlier_cells(name, table, scale, todo, reuse):
 
 def _is_cell_pending(cell):
     return not cells.is_done(cell)
-
-
-def _select_launcher(slurm):
-    return sweep.make_local_launcher(executors.run_forked) if slurm is None else sweep.make_slurm_launcher(slurm)
 
 
 def write_results(name, table, scale, found, reuse, judge):

@@ -107,16 +107,21 @@ def forecast_hours(cells, measured, costs):
 
 
 def fit_pace(trials):
-    """The line through the trials (GMACs, seconds of a clip's forward pass, seconds of the start) with the fewest GMACs
-    and the most: small networks' time is that of the videos and of many small operations."""
+    """Fit the line through the trials with the fewest and the most GMACs.
+
+    A trial is (GMACs, seconds of a clip's forward pass, seconds of the start). Small networks' time is that of the
+    videos and of many small operations.
+    """
     (few, fast, _), (many, slow, _) = min(trials), max(trials)
     gmac = max(0, (slow - fast) / (many - few)) if many > few else 0
     return _Pace(statistics.fmean(start for *_, start in trials), max(0, fast - gmac * few), gmac)
 
 
 def count_passes(cell, sizes):
-    """Forward passes of a clip that a cell's time is worth: of its training steps, validations, training videos that
-    are scored beside them, and test."""
+    """Count the forward passes of a clip that a cell's time is worth.
+
+    They are those of its training steps, validations, training videos that are scored beside them, and test.
+    """
     cfg, (train, val, test) = cell.config, sizes
     clips = test * count_views(cfg.test)
     if cell.kind == "train":
@@ -163,7 +168,10 @@ def list_videos(data):
 
 
 def _time_training(cfg):
-    """(seconds of a clip's forward pass, the median over measured steps without the first few; seconds of all else)"""
+    """Return (seconds of a clip's forward pass, seconds of all else).
+
+    The first is the median over measured steps without the first few.
+    """
     began, clock = time.perf_counter(), StepTimer()
     videos = datamodule.load_videos(cfg.data)
     options = {**make_trial_options(cfg), "max_steps": TIMED_STEPS, "enable_progress_bar": False}

@@ -66,6 +66,7 @@ def _has_figure(file, about, cells):
 
 def _format_commands(name, about, cells):
     """Format the commands, the day and the machine."""
+    machines = sorted({_format_machine(cell) for cell in cells if cell.get("hardware")})
     return [
         "## How it was run",
         "",
@@ -73,7 +74,7 @@ def _format_commands(name, about, cells):
         f"python tools/ablate.py --table {name} --scale {PAGE_SCALE}{_format_seeds_option(about, cells)}",
         "```",
         "",
-        f"{', '.join(_format_days(cells)) or 'No training'}; {'; '.join(_list_machines(cells)) or 'counted only'}."
+        f"{', '.join(_format_days(cells)) or 'No training'}; {'; '.join(machines) or 'counted only'}."
         f"{_format_duration_of(cells)}",
         f"[The table](../../../configs/ablations/{name}.yaml) has the configuration of every row; `cells/` has the",
         "results of every seed.",
@@ -102,13 +103,9 @@ def _format_days(cells):
 
 
 def _format_duration_of(cells):
-    """Format how long the trainings took, from their last start on, with their own tests."""
+    """Format how long the trainings took from their last start on, with tests."""
     ends = [[datetime.fromisoformat(cell[end]) for end in ("start", "end")] for cell in cells if cell.get("end")]
     return f" {len(ends)} trainings took {sum((b - a for a, b in ends), timedelta())} in total." if ends else ""
-
-
-def _list_machines(cells):
-    return sorted({_format_machine(cell) for cell in cells if cell.get("hardware")})
 
 
 def _format_machine(cell):

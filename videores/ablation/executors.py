@@ -1,126 +1,66 @@
-"""Run commands: in a forked child that has torch imported, in a new process, or as a job.
+"""Run functions and tools in forked children, or tools as SLURM jobs.
 
-A child is forked from a process that has imported torch and Lightning and computed nothing, which saves the seconds
+A child is forked from a server that has imported torch and Lightning and computed nothing, which saves the seconds
 that importing takes; a crash costs the cell alone.
 """
 
-import contextlib
-import json
+import multiprocessing
 import os
 import runpy
 import signal
 import sys
-import tempfile
-import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from videores.errors import UserError
-from videores.runtime import slurm
+from videores.runtime import signals, slurm
 
 STOP_EXIT_CODES = (75, 130, 143)  # the user or the machine wants an end: no further cell is begun
+POLL_SECONDS = 0.1
+
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def run_forked(command, log):
-    """Run a tool in a forked child and return its exit code."""
-    return run_in_child(lambda: runpy.run_path(command[0], run_name="__main__"), command, log)
+def run_tool(command: Sequence[str], log: Path) -> int:
+    """Run a tool in a forked child, its output in `log`; return its exit code."""
+    return run_in_child(_run_tool, command, log)
 
 
-def run_in_child(function, argv, log):
-    sys.stdout.flush(), sys.stderr.flush()
-
-    def fork():
-        if child := os.fork():
-            return child
-        _exit_child(function, argv, log)
-
-    return wait_for_child(fork)
-
-
-def _exit_child(function, argv, log):
-    """Run the child, which never returns."""
-    code = 70
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with log.open("a") as file:
-            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
-        sys.argv = argv
-        function()
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)
-
-
-def wait_for_child(start):
-    """Starts a child, waits for it, and passes on a wish to end: it saves what it has first. Returns its exit code, or
-    where it ended as if there were no wish, which came too late for it, the code of the signal."""
-    parent, child, wish = os.getpid(), None, 0
-
-    def pass_on(number, _):
-        nonlocal wish
-        wish = number
-        if os.getpid() != parent:  # the child, before it has its own handler
-            os._exit(128 + number)
-        if child:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(child, number)
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        child = start()
-        if wish:
-            os.kill(child, wish)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except KeyboardInterrupt:  # of the terminal, which the child got too
-        if child:
-            os.waitpid(child, 0)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    code = code if code >= 0 else 128 - code  # as a shell says that a signal ended it
-    return 128 + wish if wish and code not in STOP_EXIT_CODES else code
-
-
-def run_subprocess(command, log):
-    """Run a tool in a new process, which may start more of its kind; return its exit code."""
+def _run_tool(command, log):
     with log.open("a") as file:
-        to_log = [(os.POSIX_SPAWN_DUP2, file.fileno(), stream) for stream in (1, 2)]
-        argv = [sys.executable, *command]
-        return wait_for_child(lambda: os.posix_spawn(sys.executable, argv, os.environ, file_actions=to_log))
+        os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)  # of the programs that it starts, too
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
 
 
-def call_in_child(function, *arguments):
-    """What a function that computes with torch returns, as JSON has it, without computing in this process. Raises its
-    UserError."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, log = Path(folder, "answer.json"), Path(folder, "log")
-        code = run_in_child(lambda: path.write_text(json.dumps(_try_call(function, *arguments))), sys.argv, log)
-        if code in STOP_EXIT_CODES:
-            raise SystemExit(code)
-        if code:
-            raise RuntimeError(log.read_text())
-        found = json.loads(path.read_text())
-        if "error" in found:
-            raise UserError(found["error"])
-        return found["value"]
+def run_in_child(function: Callable[..., Any], *arguments: Any) -> int:
+    """Run a function in a forked child and return its exit code, as a shell has it.
 
-
-def _try_call(function, *arguments):
-    try:
-        return {"value": function(*arguments)}
-    except UserError as error:
-        return {"error": str(error)}
-
-
-def submit_jobs(commands, folder, options):
-    """Run tools as one SLURM array and wait for all.
-
-    Their logs are in `folder`.
+    A signal that asks this process to end asks the child, which saves what it has first. If the child ends as if there
+    were none, the exit code is that of the signal.
     """
+    _CONTEXT.set_forkserver_preload(["videores.ablation.fork_server"])
+    process = _CONTEXT.Process(target=_call, args=(function, arguments))
+    with signals.SignalHandler() as handler:
+        handler.raise_at_once = False
+        process.start()
+        while process.is_alive() and not handler.signal_number:
+            process.join(POLL_SECONDS)
+        if handler.signal_number:
+            process.terminate()
+        process.join()
+    code: Any = process.exitcode
+    code = code if code >= 0 else 128 - code
+    return 128 + handler.signal_number if handler.signal_number and code not in STOP_EXIT_CODES else code
+
+
+def _call(function, arguments):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
+    function(*arguments)
+
+
+def submit_jobs(commands: Sequence[Sequence[str]], folder: Path, options: Mapping[str, Any]) -> None:
+    """Run tools as one SLURM array, with logs in `folder`, and wait for all."""
     submitted = slurm.submit([[sys.executable, *command] for command in commands], folder, options)
     print(f"submitted {len(submitted)} jobs: {', '.join(job.job_id for job in submitted[:8])}", flush=True)
     for job in submitted:

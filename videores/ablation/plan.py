@@ -98,7 +98,7 @@ def _select_rows(cells, rows):
     names = [cell.name for cell in cells]
     for row in rows or ():
         if row not in names:
-            raise UserError(f"there is no row {row}{format_suggestion(row, names)}; the table has {', '.join(names)}")
+            raise UserError(f"--rows must be of {', '.join(names)}, got {row}{format_suggestion(row, names)}")
     return set(rows or names)
 
 
@@ -109,10 +109,10 @@ def _add_needed_rows(cells, wanted):
     def add(name, chain):
         if name not in by_name:
             raise UserError(
-                f"{chain[-1]} needs {name}{format_suggestion(name, by_name)}, which is no row at this scale"
+                f"{chain[-1]}: needs must be a row at this scale, got {name}{format_suggestion(name, by_name)}"
             )
         if name in chain:
-            raise UserError(f"rows need each other in a circle: {' needs '.join((*chain, name))}")
+            raise UserError(f"needs must not go in a circle: {' needs '.join((*chain, name))}")
         if by_name[name].needs:
             add(by_name[name].needs, (*chain, name))
         if by_name[name] not in order:
@@ -127,7 +127,7 @@ def _add_needed_rows(cells, wanted):
 def _check_unique_rows(names):
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise UserError(f"the table has the row {repeated[0]} twice")
+        raise UserError(f"names of rows must be unique, {repeated[0]} is there twice: rename one")
 
 
 def _check_rows_exist(assertions, names, scale):
@@ -136,8 +136,8 @@ def _check_rows_exist(assertions, names, scale):
         for name in assertion.names() if scale in assertion.scales else ():
             if name not in names:
                 raise UserError(
-                    f"the assertion {assertion.claim!r} names {name}{format_suggestion(name, names)}, which is no row "
-                    f"at scale {scale}; give it the scales that have it"
+                    f"{assertion.claim!r}: must name rows at scale {scale}, got {name}"
+                    f"{format_suggestion(name, names)}: correct it, or give `scales` that have it"
                 )
 
 
@@ -168,8 +168,11 @@ def _resolve_cell(cell, scale, seed, done, small_data):
 
 
 def _weights_overrides(needs, cell):
-    """What a training that needs another starts from, or is taught by where it says how; a table's rows are chosen on
-    validation videos."""
+    """Return the override by which a training uses the one that it needs.
+
+    It starts from its weights, or is taught by it where `train.distill` says how. A table's rows are chosen on
+    validation videos.
+    """
     taught = any(key.startswith("train.distill.") for key in cell.set)
     key = "train.distill.teacher" if taught else "model.weights"
     return _format_overrides({key: str(RUNS / needs.key / "checkpoints" / "best.ckpt")}) if needs else ()
@@ -188,7 +191,9 @@ def _check_overrides_matter(base, overrides, who, before=()):
     for key in overrides:
         others = {other: value for other, value in overrides.items() if other != key}
         if _load_without(base, before, others) == with_all:
-            raise UserError(f"{who} sets {key}={json.dumps(overrides[key])}, which changes nothing: leave it out")
+            raise UserError(
+                f"{who}: {key} must change something, got {json.dumps(overrides[key])}, as without it: leave it out"
+            )
 
 
 def _load_without(base, before, others):
@@ -203,7 +208,9 @@ def _check_configs_differ(planned):
     seen = {}
     for cell in planned:
         if (other := seen.setdefault(cell.key, cell)) is not cell:
-            raise UserError(f"the rows {other.row} and {cell.row} have equal configurations: one of them says nothing")
+            raise UserError(
+                f"the rows {other.row} and {cell.row} must differ, their configurations are equal: drop one"
+            )
 
 
 def _compute_key(config, kind, needs):

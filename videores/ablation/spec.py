@@ -40,9 +40,9 @@ class Cell(Section):
     @model_validator(mode="after")
     def needs_what_it_can_use(self):
         if (self.kind == "test") and self.needs is None:
-            raise ValueError(f"{self.name}: a test needs the row whose weights it tests")
+            raise ValueError(f"{self.name}: needs must be the row whose weights a test tests, got none")
         if self.kind == "measure" and self.needs is not None:
-            raise ValueError(f"{self.name}: a measurement needs no other row")
+            raise ValueError(f"{self.name}: needs must be left out where kind is measure, got {self.needs}")
         return self
 
 
@@ -83,11 +83,11 @@ class Assertion(Section):
         order = bool(self.above and self.below)
         if order == bool(bounds) or len(bounds) > 1 or bool(self.rows) != bool(bounds):
             raise ValueError(
-                f"{self.claim!r}: give above and below, or rows and one of at_least, at_most, within, equal"
+                f"{self.claim!r}: must have above and below, or rows and one of at_least, at_most, within, equal"
             )
         if self.metric not in columns.COLUMNS and self.metric != "scores":
             raise ValueError(
-                f"metric {self.metric}{format_suggestion(self.metric, columns.COLUMNS)}: it is none of the columns"
+                f"metric must be a column or scores, got {self.metric}{format_suggestion(self.metric, columns.COLUMNS)}"
             )
         return self
 
@@ -112,12 +112,13 @@ class Table(Section):
     @model_validator(mode="after")
     def whole(self):
         if not self.cells and not self.factors:
-            raise ValueError("a table needs cells or factors")
+            raise ValueError("a table must have cells or factors, got neither")
         if set(self.scales) != set(SCALES):
-            raise ValueError(f"scales must be {', '.join(SCALES)}")
+            raise ValueError(f"scales must be {', '.join(SCALES)}, got {', '.join(self.scales)}")
         for name in self.columns:
             if name not in columns.COLUMNS:
-                raise ValueError(f"unknown column {name}{format_suggestion(name, columns.COLUMNS)}")
+                also = format_suggestion(name, columns.COLUMNS)
+                raise ValueError(f"columns must be of {', '.join(columns.COLUMNS)}, got {name}{also}")
         return self
 
 
@@ -134,7 +135,7 @@ def read_table(name: str | Path) -> Table:
     path = next((p for p in (Path(name), TABLE_DIR / f"{name}.yaml") if p.is_file()), None)
     if path is None:
         raise UserError(
-            f"there is no table {name}{format_suggestion(str(name), list_tables())}; configs/ablations/ has "
-            f"{', '.join(list_tables())}"
+            f"--table must be a path or one of {', '.join(list_tables())}, got {name}"
+            f"{format_suggestion(str(name), list_tables())}"
         )
     return parse.build_section(Table, parse.read_yaml(path), path)

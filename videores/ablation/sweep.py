@@ -45,8 +45,8 @@ def check_same_code(todo):
     if others:
         cell, record = others[0]
         raise UserError(
-            f"{len(others)} cells were computed by other code, e.g. {cell.row} with seed {cell.seed} at commit "
-            f"{str(record['commit'])[:12]}: compute them again with --fresh, or take them as they are with --reuse"
+            f"results must be of this code, {len(others)} cells are not, e.g. {cell.row} with seed {cell.seed} at "
+            f"commit {str(record['commit'])[:12]}: --fresh computes them again, --reuse takes them as they are"
         )
 
 
@@ -54,32 +54,21 @@ def run_sweep(todo, table_costs, launch):
     """Compute what has no result yet, first what others need."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
     for depth in sorted({cell.depth for cell in pending}):
-        launch([cell for cell in pending if cell.depth == depth and _is_ready(cell)], table_costs)
+        is_ready = lambda cell: cell.needs is None or cells.is_done(cell.needs)
+        launch([cell for cell in pending if cell.depth == depth and is_ready(cell)], table_costs)
 
 
-def _is_ready(cell):
-    return cell.needs is None or cells.is_done(cell.needs)
-
-
-def make_local_launcher(run):
-    """Return a launcher that runs cells here, one after the other."""
-
-    def launch(todo, table_costs):
-        for number, cell in enumerate(todo, 1):
-            cells.prepare_cell(cell)
-            began = time.monotonic()
-            several = cell.config.trainer.devices not in (1, "auto")
-            code = (executors.run_subprocess if several else run)(cells.build_command(cell), cells.log_path(cell))
-            took = timedelta(seconds=round(time.monotonic() - began))
-            print(
-                f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: "
-                f"{_format_status(cell, code, table_costs)} ({took})",
-                flush=True,
-            )
-            if code in executors.STOP_EXIT_CODES:
-                raise SystemExit(code)
-
-    return launch
+def run_cells(todo, table_costs):
+    """Run cells here, one after the other."""
+    for number, cell in enumerate(todo, 1):
+        cells.prepare_cell(cell)
+        began = time.monotonic()
+        code = executors.run_tool(cells.build_command(cell), cells.log_path(cell))
+        took = timedelta(seconds=round(time.monotonic() - began))
+        status = _format_status(cell, code, table_costs)
+        print(f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: {status} ({took})", flush=True)
+        if code in executors.STOP_EXIT_CODES:
+            raise SystemExit(code)
 
 
 def _format_status(cell, code, table_costs):
@@ -107,40 +96,33 @@ def make_slurm_launcher(options):
     return launch
 
 
-def print_forecast(todo, table_costs, answer):
-    """Print how long the cells without a result will take."""
+def print_forecast(todo, table_costs):
+    """Print how long the cells without a result will take; it trains some steps."""
     pending = [cell for cell in todo if not cells.is_done(cell) and "error" not in table_costs[cell.key]]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
     trained.sort(key=lambda cell: table_costs[cell.key]["gmacs"])
     if not trained:
-        if pending:
-            print("no forecast: none of the cells to compute trains in one process", flush=True)
+        print("no forecast: none of the cells to compute trains in one process", flush=True)
         return
     try:
-        seconds = answer(costs.forecast_hours, pending, [trained[0], *trained[1:][-1:]], table_costs)
-    except (RuntimeError, UserError) as error:  # the cell will fail too, and be shown as failed
+        seconds = costs.forecast_hours(pending, [trained[0], *trained[1:][-1:]], table_costs)
+    except Exception as error:  # the cell will fail too, and be shown as failed
         print(f"no forecast: {(str(error).splitlines() or ['it left no message'])[-1]}", flush=True)
         return
     total = timedelta(seconds=round(sum(seconds.values())))
     print(
         f"forecast {total} for {len(pending)} cells one after the other, from {costs.TIMED_STEPS} measured steps of "
-        "the "
-        "cheapest and of the dearest",
+        "the cheapest and of the dearest",
         flush=True,
     )
 
 
-def count_all_costs(todo, answer):
-    """Count {key: costs} of the cells' networks; seeds share them."""
-    return answer(costs.count_costs, todo)
-
-
-def measure_all_costs(todo, table_costs, rounds, answer):
+def measure_all_costs(todo, table_costs, rounds):
     """Measure the milliseconds of a clip too, all networks in turns."""
     first = {}
     for cell in todo:
         if "error" not in table_costs[cell.key]:
             first.setdefault(cell.row, cell)
-    ms = answer(costs.measure_latencies, list(first.values()), rounds)
+    ms = costs.measure_latencies(list(first.values()), rounds)
     latency = {row: {"latency": ms[cell.key]} for row, cell in first.items()}
     return {cell.key: {**table_costs[cell.key], **latency.get(cell.row, {})} for cell in todo}

@@ -45,7 +45,7 @@ def load_cells(folder):
 
 
 def write_table(folder, name, table, scale, found):
-    """Everything but the cells. Returns the names of the files."""
+    """Write everything but the cells; return the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     published = read_published(name)
     (folder / "table.md").write_text(format_markdown(name, table, scale, found, published))
@@ -86,7 +86,7 @@ def select_done(cells):
 
 
 def summarize_rows(table, found):
-    """Return a dict a row: name, {column: (mean, sd)}, seeds, protocol, commit, trouble."""
+    """Return a dict a row: numbers {column: (mean, sd)}, seeds, trouble and more."""
     return [_summarize_row(table, name, cells) for name, cells in collect_rows(found).items()]
 
 
@@ -126,7 +126,7 @@ def _format_commit(cell):
 
 
 def format_markdown(name, table, scale, found, published):
-    """Format table.md: the rows, the assertions with their outcomes, and what is published."""
+    """Format table.md: rows, outcomes of the assertions, published numbers."""
     rows = summarize_rows(table, found)
     return "\n".join(
         [
@@ -188,7 +188,7 @@ def _format_assertions(found):
 
 
 def _format_other_targets(rows, published):
-    """Format what is published under other protocols, which is not directly comparable."""
+    """Format what is published under other protocols, which does not compare."""
     ours = [row["protocol"] for row in rows]
     others = [p for p in published if not any(has_same_protocol(p, protocol) for protocol in ours)]
     lines = []

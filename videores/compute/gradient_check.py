@@ -42,8 +42,14 @@ def _normalize_gradient(gradient):
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)
 
 
-def compute_layer_error(layer, x, upstream, setting, exact):
-    """Return the largest relative error of a layer's gradients, inf where one is not finite."""
+def compute_layer_error(
+    layer: torch.nn.Module,
+    x: torch.Tensor,
+    upstream: torch.Tensor,
+    setting: precision.PrecisionSetting,
+    exact: torch.dtype,
+) -> float:
+    """Return the largest relative error of a layer's gradients, inf if not finite."""
     got = _compute_layer_gradients(layer, x, upstream, setting.precision)
     plain = _without_hooks(layer).to(exact, memory_format=torch.contiguous_format)
     expected = _compute_layer_gradients(plain, x.to(exact).contiguous(), upstream.to(exact).contiguous(), "fp32")

@@ -36,14 +36,14 @@ class ScoreAccumulator:
         self.seen_X.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
 
     def fail(self, video: int) -> None:
-        """Mark a video that did not decode: its views count as seen and have the score NaN."""
+        """Mark a video that did not decode: its views are seen and have the score NaN."""
         rows = slice(int(self.first_V[video]), int(self.first_V[video] + self.views_V[video]))
         self.logits_XN[rows] = torch.nan
         self.seen_X[rows] += 1
         self.failed_V[video] += 1
 
     def compute(self, device: torch.device | str = "cpu") -> np.ndarray:
-        """Return logits_VKN, equal on every rank, NaN beyond a video's views; call it once.
+        """Return logits_VKN, equal on all ranks, NaN beyond a video's views; call once.
 
         Raises:
             RuntimeError: on every rank, unless each view of each video was seen exactly once.

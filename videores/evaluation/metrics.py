@@ -45,7 +45,7 @@ def _predict_classes(scores_XN: np.ndarray, label_X: np.ndarray) -> np.ndarray:
 def _list_views(
     logits_VKN: np.ndarray, label_V: np.ndarray, views_V: ArrayLike | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (logits_XN, label_X) of the views that there are, block by block of videos."""
+    """Yield (logits_XN, label_X) of the views that there are, by blocks of videos."""
     views_V, label_V = count_all_views(logits_VKN) if views_V is None else np.asarray(views_V), np.asarray(label_V)
     for block in split_into_blocks(len(logits_VKN)):
         is_view_VK = np.arange(logits_VKN.shape[1]) < views_V[block, None]

@@ -63,7 +63,7 @@ def format_protocol(p: Predictions, fusion: str) -> str:
 
 
 def _count_videos(p, scores_VN):
-    """Return the `videos` of metrics.json: expected, scored, unreadable and what else the test recorded."""
+    """Return the `videos` of metrics.json, with what else the test recorded."""
     unreadable = [str(video) for video in np.sort(p.video[np.isnan(scores_VN).any(1)])]
     scored = len(p.video) - len(unreadable)
     return {**p.metrics.get("videos", {}), "expected": len(p.video), "scored": scored, "unreadable": unreadable}
@@ -92,14 +92,14 @@ def _compute_sweep_row(p, fusion):
 
 
 def _compute_probabilities(p, fusion):
-    """Return p_VN, the videos' fused scores as probabilities, NaN for one that did not decode."""
+    """Return p_VN, fused scores as probabilities, NaN of videos that did not decode."""
     return to_probabilities(fuse_views(p.logits, fusion, p.views_V), fusion)
 
 
 def _average_runs(predictions: Sequence[Predictions], weights: Sequence[float], fusion: str) -> np.ndarray:
-    """Return the weighted mean of the runs' probabilities, as logits_VKN of one view whose softmax it is.
+    """Return the weighted mean of the runs' probabilities, as logits_VKN.
 
-    A video that one run could not decode has no scores.
+    It is the softmax of their one view. A video that one run could not decode has no scores.
     """
     p_VN = sum(weight * _compute_probabilities(p, fusion) for weight, p in zip(weights, predictions, strict=True))
     return np.log(np.maximum(p_VN, np.finfo(np.float32).tiny)).astype(np.float32)[:, None]
@@ -179,7 +179,7 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
 
 
 def _compare_classes(first, right_RV):
-    """Return the rows of the classes that have videos, largest gain of the second run first."""
+    """Return a row a class that has videos, largest gain of the second run first."""
     rows = []
     for number, name in enumerate(first.classes.tolist()):
         of_class_V = first.label == number

@@ -26,7 +26,7 @@ def format_sampling(clip: ClipConfig, transform: TransformConfig) -> str:
 
 
 def format_split(data: DataConfig, part: str) -> str:
-    """Return the name of the split; held-out training videos are not others' validation split."""
+    """Return the name of the split; held-out training videos are no official split."""
     numbered = data.format in ("ucf101", "hmdb51")
     split = str(data.split) if numbered else "val" if data.format in ("kinetics", "ssv2") else "test"
     if part == "test":

@@ -51,7 +51,7 @@ def _select_clips(p, have, count):
 
 
 def find_same_clips(total: int, count: int, segments: bool = False) -> np.ndarray | None:
-    """Return which of `total` uniform test clips are those of a test with `count`, or None.
+    """Return which of `total` uniform clips are those of a test with `count`, or None.
 
     Clip k of K begins at the share k / (K - 1) of the places there are, a single one in the middle; of segments clip k
     shows the moments (k + 1/2) / K.

@@ -14,7 +14,9 @@ GAP = 2  # white pixels between frames
 
 
 def contact_sheet(path: Path, reader: str = "auto", frames: int = 8, height: int = 96) -> tuple[bytes, int]:
-    """Return (JPEG bytes, width on a page in pixels) of frames at the middles of equal parts of a video.
+    """Return (JPEG bytes, width on a page in pixels) of a video's frames.
+
+    They are at the middles of equal parts of it.
 
     Raises:
         UnreadableVideo: if the video does not decode.

@@ -54,7 +54,7 @@ class Figure(NamedTuple):
 
 
 def write_page(run: Path, out: Path | str | None = None, overrides: Sequence[str] = ()) -> Path:
-    """Write the page of a run folder and return its path, by default <run>/report.html.
+    """Write the page of a run folder, by default <run>/report.html; return its path.
 
     Args:
         run: the run folder.
@@ -65,7 +65,7 @@ def write_page(run: Path, out: Path | str | None = None, overrides: Sequence[str
         UserError: if the folder holds no run.
     """
     if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is not a run folder: it has no config.yaml")
+        raise UserError(f"{run} must be a run folder, it has no config.yaml: give runs/<name>")
     page = TEMPLATES.get_template("page.html").render(_collect(run, load_config(run / "config.yaml", overrides)))
     path = Path(out or run / "report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "tests": tests,
         "columns": COLUMNS,
         "rows": [_format_row(test.metrics) for test in tests if test.metrics],
-        "gaps": _list_gaps(tests),
+        "gaps": list(dict.fromkeys(results.format_gap(t.metrics["gap"]) for t in tests if t.metrics.get("gap"))),
         "notes": list(_list_notes(tests)),
         "curves": _render(lambda path: plots.plot_curves(run, path), f"Up to step {log[-1]['step']}.", 1040)
         if log
@@ -105,7 +105,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
 
 
 def _read_test(folder: Path) -> _TestResult:
-    """Read the metrics of a protocol, recomputed from its predictions where they are there."""
+    """Read the metrics of a protocol, recomputed from predictions if there are any."""
     metrics: dict[str, Any] = {}
     try:
         metrics = read_metrics(folder)
@@ -142,12 +142,6 @@ def _format_row(metrics):
     return [metrics.get("protocol", "–"), *map(number, before), interval, *map(number, after), counts]
 
 
-def _list_gaps(tests):
-    """Return a text for each checkpoint that was tested; old results have none."""
-    gaps = [test.metrics["gap"] for test in tests if test.metrics.get("gap")]
-    return list(dict.fromkeys(results.format_gap(gap) for gap in gaps))
-
-
 def _list_notes(tests):
     for test in tests:
         unreadable = test.metrics.get("videos", {}).get("unreadable")
@@ -173,7 +167,7 @@ def _collect_details(test, cfg):
 
 
 def _collect_classes(p, metrics):
-    """Return the confusion matrix, the classes most often confused, and a bar for each class."""
+    """Return the confusion matrix, most confused classes, and a bar a class."""
     names, counts_NN, accuracies = p.classes.tolist(), np.array(metrics["confusion"]), metrics["per_class_top1"]
     caption = f"Confusion matrix, {metrics['protocol']}: rows are true classes, columns predicted ones."
     draw = lambda path: plots.plot_confusion(path, counts_NN, names, metrics["protocol"], 10)

@@ -100,7 +100,7 @@ def compare_runs(
 ) -> int:
     """Compare two runs on the same videos: McNemar's test, interval, classes."""
     if len(sources) != 2:
-        raise UserError(f"--compare takes two runs, got {len(sources)}")
+        raise UserError(f"--compare must have two runs, got {len(sources)}")
     first, second = (select_views(p, clips, crops) for p in _read_all(sources))
     summary, per_class = offline.compare_runs(first, second, offline.select_fusion([first, second], fusion))
     names = _name_runs([first, second])
@@ -132,7 +132,7 @@ def _name_runs(runs):
 
 
 def _parse_weights(runs, weights, fusion, select):
-    """Return weights_R with sum 1, and where they come from, never from the videos they are tested on."""
+    """Return weights_R with sum 1 and their origin, which is never the test videos."""
     if weights is None:
         return [1 / len(runs)] * len(runs), "equal"
     if weights == ["val"]:
@@ -141,9 +141,9 @@ def _parse_weights(runs, weights, fusion, select):
     try:
         weights_R = np.array([float(weight) for weight in weights])
     except ValueError:
-        raise UserError(f"--weights {' '.join(weights)}: give a number for each run, or val") from None
+        raise UserError(f"--weights must be a number for each run, or val, got {' '.join(weights)}") from None
     if len(weights_R) != len(runs) or not np.isfinite(weights_R).all() or weights_R.min() < 0 or weights_R.sum() == 0:
-        raise UserError(f"--weights {' '.join(weights)}: give {len(runs)} numbers, none negative and not all 0, or val")
+        raise UserError(f"--weights must be {len(runs)} numbers >= 0, not all 0, or val, got {' '.join(weights)}")
     return (weights_R / weights_R.sum()).tolist(), "given"
 
 
@@ -176,7 +176,7 @@ def _write_metrics(folder, result, classes):
 
 
 def _write_predictions(path, first, logits_VKN):
-    """Write the scores of an ensemble as one view a video, so that it can be compared and fused like a run."""
+    """Write the scores of an ensemble as one view a video, to be used like a run's."""
     same = {name: getattr(first, name) for name in ("video", "label", "group", "classes")}
     with write_atomically(path) as temporary:
         np.savez_compressed(temporary, clip=np.array([0]), crop=np.array([0]), logits=logits_VKN, **same)

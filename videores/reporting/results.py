@@ -75,7 +75,7 @@ def write_test(
 
 
 def _compute_result(cfg, part, videos, arrays):
-    """Return metrics.json of the arrays of predictions.npz, without its record of the weights."""
+    """Compute metrics.json from the arrays of predictions.npz, without the weights."""
     listed, views, classes = getattr(videos.index, part), getattr(cfg, part), arrays["classes"]
     logits_VKN, label_V = arrays["logits"], arrays["label"]
     infos = {path: info for path, info in videos.infos.items() if path not in videos.unreadable[part]}
@@ -93,7 +93,10 @@ def _compute_result(cfg, part, videos, arrays):
 
 
 def _check_finite(logits_VKN, paths, unreadable, weights):
-    """Check that the first view of each readable video has finite logits; NaN marks views that are not there."""
+    """Check that readable videos have finite logits, in their first view.
+
+    NaN marks views that are not there.
+    """
     finite_V = np.isfinite(logits_VKN[:, 0]).all(-1)
     bad = [path for path, finite in zip(paths, finite_V, strict=True) if not finite and path not in unreadable]
     if bad:
@@ -136,7 +139,7 @@ def format_json(result: Mapping[str, Any]) -> str:
 
 
 def _compare_to_clean(tests, cfg, part, result):
-    """Return {"clean": ...} of a test on shuffled or corrupted frames, {} of a normal test.
+    """Compare a test on shuffled or corrupted frames with normal ones: {"clean": ...}.
 
     It has the normal result of the same weights and the loss against it in points, or None without such a test.
     """

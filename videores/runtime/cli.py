@@ -28,7 +28,7 @@ DISK_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAME
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a tool's `main()` and exit with its code."""
-    _silence_libraries()
+    silence_libraries()
     try:
         _check_safe_loading()
         code = main()
@@ -83,7 +83,8 @@ IGNORED_WARNINGS = (
 )
 
 
-def _silence_libraries() -> None:
+def silence_libraries() -> None:
+    """Silence advice of Lightning and torch that does not concern a run."""
     for name in ("lightning.pytorch.utilities", "lightning.fabric.utilities"):
         logging.getLogger(f"{name}.rank_zero").setLevel(logging.WARNING)
         logging.getLogger(f"{name}.distributed").setLevel(logging.WARNING)

@@ -1,7 +1,4 @@
-"""Translate torch's errors of lost processes and taken ports.
-
-torch has no types for these: they are recognized by their texts, of torch 2.10 to 2.14, gloo and NCCL.
-"""
+"""Translate torch's errors of lost processes and taken ports into ours."""
 
 import re
 import traceback
@@ -13,12 +10,6 @@ from videores.runtime import launch, machine
 
 WORKER_PATTERN = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (exited|is killed)")
 PORT_PATTERN = re.compile(r"port: (\d+).*EADDRINUSE", re.DOTALL)
-RANK_PATTERN = re.compile(
-    r"gloo.*(closed by peer|reset by peer|Broken pipe|Timed out)|remote process exited|ncclRemoteError"
-    r"|Watchdog caught collective|Application timeout caused pair closure"
-    r"|waiting for clients|while trying to connect to|default_pg|wait timeout",
-    re.DOTALL,
-)
 
 
 @contextmanager
@@ -27,10 +18,9 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        translation = translate_message(str(error))
-        if translation is None:
-            raise
-        raise translation from error
+        if translation := translate_error(error):
+            raise translation from error
+        raise
     except (EOFError, OSError) as error:
         # a DataLoader worker ended while it handed over a batch's memory
         if not any(frame.name == "rebuild_storage_fd" for frame in traceback.extract_tb(error.__traceback__)):
@@ -38,8 +28,11 @@ def translate_errors() -> Iterator[None]:
         raise _make_worker_failure() from error
 
 
-def translate_message(text: str) -> Exception | None:
-    """Return the error that a message of torch stands for; None for any other message."""
+def translate_error(error: RuntimeError) -> Exception | None:
+    """Return the error that one of torch stands for; None for any other."""
+    from torch.distributed import DistError  # of the store, sockets and NCCL; gloo raises a RuntimeError
+
+    text = str(error)
     if match := WORKER_PATTERN.search(text):
         return _make_worker_failure(f" (PID {match[1]})")
     if match := PORT_PATTERN.search(text):
@@ -47,10 +40,10 @@ def translate_message(text: str) -> Exception | None:
             f"port {match[1]} is taken, perhaps by another run: set MASTER_PORT to a free one, or on a single machine "
             "unset it, which selects a free one"
         )
-    if RANK_PATTERN.search(text):
+    if isinstance(error, DistError) or "gloo" in text:
         return RankFailure(
-            "another process of this run ended, hangs, or did not join within trainer.timeout "
-            f"({text.splitlines()[0]}): {launch.RESUME_HINT}"
+            f"{text.splitlines()[0]} (mostly another rank ended, hangs, or did not join within trainer.timeout): "
+            f"{launch.RESUME_HINT}"
         )
     return None
 

@@ -66,7 +66,7 @@ def check_group(group, where):
     published = parse.build_section(Published, group, where)
     for name in {name for row in published.values.values() for name in row}:
         if name not in columns.COLUMNS:
-            raise UserError(f"{where}: unknown column {name}{format_suggestion(name, columns.COLUMNS)}")
+            raise UserError(f"{where}: must be a column, got {name}{format_suggestion(name, columns.COLUMNS)}")
     return published
 
 

@@ -1,0 +1,14 @@
+"""Prepare the process that cells are forked from: the fork server imports this file.
+
+A signal to the process group, as of `timeout`, must not end the server, which waits for the cell. Until a cell has
+handlers, signals to it are pending, not lost.
+"""
+
+import signal
+
+from videores.runtime import cli, signals
+
+signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
+cli.silence_libraries()
+
+import videores.run  # noqa: E402, F401 (takes seconds, in which signals come)
