@@ -13,9 +13,11 @@ Prints a table and writes it as CSV, Markdown and a plot into results/complexity
 import argparse
 import hashlib
 import re
+import sys
 from pathlib import Path
 
 from videores.config.parse import load_config
+from videores.data import index
 from videores.errors import UserError
 from videores.runtime import cli
 
@@ -58,7 +60,9 @@ def parse_args() -> argparse.Namespace:
         "--size", type=cli.positive, help="height and width of a clip (default: 112; cifar networks: 32)"
     )
     parser.add_argument("--views", type=cli.positive, help="clips times crops of a video (default: 1)")
-    parser.add_argument("--classes", type=cli.positive, default=400, help="number of classes (default: 400)")
+    parser.add_argument(
+        "--classes", type=cli.positive, help="number of classes (default: the data's of --cfg, else 400)"
+    )
     parser.add_argument("--measure", nargs="*", metavar="MODE", help="also measure the time, in fp32, bf16, ...")
     parser.add_argument("--batch", type=cli.positive, default=1, help="clips in a measured batch (default: 1)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -71,13 +75,14 @@ def parse_args() -> argparse.Namespace:
 
 def select_models(args, complexity):
     """The networks, the clip, and the folder to write to."""
-    options = {"classes": args.classes, "frames": args.frames, "size": args.size, "views": args.views or 1}
+    options = {"classes": args.classes or 400, "frames": args.frames, "size": args.size, "views": args.views or 1}
     root = Path("results", "complexity")
     if args.all:
         return complexity.list_models(), options, root / "all"
     if args.model:
         return args.model, options, root / make_folder_name(args.model)
     cfg = load_config(args.cfg, args.overrides)
+    options["classes"] = args.classes or count_classes(cfg.data)
     options["frames"] = args.frames or cfg.data.clip.frames
     options["size"] = args.size or cfg.data.transform.crop
     options["views"] = args.views or count_views(cfg.test)
@@ -90,6 +95,18 @@ def make_folder_name(models):
     if len(name) <= 100:
         return name
     return f"{len(models)}-networks-{hashlib.sha256(' '.join(models).encode()).hexdigest()[:8]}"
+
+
+def count_classes(data):
+    """Those of the data, 400 where it is not here."""
+    try:
+        return len(index.read_classes(data))
+    except UserError as error:
+        print(
+            f"note    counting 400 classes (--classes has another number): {str(error).splitlines()[0]}",
+            file=sys.stderr,
+        )
+        return 400
 
 
 def count_views(test):

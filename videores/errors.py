@@ -43,6 +43,11 @@ class SignalInterrupt(BaseException):
 
 
 def format_suggestion(word: str, choices: Iterable[str], also: Iterable[str] = ()) -> str:
-    """Format " (did you mean X?)" for the nearest choice and `also`; "" without any."""
-    similar = [*difflib.get_close_matches(word, list(choices), n=1), *also]
+    """Format " (did you mean X?)" for the nearest choice and `also`; "" without any.
+
+    Without a similar choice it is the first that contains the word: slowfast is pytorchvideo/slowfast_r50.
+    """
+    choices = list(choices)
+    similar = difflib.get_close_matches(word, choices, n=1) or [c for c in choices if word and word in c][:1]
+    similar = [*similar, *also]
     return f" (did you mean {' or '.join(similar)}?)" if similar else ""

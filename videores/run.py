@@ -52,7 +52,7 @@ def train(cfg: Config, config_name: str) -> int:
         checkpointing = Checkpointing(folder, cfg.run, inputs.signature, signals)
         trainer = setup.build_trainer(hardware, cfg, inputs, checkpointing, record)
         run = Run(cfg, folder, network.module, data, trainer)
-        _report_start(run, network, record)
+        _report_start(run, network, record, inputs.resume_point)
         # train, test, report
         signals.raise_at_once = False
         return _train_and_test(run, record, inputs.resume_point)
@@ -75,12 +75,12 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
         return test(run, checkpoint or run_folder.find_best_checkpoint(folder), part)
 
 
-def _report_start(run: Run, network: Network, record: run_folder.RunRecord) -> None:
+def _report_start(run: Run, network: Network, record: run_folder.RunRecord, resume_point: ResumePoint | None) -> None:
     """Write and print the facts of a run that are known before its first step."""
     values = setup.collect_start_record(run, network)
     record.update(**values)
     if is_rank_zero():
-        print(summary.format_start(run, network.gmacs, values["readers"]))
+        print(summary.format_start(run, network.gmacs, values["readers"], resume_point))
 
 
 def _train_and_test(run: Run, record: run_folder.RunRecord, resume_point: ResumePoint | None) -> int:
@@ -91,6 +91,8 @@ def _train_and_test(run: Run, record: run_folder.RunRecord, resume_point: Resume
             _fit(run, resume_point)
             code = test(run, run_folder.find_best_checkpoint(run.folder), "test")
         record.add_end(code)
+        if is_rank_zero():
+            print(summary.format_next_command(run.folder))
         return code
     except BaseException as error:
         with suppress(OSError):  # a full disk takes no record either, and is the error already

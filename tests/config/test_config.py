@@ -184,6 +184,21 @@ def test_missing_file_names_the_shipped_ones():
     assert all(name in message for name in SHIPPED)
 
 
+def test_the_suffix_of_a_file_may_be_left_out(tiny):
+    for name in (tiny, parse.CONFIG_DIR / "r3d_motion.yaml", "r3d_motion.yaml"):
+        assert parse.load_config(str(name).removesuffix(".yaml")) == parse.load_config(name)
+
+
+def test_a_mistake_is_blamed_on_its_source(tmp_path):
+    path = write(tmp_path / "own.yaml", train={"epochs": "many"})
+    message = refusal(path, "data.workers=x", "test.clips=all", "test.starts=dense")
+    file, command_line = message.split("command line:")
+    assert "own.yaml" in file
+    assert "train.epochs" in file
+    assert "own.yaml" not in command_line
+    assert all(key in command_line and key not in file for key in ("data.workers", "test.starts"))
+
+
 def test_unusable_files_are_named(tmp_path):
     path = tmp_path / "broken.yaml"
     for content in (b"data: [1, 2", b"a: b: c", b"\t- x", b"", b"- a\n- b\n", b"words\n", bytes(range(128, 256))):

@@ -51,6 +51,19 @@ def test_of_a_configuration_it_counts_network_clip_and_views(tool, tmp_path):
     assert "results/complexity/r2plus1d_ucf101/table.csv" in printed
 
 
+def test_of_a_configuration_it_counts_the_classes_of_the_data(tool, tmp_path):
+    rows = []
+    for more in ((), ("--classes", "400")):
+        assert tool("--cfg", "r3d_motion", *more)[0] == 0
+        rows += table(tmp_path / "results" / "complexity" / "r3d_motion" / "table.csv")
+    assert int(rows[1]["params"]) - int(rows[0]["params"]) == (400 - 8) * (128 + 1)
+    assert not (tmp_path / "datasets").exists()
+    code, _, errors = tool("--cfg", "r2plus1d_ucf101.yaml")
+    assert code == 0
+    assert "400" in errors
+    assert "data.root" in errors
+
+
 def test_of_named_networks_it_counts_and_measures_what_is_asked(tool, tmp_path):
     names = ["r3d_18 width=8", "r2d_18 width=8 layers=[1,1]"]
     clip = ["--frames", "4", "--size", "32", "--views", "30", "--classes", "7"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,13 +122,15 @@ MOMENTS = [  # where, its number, step of the checkpoint
 
 
 @pytest.mark.parametrize(("hook", "call", "step"), MOMENTS)
-def test_a_signal_stops_at_the_step_s_end_and_the_rest_makes_the_same_run(monkeypatch, whole, hook, call, step):
+def test_a_signal_stops_at_the_step_s_end_and_the_rest_makes_the_same_run(monkeypatch, capsys, whole, hook, call, step):
     folder = f"stopped-{hook}-{call}"
     interrupt = stop(monkeypatch, folder, VideoClassifier, hook, call)
     assert interrupt.signal == signal.SIGTERM
     assert f"after step {step}: run.resume=auto" in str(interrupt)
     assert (last(folder)["global_step"], env(folder)["exit_status"]) == (step, 75)
+    capsys.readouterr()
     assert train(folder) == 0
+    assert re.search(rf"^resume +from step {step} of {folder}/checkpoints", capsys.readouterr().out, re.M)
     assert [start["step"] for start in env(folder)["starts"]] == [0, step]
     assert (env(folder)["exit_status"], env(folder)["exact"]) == (0, True)
     assert_same_run(folder, whole)

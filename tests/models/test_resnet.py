@@ -232,6 +232,7 @@ def test_head_dropouts_act_in_training_only():
     ("name", "overrides", "message"),
     [
         ("r3d18", {}, "did you mean r3d_18"),
+        ("slowfast", {}, "did you mean pytorchvideo/slowfast_r50"),
         ("r2plus1d_19", {}, "did you mean r2plus1d_18"),
         ("cifar2d_21", {}, "the depth is 6n.2, such as 20"),
         ("cifar2d_2", {}, "the depth is 6n.2"),

@@ -22,17 +22,19 @@ S = TypeVar("S", bound=Section)
 def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Load a YAML file, a path or a name in configs/, with `key=value` overrides.
 
-    Raises UserError, which names every wrong key.
+    The suffix .yaml may be left out. Raises UserError, which names every wrong key.
     """
-    path = next((path for path in (Path(name), CONFIG_DIR / name) if path.is_file()), None)
+    files = (Path(name), Path(f"{name}.yaml"))
+    path = next((path for path in (*files, *(CONFIG_DIR / file for file in files)) if path.is_file()), None)
     if path is None:
         names = sorted(p.name for p in CONFIG_DIR.glob("*.yaml"))
         hint = format_suggestion(Path(name).name, names)
         raise UserError(f"no configuration file {name}{hint}; configs/ has {', '.join(names)}")
     values = read_yaml(path)
+    overrides = list(overrides)
     for override in overrides:
         apply_override(values, override)
-    return build_config(values, path)
+    return build_section(Config, values, path, overrides)
 
 
 def read_yaml(path: Path, kind: type = dict) -> Any:
@@ -72,26 +74,27 @@ def build_config(values: dict[str, Any], where: Path | str) -> Config:
     return build_section(Config, values, where)
 
 
-def build_section(model: type[S], values: Any, where: Path | str) -> S:
-    """Build a section from a tree of dicts that `where` names.
+def build_section(model: type[S], values: Any, where: Path | str, overrides: Sequence[str] = ()) -> S:
+    """Build a section from a tree of dicts, of which `overrides` are the command line's and the rest is from `where`.
 
-    Raises UserError with a line per wrong key.
+    Raises UserError with a line per wrong key, below its source.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}:\n{_format_validation_error(error, model)}") from None
-
-
-def _format_validation_error(error: ValidationError, model: type[Section]) -> str:
-    """Format pydantic's error on a section as lines `  key: constraint, got value`.
-
-    An unknown key gets the nearest one of its section and those of the same name in other sections.
-    """
-    return "\n".join(f"  {_format_mistake(mistake, model)}" for mistake in error.errors())
+        lines: dict[str, list[str]] = {}
+        for mistake in error.errors():
+            line = _format_mistake(mistake, model)
+            is_override = any(override.partition("=")[0] in line for override in overrides)
+            lines.setdefault("command line" if is_override else str(where), []).append(f"  {line}")
+        raise UserError("\n".join(f"{source}:\n" + "\n".join(lines[source]) for source in lines)) from None
 
 
 def _format_mistake(mistake: Any, model: type[Section]) -> str:
+    """Format a mistake that pydantic found in a section as `key: constraint, got value`.
+
+    An unknown key gets the nearest one of its section and those of the same name in other sections.
+    """
     kind, location, value = mistake["type"], mistake["loc"], mistake["input"]
     keys, section = _resolve_location(model, location)
     key = ".".join(keys)

@@ -47,6 +47,17 @@ def read_index(data: DataConfig) -> Index:
     return index
 
 
+def read_classes(data: DataConfig) -> tuple[str, ...]:
+    """Return the classes of a data set; an embedded one need not be written for that.
+
+    Raises UserError for folders that are not there and for wrong lists.
+    """
+    if data.format in datasets.SETS:
+        return datasets.SETS[data.format].classes
+    check_folders_exist(data)
+    return read_format(data).classes
+
+
 def check_folders_exist(data: DataConfig) -> None:
     """Check that the folders of a data set exist; else name its source."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):

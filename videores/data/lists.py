@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from videores.errors import UserError
+from videores.errors import UserError, format_suggestion
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -118,7 +118,8 @@ def find_label(name, classes, where):
     try:
         return classes.index(name)
     except ValueError:
-        raise UserError(f"{where}: class {name!r} is not in the class list ({', '.join(classes[:5])}, ...)") from None
+        hint = format_suggestion(name, classes) or f" ({', '.join(classes[:5])}, ...)"
+        raise UserError(f"{where}: class {name!r} is not in the class list{hint}") from None
 
 
 def preview(names: Sequence[str], most: int = 20) -> str:

@@ -44,8 +44,9 @@ def _find_row(name, block):
     if match := CIFAR_NAME.fullmatch(name):
         return make_cifar(match[1], int(match[2]), block)
     if name not in MODELS:
+        from videores.models import pytorchvideo
+
+        hint = format_suggestion(name, [*MODELS, *pytorchvideo.NAMES])
         more = ", cifar2d_<layers>, cifar3d_<layers>, pytorchvideo/<builder>"
-        raise UserError(
-            f"unknown model {name!r}{format_suggestion(name, MODELS)}; there are: {', '.join(MODELS)}{more}"
-        )
+        raise UserError(f"unknown model {name!r}{hint}; there are: {', '.join(MODELS)}{more}")
     return MODELS[name]

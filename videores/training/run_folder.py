@@ -1,6 +1,7 @@
 """The run folder: its name, its checks, its lock, and the record in env.json."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ def resolve_run_folder(cfg: Config, config_name: str) -> Path:
 
     There is no time in it, so that every rank finds the same folder.
     """
-    return Path(cfg.run.dir or Path("runs", "-".join(filter(None, (Path(config_name).stem, cfg.run.name)))))
+    name = re.sub(r"\.ya?ml$", "", Path(config_name).name)
+    return Path(cfg.run.dir or Path("runs", "-".join(filter(None, (name, cfg.run.name)))))
 
 
 def check_run_folder(cfg: Config, folder: Path) -> None:
@@ -155,8 +157,8 @@ class RunRecord:
 
     def add_start(self, step: int, inexact: Sequence[str] = ()) -> None:
         """Add a start at a step; `inexact` lists why it does not resume bit-exactly."""
-        start = {"step": step, "time": format_utc_now()} | ({"inexact": list(inexact)} if inexact else {})
-        starts = [*self.values["starts"], start]
+        start = {"step": step, "time": format_utc_now(), "command": self.values["command"]}
+        starts = [*self.values["starts"], start | ({"inexact": list(inexact)} if inexact else {})]
         self.update(starts=starts, exact=not any("inexact" in start for start in starts))
 
     def add_end(self, exit_status: int, **reason: str) -> None:

@@ -1,6 +1,8 @@
 """The start-up summary of a run and the end of a training as text."""
 
+import shlex
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 from videores.compute import cost, precision
@@ -9,6 +11,7 @@ from videores.data.datamodule import PARTS
 from videores.models.norms import list_batch_norms
 from videores.training import optim
 from videores.training.module import Run
+from videores.training.resume import ResumePoint
 
 # keys of train that other lines of the summary hold
 EXCLUDED_TRAIN_KEYS = (
@@ -16,8 +19,8 @@ EXCLUDED_TRAIN_KEYS = (
 )
 
 
-def format_start(run: Run, gmacs: float, readers: dict[str, int]) -> str:
-    """Return the start-up summary: data, model, recipe, cost, hardware and folder.
+def format_start(run: Run, gmacs: float, readers: dict[str, int], resume_point: ResumePoint | None = None) -> str:
+    """Return the start-up summary: data, model, recipe, cost, hardware, folder, resume.
 
     `gmacs` are those of one clip, `readers` the number of files that each reader reads.
     """
@@ -34,6 +37,7 @@ def format_start(run: Run, gmacs: float, readers: dict[str, int]) -> str:
             ("", _format_options(cfg)),
             ("cost", _format_test_cost(cfg, gmacs)),
             ("run", f"{ranks} process(es) on {device}, {setting}; writes {run.folder}"),
+            *([("resume", f"from step {resume_point.step:,} of {resume_point.path}")] if resume_point else []),
         ]
     )
 
@@ -126,6 +130,13 @@ def _format_test_cost(cfg, gmacs):
 def format_end(steps: int, seconds: float, epochs: int) -> str:
     """Return the last line of training: the steps of this start, the epochs in all."""
     return _format_lines([("trained", f"{steps:,} steps in {format_duration(seconds)}, {epochs} epochs in all")])
+
+
+def format_next_command(folder: Path) -> str:
+    """Return the last line of a run: what to try next."""
+    return _format_lines(
+        [("next", f"python tools/report.py --run {shlex.quote(str(folder))}  # one HTML page of this run")]
+    )
 
 
 def _format_number(number):

@@ -27,6 +27,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from videores.data.synthetic import sprites
 from videores.data.video.encode import write_video
 from videores.errors import UserError
 from videores.runtime.files import write_json, write_text
+from videores.runtime.machine import count_cpus
 from videores.runtime.tables import format_csv
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
@@ -325,8 +327,10 @@ def _write_videos(root, embedded, spec, progress):
     with tqdm(total=sum(spec["videos"].values()), desc=embedded.name, unit="video", disable=not progress) as bar:
         for split, count in spec["videos"].items():
             (root / split).mkdir(exist_ok=True)
-            for number in list_scenes(embedded, count):
-                bar.update(_write_scene(root, embedded, spec["seed"], split, number))
+            write = partial(_write_scene, root, embedded, spec["seed"], split)
+            with ThreadPoolExecutor(count_cpus()) as pool:  # the encoder works outside of Python
+                for videos in pool.map(write, list_scenes(embedded, count)):
+                    bar.update(videos)
 
 
 def list_scenes(embedded, count):
