@@ -46,7 +46,7 @@ def test_a_scale_changes_base_overrides_seeds_rows_and_levels():
 
 def test_rows_come_after_what_they_need_and_bring_it_along():
     cells = [
-        {"name": "t", "kind": "test", "needs": "wide", "set": {"test.clips": 1}},
+        {"name": "t", "kind": "test", "needs": "wide", "set": {"test.clips": 2}},
         {"name": "again", "needs": "wide", "set": {"train.lr": 0.1}},
         {"name": "wide", "set": {"model.width": 64}},
         {"name": "other"},
@@ -56,7 +56,7 @@ def test_rows_come_after_what_they_need_and_bring_it_along():
     assert [row for row, _ in rows(about, rows=["t"])] == ["wide", "t"]
     _, tested, again, _ = plan.plan_cells(about, "cpu")
     assert tested.config.model.width == 64  # a test has the configuration of what it tests
-    assert again.config.model.width == 32  # a training that starts from other weights has its own
+    assert again.config.model.width == 24  # a training that starts from other weights has its own
     assert (tested.depth, tested.needs.row, tested.rescored) == (1, "wide", False)
 
 
@@ -68,7 +68,7 @@ def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():
 
 
 def test_repeated_clips_make_steps_larger_not_fewer():
-    train = {"data.batch_size": 8, "train.epochs": 2, "test.clips": 1}
+    train = {"data.batch_size": 8, "test.clips": 2}
     cells = [{"name": "one", "set": train}, {"name": "two", "set": {**train, "data.clip.repeat": 2}}]
     one, two = plan.plan_cells(make(cells=cells, seeds=[0]), "cpu")
     assert costs.count_passes(one, (64, 0, 0)) == 2 * 64 * (1 + costs.BACKWARD)
@@ -99,7 +99,7 @@ def key(**changes):
 def test_a_key_is_what_the_result_depends_on():
     usual = plan.plan_cells(make(cells=[{"name": "another name"}], seeds=[0]), "cpu")[0].key
     assert key(**{"data.root": "elsewhere"}) == key(**{"data.workers": 2}) == key(**{"run.name": "x"}) == usual
-    different = [key(**{"model.width": 8}), key(**{"test.clips": 1}), key(**{"trainer.devices": 2}), usual]
+    different = [key(**{"model.width": 8}), key(**{"test.clips": 2}), key(**{"trainer.devices": 2}), usual]
     assert len(set(different)) == 4
     assert plan.plan_cells(make(cells=[{"name": "a"}]), "cpu")[1].key != usual  # another seed
 
@@ -152,7 +152,7 @@ def test_tables_share_equal_cells():
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ([{"name": "a", "set": {"model.width": 32}}], r"a: model\.width .*got 32"),
+        ([{"name": "a", "set": {"model.width": 24}}], r"a: model\.width .*got 24"),
         (
             [{"name": "a", "set": {"train.lr": 0.1, "train.momentum": 0.9}}],
             r"train\.momentum .*got 0\.9",
@@ -163,8 +163,8 @@ def test_tables_share_equal_cells():
         ([{"name": "a", "needs": "b"}, {"name": "b", "needs": "a"}], "a needs b needs a"),
         ([{"name": "a", "set": {"model.widht": 8}}], r"unknown key \(did you mean width"),
         (
-            [{"name": "a"}, {"name": "t", "kind": "test", "needs": "a", "set": {"test.clips": 3}}],
-            r"t: test\.clips .*got 3",
+            [{"name": "a"}, {"name": "t", "kind": "test", "needs": "a", "set": {"test.clips": 1}}],
+            r"t: test\.clips .*got 1",
         ),
     ],
 )
@@ -174,8 +174,8 @@ def test_rows_that_make_no_sense_are_refused(cells, message):
 
 
 def test_an_override_of_the_scale_that_changes_nothing_is_refused():
-    scales = {**SCALES, "cpu": {"base": BASE, "set": {"train.epochs": 6}}}
-    with pytest.raises(UserError, match=r"the scale cpu: train\.epochs .*got 6"):
+    scales = {**SCALES, "cpu": {"base": BASE, "set": {"train.epochs": 2}}}
+    with pytest.raises(UserError, match=r"the scale cpu: train\.epochs .*got 2"):
         plan.plan_cells(make(cells=TWO, scales=scales), "cpu")
 
 

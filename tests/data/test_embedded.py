@@ -123,6 +123,7 @@ def test_interrupted_run_is_completed(roots, tmp_path, name, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(datasets, "write_video", write_some)
+        patch.setattr(datasets, "count_cpus", lambda: 1)  # in order
         with pytest.raises(KeyboardInterrupt):
             datasets.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
     assert not (tmp_path / "spec.json").exists()

@@ -56,7 +56,7 @@ def test_of_a_configuration_it_counts_the_classes_of_the_data(tool, tmp_path):
     for more in ((), ("--classes", "400")):
         assert tool("--cfg", "r3d_motion", *more)[0] == 0
         rows += table(tmp_path / "results" / "complexity" / "r3d_motion" / "table.csv")
-    assert int(rows[1]["params"]) - int(rows[0]["params"]) == (400 - 8) * (128 + 1)
+    assert int(rows[1]["params"]) - int(rows[0]["params"]) == (400 - 8) * (96 + 1)
     assert not (tmp_path / "datasets").exists()
     code, _, errors = tool("--cfg", "r2plus1d_ucf101.yaml")
     assert code == 0

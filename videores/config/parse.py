@@ -75,9 +75,9 @@ def build_config(values: dict[str, Any], where: Path | str) -> Config:
 
 
 def build_section(model: type[S], values: Any, where: Path | str, overrides: Sequence[str] = ()) -> S:
-    """Build a section from a tree of dicts, of which `overrides` are the command line's and the rest is from `where`.
+    """Build a section from a tree of dicts that `where` names.
 
-    Raises UserError with a line per wrong key, below its source.
+    Raises UserError with a line per wrong key, below its source: `where`, or the command line for keys of `overrides`.
     """
     try:
         return model.model_validate(values)

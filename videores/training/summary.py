@@ -20,7 +20,7 @@ EXCLUDED_TRAIN_KEYS = (
 
 
 def format_start(run: Run, gmacs: float, readers: dict[str, int], resume_point: ResumePoint | None = None) -> str:
-    """Return the start-up summary: data, model, recipe, cost, hardware, folder, resume.
+    """Return the start-up summary: data, model, recipe, cost, hardware, folder.
 
     `gmacs` are those of one clip, `readers` the number of files that each reader reads.
     """
