@@ -244,7 +244,7 @@ def test_the_first_process_ends_when_another_is_killed(place):
     os.kill(other_process(process), signal.SIGKILL)
     assert process.wait(150) == launch.EXIT_RANK_FAILURE
     (message,) = errors(place, "child")
-    assert "another process of this run" in message
+    assert "another rank ended" in message
     assert "Traceback" not in (place / "child.err").read_text()
     assert gone(everyone) == []
 
@@ -258,7 +258,7 @@ def test_all_ranks_and_their_workers_end_when_the_first_is_killed(place):
     process.wait()
     assert gone(everyone, 150) == []
     (message,) = errors(place, "first")
-    assert "another process of this run" in message
+    assert "another rank ended" in message
 
 
 @pytest.mark.slow

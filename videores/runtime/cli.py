@@ -65,7 +65,8 @@ def _print_error(error: BaseException, code: int) -> None:
     if code == EXIT_BUG:
         traceback.print_exception(error)
     elif (code == EXIT_USER_ERROR and is_printed and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
-        print(f"error: {error}", file=sys.stderr)
+        start = "\n" if isinstance(error, RankFailure) else ""  # the lost rank may have left a progress line
+        print(f"{start}error: {error}", file=sys.stderr)
     elif isinstance(error, SignalInterrupt) and is_rank_zero():
         print(error, file=sys.stderr)
 

@@ -42,7 +42,7 @@ def translate_error(error: RuntimeError) -> Exception | None:
         )
     if isinstance(error, DistError) or "gloo" in text:
         return RankFailure(
-            f"{text.splitlines()[0]} (mostly another rank ended, hangs, or did not join within trainer.timeout): "
+            f"another rank ended, hangs, or did not join within trainer.timeout ({text.splitlines()[0]}): "
             f"{launch.RESUME_HINT}"
         )
     return None

@@ -61,6 +61,11 @@ class ProgressBar(TQDMProgressBar):
         if self.has_dataloader_changed(dataloader_idx):
             _restart(self.test_progress_bar, PART_NAMES["test"], self.total_test_batches_current_dataloader)
 
+    def on_exception(self, trainer, module, exception):
+        for line in (self._val_progress_bar, self._test_progress_bar, self._train_progress_bar):
+            if line is not None:
+                line.close()  # so that the error begins a line
+
     def _should_update(self, current, total):
         return super()._should_update(current, total) or (self.is_enabled and current == 1)
 
