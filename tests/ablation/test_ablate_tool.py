@@ -144,13 +144,19 @@ def test_assertions_decide_the_exit_code_only_on_request(swept):
     assert all(a != b for a, b in zip(measured(before), measured(cells_of(folder)), strict=True)), "all in turns"
 
 
-def test_a_second_sweep_computes_nothing_and_one_from_scratch_gives_the_same(swept, tmp_path):
+def test_a_second_sweep_computes_nothing(swept):
     folder, path, _ = swept
-    before, times = accuracies(folder), run_times(folder)
-    again = ablate(folder, "--table", path, "--rows", "one,other,vote,tuned")
+    times = run_times(folder)
+    (again,) = forked([("ablate.py", "--table", path, "--rows", "one,other,vote,tuned")], folder)
     assert again.returncode == 0, again.stderr
     assert "5 cells, 0 to compute" in again.stdout
     assert run_times(folder) == times
+
+
+@pytest.mark.slow
+def test_a_sweep_from_scratch_gives_the_same(swept):
+    folder, path, _ = swept
+    before, times = accuracies(folder), run_times(folder)
     assert ablate(folder, "--table", path, "--fresh").returncode == 1
     assert run_times(folder) != times
     assert accuracies(folder) == before
@@ -169,6 +175,7 @@ def test_a_row_that_is_wrong_is_in_nobodys_way(tmp_path):
     assert wrong.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_result_stays_where_its_run_is_gone(swept, tmp_path):
     """Only what is measured anew is taken from runs."""
     folder, path, _ = swept
@@ -235,7 +242,7 @@ def test_a_dry_run_needs_no_data_and_computes_nothing(tmp_path, name):
 
 
 def test_a_dry_run_names_all_rows_that_cannot_be_built(tmp_path):
-    process = ablate(tmp_path, "--table", write_table(tmp_path), "--dry-run")
+    (process,) = forked([("ablate.py", "--table", write_table(tmp_path), "--dry-run")], tmp_path)
     assert process.returncode == 2
     assert re.search(r"the row unbuildable: .*shift(.|\n)*the row uncountable: .*stage_pool", process.stderr)
     assert "Traceback" not in process.stderr
