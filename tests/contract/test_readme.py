@@ -40,7 +40,7 @@ def anchors_of(page):
 
 
 def test_pages_link_to_files_and_headings_that_exist():
-    for page in PAGES:
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
         for target, _, anchor in re.findall(r"\]\(([^)#:]*)(#([^)]*))?\)", page.read_text()):
             path = page.parent / target if target else page
             assert path.exists(), f"{page} links to {target}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from videores.ablation import cells
+from videores.ablation.columns import COLUMNS
 from videores.data import mirroring
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
@@ -78,17 +79,16 @@ def read_result(cell):
 
 
 def _read_accuracies(found):
-    """Return the columns that a test gives.
+    """Return the columns that a test gives: metrics of a column's name, and others.
 
     The gap is of the tested weights, on training and held-out videos.
     """
     gap = found.get("gap") or {}
     return {
+        **{name: found[name] for name in COLUMNS if name in found},
         "clip": found["clip_top1"],
         "video": found["video_top1"],
         "video5": found["video_top5"],
-        "nll": found["nll"],
-        "ece": found["ece"],
         "videos": found["videos"]["scored"],
         "mirrored": _compute_mirrored_accuracy(found["per_class_top1"]),
         "train": gap.get("train_video_top1"),
