@@ -1,12 +1,16 @@
-"""The pages of docs/: generated ones are up to date, every page has a place, and the API pages cover the interfaces."""
+"""The pages: each has a place, generated ones are current, and they name all keys, formats, metrics and interfaces."""
 
 import re
 
+import numpy as np
 import pytest
 import reference
 import yaml
 from contract.test_interfaces import INTERFACE
 from helpers.source import MODULES, ROOT
+
+from videores.data import formats
+from videores.evaluation import metrics
 
 DOCS = ROOT / "docs"
 
@@ -20,6 +24,14 @@ def test_every_key_of_the_configuration_has_a_meaning():
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| (.*) \|$", reference.build_pages()["configuration.md"], re.MULTILINE)
     assert len(rows) > 100
     assert [key for key, meaning in rows if not meaning.strip()] == []
+
+
+def test_pages_name_every_list_format_metric_and_tool():
+    missing = lambda page, words: [name for name in words if f"`{name}`" not in (DOCS / "guide" / page).read_text()]
+    assert missing("own-videos.md", formats.READERS) == []
+    assert missing("evaluation.md", metrics.compute_metrics(np.eye(6)[:, None], np.arange(6), "softmax-mean")) == []
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md"))
+    assert [path.name for path in (ROOT / "tools").glob("*.py") if f"tools/{path.name}" not in pages] == []
 
 
 def pages_of(nav):

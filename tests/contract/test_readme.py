@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from videores.ablation import plan, spec
 from videores.config import parse
 from videores.data import index
 from videores.data.lists import Video
+from videores.models import create_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("datasets/*/README.md"))]
@@ -25,12 +27,20 @@ def commands():
 @pytest.mark.parametrize("words", list(commands()))
 def test_command_names_things_that_exist(words):
     assert (ROOT / words[0]).is_file()
-    if "--cfg" in words and "NAME.yaml" not in words:
+    if "--cfg" in words and not {"NAME.yaml", "mine.yaml"} & {*words}:
         overrides = [word for word in words[3:] if re.match(r"[\w.]+=", word) and "..." not in word]
         parse.load_config(words[words.index("--cfg") + 1], overrides)
     if "--rows" in words:
         table = spec.read_table(words[words.index("--table") + 1])
         plan.plan_cells(table, words[words.index("--scale") + 1], words[words.index("--rows") + 1].split(","))
+
+
+def test_the_configuration_for_own_videos_is_valid():
+    page = (ROOT / "docs" / "guide" / "own-videos.md").read_text()
+    cfg = parse.build_config(
+        yaml.safe_load(re.search(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1]), page
+    )
+    create_model(cfg.model.name, 2, **cfg.model.overrides())
 
 
 def anchors_of(page):
