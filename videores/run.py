@@ -5,6 +5,7 @@ that can be wrong is checked before the run folder is written to.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -92,7 +93,7 @@ def _train_and_test(run: Run, record: run_folder.RunRecord, resume_point: Resume
             code = test(run, run_folder.find_best_checkpoint(run.folder), "test")
         record.add_end(code)
         if is_rank_zero():
-            print(summary.format_next_command(run.folder))
+            print(summary.format_next_command(run.folder), file=sys.stderr)  # results end standard output
         return code
     except BaseException as error:
         with suppress(OSError):  # a full disk takes no record either, and is the error already

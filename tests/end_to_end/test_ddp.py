@@ -55,7 +55,7 @@ def ran(place, run):
 
 def test_two_ranks_train_and_test_and_only_one_prints_and_writes(run):
     process, folder = run
-    assert process.stdout.splitlines()[-2].startswith("video   top-1")
+    assert process.stdout.splitlines()[-1].startswith("video   top-1")
     assert process.stdout.count("video   top-1") == process.stdout.count("writes ") == 1
     assert read_result(folder / "test" / SLUG.format("tiny"))[0]["videos"]["scored"] == 7
     record = json.loads((folder / "env.json").read_text())
