@@ -22,7 +22,7 @@ from videores.runtime import machine
 from videores.runtime.files import write_atomically
 from videores.runtime.machine import find_cache_root
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 SAVE_INTERVAL = 30  # seconds
 MIN_FILES_FOR_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 
@@ -149,7 +149,7 @@ def _write_manifest(path, root, videos):
 
 
 def _info_from_json(info):
-    tuples = {key: tuple(info[key]) for key in ("readers", "stamp")}
+    tuples = {key: tuple(info[key]) for key in ("readers", "stamp", "warnings")}
     return VideoInfo(**{**info, **tuples, "seek_points": pack_keyframes(info["seek_points"])})
 
 

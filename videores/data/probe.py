@@ -17,6 +17,8 @@ import numpy as np
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo, UserError
 
+MAX_COMPLAINTS = 3  # of FFmpeg about one file that are kept
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -24,13 +26,15 @@ class VideoInfo:
     fps: float
     width: int  # after rotation, as the frames are
     height: int
-    rotation: int  # degrees counter-clockwise that turn the coded picture into the displayed one
+    rotation: int  # degrees counter-clockwise that turn the coded picture into the displayed one,
+    mirrored: bool  # after it was mirrored left to right
     has_audio: bool
     readers: tuple[str, ...]  # those that return exactly the sequential decode's frames
     reader: str  # the fastest of them; they return equal bytes, so the choice changes no result
     seek_points: bytes  # int64 pairs; packed, since each loading process has those of all videos
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
+    warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
 
     @property
     def keyframes(self):
@@ -98,19 +102,32 @@ def examine(path, without, beat):
         raise UnreadableVideo(path, "two decodes of it differ")
     if read_file_stamp(Path(path)) != before:
         raise UnreadableVideo(path, "it changed while it was probed")
+    transpose, mirror, flip = found.orientation
     return VideoInfo(
         num_frames=len(found.checksums),
         fps=found.fps,
         width=found.size[0],
         height=found.size[1],
-        rotation=found.rotation,
+        rotation=(270 if mirror else 90) if transpose else (180 if flip else 0),
+        mirrored=transpose ^ mirror ^ flip,
         has_audio=found.has_audio,
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         seek_points=pack_keyframes(keyframes),
         digest=hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest(),
         stamp=tuple(before),
+        warnings=tuple(_list_warnings(found)),
     )
+
+
+def _list_warnings(found):
+    """Yield what a user should know of a file that is read all the same."""
+    if found.missing:
+        yield f"{found.missing:,} bytes are missing at its end"
+    distinct = list(dict.fromkeys(found.complaints))
+    yield from distinct[:MAX_COMPLAINTS]
+    if len(distinct) > MAX_COMPLAINTS:
+        yield f"and {len(distinct) - MAX_COMPLAINTS:,} other complaints"
 
 
 def pack_keyframes(keyframes):
@@ -127,25 +144,44 @@ def _check_nonempty_file(path):
 def _check_not_truncated(path, found):
     """Check that the file is whole.
 
-    AVI headers often promise a few frames more than there are, so a few are forgiven.
+    Where it has all bytes that its container speaks of, and FFmpeg has no complaint, it is, whatever its header
+    promises: a last picture may be held, subtitles may be longer, and two fields may be one frame.
+    """
+    if not found.checksums:
+        cut = f"truncated: {found.missing:,} bytes are missing; " if found.missing else ""
+        raise UnreadableVideo(path, f"{cut}no frame decodes")
+    lack = "" if found.missing == 0 and not found.complaints else _describe_lack(found)
+    if lack:
+        raise UnreadableVideo(path, f"truncated: {lack}")
 
-    A cut without re-encoding keeps frames in the file that its edit list hides: then the shown time is all there.
+
+def _describe_lack(found):
+    """Say what the file lacks of what it promises; "" where it lacks at most a few frames.
+
+    AVI headers often promise a few frames more than there are. A cut without re-encoding keeps frames in the file that
+    its edit list hides: then the shown time is all there.
     """
     decoded = len(found.checksums)
-    if decoded == 0:
-        raise UnreadableVideo(path, "no frame decodes")
-    if found.promised - decoded > max(3, 0.02 * found.promised) and not _has_full_duration(found):
-        raise UnreadableVideo(path, f"truncated: its header promises {found.promised} frames, {decoded} decode")
-    counted = found.promised or not found.duration or not found.end
-    if not counted and found.duration - found.end > max(0.5, 0.1 * found.duration):
-        raise UnreadableVideo(path, f"truncated: its header promises {found.duration:.2f} s, {found.end:.2f} s decode")
+    if found.promised:
+        lacks = found.promised - decoded > max(3, 0.02 * found.promised) and not _has_full_duration(found)
+        return f"its header promises {found.promised} frames, {decoded} decode" if lacks else ""
+    if found.duration:
+        few = max(0.5, 0.1 * found.duration) if found.missing is None else _compute_leeway(found)
+        lacks = found.duration - found.file_end > few
+        return f"its header promises {found.duration:.2f} s, {found.file_end:.2f} s are there" if lacks else ""
+    return f"{found.missing:,} bytes of what its container promises are missing" if found.missing else ""
 
 
 def _has_full_duration(found):
     """Return whether the frames fill the time that the header states, but for a few."""
     if not found.duration or None in (found.start, found.end):
         return False
-    return found.duration - (found.end - found.start) <= max(3 / found.fps, 0.02 * found.duration)
+    return found.duration - (found.end - found.start) <= _compute_leeway(found)
+
+
+def _compute_leeway(found):
+    """Return the seconds that may be missing."""
+    return max(3 / (found.fps or 25), 0.02 * found.duration)
 
 
 def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):

@@ -1,10 +1,10 @@
 """Read video with PyAV, decord or TorchCodec behind one signature.
 
 The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
-best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
-numbers without repeats and returns uint8 frames_THWC, of each frame what `keep` makes of it; whether it returns the
-truth for a file is found out by `videores.data.probe`. Decoders are opened for each read, with one thread, and never
-cross a fork.
+best, turned and mirrored as it is to be shown, as RGB with the range and matrix of its colour tags. A reader takes
+ascending frame numbers without repeats and returns uint8 frames_THWC, of each frame what `keep` makes of it; whether it
+returns the truth for a file is found out by `videores.data.probe`. Decoders are opened for each read, with one thread,
+and never cross a fork.
 """
 
 import errno
@@ -19,8 +19,10 @@ from itertools import islice
 import av
 import decord
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
+from videores.data.video import containers
 from videores.errors import UnreadableVideo
 
 SYSTEM_ERRNOS = (
@@ -34,6 +36,8 @@ SYSTEM_ERRNOS = (
     errno.ESTALE,
 )
 
+UPRIGHT = (False, False, False)  # a picture that is shown as it is coded
+
 # A seek costs about as much as decoding this many small frames.
 MIN_SEEK_DISTANCE = 8
 
@@ -46,14 +50,16 @@ class _ScanResult:
     """
 
     fps: float
-    rotation: int
+    orientation: tuple[bool, bool, bool]
     has_audio: bool
     promised: int  # frames that the file's header announces, 0 where it does not say
-    duration: float | None  # seconds of video that it announces
+    duration: float | None  # seconds that it announces: of the pictures where frames are promised, else of all tracks
     container: str  # FFmpeg's name of the file format
+    missing: int | None  # bytes that the file lacks of what its container says, None where that says nothing
     size: tuple[int, int] = (0, 0)  # width, height after rotation
     start: float | None = None  # seconds at which the first frame is shown
     end: float | None = None  # and the last one ends
+    file_end: float = 0.0  # seconds at which the last packet of any track ends
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
@@ -67,7 +73,7 @@ def scan(path, beat=lambda stage: None, hold=0):
     Of a damaged file some decoders leave parts of a picture as the memory was before. Which memory that is depends on
     how many frames are held, so two scans that hold different numbers tell such files.
     """
-    times, held = [], deque(maxlen=hold)
+    times, held, missing = [], deque(maxlen=hold), containers.count_missing_bytes(path)
     try:
         with _capture_decoder_warnings() as said, _open_container(path) as container:
             _check_not_playlist(container, path)
@@ -75,14 +81,15 @@ def scan(path, beat=lambda stage: None, hold=0):
             rate = stream.average_rate or stream.guessed_rate or 0
             found = _ScanResult(
                 float(rate),
-                0,
+                UPRIGHT,
                 bool(container.streams.audio),
                 stream.frames,
-                _read_declared_duration(container, stream),
+                _read_declared_duration(container, stream, path),
                 container.format.name,
+                missing,
             )
             convert = FrameConverter()
-            for frame in container.decode(stream):
+            for frame in _decode_all_tracks(container, stream, found):
                 beat("decoding")
                 held.append(frame)
                 image = convert(frame)
@@ -91,12 +98,14 @@ def scan(path, beat=lambda stage: None, hold=0):
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
                 found.start = found.start if times else frame.time
-                found.end = frame.time + 1 / found.fps if frame.time is not None and found.fps else None
+                lasts = max(frame.duration * frame.time_base, 1 / found.fps if found.fps else 0)
+                found.end = frame.time + float(lasts) if frame.time is not None else None
                 times.append(frame.pts)
-                found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
+                found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
         lasting = error.errno not in SYSTEM_ERRNOS
-        raise UnreadableVideo(path, format_decode_error(error, len(times)), lasting) from None
+        cut = f"truncated: {missing:,} bytes are missing; " if missing else ""
+        raise UnreadableVideo(path, cut + format_decode_error(error, len(times)), lasting) from None
     found.complaints = tuple(said)
     if None in times or sorted(set(times)) != times or said:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
@@ -141,20 +150,35 @@ def _check_frame_size(path, found, image, number):
         raise UnreadableVideo(path, f"its pictures change size from {before} to {after} at frame {number}")
 
 
-def _read_declared_duration(container, stream):
-    """Return the stream's declared duration in seconds, None if not given.
+def _decode_all_tracks(container, stream, found):
+    """Yield the frames of `stream`; note where the packets of all tracks end."""
+    for packet in container.demux():
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            lasts = packet.duration or 0 if packet.stream.type in ("video", "audio") else 0  # subtitles say anything
+            found.file_end = max(found.file_end, float((time + lasts) * packet.time_base))
+        if packet.stream.index == stream.index:  # the last packets of all tracks have the index 0
+            yield from packet.decode()
 
-    It is the file's where no sound may outlast the pictures.
+
+def _read_declared_duration(container, stream, path):
+    """Return the seconds that the header announces, None where it does not.
+
+    What FFmpeg works out from the bytes that are there is no announcement.
     """
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    alone = container.duration and not container.streams.audio
-    return container.duration / av.time_base if alone else None
+    name = container.format.name
+    if stream.frames:
+        return float(stream.frames * stream.time_base if name == "avi" else (stream.duration or 0) * stream.time_base)
+    if name == "asf":
+        return containers.read_asf_seconds(path)
+    return container.duration / av.time_base if name in ("matroska,webm", "flv") and container.duration else None
 
 
 def format_decode_error(error, decoded):
+    """Format what went wrong, with FFmpeg's last words where they were captured."""
     what = getattr(error, "strerror", None) or str(error)
-    return what if decoded == 0 else f"{what} after {decoded} good frames"
+    words = f" ({error.log[2].strip()})" if getattr(error, "log", None) else ""
+    return f"{what}{words}" if decoded == 0 else f"{what} after {decoded} good frames{words}"
 
 
 def _select_video_stream(container, path):
@@ -184,8 +208,39 @@ class FrameConverter:
         if self.short_side is not None:
             size, how = _compute_scaled_size(frame.width, frame.height, self.short_side), "AREA"
         rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
-        # rows may be padded, but torch takes no negative strides
-        return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90)) if frame.rotation else rgb
+        orientation = _read_orientation(frame)
+        return rgb if orientation == UPRIGHT else orient_picture(rgb, orientation)
+
+
+def _name_unknown_side_data(cls, value):
+    """Name a kind of side data that PyAV has no name for: it would not read any of that frame."""
+    kind = object.__new__(cls)
+    kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+    return kind
+
+
+setattr(SideDataType, "_missing_", classmethod(_name_unknown_side_data))  # noqa: B010 (a hook of Enum)
+
+
+def _read_orientation(frame):
+    """Read from a frame's display matrix whether to (transpose, mirror, flip) it.
+
+    Angles are rounded to the nearest quarter turn. A matrix of zeros says nothing.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return UPRIGHT
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # shows the pixel x, y at a x + c y, b x + d y
+    across = abs(b) + abs(c) > abs(a) + abs(d)
+    return (across, c < 0, b < 0) if across else (False, a < 0, d < 0)
+
+
+def orient_picture(picture_HWC, orientation):
+    """Transpose, then mirror left to right, then flip upside down."""
+    transpose, mirror, flip = orientation
+    picture_HWC = picture_HWC.transpose(1, 0, 2) if transpose else picture_HWC
+    # rows may be padded, but torch takes no negative strides
+    return np.ascontiguousarray(picture_HWC[:: -1 if flip else 1, :: -1 if mirror else 1])
 
 
 def _compute_scaled_size(width, height, short_side):
