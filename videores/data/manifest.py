@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -150,8 +151,10 @@ def _write_manifest(path, root, videos):
 
 def _info_from_json(info):
     tuples = {key: tuple(info[key]) for key in ("readers", "stamp", "warnings")}
-    return VideoInfo(**{**info, **tuples, "seek_points": pack_keyframes(info["seek_points"])})
+    packed = {"seek_points": pack_keyframes(info["seek_points"])}
+    return VideoInfo(**{**info, **tuples, **packed, "uneven_seconds": np.array(info["uneven_seconds"]).tobytes()})
 
 
 def _info_to_json(info):
-    return {**asdict(info), "seek_points": info.keyframes}
+    uneven = info.seconds_T.tolist() if info.uneven_seconds else []
+    return {**asdict(info), "seek_points": info.keyframes, "uneven_seconds": uneven}

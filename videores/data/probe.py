@@ -23,7 +23,7 @@ MAX_COMPLAINTS = 3  # of FFmpeg about one file that are kept
 @dataclass(frozen=True)
 class VideoInfo:
     num_frames: int
-    fps: float
+    fps: float  # as the file states it, or as its time stamps have it where the two differ
     width: int  # after rotation, as the frames are
     height: int
     rotation: int  # degrees counter-clockwise that turn the coded picture into the displayed one,
@@ -34,6 +34,7 @@ class VideoInfo:
     seek_points: bytes  # int64 pairs; packed, since each loading process has those of all videos
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
+    uneven_seconds: bytes = b""  # float64 seconds of each frame, where no constant rate has its time stamps
     warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
 
     @property
@@ -43,6 +44,13 @@ class VideoInfo:
         Trial reads around up to 16 of them were exact.
         """
         return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
+
+    @property
+    def seconds_T(self) -> np.ndarray:
+        """Return the second at which each frame is shown, from the first."""
+        if self.uneven_seconds:
+            return np.frombuffer(self.uneven_seconds)
+        return np.arange(self.num_frames) / (self.fps or np.nan)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -103,9 +111,10 @@ def examine(path, without, beat):
     if read_file_stamp(Path(path)) != before:
         raise UnreadableVideo(path, "it changed while it was probed")
     transpose, mirror, flip = found.orientation
+    fps, uneven_seconds = _measure_rate(found)
     return VideoInfo(
         num_frames=len(found.checksums),
-        fps=found.fps,
+        fps=fps,
         width=found.size[0],
         height=found.size[1],
         rotation=(270 if mirror else 90) if transpose else (180 if flip else 0),
@@ -116,12 +125,31 @@ def examine(path, without, beat):
         seek_points=pack_keyframes(keyframes),
         digest=hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest(),
         stamp=tuple(before),
-        warnings=tuple(_list_warnings(found)),
+        uneven_seconds=uneven_seconds,
+        warnings=tuple(_list_warnings(found, fps)),
     )
 
 
-def _list_warnings(found):
+def _measure_rate(found):
+    """Return the frame rate, and the packed seconds of the frames where they have no constant rate.
+
+    A rate is right where no time stamp is more than half a frame off. Where the file's own is not, time stamps go first.
+    """
+    number_T, seconds_T = np.arange(len(found.seconds)), np.array(found.seconds)
+
+    def fits(fps):
+        return np.abs(seconds_T * fps - number_T).max() <= 0.5
+
+    if len(seconds_T) < 2 or (found.fps and fits(found.fps)):
+        return found.fps, b""
+    fps = float(number_T[-1] / seconds_T[-1])
+    return fps, b"" if fits(fps) else seconds_T.tobytes()
+
+
+def _list_warnings(found, fps):
     """Yield what a user should know of a file that is read all the same."""
+    if abs(found.fps - fps) > 0.1 * fps:
+        yield f"its header states {found.fps:.4g} frames a second, its time stamps have {fps:.4g}"
     if found.missing:
         yield f"{found.missing:,} bytes are missing at its end"
     distinct = list(dict.fromkeys(found.complaints))

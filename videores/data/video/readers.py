@@ -62,6 +62,7 @@ class _ScanResult:
     file_end: float = 0.0  # seconds at which the last packet of any track ends
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of each frame, from the first; none where stamps do not rise
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
 
 
@@ -78,7 +79,7 @@ def scan(path, beat=lambda stage: None, hold=0):
         with _capture_decoder_warnings() as said, _open_container(path) as container:
             _check_not_playlist(container, path)
             stream = _select_video_stream(container, path)
-            rate = stream.average_rate or stream.guessed_rate or 0
+            rate, base = stream.average_rate or stream.guessed_rate or 0, stream.time_base
             found = _ScanResult(
                 float(rate),
                 UPRIGHT,
@@ -107,7 +108,9 @@ def scan(path, beat=lambda stage: None, hold=0):
         cut = f"truncated: {missing:,} bytes are missing; " if missing else ""
         raise UnreadableVideo(path, cut + format_decode_error(error, len(times)), lasting) from None
     found.complaints = tuple(said)
-    if None in times or sorted(set(times)) != times or said:
+    rising = None not in times and sorted(set(times)) == times
+    found.seconds = [float((time - times[0]) * base) for time in times] if rising else []
+    if said or not rising:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
     return found
 
