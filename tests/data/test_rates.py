@@ -85,7 +85,7 @@ def test_clips_at_a_rate_show_what_is_on_the_screen_at_their_moments(stamped):
 
 
 def test_copies_have_the_time_line_of_their_sources(stamped):
-    path, seconds = stamped
+    path, _ = stamped
     copy = path.with_name("copy.mp4")
     reencode.reencode(path, copy, EncodingSettings(), 120, lambda stage: None)
     info, copied = probe(path), probe(copy)

@@ -28,6 +28,9 @@ class VideoInfo:
     height: int
     rotation: int  # degrees counter-clockwise that turn the coded picture into the displayed one,
     mirrored: bool  # after it was mirrored left to right
+    pixel_aspect: (
+        str  # width:height of a shown pixel, which frames do not follow: they have one pixel for each coded one
+    )
     has_audio: bool
     readers: tuple[str, ...]  # those that return exactly the sequential decode's frames
     reader: str  # the fastest of them; they return equal bytes, so the choice changes no result
@@ -119,6 +122,7 @@ def examine(path, without, beat):
         height=found.size[1],
         rotation=(270 if mirror else 90) if transpose else (180 if flip else 0),
         mirrored=transpose ^ mirror ^ flip,
+        pixel_aspect="{}:{}".format(*found.pixel_aspect.as_integer_ratio()),
         has_audio=found.has_audio,
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
@@ -133,7 +137,7 @@ def examine(path, without, beat):
 def _measure_rate(found):
     """Return the frame rate, and the packed seconds of the frames where they have no constant rate.
 
-    A rate is right where no time stamp is more than half a frame off. Where the file's own is not, time stamps go first.
+    A rate is right where no time stamp is more than half a frame off. Where the file's own is not, the mean rate is.
     """
     number_T, seconds_T = np.arange(len(found.seconds)), np.array(found.seconds)
 

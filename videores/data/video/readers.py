@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib.util import find_spec
 from itertools import islice
 
@@ -51,6 +52,7 @@ class _ScanResult:
 
     fps: float
     orientation: tuple[bool, bool, bool]
+    pixel_aspect: Fraction  # width : height of a shown pixel
     has_audio: bool
     promised: int  # frames that the file's header announces, 0 where it does not say
     duration: float | None  # seconds that it announces: of the pictures where frames are promised, else of all tracks
@@ -83,6 +85,7 @@ def scan(path, beat=lambda stage: None, hold=0):
             found = _ScanResult(
                 float(rate),
                 UPRIGHT,
+                Fraction(1),
                 bool(container.streams.audio),
                 stream.frames,
                 _read_declared_duration(container, stream, path),
@@ -102,6 +105,7 @@ def scan(path, beat=lambda stage: None, hold=0):
                 lasts = max(frame.duration * frame.time_base, 1 / found.fps if found.fps else 0)
                 found.end = frame.time + float(lasts) if frame.time is not None else None
                 times.append(frame.pts)
+                found.pixel_aspect = read_pixel_aspect(stream, frame)
                 found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
         lasting = error.errno not in SYSTEM_ERRNOS
@@ -204,15 +208,22 @@ class FrameConverter:
 
     def __init__(self, short_side=None):
         self.reformatter, self.short_side = VideoReformatter(), short_side
+        self.unscaled = FrameConverter() if short_side is not None else self
 
     def __call__(self, frame):
+        orientation = _read_orientation(frame)
+        if self.short_side is not None and frame.interlaced_frame:
+            # of such frames FFmpeg scales the two fields apart, and the small picture would be combed
+            frame = av.VideoFrame.from_ndarray(self.unscaled.convert(frame), format="rgb24")
+        rgb = self.convert(frame)
+        return rgb if orientation == UPRIGHT else orient_picture(rgb, orientation)
+
+    def convert(self, frame):
         # POINT repeats each chroma sample, as FFmpeg's 8-bit path does anyway; its 10-bit path would interpolate.
         size, how = (None, None), "POINT"
         if self.short_side is not None:
             size, how = _compute_scaled_size(frame.width, frame.height, self.short_side), "AREA"
-        rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
-        orientation = _read_orientation(frame)
-        return rgb if orientation == UPRIGHT else orient_picture(rgb, orientation)
+        return self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
 
 
 def _name_unknown_side_data(cls, value):
@@ -236,6 +247,12 @@ def _read_orientation(frame):
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # shows the pixel x, y at a x + c y, b x + d y
     across = abs(b) + abs(c) > abs(a) + abs(d)
     return (across, c < 0, b < 0) if across else (False, a < 0, d < 0)
+
+
+def read_pixel_aspect(stream, frame):
+    """Return the width : height of a pixel as it is shown; 1 where nothing is stated."""
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    return 1 / aspect if _read_orientation(frame)[0] else aspect
 
 
 def orient_picture(picture_HWC, orientation):
