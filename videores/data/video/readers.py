@@ -8,6 +8,7 @@ and never cross a fork.
 """
 
 import errno
+import os
 import zlib
 from bisect import bisect_right
 from collections import deque
@@ -24,7 +25,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
 from videores.data.video import containers
-from videores.errors import UnreadableVideo
+from videores.errors import UnreadableVideo, UserError
 
 SYSTEM_ERRNOS = (
     errno.EPERM,
@@ -36,6 +37,10 @@ SYSTEM_ERRNOS = (
     errno.EAGAIN,
     errno.ESTALE,
 )
+
+PIXEL_LIMIT_VARIABLE = "VIDEORES_MAX_PIXELS"
+PIXEL_LIMIT = 2**27  # pixels of a picture: 15360 x 8640 has fewer
+COVER = av.stream.Disposition.attached_pic
 
 UPRIGHT = (False, False, False)  # a picture that is shown as it is coded
 
@@ -108,6 +113,8 @@ def scan(path, beat=lambda stage: None, hold=0):
                 found.pixel_aspect = read_pixel_aspect(stream, frame)
                 found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
     except av.FFmpegError as error:
+        if any("max pixel count" in message for message in said):
+            raise UnreadableVideo(path, _describe_pixel_limit(), lasting=False) from None
         lasting = error.errno not in SYSTEM_ERRNOS
         cut = f"truncated: {missing:,} bytes are missing; " if missing else ""
         raise UnreadableVideo(path, cut + format_decode_error(error, len(times)), lasting) from None
@@ -124,7 +131,7 @@ def _open_container(path):
 
     Else FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbors.
     """
-    return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none"})
+    return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none", **_limit_decoder()})
 
 
 @contextmanager
@@ -145,9 +152,11 @@ def _capture_decoder_warnings():
 
 
 def _check_not_playlist(container, path):
-    """Check that a file is no list of other files, which FFmpeg would read."""
+    """Check that a file is no list of other files, which FFmpeg would read, and no text, which it would draw."""
     if container.format.name in PLAYLIST_FORMATS:
         raise UnreadableVideo(path, "it is a list of other files, no video")
+    if container.format.name in TEXT_FORMATS:
+        raise UnreadableVideo(path, "it is text, no video")
 
 
 def _check_frame_size(path, found, image, number):
@@ -188,12 +197,39 @@ def format_decode_error(error, decoded):
     return f"{what}{words}" if decoded == 0 else f"{what} after {decoded} good frames{words}"
 
 
+def _read_pixel_limit():
+    """Return the most pixels that a picture may have: a small file may promise more than fits into memory."""
+    text = os.environ.get(PIXEL_LIMIT_VARIABLE, str(PIXEL_LIMIT))
+    if not text.isdecimal() or not 0 < int(text) < 2**30:
+        raise UserError(f"{PIXEL_LIMIT_VARIABLE} must be a number of pixels below 1073741824, got {text!r}")
+    return int(text)
+
+
+def _limit_decoder():
+    """Return FFmpeg's options against pictures far above the limit: it counts what it pads them with."""
+    return {"max_pixels": str(2 * _read_pixel_limit() + 2**20)}
+
+
+def _describe_pixel_limit():
+    limit = _read_pixel_limit()
+    return (
+        f"its pictures have more than {limit:,} pixels; raise the environment variable {PIXEL_LIMIT_VARIABLE}={limit}"
+    )
+
+
 def _select_video_stream(container, path):
+    pictures = [stream for stream in container.streams.video if not stream.disposition & COVER]
     stream = container.streams.best("video")
+    if stream in container.streams.video and stream not in pictures:
+        stream = pictures[0] if pictures else None
     if stream is None:
-        raise UnreadableVideo(path, "it has no video stream")
+        cover = ", only a cover picture" if container.streams.video else ""
+        raise UnreadableVideo(path, f"it has no video stream{cover}")
     if stream.codec_context is None:
         raise UnreadableVideo(path, "FFmpeg has no decoder for its video stream")
+    if stream.codec_context.width * stream.codec_context.height > _read_pixel_limit():
+        raise UnreadableVideo(path, _describe_pixel_limit(), lasting=False)
+    stream.codec_context.options = _limit_decoder()
     stream.codec_context.thread_count = 1
     return stream
 
@@ -361,6 +397,7 @@ def is_seeking_reliable(name, path, found):
 
 
 PLAYLIST_FORMATS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
+TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")  # which FFmpeg draws
 TIMESTAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
 READERS = {"decord": _read_decord, "pyav": read_pyav, "torchcodec": _read_torchcodec}
 INSTALLED_READERS = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))
