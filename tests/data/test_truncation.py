@@ -1,16 +1,18 @@
 """Files that lost their end are told from whole ones, in every container, with and without sound."""
 
+from contextlib import suppress
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from helpers.videos import numbered_frames, read_numbers
+from PIL import Image
 
 from videores.data.decode import read_frames
 from videores.data.manifest import probe_all
 from videores.data.probe import probe
-from videores.data.video import containers
+from videores.data.video import containers, readers
 from videores.errors import UnreadableVideo
 
 FRAMES = 100
@@ -212,3 +214,53 @@ def test_what_a_file_does_not_say_is_not_known(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     assert containers.count_missing_bytes(tmp_path / "x") is None
     assert containers.count_missing_bytes(tmp_path / "none") is None
+
+
+# -- images and words -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+def test_cut_images_are_refused(tmp_path, suffix, share):
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(path)
+    assert probe(path).warnings == ()
+    with pytest.raises(UnreadableVideo):
+        probe(cut(path, share))
+
+
+def damage(path, share=0.5):
+    """Zeros in the middle of the file."""
+    content = bytearray(path.read_bytes())
+    at = int(len(content) * share)
+    content[at : at + 400] = bytes(400)
+    path.write_bytes(content)
+    return path
+
+
+def test_the_reason_has_the_words_of_ffmpeg(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(tmp_path / "x.png")
+    Image.new("RGB", (100, 100)).save(tmp_path / "x.bmp")
+    cases = {
+        "moov atom not found": cut(write_mixed(tmp_path / "x.mp4", "mpeg4"), 0.5),
+        "not enough data": cut(tmp_path / "x.bmp", 0.5),
+        "chunk too big": cut(tmp_path / "x.png", 0.5),
+    }
+    for words, path in cases.items():
+        with pytest.raises(UnreadableVideo) as caught:
+            probe(path)
+        assert words in caught.value.reason, path
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "x.mp4", "h264.avi"])
+def test_damage_in_the_middle_reaches_the_user_once_and_no_raw_lines(tmp_path, capfd, name):
+    codec, _, options = FILES[name]
+    path = damage(write_mixed(tmp_path / name, codec, None, options))
+    infos, bad = probe_all(tmp_path, [name], progress=False)
+    said = [*bad.values(), *(warning for info in infos.values() for warning in info.warnings)]
+    assert said
+    assert len(said) <= 5
+    for reader in readers.INSTALLED_READERS:
+        with suppress(*readers.DECODE_ERRORS):
+            readers.READERS[reader](str(path), [0, 50, 99])
+    assert capfd.readouterr() == ("", "")

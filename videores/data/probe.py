@@ -182,6 +182,8 @@ def _check_not_truncated(path, found):
     if not found.checksums:
         cut = f"truncated: {found.missing:,} bytes are missing; " if found.missing else ""
         raise UnreadableVideo(path, f"{cut}no frame decodes")
+    if len(found.checksums) == 1 and any(complaint.startswith("overread") for complaint in found.complaints):
+        raise UnreadableVideo(path, "truncated: the lower part of the picture is missing")  # of a JPEG file
     lack = "" if found.missing == 0 and not found.complaints else _describe_lack(found)
     if lack:
         raise UnreadableVideo(path, f"truncated: {lack}")

@@ -22,8 +22,8 @@ def count_views(info: VideoInfo | None, clip: ClipConfig, views: ViewsConfig) ->
     if views.clips != "all":
         clips = views.clips
     else:
-        timeline = sampling.measure_timeline(info, clip) if info else (1, 1)
-        clips = len(sampling.sample_view_clips(*timeline, clip, views))
+        moments, rate = sampling.measure_timeline(info, clip) if info else (1, 1)
+        clips = len(sampling.sample_view_clips(moments, rate, clip, views))
     return clips * count_crops(views)
 
 

@@ -42,6 +42,8 @@ PIXEL_LIMIT_VARIABLE = "VIDEORES_MAX_PIXELS"
 PIXEL_LIMIT = 2**27  # pixels of a picture: 15360 x 8640 has fewer
 COVER = av.stream.Disposition.attached_pic
 
+decord.logging.set_level(decord.logging.QUIET)  # it would print raw lines, of files that the probe has told about
+
 UPRIGHT = (False, False, False)  # a picture that is shown as it is coded
 
 # A seek costs about as much as decoding this many small frames.
