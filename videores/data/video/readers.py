@@ -21,6 +21,7 @@ from itertools import islice
 import av
 import decord
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
@@ -108,12 +109,13 @@ def scan(path, beat=lambda stage: None, hold=0):
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
-                found.start = found.start if times else frame.time
-                lasts = max(frame.duration * frame.time_base, 1 / found.fps if found.fps else 0)
-                found.end = frame.time + float(lasts) if frame.time is not None else None
                 times.append(frame.pts)
-                found.pixel_aspect = read_pixel_aspect(stream, frame)
                 found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
+            if times and None not in (times[0], times[-1]):
+                lasts = max(frame.duration * base, 1 / found.fps if found.fps else 0)
+                found.start, found.end = float(times[0] * base), float(times[-1] * base + lasts)
+            if times:
+                found.pixel_aspect = read_pixel_aspect(stream, frame)
     except av.FFmpegError as error:
         if any("max pixel count" in message for message in said):
             raise UnreadableVideo(path, _describe_pixel_limit(), lasting=False) from None
@@ -170,13 +172,16 @@ def _check_frame_size(path, found, image, number):
 
 def _decode_all_tracks(container, stream, found):
     """Yield the frames of `stream`; note where the packets of all tracks end."""
+    timed = [track.index for track in container.streams if track.type in ("video", "audio")]
+    ends = {}  # of each track, in its time base
     for packet in container.demux():
-        time = packet.dts if packet.pts is None else packet.pts
+        time, track = packet.dts if packet.pts is None else packet.pts, packet.stream_index
         if time is not None:
-            lasts = packet.duration or 0 if packet.stream.type in ("video", "audio") else 0  # subtitles say anything
-            found.file_end = max(found.file_end, float((time + lasts) * packet.time_base))
-        if packet.stream.index == stream.index:  # the last packets of all tracks have the index 0
+            end = time + (packet.duration or 0 if track in timed else 0)  # subtitles may last for anything
+            ends[track] = max(ends.get(track, end), end)
+        if packet.stream.index == stream.index:  # the last packets of all tracks have the stream_index 0
             yield from packet.decode()
+    found.file_end = max((float(end * container.streams[track].time_base) for track, end in ends.items()), default=0.0)
 
 
 def _read_declared_duration(container, stream, path):
@@ -220,10 +225,9 @@ def _describe_pixel_limit():
 
 
 def _select_video_stream(container, path):
-    pictures = [stream for stream in container.streams.video if not stream.disposition & COVER]
     stream = container.streams.best("video")
-    if stream in container.streams.video and stream not in pictures:
-        stream = pictures[0] if pictures else None
+    if stream is not None and stream.disposition & COVER:
+        stream = next((track for track in container.streams.video if not track.disposition & COVER), None)
     if stream is None:
         cover = ", only a cover picture" if container.streams.video else ""
         raise UnreadableVideo(path, f"it has no video stream{cover}")
@@ -279,7 +283,9 @@ def _read_orientation(frame):
 
     Angles are rounded to the nearest quarter turn. A matrix of zeros says nothing.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data = SideDataContainer(frame).get(
+        "DISPLAYMATRIX"
+    )  # frame.side_data is a cycle, in which frames outlive their use
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # shows the pixel x, y at a x + c y, b x + d y
