@@ -105,7 +105,132 @@ def test_malformed_overrides_are_named(tiny):
         assert "=null" in refusal(tiny, override)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.10",
+        "0012",
+        "1e3",
+        "0x1F",
+        "2024_11_28",
+        "2024-11-28",
+        "12:30:45",
+        "a #2",
+        "yes",
+        "[a",
+        "{a",
+        "&a",
+        "*a",
+        "!x",
+        "- a",
+    ],
+)
+def test_text_is_taken_letter_by_letter(tmp_path, tiny, text):
+    for key in ("run.name", "run.dir", "data.name", "data.root", "data.splits", "model.weights", "watch.wandb"):
+        section, name = key.split(".")
+        cfg = parse.load_config(tiny, [f"{key}={text}"])
+        assert getattr(getattr(cfg, section), name) == text
+        (tmp_path / "resolved.yaml").write_text(parse.to_yaml(cfg))
+        assert parse.load_config(tmp_path / "resolved.yaml") == cfg
+
+
+def test_quotes_around_text_are_not_part_of_it(tiny):
+    for text, value in (("'1.10'", "1.10"), ('"null"', "null"), ("'", "'"), ("a'b'", "a'b'")):
+        assert parse.load_config(tiny, [f"run.name={text}"]).run.name == value
+
+
+@pytest.mark.parametrize("text", ["1.10", "0012", "1e3", "2024_11_28", "2024-11-28", "12:30:45", "yes", "!!float 1.10"])
+def test_plain_text_in_a_file_is_no_number(tmp_path, text):
+    path = tmp_path / "plain.yaml"
+    flip = f"  transform: {{flip: 0.5}}\n  augment: {{flip_labels: {{{text}: {text}, a: null}}}}\n"
+    path.write_text(
+        yaml.safe_dump(MINIMAL).replace("  name: tiny\n", f"  name: {text}\n{flip}") + f"run:\n  name: {text}\n"
+    )
+    cfg, text = parse.load_config(path), text.removeprefix("!!float ")
+    assert (cfg.run.name, cfg.data.name, cfg.data.augment.flip_labels) == (text, text, {text: text, "a": None})
+
+
+def test_home_is_expanded_in_paths(tiny, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    overrides = (
+        "run.dir=~/x",
+        "data.root=~",
+        "data.splits=~/s",
+        "model.weights=vmz:~/w.pth",
+        "train.distill.teacher=~/r",
+    )
+    cfg = parse.load_config(tiny, [*overrides, "run.name=~x"])
+    assert (cfg.run.dir, cfg.data.root, cfg.data.splits) == ("/home/me/x", "/home/me", "/home/me/s")
+    assert (cfg.model.weights, cfg.train.distill.teacher) == ("vmz:/home/me/w.pth", "/home/me/r")
+    assert cfg.run.name == "~x"
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train:\n  epochs: 3\n", ("train ", "line 3", "line 9")),
+        ("run: {name: a, seed: 1, name: b}\n", ("name ", "line 9", "line 9")),
+        ("run:\n  name: a\n  'name': b\n", ("name ", "line 10", "line 11")),
+        ("1: a\n1: b\n", ("1 ", "line 9", "line 10")),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_both_lines(tmp_path, text, words):
+    path = write(tmp_path / "twice.yaml")
+    path.write_text(path.read_text().replace("train:", "\ntrain:", 1).replace("\n\n", "\n") + text)
+    message = refusal(path)
+    assert all(word in message for word in words)
+
+
+def test_a_key_that_an_override_gives_twice_is_named(tiny):
+    assert "left must stand once" in refusal(tiny, "data.augment.flip_labels={left: right, left: up}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)),
+        "run: &a [*a]\n",
+        "run: &a {name: *a}\n",
+        "run: " + "[" * 5000 + "]" * 5000,
+        "run: " + "{a: " * 5000 + "}" * 5000,
+        "train: 2024-13-45\n",
+        "train: {epochs: " + "9" * 5000 + "}\n",
+    ],
+)
+def test_a_file_that_unfolds_or_has_no_value_is_refused_at_once(tmp_path, text):
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    message = refusal(path)
+    assert str(path) in message
+    assert len(message) < 2000
+
+
+def test_aliases_are_read(tmp_path):
+    path = tmp_path / "alias.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL) + "val: &views {clips: 2, fusion: max}\ntest:\n  <<: *views\n  clips: 3\n")
+    cfg = parse.load_config(path)
+    assert (cfg.val.clips, cfg.test.clips, cfg.test.fusion) == (2, 3, "max")
+
+
 # Unknown keys and wrong types
+
+
+def test_a_list_without_brackets_and_a_long_value_are_told(tiny):
+    for override in (
+        "train.milestones=1,2",
+        "model.layers=2,2,2",
+        "data.transform.jitter=128,160",
+        "train.freeze=[a,[b]]",
+    ):
+        key, _, text = override.partition("=")
+        assert text.startswith("[") or f"{key}=[{text}]" in refusal(tiny, override)
+    assert len(refusal(tiny, "train.epochs=" + "a" * 5000)) < 400
+    assert len(refusal(tiny, "data.augment.flip_labels=" + "[" * 5000)) < 400
+    assert parse.load_config(tiny, ["train.epochs=1e1"]).train.epochs == 10
 
 
 def test_unknown_key_names_the_nearest(tiny):

@@ -138,4 +138,4 @@ def read_table(name: str | Path) -> Table:
             f"--table must be a path or one of {', '.join(list_tables())}, got {name}"
             f"{format_suggestion(str(name), list_tables())}"
         )
-    return parse.build_section(Table, parse.read_yaml(path), path)
+    return parse.build_section(Table, parse.read_yaml(path, Table), path)

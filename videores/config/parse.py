@@ -1,13 +1,15 @@
 """Read a configuration from YAML and `key=value` overrides, and write it back.
 
 Precedence: the defaults of schema.py < the file < the command line. A section merges, a list is replaced, an unknown
-key is an error that names the nearest one. Reading the configuration that a run folder keeps gives the same again.
+key is an error that names the nearest one, and so is a key that stands twice. Text keys are taken letter by letter, not
+as the number or date that YAML sees in them. Reading the configuration that a run folder keeps gives the same again.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -16,7 +18,16 @@ from videores.config.schema import Config, Section
 from videores.errors import UserError, format_suggestion
 
 CONFIG_DIR = Path(__file__).parents[2] / "configs"
+MAX_YAML_VALUES = 100_000  # of a file, its aliases unfolded
+MAX_SHOWN_LETTERS = 200  # of a wrong value
 S = TypeVar("S", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """Load YAML 1.1, in which 1e3 is a number, too."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), [*"-+0123456789"])
 
 
 def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -30,29 +41,101 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
         names = sorted(p.name for p in CONFIG_DIR.glob("*.yaml"))
         hint = format_suggestion(Path(name).name, names)
         raise UserError(f"no configuration file {name}{hint}; configs/ has {', '.join(names)}")
-    values = read_yaml(path)
+    values = read_yaml(path, Config)
     overrides = list(overrides)
     for override in overrides:
-        apply_override(values, override)
+        apply_override(values, override, Config)
     return build_section(Config, values, path, overrides)
 
 
-def read_yaml(path: Path, kind: type = dict) -> Any:
-    """Read a YAML file whose top level is a dict or, as `kind`, a list.
+def read_yaml(path: Path, kind: type) -> Any:
+    """Read a YAML file whose top level is a list, or the dict of a section.
 
-    Raises UserError.
+    `kind` is list or the section. Raises UserError.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(path.read_text(encoding="utf-8"), kind)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, kind):
-        raise UserError(f"{path}: the top level must be a {kind.__name__}, got {type(values).__name__}")
+    if not isinstance(values, list if kind is list else dict):
+        name = "list" if kind is list else "dict"
+        raise UserError(f"{path}: the top level must be a {name}, got {type(values).__name__}")
     return values
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set `a.b=value` in a tree of dicts; the value is read as YAML. Raises UserError."""
+def _parse_yaml(text: str, kind: Any) -> Any:
+    """Parse YAML of a type, a section or of a field. Raises YAMLError."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _mark_text(node, kind, {}) > MAX_YAML_VALUES:
+            raise yaml.YAMLError(f"its aliases must unfold to <= {MAX_YAML_VALUES:,} values: write fewer")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError as error:  # a date or number that there is not
+        raise yaml.YAMLError(str(error)) from None
+    finally:
+        loader.dispose()
+
+
+def _mark_text(node: yaml.Node, kind: Any, counts: dict[int, int]) -> int:
+    """Make text of the scalars that `kind` wants as text; return the number of values.
+
+    `counts` are those of the nodes that were seen. Raises YAMLError for a key that stands twice.
+    """
+    if id(node) in counts:
+        return counts[id(node)]
+    counts[id(node)] = MAX_YAML_VALUES + 1  # until it is known: an alias of what it stands in has no end
+    count, lines = 1, dict[Any, int]()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name, line = str(key.value), key.start_mark.line + 1
+        if (first := lines.get((key.tag, name))) is not None:
+            raise yaml.YAMLError(f"{name} must stand once, got it in line {first} and line {line}: drop one")
+        lines[key.tag, name] = line
+        kinds = _get_inner_kinds(kind, name)
+        count += sum(_mark_text(part, inner, counts) for part, inner in zip((key, value), kinds, strict=True))
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        count += _mark_text(item, _get_inner_kinds(kind)[1], counts)
+    if isinstance(node, yaml.ScalarNode) and _takes_text(kind) and not node.tag.endswith(":null"):
+        node.tag = "tag:yaml.org,2002:str"
+    counts[id(node)] = count
+    return count
+
+
+def _list_alternatives(kind: Any) -> list[Any]:
+    """Return the types of a union, without what annotates them."""
+    if get_origin(kind) is Annotated:
+        return _list_alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [alternative for one in get_args(kind) for alternative in _list_alternatives(one)]
+    return [kind]
+
+
+def _takes_text(kind: Any) -> bool:
+    alternatives = _list_alternatives(kind)
+    return str in alternatives and not any(number in alternatives for number in (int, float, bool))
+
+
+def _get_inner_kinds(kind: Any, name: str | None = None) -> tuple[Any, Any]:
+    """Return the types of the key `name` and its value, or, without a name, of a list's item."""
+    for one in _list_alternatives(kind):
+        if _is_section(one):
+            return Any, one.model_fields[name].annotation if name in one.model_fields else Any
+        if get_origin(one) is dict and name is not None:
+            return get_args(one)
+        if get_origin(one) is tuple and name is None:
+            return Any, get_args(one)[0]
+    return Any, Any
+
+
+def apply_override(values: dict[str, Any], override: str, kind: Any = Any) -> None:
+    """Set `a.b=value` in a tree of dicts, of a section `kind`. Raises UserError.
+
+    A text is taken letter by letter, but for null and quotes around it; another value is read as YAML.
+    """
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
         raise UserError(f"override {override!r} must be section.key=value, e.g. train.epochs=10")
@@ -60,13 +143,18 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r} needs a value: write {key}=null for none")
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        values, kind = values.setdefault(section, {}), _get_inner_kinds(kind, section)[1]
         if not isinstance(values, dict):
             raise UserError(f"override {override}: {section} must be a section, and is a value")
+    kind = _get_inner_kinds(kind, last)[1]
+    if set(_list_alternatives(kind)) <= {str, NoneType}:
+        quoted = re.fullmatch(r"""(['"])(.*)\1""", text, re.DOTALL)
+        values[last] = None if text == "null" else quoted[2] if quoted else text
+        return
     try:
-        values[last] = yaml.safe_load(text)
+        values[last] = _parse_yaml(text, kind)
     except yaml.YAMLError as error:
-        raise UserError(f"override {override}: the value must be valid YAML: {error}") from None
+        raise UserError(f"override {_shorten(override)}: the value must be valid YAML: {error}") from None
 
 
 def build_config(values: dict[str, Any], where: Path | str) -> Config:
@@ -106,7 +194,14 @@ def _format_mistake(mistake: Any, model: type[Section]) -> str:
         return f"{key}: unknown key{format_suggestion(keys[-1], choices, others)}; {where} has {', '.join(choices)}"
     if kind == "missing":
         return f"{key}: too few values, got {value!r}" if isinstance(location[-1], int) else f"{key}: missing"
-    return f"{key}: {mistake['msg'].removeprefix('Value error, ')}" + f", got {value!r}" * (not isinstance(value, dict))
+    got = f", got {_shorten(repr(value))}" * (not isinstance(value, dict))
+    if kind == "tuple_type":
+        return f"{key}: must be a list" + f", e.g. {key}=[{value}]" * isinstance(value, str) + got
+    return f"{key}: {mistake['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN_LETTERS else f"{text[:MAX_SHOWN_LETTERS]}..."
 
 
 def _resolve_location(model: type[Section], location: Sequence[str | int]) -> tuple[list[str], type[Section]]:

@@ -1,5 +1,6 @@
 """Typed sections of the configuration with the default of every key."""
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
@@ -33,7 +34,14 @@ def _normalize_freeze(parts: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return parts[0]
 
 
+def _expand_home(path: str) -> str:
+    """Expand ~ at the start of a path, or of a file behind a prefix such as torchvision:."""
+    prefix, colon, file = path.rpartition(":")
+    return prefix + colon + os.path.expanduser(file)
+
+
 FileNamePart = Annotated[str, Field(pattern=r"^[^/\\]*$")]  # part of a file's name
+UserPath = Annotated[str, AfterValidator(_expand_home)]
 IntRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_check_ascending)]
 Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_check_ascending)]
 NetworkParts = Annotated[str | tuple[str, ...], AfterValidator(_normalize_freeze)]
@@ -62,7 +70,7 @@ class RunConfig(Section):
     """Output folder of a run, seed, and whether it continues."""
 
     name: FileNamePart | None = None  # appended to the config's name: runs/<config>-<name>
-    dir: str | None = None  # replaces runs/<config>[-<name>]
+    dir: UserPath | None = None  # replaces runs/<config>[-<name>]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of weights, order, clips, augmentation and dropout
     # auto: start, continue or test again, as the folder requires; inexact: continue even with another world size or
     # batch size (docs/guide/resume.md)
@@ -157,8 +165,8 @@ class DataConfig(Section):
 
     name: str  # names the data set in protocol strings and reports
     format: Literal[ListFormat, SyntheticFormat]  # of the lists, or an embedded data set: docs/guide/own-videos.md
-    root: str  # the folder that the lists' paths are relative to
-    splits: str | None = None  # the folder of the lists; default: root
+    root: UserPath  # the folder that the lists' paths are relative to
+    splits: UserPath | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
@@ -188,7 +196,7 @@ class ModelConfig(NetworkConfig):
 
     contradictions = checks.check_model
 
-    weights: str | None = None  # initial weights: docs/guide/weights.md
+    weights: UserPath | None = None  # initial weights: docs/guide/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
 
@@ -202,7 +210,7 @@ class DistillConfig(Section):
 
     contradictions = checks.check_distill
 
-    teacher: str | None = None  # a run folder, or a checkpoint of one
+    teacher: UserPath | None = None  # a run folder, or a checkpoint of one
     temperature: PositiveFloat = 4.0  # divides both networks' logits
     weight: Fraction = 0.9  # of the teacher's answers; the labels have the rest
     attention: NonNegativeFloat = 0.0  # weight of the attention maps' difference (of stages); the authors took 1000

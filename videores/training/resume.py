@@ -76,7 +76,7 @@ def find_resume_point(
 def check_same_config(folder: Path, cfg: Config) -> None:
     """Raise UserError where a run without a checkpoint had another configuration."""
     path = folder / "config.yaml"
-    _check_no_differences(folder, _compare_configs(parse.read_yaml(path), cfg, str(path))[0])
+    _check_no_differences(folder, _compare_configs(parse.read_yaml(path, Config), cfg, str(path))[0])
 
 
 def _check_no_differences(source, lines):
