@@ -3,6 +3,9 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -20,7 +23,7 @@ def ended(monkeypatch, capsys):
                 raise error
             return 0
 
-        for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
+        for name in ("VIDEORES_PARENT", "LOCAL_RANK", "NODE_RANK", "RANK", "TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
             monkeypatch.delenv(name, raising=False)
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
@@ -69,13 +72,13 @@ def test_wrong_input_is_one_line_and_a_bug_is_a_traceback(ended):
 
 def test_rank_zero_alone_prints_what_all_meet(ended):
     """But a lost process or video may be known to another rank alone."""
-    assert ended(UserError("x"), LOCAL_RANK="1") == (2, "")
-    assert ended(SignalInterrupt(signal.SIGTERM, "here"), LOCAL_RANK="1") == (75, "")
+    assert ended(UserError("x"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (2, "")
+    assert ended(SignalInterrupt(signal.SIGTERM, "here"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (75, "")
     assert ended(SignalInterrupt(signal.SIGTERM, "here"))[1].startswith("stopped by SIGTERM here")
-    assert ended(UnreadableVideo("a.mp4", "torn"), LOCAL_RANK="1") == (2, "error: a.mp4: torn\n")
-    assert ended(RankFailure("gone"), LOCAL_RANK="1") == (71, "error: gone\n")
+    assert ended(UnreadableVideo("a.mp4", "torn"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (2, "error: a.mp4: torn\n")
+    assert ended(RankFailure("gone"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (71, "error: gone\n")
     failure = failures.translate_error(RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. "))
-    code, text = ended(failure, LOCAL_RANK="1")
+    code, text = ended(failure, LOCAL_RANK="1", VIDEORES_PARENT="7")
     assert (code, text.startswith("error: "), "PID 17" in text) == (2, True, True)
 
 
@@ -87,6 +90,7 @@ def test_rank_zero_alone_prints_what_all_meet(ended):
         ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "2", "SLURM_LOCALID": "0"}, True),
         ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, False),
         ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, True),  # left over
     ],
 )
 def test_an_error_is_printed_once_per_node(ended, environ, is_printed):
@@ -128,13 +132,97 @@ def test_a_signal_raises_before_the_first_step_and_is_recorded_after():
 
 
 def test_sigterm_exits_and_ignored_signals_do_nothing():
-    with signals.exit_on_sigterm(), pytest.raises(SystemExit) as exit:
-        signal.raise_signal(signal.SIGTERM)
-    assert exit.value.code is None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with signals.exit_on_sigterm(), pytest.raises(SystemExit) as exit:
+            signal.raise_signal(number)
+        assert exit.value.code is None
     with signals.ignore_signals():
         for number in signals.STOP_SIGNALS:
             signal.raise_signal(number)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        for context in (signals.SignalHandler(), signals.exit_on_sigterm()):
+            with context:
+                signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+HANG_UP = """
+import os, signal, sys
+from videores.runtime import signals
+with signals.SignalHandler() as handler:
+    handler.raise_at_once = False
+    os.write(1, b"begun\\n")
+    while not handler.signal_number:
+        signal.pause()
+    print("saving", flush=True), print("saving", file=sys.stderr, flush=True)
+    open(sys.argv[1], "w").write("saved")
+"""
+
+
+@pytest.mark.parametrize("output", ["terminal", "pipe", "file"])
+def test_what_comes_after_a_hang_up_does_not_fail_at_the_output_that_is_gone(tmp_path, output):
+    terminal = dict(terminal=os.openpty, pipe=os.pipe, file=lambda: (None, os.open(tmp_path / "log", 66)))[output]()
+    reader, writer = terminal
+    process = subprocess.Popen([sys.executable, "-c", HANG_UP, tmp_path / "saved"], stdout=writer, stderr=writer)
+    os.close(writer)
+    if reader is None:
+        while not (tmp_path / "log").read_text():
+            time.sleep(0.05)
+    else:
+        assert os.read(reader, 5) == b"begun"
+        os.close(reader)  # a terminal's process group would get the signal with it
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    assert (tmp_path / "saved").read_text() == "saved"
+    assert output != "file" or "saving\nsaving" in (tmp_path / "log").read_text()
+
+
+# Output whose reader has gone
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("print('x')", 141),
+        ("[print(i) for i in range(99999)]", 141),
+        ("print('x', flush=True)", 141),
+        ("sys.stdout.flush(); raise KeyError('x')", 70),
+        ("raise BrokenPipeError", 141),
+        ("raise UserError('x')", 2),
+        ("return 1", 1),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["-u"]])
+def test_a_closed_pipe_ends_a_tool_without_a_word(body, code, options):
+    head = "import sys\nfrom videores.errors import UserError\nfrom videores.runtime import cli\n"
+    text = f"{head}def main():\n  {body}\ncli.run(main)"
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run([sys.executable, *options, "-c", text], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert process.returncode == code
+    assert ("Traceback" in process.stderr) == (code == 70)
+    assert ("error: x" in process.stderr) == (code == 2)
+    assert "BrokenPipe" not in process.stderr
+    both = subprocess.run([*process.args[:-1], text], stdout=writer_without_reader(), stderr=subprocess.STDOUT)
+    assert both.returncode == code
+
+
+def writer_without_reader():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def test_another_broken_pipe_is_a_bug(ended):
+    assert ended(BrokenPipeError("of a worker"))[0] == 70
 
 
 # Files and tables
@@ -152,6 +240,22 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
         raise KeyError
     assert path.read_text().startswith('{\n "b"')
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_names_the_file_the_room_and_the_way_out(ended, tmp_path, number):
+    path = tmp_path / "new" / "a.json"
+    for name in (None, "of ours"):
+        with pytest.raises(OSError, match=r"new/a\.json'$") as caught, files.write_atomically(path) as temporary:
+            raise OSError(number, "full", name and str(temporary))
+        code, text = ended(caught.value)
+        assert (code, str(path) in text, "\n" in text[:-1]) == (2, True, False)
+        assert ("MB are free" in text) == (number != errno.EFBIG)
+    with pytest.raises(OSError, match="other"), files.write_atomically(path):
+        raise OSError(number, "full", "other")
+    with pytest.raises(PermissionError), files.write_atomically(path):
+        raise PermissionError(errno.EACCES, "denied")
+    assert ended(OSError(errno.ENOSPC, "full"))[0] == 2  # of a file that nobody knows
 
 
 def test_temporary_files_of_killed_processes_are_removed(tmp_path):

@@ -1,7 +1,8 @@
 """Exit codes, error output and common arguments of all tools.
 
 0 done; 1 done, but some data is bad; 2 wrong input; 70 a bug; 71 another rank of the run was lost; 75 a training was
-stopped by SIGTERM or SIGUSR1 and can be resumed; 130 stopped by Ctrl-C; 143 another tool was stopped by SIGTERM.
+stopped by SIGTERM, SIGUSR1 or SIGHUP and can be resumed; 130 stopped by Ctrl-C; 141 the reader of the output has gone;
+143 another tool was stopped by SIGTERM or SIGHUP.
 Imports nothing heavy: DataLoader workers and sandboxed decoders import the tool that started them.
 """
 
@@ -9,21 +10,26 @@ import argparse
 import errno
 import logging
 import os
+import select
+import shutil
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError, WorkerFailure
+from videores.runtime.files import DISK_FULL_ERRNOS
 from videores.runtime.launch import EXIT_RANK_FAILURE, is_local_rank_zero, is_rank_zero
 
-EXIT_USER_ERROR, EXIT_BUG, EXIT_PREEMPTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 70, 75, 130, 143
+EXIT_USER_ERROR, EXIT_BUG, EXIT_PREEMPTED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 2, 70, 75, 130, 141, 143
 
 # a folder that may not be written to or is full; such messages name it
 USER_ERRORS = (UserError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
-DISK_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG)
+DISK_ERRNOS = (*DISK_FULL_ERRNOS, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -32,10 +38,23 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     try:
         _check_safe_loading()
         code = main()
+        sys.stdout.flush()
     except BaseException as error:
         code = select_exit_code(error)
-        _print_error(error, code)
+        with suppress(OSError):  # nobody reads it any more
+            _print_error(error, code)
+    for stream in (sys.stdout, sys.stderr):
+        if _is_reader_gone(stream):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left in its buffer goes nowhere
     sys.exit(code)
+
+
+def _is_reader_gone(stream: Any) -> bool:
+    """Return whether a stream is a pipe or terminal that nobody reads any more."""
+    poll = select.poll()
+    with suppress(OSError):  # no file of the system
+        poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _check_safe_loading() -> None:
@@ -55,6 +74,8 @@ def select_exit_code(error: BaseException) -> int:
         return EXIT_INTERRUPTED
     if isinstance(error, RankFailure):
         return EXIT_RANK_FAILURE
+    if isinstance(error, BrokenPipeError) and _is_reader_gone(sys.stdout):
+        return EXIT_PIPE
     is_user_error = isinstance(error, USER_ERRORS) or getattr(error, "errno", None) in DISK_ERRNOS
     return EXIT_USER_ERROR if is_user_error else EXIT_BUG
 
@@ -66,9 +87,19 @@ def _print_error(error: BaseException, code: int) -> None:
         traceback.print_exception(error)
     elif (code == EXIT_USER_ERROR and is_printed and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
         start = "\n" if isinstance(error, RankFailure) else ""  # the lost rank may have left a progress line
-        print(f"{start}error: {error}", file=sys.stderr)
+        print(f"{start}error: {error}{_format_room(error)}", file=sys.stderr)
     elif isinstance(error, SignalInterrupt) and is_rank_zero():
         print(error, file=sys.stderr)
+
+
+def _format_room(error: BaseException) -> str:
+    """Format the way out of a full disk; "" for another error."""
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    folder = Path(getattr(error, "filename", None) or ".").absolute()
+    folder = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(folder).free / 1e6
+    return f"; {free:,.1f} MB are free in {folder}: make room, and give the same command again"
 
 
 # advice on settings that are on purpose, and warnings that concern the libraries alone

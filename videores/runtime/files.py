@@ -1,19 +1,28 @@
-"""Write files atomically: whole or not at all."""
+"""Write files atomically, whole or not at all, and check what is read."""
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import is_typeddict
+
+from videores.errors import UserError
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
-    It is removed when the block fails.
+    It is removed when the block fails. An OSError of a full disk names the file.
     """
     path = Path(path)
     # the suffix stays last because FFmpeg takes the container from it
@@ -21,8 +30,32 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in DISK_FULL_ERRNOS and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@cache
+def _make_adapter(kind: Any) -> TypeAdapter[Any]:
+    config = ConfigDict(extra="allow", allow_inf_nan=False, arbitrary_types_allowed=True)  # of inner TypedDicts, too
+    return TypeAdapter(with_config(config)(kind)) if is_typeddict(kind) else TypeAdapter(kind, config=config)
+
+
+def check_type(value: Any, kind: Any, where: Path | str) -> Any:
+    """Return a value, or that of JSON as bytes, which must be of a type, such as a TypedDict.
+
+    A TypedDict may have further keys. Raises UserError, which names `where` and the first wrong key.
+    """
+    adapter = _make_adapter(kind)
+    try:
+        return (adapter.validate_json if isinstance(value, bytes) else adapter.validate_python)(value, strict=True)
+    except ValidationError as error:
+        mistake = error.errors(include_url=False, include_input=False)[0]
+        what = ": ".join(filter(None, (".".join(map(str, mistake["loc"])), mistake["msg"])))
+        raise UserError(f"{where} is damaged or of another version: {what}") from None
 
 
 def remove_temporary_files(paths: Iterable[Path]) -> None:

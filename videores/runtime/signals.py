@@ -1,11 +1,15 @@
 """Record signals that end a run, which acts on them where nothing is half done.
 
-SIGTERM and SIGUSR1 come from a scheduler that takes the machine back, SIGINT is Ctrl-C. Imports nothing heavy.
+SIGTERM and SIGUSR1 come from a scheduler that takes the machine back, SIGINT is Ctrl-C, and SIGHUP says that the
+terminal or its connection is gone. Imports nothing heavy.
 """
 
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -13,18 +17,23 @@ from typing_extensions import Self
 
 from videores.errors import SignalInterrupt
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 
 class _HandlerContext:
-    """Install signal handlers within `with`; only in the main thread, as Python asks."""
+    """Install signal handlers within `with`; only in the main thread, as Python asks.
+
+    A hang-up that nohup has made this process ignore stays ignored.
+    """
 
     def __init__(self, handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers]):
         self.handlers, self.previous_handlers = handlers, dict[int, Any]()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self.previous_handlers = {number: signal.signal(number, h) for number, h in self.handlers.items()}
+            for number, handler in self.handlers.items():
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self.previous_handlers[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,19 +56,31 @@ class SignalHandler(_HandlerContext):
         """Record a signal, and raise where it ends the run at once."""
         is_second_interrupt = number == self.signal_number == signal.SIGINT
         self.signal_number = self.signal_number or number
+        if number == signal.SIGHUP:
+            _silence_lost_terminal()
         if is_second_interrupt:
             raise KeyboardInterrupt
         if self.raise_at_once:
             raise SignalInterrupt(number, "before the first step")
 
 
-def exit_on_sigterm() -> _HandlerContext:
-    """Return a context in which SIGTERM raises SystemExit, so that cleanup runs."""
+def _silence_lost_terminal() -> None:
+    """Send the output to nowhere, but for a file: writing to what hung up would end the run before it is saved."""
+    for number in (1, 2):
+        with suppress(OSError):  # closed
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
-    def raise_exit(*_: object) -> None:
+
+def exit_on_sigterm() -> _HandlerContext:
+    """Return a context in which SIGTERM and SIGHUP raise SystemExit, so that cleanup runs."""
+
+    def raise_exit(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _silence_lost_terminal()
         raise SystemExit
 
-    return _HandlerContext({signal.SIGTERM: raise_exit})
+    return _HandlerContext(dict.fromkeys((signal.SIGTERM, signal.SIGHUP), raise_exit))
 
 
 def ignore_signals() -> _HandlerContext:
