@@ -45,8 +45,9 @@ ADDRESS = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1"}
         ({**SRUN, "SLURM_JOB_NAME": "interactive"}, None, (1, 1), True),  # a shell, as Lightning has it
         ({**SRUN, **TORCHRUN}, "torchrun", (2, 2), False),  # srun starts torchrun, which counts the ranks its own way
         ({**SRUN, **TORCHRUN, "RANK": "0"}, "torchrun", (2, 2), True),
-        ({"LOCAL_RANK": "1"}, None, (1, 1), False),
-        ({"NODE_RANK": "1"}, None, (1, 1), False),
+        ({launch.PARENT_PID_VARIABLE: "7", "LOCAL_RANK": "1"}, None, (1, 1), False),
+        ({launch.PARENT_PID_VARIABLE: "7", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}, None, (1, 1), True),
+        ({"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "NODE_RANK": "0"}, None, (1, 1), True),  # of a container
     ],
 )
 def test_the_environment_gives_launcher_layout_and_rank_zero(environ, launcher, layout, is_rank_zero):
@@ -67,6 +68,15 @@ def test_the_environment_gives_launcher_layout_and_rank_zero(environ, launcher, 
         ({}, None, {"SLURM_NTASKS": "8"}, "srun before python"),
         ({}, None, {"SLURM_NTASKS": "8", "SLURM_STEP_ID": "0"}, "--ntasks-per-node"),
         ({}, None, {**SRUN, "SLURM_NTASKS": "6"}, "--ntasks-per-node.* 6 .* 2 .* 4"),
+        ({"devices": 2}, None, {"SLURM_NTASKS": "1"}, "--ntasks-per-node=2 and put srun before python"),
+        ({"num_nodes": 2}, None, {"SLURM_NTASKS": "1"}, "--nodes=2 and put srun before python"),
+        ({}, None, {"LOCAL_RANK": "1"}, "LOCAL_RANK=1 .*unset LOCAL_RANK"),
+        ({"devices": 2}, None, {"LOCAL_RANK": "1"}, "unset LOCAL_RANK"),
+        ({}, None, {"NODE_RANK": "1"}, "unset NODE_RANK"),
+        ({}, None, {"RANK": "1", "WORLD_SIZE": "2", **ADDRESS}, "RANK=1.*unset RANK, NODE_RANK, WORLD_SIZE"),
+        ({}, None, {"RANK": "0", "WORLD_SIZE": "2"}, "unset WORLD_SIZE"),  # the first of MPI or Kubeflow
+        ({}, None, {"OMPI_COMM_WORLD_SIZE": "2"}, "unset OMPI_COMM_WORLD_SIZE"),
+        ({"devices": 2, "num_nodes": 2}, None, {**ADDRESS, "LOCAL_RANK": "1"}, "unset LOCAL_RANK"),
         ({"num_nodes": 2}, None, {}, r"trainer\.num_nodes=2.*MASTER_ADDR, MASTER_PORT, NODE_RANK"),
         ({"num_nodes": 2}, None, {"MASTER_ADDR": "node0"}, r"trainer\.num_nodes=2 needs MASTER_PORT, NODE_RANK"),
     ],
@@ -81,6 +91,7 @@ def test_devices_and_nodes_of_the_configuration_are_used():
     assert launch.resolve_devices(TrainerConfig(devices="auto"), None, {}) == (1, 1)
     assert launch.resolve_devices(TrainerConfig(devices=4, num_nodes=2), 4, SRUN) == (4, 2)
     assert launch.resolve_devices(TrainerConfig(devices=2, num_nodes=2), None, ADDRESS) == (2, 2)
+    assert launch.resolve_devices(TrainerConfig(devices=2), None, {"LOCAL_RANK": "0"}) == (2, 1)
 
 
 def test_lightning_reads_the_environment_of_slurm_alike(monkeypatch):

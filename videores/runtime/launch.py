@@ -20,6 +20,7 @@ EXIT_RANK_FAILURE = 71  # exit code of a rank that lost another one (EX_OSERR of
 FAILURE_GRACE_SECONDS = 60  # in which a rank may end by itself after another one failed
 EXIT_GRACE_SECONDS = 10  # in which the others may end by themselves after the first did
 PARENT_PID_VARIABLE = "VIDEORES_PARENT"
+RANK_VARIABLES = (PARENT_PID_VARIABLE, "LOCAL_RANK", "WORLD_SIZE")  # that rank 0 sets for itself and the others
 CLEAN_EXIT_CODES = (0, 1, 75)  # exit codes that all ranks end with together
 RESUME_HINT = "look at its output above, if any, and continue by run.resume=auto"
 
@@ -41,13 +42,18 @@ def detect_launcher(environ: Environ = os.environ) -> str | None:
 
 def is_rank_zero(environ: Environ = os.environ) -> bool:
     """Return True in the rank that writes the run folder and prints."""
-    names = {"torchrun": ["RANK"], "srun": ["SLURM_PROCID"], None: ["NODE_RANK", "LOCAL_RANK"]}
-    return all(int(environ.get(name, 0)) == 0 for name in names[detect_launcher(environ)])
+    name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: "NODE_RANK"}[detect_launcher(environ)]
+    return int(environ.get(name, 0)) == 0 and (name != "NODE_RANK" or is_local_rank_zero(environ))
 
 
 def is_local_rank_zero(environ: Environ = os.environ) -> bool:
-    """Return True in the first rank of a node, which prints errors of the node."""
-    return int(environ.get("SLURM_LOCALID" if detect_launcher(environ) == "srun" else "LOCAL_RANK", 0)) == 0
+    """Return True in the first rank of a node, which prints errors of the node.
+
+    A process that neither a launcher nor rank 0 started is the first, whatever LOCAL_RANK was left over.
+    """
+    is_started = detect_launcher(environ) or PARENT_PID_VARIABLE in environ
+    name = "SLURM_LOCALID" if detect_launcher(environ) == "srun" else "LOCAL_RANK"
+    return int(environ.get(name, 0)) == 0 if is_started else True
 
 
 def resolve_devices(trainer: TrainerConfig, gpus: int | None, environ: Environ = os.environ) -> tuple[int, int]:
@@ -61,10 +67,18 @@ def resolve_devices(trainer: TrainerConfig, gpus: int | None, environ: Environ =
         devices, nodes = (_read_torchrun_layout if launcher == "torchrun" else _read_srun_layout)(environ)
         for key, number in (("devices", devices), ("num_nodes", nodes)):
             if getattr(trainer, key) not in (1, "auto", number):
+                asked, option = getattr(trainer, key), {"devices": "ntasks-per-node", "num_nodes": "nodes"}[key]
+                more = f", or give --{option}={asked} and put srun before python" if launcher == "srun" else ""
                 raise UserError(
-                    f"trainer.{key} must be the {number} that {launcher} started, got {getattr(trainer, key)}: drop it"
+                    f"trainer.{key} must be the {number} that {launcher} started, got {asked}: drop it{more}"
                 )
-    elif nodes > 1 and (missing := [key for key in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if key not in environ]):
+    elif PARENT_PID_VARIABLE not in environ:
+        _check_no_launcher_variables(environ, nodes)
+    if (
+        not launcher
+        and nodes > 1
+        and (missing := [key for key in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if key not in environ])
+    ):
         raise UserError(
             f"trainer.num_nodes={nodes} needs {', '.join(missing)} in the environment: start each node by torchrun, or "
             "all by srun (docs/guide/distributed.md)"
@@ -74,6 +88,22 @@ def resolve_devices(trainer: TrainerConfig, gpus: int | None, environ: Environ =
         hint = ": give each node's GPUs to all its tasks, --gres=gpu:N, not --gpus-per-task"
         raise UserError(f"trainer.devices must be <= CUDA devices ({gpus}), got {devices}{hint * (launcher == 'srun')}")
     return devices, nodes
+
+
+def _check_no_launcher_variables(environ: Environ, nodes: int) -> None:
+    """Raise UserError where variables say that this process is one of several, and no launcher started it.
+
+    Each of them would train alone, or wait for others. NODE_RANK is for nodes that are started by hand.
+    """
+    ranks = {name: 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK") if nodes == 1 or name != "NODE_RANK"}
+    sizes = dict.fromkeys(("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"), 1)
+    wrong = [name for name, alone in (ranks | sizes).items() if environ.get(name, "") not in ("", str(alone))]
+    if wrong:
+        values = ", ".join(f"{name}={environ[name]}" for name in wrong)
+        raise UserError(
+            f"{values} must not be set where neither torchrun nor srun starts the processes: unset {', '.join(wrong)}, "
+            "and give trainer.devices for several processes of this machine (docs/guide/distributed.md)"
+        )
 
 
 def _read_torchrun_layout(environ: Environ) -> tuple[int, int]:
@@ -101,15 +131,17 @@ def run_local_ranks(devices: int, nodes: int) -> Iterator[None]:
 
     Under a launcher it starts and watches nothing: the launcher ends all ranks when one fails.
     """
-    is_launcher = devices > 1 and not detect_launcher() and "LOCAL_RANK" not in os.environ
+    is_launcher = devices > 1 and not detect_launcher() and PARENT_PID_VARIABLE not in os.environ
     children = _start_local_ranks(devices, nodes) if is_launcher else []
-    if PARENT_PID_VARIABLE in os.environ or children:
-        watch = _find_dead_parent if PARENT_PID_VARIABLE in os.environ else lambda: _find_dead_child(children)
+    if PARENT_PID_VARIABLE in os.environ:
+        watch = (lambda: _find_dead_child(children)) if children else _find_dead_parent
         threading.Thread(target=_exit_after_failure, args=(watch, children), daemon=True).start()
     try:
         yield
     finally:
         _stop_local_ranks(children)
+        for name in RANK_VARIABLES if children else ():  # the next run of this process is another one
+            del os.environ[name]
 
 
 def _start_local_ranks(devices: int, nodes: int) -> list[Child]:
@@ -117,9 +149,9 @@ def _start_local_ranks(devices: int, nodes: int) -> list[Child]:
     os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR", "127.0.0.1")
     os.environ["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(find_free_port())
     os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"] = "0", str(devices * nodes)
+    os.environ[PARENT_PID_VARIABLE] = str(os.getpid())
     command = [sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]]
-    environ = {**os.environ, PARENT_PID_VARIABLE: str(os.getpid())}
-    return [subprocess.Popen(command, env={**environ, "LOCAL_RANK": str(rank)}) for rank in range(1, devices)]
+    return [subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(rank)}) for rank in range(1, devices)]
 
 
 def find_free_port() -> int:
