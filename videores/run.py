@@ -79,7 +79,8 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
 def _report_start(run: Run, network: Network, record: run_folder.RunRecord, resume_point: ResumePoint | None) -> None:
     """Write and print the facts of a run that are known before its first step."""
     values = setup.collect_start_record(run, network)
-    record.update(**values)
+    lists = record.values.get("lists") or setup.hash_lists(run.data.videos)  # the first that the run had
+    record.update(**values, lists=lists)
     if is_rank_zero():
         print(summary.format_start(run, network.gmacs, values["readers"], resume_point))
 
@@ -136,5 +137,6 @@ def test(run: Run, checkpoint: Path, part: str) -> int:
     unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
     if is_rank_zero():
         scores = results.TestScores(part, run.data.videos, scored, run.module.logits_VKN)
-        results.write_test(run.folder, run.cfg, scores, weights, gap)
+        tested_list, digest = setup.identify_test(run, checkpoint, part)
+        results.write_test(run.folder, run.cfg, scores, {"checkpoint": weights, "list": tested_list}, gap, digest)
     return 1 if any(unreadable.values()) else 0

@@ -78,7 +78,9 @@ def test_metrics_json_has_the_keys_of_the_design(run):
     found, _ = result(run)
     accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
     more = ["ci95_over", "uar", "macro_f1", "nll", "ece", "per_class_top1", "confusion", "worst"]
-    assert set(found) == {"protocol", "precision", "ci95_video_top1", "videos", "checkpoint", "gap", *accuracies, *more}
+    assert set(found) == {
+        *("protocol", "precision", "ci95_video_top1", "videos", "checkpoint", "list", "gap", *accuracies, *more)
+    }
     assert found["protocol"] == "8x1@32/32 2x1 softmax-mean tiny-test"
     assert found["checkpoint"]["file"] == "checkpoints/best.ckpt"
     low, high = found["ci95_video_top1"]
@@ -127,7 +129,7 @@ def test_environment_record_has_what_the_design_says(run):
     assert {"machine", "cores", "gpus"} <= set(found["hardware"])
     assert (found["world_size"], found["seed"], found["exit_status"]) == (1, 0, 0)
     assert found["start"] <= found["end"]
-    assert set(found["manifest"]) == {"train", "val", "test"}
+    assert set(found["manifest"]) == set(found["lists"]) == {"train", "val", "test"}
     assert found["precision"] in ("fp32", "bf16")
     assert found["channels_last"] in (True, False)
     assert sum(found["readers"].values()) == 19

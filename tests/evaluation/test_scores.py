@@ -163,7 +163,7 @@ def test_where_all_clips_are_scored_short_videos_lack_the_last_ones(tmp_path):
 def test_a_broken_metrics_json_is_refused(tmp_path):
     save(tmp_path, LOGITS)
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(UserError, match=r"metrics\.json is not JSON"):
+    with pytest.raises(UserError, match=r"metrics\.json is damaged"):
         predictions.read_predictions(tmp_path)
 
 
@@ -585,10 +585,11 @@ def test_testing_again_removes_what_was_made_of_the_old_scores(tmp_path):
     for seed in range(2):
         logits = make_logits(12, 3, seed)
         scores = results.TestScores("test", videos, listed, logits)
-        results.write_test(tmp_path, cfg, scores, {"file": "best.ckpt", "epoch": 0})
+        tested = {"checkpoint": {"file": "best.ckpt", "epoch": 0}, "list": {"source": "lists", "hash": "0"}}
+        results.write_test(tmp_path, cfg, scores, tested)
         (folder,) = (tmp_path / "test").iterdir()
         assert not (folder / "offline").exists()
         rescoring.rescore_run(tmp_path)
         said, again = found(folder / "offline"), json.loads((folder / "metrics.json").read_text())
-        of_the_model = {key: again[key] for key in ("checkpoint", "precision", "gap")}
+        of_the_model = {key: again[key] for key in ("checkpoint", "list", "precision", "gap")}
         assert {**again, "predictions": said["predictions"]} == {**said, **of_the_model}

@@ -37,7 +37,7 @@ def enter(cfg, folder, signature=SIGNATURE, classes=CLASSES):
 def save(cfg, folder, step=7, name="last.ckpt"):
     hyper_parameters = {"config": parse.dump_config(cfg), "classes": CLASSES}
     loops = {"fit_loop": {"epoch_progress": {"current": {"processed": 0}}}}
-    content = {"epoch": 1, "global_step": step, "hyper_parameters": hyper_parameters, "loops": loops}
+    content = {"epoch": 1, "global_step": step, "state_dict": {}, "hyper_parameters": hyper_parameters, "loops": loops}
     content |= {"lr_schedulers": [{}], "made_with": SIGNATURE}
     checkpoint_io.write_checkpoint(content, folder / "checkpoints" / name)
 
@@ -89,6 +89,29 @@ def test_overwrite_deletes_what_a_run_wrote_and_nothing_else_through_a_link_too(
         assert (taken / "notes.txt").read_text() == "precious"
         assert not list(taken.glob("curves.*"))
         assert not (taken / "checkpoints" / "last.ckpt").exists()
+
+
+def test_overwrite_keeps_what_lies_behind_links_and_is_none_of_the_run(taken, tmp_path):
+    for name in ("checkpoints", "test", "val", "tensorboard"):
+        disk = tmp_path / f"disk-{name}"
+        if (taken / name).exists():
+            (taken / name).rename(disk)
+        disk.mkdir(exist_ok=True)
+        (disk / "mine.txt").write_text("x")
+        (taken / name).symlink_to(disk)
+    (taken / "metrics.jsonl").symlink_to(tmp_path / "disk-test" / "mine.txt")
+    enter(make_config(overwrite=True), taken)
+    assert (taken / "checkpoints").is_symlink()
+    assert [path.name for path in (taken / "checkpoints").iterdir()] == ["mine.txt"]
+    assert all((tmp_path / f"disk-{name}" / "mine.txt").exists() for name in ("checkpoints", "test", "val"))
+    assert not any((taken / name).exists() for name in ("test", "val", "tensorboard", "metrics.jsonl"))
+    save(make_config(), taken)
+    assert enter(make_config(resume="auto"), taken).step == 7
+    run_folder.RunRecord(taken, make_config()).add_start(0)
+    (taken / "checkpoints").unlink()
+    (taken / "checkpoints").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(FileExistsError, match="checkpoints"):
+        enter(make_config(overwrite=True), taken)
 
 
 def test_what_is_no_run_folder_is_never_removed(tmp_path):

@@ -147,9 +147,8 @@ def apply_override(values: dict[str, Any], override: str, kind: Any = Any) -> No
         if not isinstance(values, dict):
             raise UserError(f"override {override}: {section} must be a section, and is a value")
     kind = _get_inner_kinds(kind, last)[1]
-    if set(_list_alternatives(kind)) <= {str, NoneType}:
-        quoted = re.fullmatch(r"""(['"])(.*)\1""", text, re.DOTALL)
-        values[last] = None if text == "null" else quoted[2] if quoted else text
+    if set(_list_alternatives(kind)) <= {str, NoneType} and not re.fullmatch(r"""(['"]).*\1""", text, re.DOTALL):
+        values[last] = None if text == "null" else text
         return
     try:
         values[last] = _parse_yaml(text, kind)

@@ -4,20 +4,76 @@ V videos, K views of each (clips x crops), N classes. A row of NaN is a video th
 video are scored, shorter videos lack the last ones: these views are NaN too.
 """
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 from videores.data.lists import preview
 from videores.errors import UserError
+from videores.runtime.files import check_type
 
 FILE_NAME = "predictions.npz"
 ARRAY_SHAPES = dict(video="V", label="V", group="V", classes="N", clip="K", crop="K", logits="VKN")
 PROTOCOL_PATTERN = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+) (?P<fusion>\S+) (?P<data>.+)")
+
+
+class _Mistake(TypedDict):
+    video: str
+    label: str
+    predicted: str
+    confidence: float
+
+
+class _Videos(TypedDict):
+    expected: int
+    scored: int
+    unreadable: list[str]
+    found: NotRequired[int]
+
+
+class _Checkpoint(TypedDict):
+    file: str
+
+
+class _List(TypedDict):
+    source: str
+    hash: str
+
+
+class _Gap(TypedDict):
+    protocol: str
+    video_top1: float
+    train_video_top1: float
+    val_video_top1: float
+    train_videos: int
+    val_videos: int
+
+
+class Metrics(TypedDict, total=False):
+    """The content of metrics.json; older ones have fewer keys."""
+
+    protocol: str
+    precision: str
+    clip_top1: float | None  # of an ensemble None
+    clip_top5: float | None
+    video_top1: float
+    video_top5: float | None
+    mean_class_top1: float
+    macro_f1: float
+    nll: float | None
+    ece: float | None
+    ci95_video_top1: tuple[float, float]
+    ci95_over: str
+    per_class_top1: dict[str, float | None]
+    confusion: list[list[int]]
+    worst: list[_Mistake]
+    videos: _Videos
+    checkpoint: _Checkpoint
+    list: _List
+    gap: _Gap | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +88,7 @@ class Predictions:
     clip: np.ndarray
     crop: np.ndarray
     logits: np.ndarray
-    metrics: dict[str, Any]
+    metrics: Metrics
     protocol: str
 
     @property
@@ -79,6 +135,7 @@ def _find_predictions(source):
     if source.is_file() or (source / FILE_NAME).is_file():
         return source if source.is_file() else source / FILE_NAME
     tests = sorted(source.glob(f"test/*/{FILE_NAME}"))
+    tests = [path for path in tests if "+" not in path.parent.name] or tests  # of the run's own checkpoint and list
     if len(tests) > 1:
         folders = "\n  ".join(str(path.parent) for path in tests)
         raise UserError(f"{source} must have one protocol, got several protocols: give one of\n  {folders}")
@@ -100,18 +157,10 @@ def _load_arrays(path):
     return arrays
 
 
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read metrics.json of a test folder; {} where there is none."""
+def read_metrics(folder: Path) -> Metrics:
+    """Read metrics.json of a test folder; {} where there is none. Raises UserError."""
     path = folder / "metrics.json"
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must be the metrics.json of a test, a JSON object, got a {type(values).__name__}")
-    return values
+    return check_type(path.read_bytes(), Metrics, path) if path.is_file() else {}
 
 
 def _read_protocol(metrics, arrays):

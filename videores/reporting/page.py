@@ -4,7 +4,6 @@ It shows frames of the worst mistakes if the videos exist. Missing or damaged fi
 """
 
 import base64
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,13 +17,13 @@ from videores.config.schema import Config
 from videores.data.lists import preview
 from videores.errors import UnreadableVideo, UserError
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
-from videores.evaluation.predictions import Predictions, read_metrics, read_predictions
+from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting import figures, plots, results
 from videores.reporting.contact_sheet import contact_sheet
 from videores.runtime.files import write_text
 from videores.training.callbacks.metrics_log import read_metrics_log
-from videores.training.run_folder import format_unfinished_note
+from videores.training.run_folder import format_unfinished_note, read_environment
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -40,7 +39,7 @@ class _TestResult(NamedTuple):
     """The result of one protocol; `error` says why its predictions are None."""
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: Metrics
     predictions: Predictions | None
     error: str | None
 
@@ -87,8 +86,8 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "headline": _format_headline(main),
         "tests": tests,
         "columns": COLUMNS,
-        "rows": [_format_row(test.metrics) for test in tests if test.metrics],
-        "gaps": list(dict.fromkeys(results.format_gap(t.metrics["gap"]) for t in tests if t.metrics.get("gap"))),
+        "rows": [_format_row(test) for test in tests if test.metrics],
+        "gaps": list(dict.fromkeys(results.format_gap(gap) for test in tests if (gap := test.metrics.get("gap")))),
         "notes": list(_list_notes(tests)),
         "curves": _render(lambda path: plots.plot_curves(run, path), f"Up to step {log[-1]['step']}.", 1040)
         if log
@@ -96,7 +95,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "validated": any(name.startswith("val/") for row in log for name in row),
         "main": main,
         **(_collect_details(main, cfg) if main and main.predictions else {}),
-        "environment": _read_environment(run / "env.json"),
+        "environment": _format_environment(run),
         "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
     }
 
@@ -106,11 +105,12 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
 
 def _read_test(folder: Path) -> _TestResult:
     """Read the metrics of a protocol, recomputed from predictions if there are any."""
-    metrics: dict[str, Any] = {}
+    metrics: Metrics = {}
     try:
         metrics = read_metrics(folder)
         p = read_predictions(folder)
-        return _TestResult(folder, {**metrics, **rescore(p, select_fusion([p]))}, p, None)
+        metrics.update(rescore(p, select_fusion([p])))  # type: ignore[typeddict-item]
+        return _TestResult(folder, metrics, p, None)
     except UserError as error:
         return _TestResult(folder, metrics, None, str(error))
 
@@ -123,7 +123,7 @@ def _select_main_test(tests, cfg):
 
 
 def _format_headline(main):
-    if main is None or main.metrics.get("video_top1") is None:
+    if main is None or not {"protocol", "video_top1", "ci95_video_top1", "videos"} <= main.metrics.keys():
         return None
     metrics, (low, high) = main.metrics, main.metrics["ci95_video_top1"]
     return {
@@ -132,22 +132,26 @@ def _format_headline(main):
     }
 
 
-def _format_row(metrics):
+def _format_row(test):
+    metrics = test.metrics
     low, high = metrics.get("ci95_video_top1", (None, None))
     interval = "–" if low is None else f"{low:.2f} to {high:.2f}"
     videos = metrics.get("videos", {})
     counts = f"{videos['scored']} of {videos['expected']}" if videos else "–"
     number = lambda name: "–" if metrics.get(name) is None else f"{metrics[name]:.2f}"
     before, after = ("clip_top1", "clip_top5", "video_top1"), ("video_top5", "mean_class_top1", "macro_f1")
-    return [metrics.get("protocol", "–"), *map(number, before), interval, *map(number, after), counts]
+    protocol = metrics.get("protocol", "–")
+    if "+" in test.folder.name and {"checkpoint", "list"} <= metrics.keys():  # others than the run's own
+        protocol += f" ({metrics['checkpoint']['file']} on {metrics['list']['source']})"
+    return [protocol, *map(number, before), interval, *map(number, after), counts]
 
 
 def _list_notes(tests):
     for test in tests:
         unreadable = test.metrics.get("videos", {}).get("unreadable")
         if unreadable:
-            count, protocol = len(unreadable), test.metrics["protocol"]
-            yield f"{protocol}: videos that do not decode ({count}): {preview(unreadable)}"
+            name = test.metrics.get("protocol", test.folder.name)
+            yield f"{name}: videos that do not decode ({len(unreadable)}): {preview(unreadable)}"
         if test.error:
             yield f"Of {test.folder.name} there is only what metrics.json says: {test.error}"
 
@@ -218,12 +222,12 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
 # The run
 
 
-def _read_environment(path):
+def _format_environment(run):
     """Return the rows of env.json, or why it could not be read."""
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        return f"{path.name} cannot be read: {error}"
+        record = read_environment(run)
+    except (OSError, UserError) as error:
+        return f"env.json cannot be read: {error}"
     return [(name.replace("_", " "), _format_value(value)) for name, value in record.items()]
 
 

@@ -14,6 +14,7 @@ from videores.data.lists import Video, preview
 from videores.data.views import count_crops, count_views
 from videores.errors import UserError
 from videores.evaluation import fusion, metrics
+from videores.evaluation.predictions import read_metrics
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting import plots
 from videores.runtime.files import write_atomically, write_text
@@ -32,26 +33,28 @@ def write_test(
     folder: Path,
     cfg: Config,
     scores: TestScores,
-    checkpoint: Mapping[str, Any],
+    tested: Mapping[str, Any],
     gap: Mapping[str, Any] | None = None,
+    digest: str | None = None,
 ) -> None:
     """Write the files of one protocol's test, and print the result.
 
-    metrics.json, predictions.npz, confusion.png and confusion.svg replace what <folder>/<part>/<protocol>/ held.
+    metrics.json, predictions.npz, confusion.png and confusion.svg replace what <folder>/<part>/<protocol>[+<digest>]/
+    held.
 
     Args:
         folder: the run folder.
-        checkpoint: which weights were tested, for metrics.json.
+        tested: which "checkpoint" was tested on which "list", for metrics.json.
         gap: the generalization gap that training measured of these weights.
+        digest: of the checkpoint and the list, where they are not the run's own.
 
     Raises:
         UserError: if scores of a readable video are not finite.
     """
     part, videos, scored, logits_VKN = scores
-    target, listed = folder / part / slugify(format_protocol(cfg, part)), getattr(videos.index, part)
-    _check_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], checkpoint["file"])
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target / "offline", ignore_errors=True)  # what was made of the old predictions
+    suffix, listed = f"+{digest}" if digest else "", getattr(videos.index, part)
+    target = folder / part / (slugify(format_protocol(cfg, part)) + suffix)
+    _check_finite(logits_VKN, [v.path for v in scored], videos.unreadable[part], tested["checkpoint"]["file"])
     clip, crop = np.divmod(np.arange(logits_VKN.shape[1]), count_crops(getattr(cfg, part)))
     arrays: dict[str, Any] = {
         "video": [v.path for v in listed],
@@ -62,16 +65,30 @@ def write_test(
         "crop": crop,
         "logits": _add_missing_videos(logits_VKN, scored, listed),
     }
-    result = {**_compute_result(cfg, part, videos, arrays), "checkpoint": checkpoint, "gap": gap}
-    result |= _compare_to_clean(folder / part, cfg, part, result)
-    with write_atomically(target / "predictions.npz") as temporary, temporary.open("wb") as file:
-        # Not compressed: of logits that saves a tenth and costs seconds.
-        np.savez(file, **arrays)
-    counts_NN = np.array(result["confusion"])
-    # 13 inches: 90 MB and a second less than a large one
-    plots.plot_confusion(target / "confusion.png", counts_NN, arrays["classes"], result["protocol"], max_inches=13)
-    write_text(target / "metrics.json", format_json(result))
+    result = {**_compute_result(cfg, part, videos, arrays), **tested, "gap": gap}
+    result |= _compare_to_clean(folder / part, suffix, cfg, part, result)
+    _write_files(target, result, arrays)
     _print_result(result, target)
+
+
+def _write_files(target, result, arrays):
+    """Write the files of a test: scores and metrics replace old ones when all are written."""
+    is_new = not target.exists()
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with write_atomically(target / "predictions.npz") as predictions:
+            with predictions.open("wb") as file:
+                # Not compressed: of logits that saves a tenth and costs seconds.
+                np.savez(file, **arrays)
+            counts_NN, path = np.array(result["confusion"]), target / "confusion.png"
+            # 13 inches: 90 MB and a second less than a large one
+            plots.plot_confusion(path, counts_NN, arrays["classes"], result["protocol"], max_inches=13)
+            write_text(target / "metrics.json", format_json(result))
+            shutil.rmtree(target / "offline", ignore_errors=True)  # what was made of the old predictions
+    except BaseException:
+        if is_new:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def _compute_result(cfg, part, videos, arrays):
@@ -138,7 +155,7 @@ def format_json(result: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()) + "\n}\n"
 
 
-def _compare_to_clean(tests, cfg, part, result):
+def _compare_to_clean(tests, suffix, cfg, part, result):
     """Compare a test on shuffled or corrupted frames with normal ones: {"clean": ...}.
 
     It has the normal result of the same weights and the loss against it in points, or None without such a test.
@@ -148,9 +165,10 @@ def _compare_to_clean(tests, cfg, part, result):
         return {}
     normal = views.model_copy(update=dict(order=usual.order, corruption=usual.corruption))
     protocol = format_protocol(cfg.model_copy(update={part: normal}), part)
-    path = tests / slugify(protocol) / "metrics.json"
-    clean = {"precision": "fp32", **json.loads(path.read_text())} if path.exists() else None
-    if clean is None or any(clean.get(key) != result[key] for key in ("checkpoint", "videos", "precision")):
+    clean = {"precision": "fp32", **read_metrics(tests / (slugify(protocol) + suffix))}
+    if not {"clip_top1", "video_top1"} <= clean.keys() or any(
+        clean.get(key) != result[key] for key in ("checkpoint", "videos", "precision")
+    ):
         return {"clean": None}
     drop = {f"drop_{name}": clean[name] - result[name] for name in ("clip_top1", "video_top1")}
     return {"clean": {"protocol": protocol, "video_top1": clean["video_top1"], **drop}}
@@ -166,6 +184,10 @@ def _print_result(result, target):
     bad += f" ({missing} of them are not there)" if missing else ""
     print(f"wrote   {target}")
     print(f"weights {result['checkpoint']['file']}, after epoch {result['checkpoint']['epoch'] + 1}")
+    if "+" in target.name:
+        print(
+            f"list    {result['list']['source']}: not the checkpoint and list of the run, so in a folder of their own"
+        )
     precision = "" if result["precision"] == "fp32" else f", in {result['precision']}"
     print(f"tested  {result['protocol']}{precision}: {videos['scored']} of {videos['expected']} videos{bad}")
     if result["gap"]:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from videores.errors import UserError
-from videores.models.weights.safe_load import extract_config, list_differences, read_checkpoint
+from videores.models.weights.safe_load import check_run_checkpoint, list_differences, read_checkpoint
 from videores.runtime.files import remove_temporary_files, write_atomically
 from videores.training.module import VideoClassifier
 
@@ -123,7 +123,9 @@ def read_newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str
         if not path.exists():
             continue
         try:
-            return path, read_checkpoint(path), errors
+            stored = read_checkpoint(path)
+            check_run_checkpoint(path, stored)
+            return path, stored, errors
         except UserError as error:
             errors.append(str(error))
     if errors:
@@ -146,9 +148,8 @@ def restore_weights(module: VideoClassifier, path: Path) -> dict[str, Any]:
     "config" that they were trained with. Raises UserError for a file that is damaged or does not fit.
     """
     stored = read_checkpoint(path)
-    config = extract_config(stored)
-    if config is None:
-        raise UserError(f"{path} was not written by tools/train.py: it needs weights, configuration and classes")
+    check_run_checkpoint(path, stored)
+    config = stored["hyper_parameters"]["config"]
     check_same_classes(path, stored["hyper_parameters"]["classes"], module.classes)
     lines = list_differences(stored["state_dict"], module.state_dict())
     if lines:

@@ -83,11 +83,10 @@ def load_teacher(cfg: Config, student: nn.Module, classes: Sequence[str]) -> tup
         return None, None
     path = find_teacher_checkpoint(cfg.train.distill.teacher)
     stored = safe_load.read_checkpoint(path)
-    if not safe_load.extract_config(stored):
-        raise UserError(f"train.distill.teacher: {path} was not written by tools/train.py: give a run folder of it")
+    safe_load.check_run_checkpoint(f"train.distill.teacher: {path}", stored)
     hyper_parameters = stored["hyper_parameters"]
     check_same_classes(f"train.distill.teacher: {path}", hyper_parameters["classes"], list(classes))
-    network = ModelConfig(**hyper_parameters["config"]["model"])
+    network = parse.build_section(ModelConfig, hyper_parameters["config"]["model"], f"train.distill.teacher: {path}")
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
     crop = cfg.data.transform.crop

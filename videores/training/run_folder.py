@@ -1,20 +1,20 @@
 """The run folder: its name, its checks, its lock, and the record in env.json."""
 
-import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from typing_extensions import NotRequired, TypedDict
 
 from videores.config import parse
 from videores.config.schema import Config
 from videores.errors import UserError
 from videores.runtime.environment import collect_environment, format_utc_now
-from videores.runtime.files import write_json, write_text
+from videores.runtime.files import check_type, write_json, write_text
 from videores.runtime.launch import is_rank_zero
 from videores.training.checkpoint_io import (
     BEST_CHECKPOINT,
@@ -23,6 +23,34 @@ from videores.training.checkpoint_io import (
     remove_partial_checkpoints,
 )
 from videores.training.resume import check_same_config
+
+
+class _Start(TypedDict):
+    step: int
+    time: str
+    inexact: NotRequired[list[str]]
+
+
+class _Setting(TypedDict):
+    precision: str
+    channels_last: bool
+    compiled: bool
+
+
+class _Tuning(TypedDict):
+    chosen: _Setting
+
+
+class Environment(TypedDict, total=False):
+    """The content of env.json, as far as anything but a page reads it."""
+
+    starts: list[_Start]
+    exit_status: int | str
+    error: str
+    autotune: _Tuning
+    manifest: dict[str, str]
+    lists: dict[str, str]
+
 
 LOCK_NAME = "run.lock"
 # deleted by run.overwrite
@@ -106,8 +134,13 @@ def prepare_run_folder(cfg: Config, folder: Path) -> None:
 
 
 def _delete_run_files(folder):
+    """Delete what a run wrote; of what a link leads to only checkpoints, and `checkpoints` stays such a link."""
+    checkpoints = folder / "checkpoints"
     for path in (folder / name for name in RUN_FILES):
-        if path.is_dir():
+        if path == checkpoints and path.is_symlink():
+            for name in (BEST_CHECKPOINT, LAST_CHECKPOINT, PREVIOUS_CHECKPOINT):
+                (path / name).unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -121,17 +154,23 @@ def find_best_checkpoint(folder: Path) -> Path:
 
 def format_unfinished_note(folder: Path) -> str | None:
     """Return a note on a run that was started and has not ended, or None."""
-    record = _read_record(folder / "env.json")
+    record = read_record(folder)
     if record is None or record.get("exit_status") in (0, 1):
         return None
     return "the run has not ended (run.resume=auto continues it)"
 
 
-def _read_record(path):
-    """Return env.json as a dict; None where it is not there or was cut off."""
+def read_environment(folder: Path) -> Environment:
+    """Read env.json. Raises FileNotFoundError, and UserError where it is damaged."""
+    path = folder / "env.json"
+    return check_type(path.read_bytes(), Environment, path)
+
+
+def read_record(folder: Path) -> Environment | None:
+    """Read env.json; None where it is not there or damaged, which stops no run."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        return read_environment(folder)
+    except (FileNotFoundError, UserError):
         return None
 
 
@@ -140,10 +179,11 @@ class RunRecord:
 
     def __init__(self, folder: Path, cfg: Config):
         self.path = folder / "env.json"
-        before = (_read_record(self.path) if is_rank_zero() else None) or {}
+        before: Mapping[str, Any] = (read_record(folder) if is_rank_zero() else None) or {}
         self.values: dict[str, Any] = {
             "starts": before.get("starts", []),
-            **{name: before[name] for name in ("autotune",) if name in before},  # a resumed run measures nothing again
+            # a resumed run measures nothing again, and a list that became another is none of its own
+            **{name: before[name] for name in ("autotune", "lists") if name in before},
             **collect_environment(),
             "seed": cfg.run.seed,
             "start": format_utc_now(),

@@ -1,10 +1,11 @@
 """Helpers of the phases of run.py: check, prepare data, build, test."""
 
+import filecmp
 import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from videores.training.checkpoint_io import restore_weights
 from videores.training.distillation import load_teacher
 from videores.training.module import Run, VideoClassifier
 from videores.training.resume import ResumePoint, find_resume_point
-from videores.training.run_folder import RunRecord
+from videores.training.run_folder import RunRecord, find_best_checkpoint, read_record
 
 LEARNING_PARTS = ("train", "val")  # lists that a training depends on
 
@@ -135,6 +136,12 @@ def _fingerprint_lists(videos):
     return hashes
 
 
+def hash_lists(videos: Videos) -> dict[str, str]:
+    """Return a hash of each list's videos and labels, whatever is in their files."""
+    rows = {part: sorted((v.path, v.label) for v in getattr(videos.index, part)) for part in datamodule.PARTS}
+    return {part: hashlib.sha256(json.dumps(rows[part]).encode()).hexdigest()[:16] for part in rows}
+
+
 def _make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PARTS) -> dict[str, str]:
     """Return the hashes of some lists, by the names that messages give them."""
     return {f"the list of {part} videos": value for part, value in _fingerprint_lists(videos).items() if part in parts}
@@ -213,6 +220,21 @@ def collect_start_record(run: Run, network: Network) -> dict[str, Any]:
 
 
 # Test
+
+
+def identify_test(run: Run, checkpoint: Path, part: str) -> tuple[dict[str, str], str | None]:
+    """Return the tested list, and a digest of it and the checkpoint where they are not the run's own.
+
+    Own are the checkpoint that training chose and the list that it knew; a folder without checkpoints takes any.
+    """
+    data, videos = run.cfg.data, run.data.videos
+    record: Mapping[str, Any] = read_record(run.folder) or {}
+    tested, chosen = hash_lists(videos)[part], find_best_checkpoint(run.folder)
+    known, now = ("lists", tested) if "lists" in record else ("manifest", _fingerprint_lists(videos)[part])
+    is_own_list = record.get(known, {}).get(part, now) == now
+    is_own = is_own_list and (not chosen.exists() or filecmp.cmp(chosen, checkpoint, shallow=False))
+    digest = hashlib.sha256(checkpoint.read_bytes() + tested.encode()).hexdigest()[:8]
+    return {"source": data.splits or data.root, "hash": tested}, None if is_own else digest
 
 
 def load_weights_for_test(module: VideoClassifier, path: Path) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import NotRequired, TypedDict
 
 from videores.errors import UserError
+from videores.runtime.files import check_type
 
 
 def read_checkpoint(path: str | Path) -> Any:
     """Read a file of torch.save, without executing code, and verify its checksums.
-
-    Raises UserError. torch does not look at the checksums that its files have.
 
     Raises UserError. torch does not look at the checksums that its files have.
     """
@@ -45,8 +45,8 @@ def _find_corrupt_entry(path):
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # a flipped bit may say how it is packed
-        return str(error)
+    except Exception as error:  # a flipped bit may say anything of how it is packed or named
+        return str(error) or type(error).__name__
 
 
 def check_local_path(path: str | Path) -> None:
@@ -62,11 +62,59 @@ def format_reason(error):
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def extract_config(stored: Any) -> dict[str, Any] | None:
-    """Return the configuration in a checkpoint of a run, else None."""
+class _Transform(TypedDict):
+    mean: list[float]
+    std: list[float]
+
+
+class _Data(TypedDict):
+    clip: dict[str, Any]
+    transform: _Transform
+
+
+class _Model(TypedDict):
+    name: str
+    norm_eps: NotRequired[float | None]
+
+
+class _Config(TypedDict):
+    data: _Data
+    model: _Model
+
+
+class _HyperParameters(TypedDict):
+    config: _Config
+    classes: list[str]
+
+
+class _Measured(TypedDict):
+    step: int | None
+    gap: NotRequired[dict[str, Any] | None]
+
+
+class _RunCheckpoint(TypedDict):
+    """The content of a run's checkpoint, as far as it is read here; the rest is Lightning's."""
+
+    state_dict: dict[str, torch.Tensor]
+    hyper_parameters: _HyperParameters
+    epoch: int
+    global_step: int
+    measured: NotRequired[_Measured | None]
+    made_with: NotRequired[dict[str, Any]]
+    lr_schedulers: NotRequired[list[Any]]
+
+
+def is_run_checkpoint(stored: Any) -> bool:
+    """Return whether tools/train.py wrote a checkpoint."""
     known = stored.get("hyper_parameters") if isinstance(stored, dict) and "state_dict" in stored else None
-    config = known.get("config") if isinstance(known, dict) and "classes" in known else None
-    return config if isinstance(config, dict) and {"data", "model"} <= config.keys() else None
+    return isinstance(known, dict) and {"config", "classes"} <= known.keys()
+
+
+def check_run_checkpoint(path: str | Path, stored: Any) -> None:
+    """Raise UserError where tools/train.py has not written a checkpoint, or it was changed."""
+    if not is_run_checkpoint(stored):
+        raise UserError(f"{path} was not written by tools/train.py: it needs weights, configuration and classes")
+    check_type(stored, _RunCheckpoint, path)
 
 
 def list_differences(theirs: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> list[str]:

@@ -14,8 +14,7 @@ from videores.runtime.files import write_atomically
 def export_weights(source: Path, path: Path) -> int:
     """Write the network of a checkpoint to `path`; return how many tensors it has."""
     stored = safe_load.read_checkpoint(source)
-    if not safe_load.extract_config(stored):
-        raise UserError(f"{source} was not written by tools/train.py: it has no weights, configuration and classes")
+    safe_load.check_run_checkpoint(source, stored)
     known, config = stored["hyper_parameters"], stored["hyper_parameters"]["config"]
     about = {
         "classes": known["classes"],

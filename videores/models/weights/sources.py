@@ -43,7 +43,8 @@ def read_source(source, model):
     if source.endswith(".safetensors"):
         return _read_exported(source)
     stored = safe_load.read_checkpoint(source)
-    if safe_load.extract_config(stored):
+    if safe_load.is_run_checkpoint(stored):
+        safe_load.check_run_checkpoint(source, stored)
         return _read_run(stored)
     _check_named_tensors(source, stored)
 
@@ -86,7 +87,7 @@ def _read_torchvision_preprocessing(weights):
 
 def _read_library(name, path, model):
     state = safe_load.read_checkpoint(path)
-    if safe_load.extract_config(state):
+    if safe_load.is_run_checkpoint(state):
         raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
     for key in CONTAINERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -3,11 +3,12 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
+from pydantic import AfterValidator
 
-from videores.runtime.files import write_text
+from videores.runtime.files import check_type, write_text
 from videores.training.callbacks.loggers import open_loggers
 from videores.training.callbacks.throughput import Throughput
 from videores.training.callbacks.watch import Watch
@@ -15,10 +16,22 @@ from videores.training.callbacks.watch import Watch
 VALIDATION_PREFIXES = ("val/", "train_eval/", "gap/")
 
 
+def _check_row(row: dict[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(row.get(key), int) for key in ("epoch", "step")):
+        raise ValueError("must have the numbers epoch and step")
+    return row
+
+
+LogRow = Annotated[dict[str, int | float | None], AfterValidator(_check_row)]
+
+
 def read_metrics_log(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl, without a last line that a kill cut off."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    """Return the rows of metrics.jsonl, without a last line that a kill cut off.
+
+    Raises UserError for a damaged one.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [check_type(line, LogRow, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
 
 
 class MetricsLog(pl.Callback):
