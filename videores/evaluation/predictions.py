@@ -17,6 +17,7 @@ from videores.runtime.files import check_type
 
 FILE_NAME = "predictions.npz"
 ARRAY_SHAPES = dict(video="V", label="V", group="V", classes="N", clip="K", crop="K", logits="VKN")
+ARRAY_KINDS = dict(video="U", group="U", classes="U", clip="iu", crop="iu", logits="f")  # of NumPy's dtypes
 PROTOCOL_PATTERN = re.compile(r"(?P<frames>\S+) (?P<clips>[^\sx]+)x(?P<crops>\S+) (?P<fusion>\S+) (?P<data>.+)")
 
 
@@ -176,11 +177,12 @@ def _check_arrays(path, arrays):
     logits, label, classes = arrays["logits"], arrays["label"], len(np.atleast_1d(arrays["classes"]))
     sizes = dict(zip("VKN", logits.shape, strict=False))
     fits = [arrays[name].shape == tuple(sizes.get(axis) for axis in axes) for name, axes in ARRAY_SHAPES.items()]
-    if not all(fits) or not logits.size or logits.dtype.kind != "f":
-        shapes = ", ".join(f"{name} {arrays[name].shape}" for name in ARRAY_SHAPES)
+    fits += [arrays[name].dtype.kind in kinds for name, kinds in ARRAY_KINDS.items()]
+    if not all(fits) or not logits.size:
+        found = ", ".join(f"{name} {arrays[name].dtype} {arrays[name].shape}" for name in ARRAY_SHAPES)
         raise UserError(
-            f"{path}: arrays must be of V videos, K views, N classes, with float logits (V, K, N), got {shapes} and "
-            f"{logits.dtype} logits"
+            f"{path}: arrays must be of V videos, K views, N classes: text, numbers of clip and crop, and float logits "
+            f"(V, K, N), got {found}"
         )
     wrong = label[(label < 0) | (label >= classes)] if label.dtype.kind in "iu" else label
     if len(wrong):

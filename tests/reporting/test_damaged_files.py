@@ -1,0 +1,115 @@
+"""A run's files that were damaged or edited end in a message or a page, never in another error."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from videores.errors import UserError
+from videores.evaluation import predictions
+from videores.reporting import page, plots, rescoring
+from videores.training import run_folder
+from videores.training.callbacks.metrics_log import read_metrics_log
+
+VALUES = (None, "x", -1, float("inf"), [], {}, True, [[1]], "9" * 5000, "\0", 10**30, 0.5)
+
+
+def list_places(value, path=()):
+    """The keys and indices that lead to each value, the whole first."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from list_places(inner, (*path, key))
+
+
+def change(value, path, new):
+    """A copy in which one value is another, or, for None, is not there."""
+    if not path:
+        return new
+    value = inner = copy.deepcopy(value)
+    for key in path[:-1]:
+        inner = inner[key]
+    if new is None:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = new
+    return value
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A copy of a trained run, for which pictures are not drawn: that is not what is tried here."""
+    for name in ("plot_curves", "plot_confusion", "plot_sweep"):
+        monkeypatch.setattr(plots, name, lambda path, *_, **__: None)
+    monkeypatch.setattr(page, "_render", lambda draw, caption, width: page.Figure("data:,", caption, width))
+    monkeypatch.setattr(page, "contact_sheet", lambda *_: (b"", 1))
+    return shutil.copytree(trained[0] / "runs/tiny", tmp_path / "run")
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "metrics.jsonl", "env.json"])
+@pytest.mark.parametrize("has_predictions", [True, False])
+def test_every_change_of_a_value_is_told_or_makes_no_difference(run, file, has_predictions):
+    (test,) = (run / "test").iterdir()
+    if not has_predictions:
+        (test / "predictions.npz").unlink()
+    path = next(run.glob(f"**/{file}"))
+    whole = path.read_text()
+    value = json.loads(whole.splitlines()[0] if file == "metrics.jsonl" else whole)
+    for number, place in enumerate(list_places(value)):
+        for new in (VALUES[number % len(VALUES)], VALUES[(5 * number + 1) % len(VALUES)]):
+            path.write_text(json.dumps(change(value, place, new)) + "\n")
+            for use in (
+                page.write_page,
+                lambda run: rescoring.rescore_run(run, out=run / "out"),
+                run_folder.format_unfinished_note,
+            ):
+                try:
+                    use(run)
+                except UserError as error:
+                    assert str(error).startswith(str(run))  # noqa: PT017
+    path.write_text(whole)
+    page.write_page(run)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[" * 99999, b"\xff\xfe", b"null", b"3", b'{"a": 1}\n{"a": 1}', b"\0" * 100]
+)
+def test_a_damaged_file_is_named(run, content):
+    (test,) = (run / "test").iterdir()
+    for path, read in (
+        (test / "metrics.json", lambda: predictions.read_predictions(test)),
+        (run / "metrics.jsonl", lambda: read_metrics_log(run / "metrics.jsonl")),
+        (run / "env.json", lambda: run_folder.read_environment(run)),
+    ):
+        path.write_bytes(content + b"\n" * (path.suffix == ".jsonl"))
+        with pytest.raises(UserError, match=path.name):
+            read()
+    assert run_folder.format_unfinished_note(run) is None
+    assert (
+        "env.json"
+        in page.write_page(shutil.copytree(run, run / "copy", ignore=lambda *_: {"metrics.jsonl"})).read_text()
+    )
+
+
+def test_older_files_have_fewer_keys(run):
+    (test,) = (run / "test").iterdir()
+    (test / "metrics.json").write_text(json.dumps({"protocol": "8x1@32/32 2x1 softmax-mean tiny-test"}))
+    (run / "env.json").write_text("{}")
+    page.write_page(run)
+    (test / "predictions.npz").unlink()
+    page.write_page(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("video", np.arange(7)), ("classes", np.arange(6)), ("group", np.arange(7.0)), ("clip", np.array(["a", "b"]))],
+)
+def test_arrays_of_another_kind_are_named(run, name, values):
+    (test,) = (run / "test").iterdir()
+    with np.load(test / "predictions.npz") as file:
+        arrays = dict(file)
+    np.savez(test / "predictions.npz", **{**arrays, name: values})
+    with pytest.raises(UserError, match=rf"predictions\.npz.*{name}"):
+        predictions.read_predictions(test)
