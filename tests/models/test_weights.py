@@ -4,9 +4,12 @@ The files of other libraries are made from random weights: by their own builders
 pytorchvideo), else under the names that their sources give (mmaction2, VMZ).
 """
 
+import argparse
+import datetime
 import os
 import re
 from copy import deepcopy
+from pathlib import PurePosixPath
 
 import pytest
 import torch
@@ -447,6 +450,54 @@ def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, prefix):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("container", [None, "state_dict", "model_state", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "module._orig_mod.", "model.module."])
+def test_wrappers_and_containers_of_trainers_are_taken_off(tmp_path, container, prefix):
+    state = randomise(create_model("r3d_18", 7, **TINY)).state_dict()
+    content = {prefix + key: value for key, value in state.items()}
+    path = save({container: content, "epoch": 3} if container else content, tmp_path / "file.pth")
+    model = create_model("r3d_18", 7, **TINY)
+    assert loading.load_weights(model, f"torchvision:{path}", head="keep").loaded == len(state)
+    assert same_states(model.state_dict(), state)
+
+
+def test_a_compiled_network_takes_weights(ten):
+    model = create_model("r3d_18", 10, **TINY)
+    loading.load_weights(torch.compile(model), f"torchvision:{ten}", head="keep")
+    assert same_states(model.state_dict(), torch.load(ten, weights_only=True))
+
+
+def test_what_is_not_shared_by_all_names_stays_and_both_sides_are_shown(tmp_path):
+    state = create_model("r3d_18", 7, **TINY).state_dict()
+    content = {f"model.{key}": value for key, value in state.items()} | {"criterion.weight": torch.zeros(7)}
+    path = save(content, tmp_path / "file.pth")
+    message = refusal(create_model("r3d_18", 7, **TINY), f"torchvision:{path}")
+    assert f"{2 * len(state) + 1} tensors differ" in message
+    assert "\n  model.stem.0.weight: " in message
+    assert "\n  stem.0.weight: absent / " in message
+
+
+@pytest.mark.parametrize("name", ["argparse.Namespace", "pathlib.PurePosixPath", "datetime.date", "TorchScript"])
+def test_objects_are_named_with_how_to_save_the_tensors(tmp_path, name):
+    model = create_model("r3d_18", 7, **TINY).eval()
+    objects = {
+        "argparse.Namespace": argparse.Namespace(lr=0.1),
+        "pathlib.PurePosixPath": PurePosixPath("x"),
+        "datetime.date": datetime.date(2024, 1, 1),
+    }
+    path = tmp_path / "file.pth"
+    if name == "TorchScript":
+        with torch.no_grad():
+            torch.jit.trace(model, torch.zeros(1, 3, 8, 32, 32)).save(path)
+    else:
+        save({"model": model.state_dict(), "args": objects[name]}, path)
+    message = refusal(model, f"torchvision:{path}")
+    assert name in message
+    assert "state_dict()" in message
+    assert not {"weights_only", "add_safe_globals", "re-running"} & {*message.split()}
+    assert "\n" not in message
+
+
 @pytest.mark.parametrize("size", [0, 10, 1000, -10])
 def test_a_truncated_file_is_refused(ten, size):
     ten.write_bytes(ten.read_bytes()[:size])
@@ -476,7 +527,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [{}, [1], {"state_dict": {}}, {"a": 1}, torch.zeros(2), None], ids=repr)
 def test_a_file_without_weights_is_refused(tmp_path, content):
     path = save(content, tmp_path / "file.pth")
-    assert "holds no network" in refusal(create_model("r3d_18", 7, **TINY), f"torchvision:{path}")
+    assert "names of parameters" in refusal(create_model("r3d_18", 7, **TINY), f"torchvision:{path}")
     assert "whose file" in refusal(create_model("r3d_18", 7, **TINY), path)
 
 

@@ -65,6 +65,7 @@ def load_weights(
     for key, value, known in (("head", head, HEADS), ("inflate", inflate, INFLATIONS)):
         if value not in known:
             raise UserError(f"{key} must be one of {', '.join(map(str, known))}, got {value!r}")
+    model = getattr(model, "_orig_mod", model)  # of torch.compile, whose names have a prefix
     stored, own, head_name = read_source(source, model), model.state_dict(), _find_head(model)
     state = _inflate_state(stored.state, own, source, inflate)
     state = _set_eps(_add_batch_counters(state, own), model, stored.eps)
@@ -183,10 +184,12 @@ def _find_first_difference(theirs, ours):
 def _check_fit(source, state, own, model):
     lines = safe_load.list_differences(state, own)
     if lines:
+        theirs = [line for line in lines if line.endswith("/ absent")][:5]  # its names beside the network's
+        shown = [*[line for line in lines if line not in theirs][: 10 - len(theirs)], *theirs]
         advice = [f"it fits with model.mid={mid}" for mid in _find_matching_mids(state, own, model)[:1]]
         raise UserError(
             f"{source} does not fit the network: {len(lines)} tensors differ (source / network):\n  "
-            + "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10) + advice)
+            + "\n  ".join(shown + ["..."] * (len(lines) > len(shown)) + advice)
         )
 
 

@@ -56,7 +56,12 @@ def check_local_path(path: str | Path) -> None:
 
 
 def format_reason(error):
-    """Format why torch.load refused, in a line."""
+    """Format why torch.load refused, in a line, without its advice to load unsafely."""
+    text = str(error)
+    if held := re.search(r"GLOBAL (\S+)", text):
+        return f"it holds {held[1]}, not only tensors: where it was written, save model.state_dict() alone"
+    if "TorchScript" in text:
+        return "it is a TorchScript program: save torch.jit.load(...).state_dict() by torch.save, and give that file"
     if isinstance(error, (pickle.UnpicklingError, LookupError, EOFError)):
         return "it is damaged, of another kind, or holds objects or code, not only tensors"
     return (str(error) or type(error).__name__).splitlines()[0]

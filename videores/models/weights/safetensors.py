@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from videores.errors import UserError
 from videores.models.weights import preprocessing, safe_load
-from videores.runtime.files import write_atomically
+from videores.runtime.files import check_type, write_atomically
 
 
 def export_weights(source: Path, path: Path) -> int:
@@ -32,7 +33,14 @@ def export_weights(source: Path, path: Path) -> int:
     return len(own)
 
 
-METADATA_KEYS = ("classes", "model", "preprocessing", "epoch", "step")
+# what the metadata holds, each as JSON
+METADATA_KINDS = {
+    "classes": list[str],
+    "model": dict[str, Any],
+    "preprocessing": dict[str, Any],
+    "epoch": int,
+    "step": int,
+}
 
 
 def read_safetensors(path):
@@ -47,6 +55,6 @@ def read_safetensors(path):
         raise UserError(f"there are no weights {path}") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
-    if not set(METADATA_KEYS) <= set(about):
+    if not METADATA_KINDS.keys() <= about.keys():
         raise UserError(f"{path} was not written by tools/export.py: it does not say what its weights are for")
-    return state, {key: json.loads(about[key]) for key in METADATA_KEYS}
+    return state, {key: check_type(about[key].encode(), kind, f"{path}: {key}") for key, kind in METADATA_KINDS.items()}

@@ -12,7 +12,8 @@ from videores.models.weights import key_maps, safe_load, safetensors
 from videores.models.weights.preprocessing import extract_preprocessing
 
 LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
-CONTAINERS = ("state_dict", "model_state", "model")  # what trainers call the weights in their checkpoints
+CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")  # what trainers call weights in checkpoints
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, Lightning, before every name
 TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, from their documentation
 
 
@@ -93,7 +94,10 @@ def _read_library(name, path, model):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not _is_state_dict(state):
-        raise UserError(f"{path} holds no network: expected names of parameters and their tensors")
+        keys = f", got the keys {', '.join(map(str, list(state)[:10]))}" if isinstance(state, dict) else ""
+        raise UserError(f"{path} must hold names of parameters and their tensors, alone or as state_dict{keys}")
+    while wrapper := next((name for name in WRAPPERS if all(key.startswith(name) for key in state)), None):
+        state = {key.removeprefix(wrapper): value for key, value in state.items()}
     layout = key_maps.detect_layout(name, state, model)
     state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
