@@ -274,10 +274,19 @@ def test_rotated_frames_can_be_scaled_as_they_come(tmp_path, degrees):
         assert read_numbers(scaled) == [0, 19]
 
 
-def test_names_that_look_like_protocols(tmp_path, monkeypatch):
-    numbered_video(tmp_path / "12:30", 5)
+@pytest.mark.parametrize(
+    "name",
+    ["12:30", "file:a", "concat:a.mp4|b", "subfile,,start,0,end,100,,:a", "http:a", "pipe:0", "cache:a", "v%03d"],
+)
+def test_names_that_look_like_protocols(tmp_path, monkeypatch, name):
+    """A path that is relative to the working folder, of a video that is there beside the one that it might mean."""
+    numbered_video(tmp_path / "a", 5)
+    numbered_video(tmp_path / "b", 5)
     monkeypatch.chdir(tmp_path)
-    assert read_numbers(read_frames("12:30.mp4", [4])) == [4]
+    os.replace(numbered_video(tmp_path / "c", 5, start=20), f"{name}.mp4")
+    info = probe(f"{name}.mp4")
+    for reader in info.readers:
+        assert read_numbers(read_frames(f"{name}.mp4", [4], reader=reader, info=info)) == [24]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Encode frames to a video file, which gets its name when it is whole."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -30,7 +31,7 @@ def write_video(
     """
     with write_atomically(path) as temporary:
         try:
-            with av.open(str(temporary), "w") as container:
+            with av.open(os.path.abspath(temporary), "w") as container:
                 for packet in encode_frames(
                     container, check_frame_arrays(frames_THWC, path), fps, codec, pix_fmt, options or {}
                 ):

@@ -133,9 +133,11 @@ def scan(path, beat=lambda stage: None, hold=0):
 def _open_container(path):
     """Open a file by its own name.
 
-    Else FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbors.
+    Else FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbors, and file:a.mp4 or
+    http:a.mp4 for a protocol: an absolute path is none.
     """
-    return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none", **_limit_decoder()})
+    options = {"pattern_type": "none", **_limit_decoder()}
+    return av.open(os.path.abspath(path), metadata_errors="replace", options=options)
 
 
 @contextmanager
@@ -368,7 +370,7 @@ def _decode_from_keyframe(container, stream, time):
 
 
 def _read_decord(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
-    frames = decord.VideoReader(str(path), num_threads=1).get_batch([int(i) for i in indices])
+    frames = decord.VideoReader(os.path.abspath(path), num_threads=1).get_batch([int(i) for i in indices])
     # decord's output type is process-wide state that other packages set (importing pytorchvideo.data does).
     return _postprocess_frames(frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames), keep, short_side)
 
@@ -376,7 +378,7 @@ def _read_decord(path, indices, keyframes=(), keep=keep_whole_frame, short_side=
 def _read_torchcodec(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
 
-    decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+    decoder = VideoDecoder(os.path.abspath(path), dimension_order="NHWC", num_ffmpeg_threads=1)
     return _postprocess_frames(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
 
 
@@ -401,7 +403,7 @@ def is_seeking_reliable(name, path, found):
     if not found.keyframes or found.container not in TIMESTAMPED_FORMATS:
         return False
     keys = [index for index, _ in found.keyframes]
-    return name != "decord" or list(decord.VideoReader(str(path), num_threads=1).get_key_indices()) == keys
+    return name != "decord" or list(decord.VideoReader(os.path.abspath(path), num_threads=1).get_key_indices()) == keys
 
 
 PLAYLIST_FORMATS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
