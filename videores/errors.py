@@ -2,8 +2,11 @@
 
 import difflib
 import signal as signals
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+
+DIRECTION_CHARACTERS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class UserError(ValueError):
@@ -40,6 +43,12 @@ class SignalInterrupt(BaseException):
     def __init__(self, signal: int, where: str) -> None:
         super().__init__(f"stopped by {signals.Signals(signal).name} {where}: run.resume=auto continues")
         self.signal = signal
+
+
+def escape_controls(text: str) -> str:
+    """Escape control characters but line breaks and tabs, and those that change the direction of text."""
+    is_hidden = lambda c: unicodedata.category(c) in ("Cc", "Cs") or c in DIRECTION_CHARACTERS
+    return "".join(ascii(c)[1:-1] if is_hidden(c) and c not in "\n\t" else c for c in text)
 
 
 def format_suggestion(word: str, choices: Iterable[str], also: Iterable[str] = ()) -> str:

@@ -163,6 +163,20 @@ def test_names_are_text_and_never_tags(run):
         assert name in page.text
 
 
+def test_control_and_direction_characters_are_shown_as_escapes(run):
+    (test,) = (run / "test").iterdir()
+    with np.load(test / "predictions.npz") as file:
+        arrays = dict(file)
+    arrays["classes"] = np.array(["\x1b]0;title\x07", "\u202eevil", "打架"])
+    arrays["video"][11] = "a\u2066\x9b.mp4"
+    np.savez(test / "predictions.npz", **arrays)
+    (run / "env.json").write_text(json.dumps({"command": "x\x1b[2J\u061c"}))
+    html = report.write_page(run).read_text(encoding="utf-8")
+    assert not {*"\x1b\x07\x9b\u202e\u2066\u061c"} & {*html}
+    for shown in ("\\x1b]0;title\\x07", "\\u202eevil", "打架", "a\\u2066\\x9b.mp4", "x\\x1b[2J\\u061c"):
+        assert shown in html
+
+
 def test_bars_say_the_accuracy_of_each_class_and_what_it_is_taken_for(run):
     html = report.write_page(run).read_text()
     page = Page(html)

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from videores.config.parse import load_config
 from videores.config.schema import Config
 from videores.data.lists import preview
-from videores.errors import UnreadableVideo, UserError
+from videores.errors import UnreadableVideo, UserError, escape_controls
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
@@ -31,6 +31,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=StrictUndefined,
+    finalize=lambda value: escape_controls(value) if type(value) is str else value,
 )
 COLUMNS = ("clip top-1", "top-5", "video top-1", "95 % interval", "top-5", "mean class", "macro-F1", "videos")
 
