@@ -44,6 +44,7 @@ def ended(monkeypatch, capsys):
         (OSError(errno.ENOSPC, "No space left on device"), 2),
         (OSError(errno.EFBIG, "File too large"), 2),
         (OSError(errno.ENAMETOOLONG, "File name too long"), 2),
+        (OSError(errno.EMFILE, "Too many open files"), 2),
         (OSError(errno.EIO, "Input/output error"), 70),
         (KeyError("x"), 70),
         (RankFailure("x"), 71),
@@ -70,13 +71,27 @@ def test_wrong_input_is_one_line_and_a_bug_is_a_traceback(ended):
     assert "Traceback" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\x1b]0;title\x07\x1b[2J", "\\x1b]0;title\\x07\\x1b[2J"),
+        ("\u202eevil", "\\u202eevil"),
+        ("\u2066a\u2069", "\\u2066a\\u2069"),
+        ("a\rb\x85c\udcff", "a\\rb\\x85c\\udcff"),
+        ("打架 приветствие é\tx\ny", "打架 приветствие é\tx\ny"),
+    ],
+)
+def test_names_in_messages_control_no_terminal(ended, name, shown):
+    assert ended(UserError(name)) == (2, f"error: {shown}\n")
+
+
 def test_rank_zero_alone_prints_what_all_meet(ended):
     """But a lost process or video may be known to another rank alone."""
     assert ended(UserError("x"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (2, "")
     assert ended(SignalInterrupt(signal.SIGTERM, "here"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (75, "")
     assert ended(SignalInterrupt(signal.SIGTERM, "here"))[1].startswith("stopped by SIGTERM here")
     assert ended(UnreadableVideo("a.mp4", "torn"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (2, "error: a.mp4: torn\n")
-    assert ended(RankFailure("gone"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (71, "error: gone\n")
+    assert ended(RankFailure("gone"), LOCAL_RANK="1", VIDEORES_PARENT="7") == (71, "\nerror: gone\n")
     failure = failures.translate_error(RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. "))
     code, text = ended(failure, LOCAL_RANK="1", VIDEORES_PARENT="7")
     assert (code, text.startswith("error: "), "PID 17" in text) == (2, True, True)

@@ -120,6 +120,9 @@ def test_errors_of_torch_about_lost_processes_are_translated():
         ("DataLoader worker (pid(s) 17, 18) exited unexpectedly", WorkerFailure, "PID 17, 18"),
         ("DataLoader worker (pid 17) is killed by signal: Bus error. ", WorkerFailure, "data.workers"),
         (port, UserError, "29500"),
+        ("unable to open shared memory object </torch_1>: Too many open files (24)", UserError, "ulimit -n"),
+        ("received 0 items of ancdata", UserError, "data.workers"),
+        ("Caught RuntimeError in DataLoader worker process 0.\n...\nToo many open files", UserError, "ulimit"),
         ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242", RankFailure, "4242"),
         ("[../gloo/x.cc:78] Timed out waiting 15000ms for recv", RankFailure, "trainer.timeout"),
     ):

@@ -21,15 +21,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError, WorkerFailure
-from videores.runtime.files import DISK_FULL_ERRNOS
+from videores.errors import RankFailure, SignalInterrupt, UnreadableVideo, UserError, WorkerFailure, escape_controls
+from videores.runtime.files import DISK_FULL_ERRNOS, OPEN_FILES_HINT
 from videores.runtime.launch import EXIT_RANK_FAILURE, is_local_rank_zero, is_rank_zero
 
 EXIT_USER_ERROR, EXIT_BUG, EXIT_PREEMPTED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 2, 70, 75, 130, 141, 143
 
 # a folder that may not be written to or is full; such messages name it
 USER_ERRORS = (UserError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
-DISK_ERRNOS = (*DISK_FULL_ERRNOS, errno.EROFS, errno.ENAMETOOLONG)
+MACHINE_ERRNOS = (*DISK_FULL_ERRNOS, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -76,7 +76,7 @@ def select_exit_code(error: BaseException) -> int:
         return EXIT_RANK_FAILURE
     if isinstance(error, BrokenPipeError) and _is_reader_gone(sys.stdout):
         return EXIT_PIPE
-    is_user_error = isinstance(error, USER_ERRORS) or getattr(error, "errno", None) in DISK_ERRNOS
+    is_user_error = isinstance(error, USER_ERRORS) or getattr(error, "errno", None) in MACHINE_ERRNOS
     return EXIT_USER_ERROR if is_user_error else EXIT_BUG
 
 
@@ -87,13 +87,15 @@ def _print_error(error: BaseException, code: int) -> None:
         traceback.print_exception(error)
     elif (code == EXIT_USER_ERROR and is_printed and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
         start = "\n" if isinstance(error, RankFailure) else ""  # the lost rank may have left a progress line
-        print(f"{start}error: {error}{_format_room(error)}", file=sys.stderr)
+        print(f"{start}error: {escape_controls(str(error))}{_format_way_out(error)}", file=sys.stderr)
     elif isinstance(error, SignalInterrupt) and is_rank_zero():
         print(error, file=sys.stderr)
 
 
-def _format_room(error: BaseException) -> str:
-    """Format the way out of a full disk; "" for another error."""
+def _format_way_out(error: BaseException) -> str:
+    """Format the way out of a full disk or a limit of open files; "" for another error."""
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return f": {OPEN_FILES_HINT}"
     if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
         return ""
     folder = Path(getattr(error, "filename", None) or ".").absolute()

@@ -1,5 +1,6 @@
 """Translate torch's errors of lost processes and taken ports into ours."""
 
+import errno
 import re
 import traceback
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 
 from videores.errors import RankFailure, UserError, WorkerFailure
 from videores.runtime import launch, machine
+from videores.runtime.files import OPEN_FILES_HINT
 
 WORKER_PATTERN = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (exited|is killed)")
 PORT_PATTERN = re.compile(r"port: (\d+).*EADDRINUSE", re.DOTALL)
@@ -22,6 +24,8 @@ def translate_errors() -> Iterator[None]:
             raise translation from error
         raise
     except (EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         # a DataLoader worker ended while it handed over a batch's memory
         if not any(frame.name == "rebuild_storage_fd" for frame in traceback.extract_tb(error.__traceback__)):
             raise
@@ -33,6 +37,8 @@ def translate_error(error: RuntimeError) -> Exception | None:
     from torch.distributed import DistError  # of the store, sockets and NCCL; gloo raises a RuntimeError
 
     text = str(error)
+    if "Too many open files" in text or "ancdata" in text:  # the latter where one came over a socket
+        return UserError(f"too many open files: {OPEN_FILES_HINT}")
     if match := WORKER_PATTERN.search(text):
         return _make_worker_failure(f" (PID {match[1]})")
     if match := PORT_PATTERN.search(text):

@@ -15,6 +15,7 @@ from typing_extensions import is_typeddict
 
 from videores.errors import UserError
 
+OPEN_FILES_HINT = "raise the limit of open files (ulimit -n 4096), or lower data.workers"
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

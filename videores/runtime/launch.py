@@ -141,7 +141,7 @@ def run_local_ranks(devices: int, nodes: int) -> Iterator[None]:
     finally:
         _stop_local_ranks(children)
         for name in RANK_VARIABLES if children else ():  # the next run of this process is another one
-            del os.environ[name]
+            os.environ.pop(name, None)  # Lightning has removed some
 
 
 def _start_local_ranks(devices: int, nodes: int) -> list[Child]:

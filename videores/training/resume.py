@@ -55,7 +55,7 @@ def find_resume_point(
             file=sys.stderr,
         )
     exact, inexact = _compare_configs(stored["hyper_parameters"]["config"], cfg, str(path))
-    _check_no_differences(path, exact)
+    _check_no_differences(path, exact, f", or train on from its weights in another run, model.weights={path}")
     checkpoint_io.check_same_classes(path, stored["hyper_parameters"]["classes"], classes)
     _check_schedule_count(path, len(stored["lr_schedulers"]), optim.count_schedules(cfg.train))
     before = signature | stored.get("made_with", {})  # an older version did not store all of it
@@ -68,7 +68,7 @@ def find_resume_point(
     if inexact and _count_full_epochs(stored["loops"]["fit_loop"]) >= cfg.train.epochs:
         raise UserError(
             f"{path} has trained all of its train.epochs={cfg.train.epochs}, and none is left to train with other "
-            "settings: test it with tools/evaluate.py"
+            f"settings: test it with tools/evaluate.py, or train on in another run, run.name=... model.weights={path}"
         )
     return ResumePoint(path, stored["global_step"], inexact)
 
@@ -79,10 +79,10 @@ def check_same_config(folder: Path, cfg: Config) -> None:
     _check_no_differences(folder, _compare_configs(parse.read_yaml(path, Config), cfg, str(path))[0])
 
 
-def _check_no_differences(source, lines):
+def _check_no_differences(source, lines, more=""):
     if lines:
         raise UserError(
-            f"{source} is of a run of another configuration: change these back, or give another run.name\n  "
+            f"{source} is of a run of another configuration: change these back, or give another run.name{more}\n  "
             + "\n  ".join(lines)
         )
 

@@ -18,7 +18,8 @@ from videores.config import parse
 from videores.config.schema import Config, DataConfig, TrainConfig
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import Videos
-from videores.errors import UserError
+from videores.data.lists import Index
+from videores.errors import UserError, escape_controls
 from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime.launch import is_rank_zero
 from videores.training import optim, trainer
@@ -89,6 +90,7 @@ def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> _Inpu
     mirroring.check_mirrored_views(cfg.data, cfg.val, classes)
     mirroring.check_mirrored_views(cfg.data, cfg.test, classes)
     warn_mirrored_classes(cfg.data, classes)
+    _warn_untrained_classes(videos.index)
     return _Inputs(videos, gap_indices, signature, resume_point)
 
 
@@ -122,6 +124,17 @@ def warn_mirrored_classes(data: DataConfig, classes: Sequence[str]) -> None:
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
             f"({', '.join(mirrored[:4])}): data.transform.flip=0 leaves that out, and "
             "data.augment.flip_labels=left-right mirrors the labels too",
+            file=sys.stderr,
+        )
+
+
+def _warn_untrained_classes(index: Index) -> None:
+    """Warn of classes that no training video has, which the network cannot learn."""
+    trained = {video.label for video in index.train}
+    names = [name for number, name in enumerate(index.classes) if number not in trained]
+    if names and is_rank_zero():
+        print(
+            f"warning: {len(names)} classes have no training videos: {escape_controls(', '.join(names[:5]))}",
             file=sys.stderr,
         )
 

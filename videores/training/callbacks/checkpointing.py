@@ -131,9 +131,12 @@ class Checkpointing(Checkpoint):
         if name != checkpoint_io.LAST_CHECKPOINT and self.trainer.is_global_zero and not self.io.write_error:
             self.io.try_write(checkpoint_io.copy_as_last, path)
         if self.reducer.max_over_ranks(int(self.io.write_error is not None)):
+            names = (checkpoint_io.LAST_CHECKPOINT, checkpoint_io.PREVIOUS_CHECKPOINT)
+            is_first = not any((self.folder / name).exists() for name in names)
+            way_out = "start again" if is_first else "continue from the one before it"
             raise UserError(
                 f"{path}: the checkpoint of step {self.trainer.global_step} could not be written "
-                f"({self.io.write_error}): make room, then continue from the one before it with run.resume=auto"
+                f"({self.io.write_error}): make room, then {way_out} with run.resume=auto"
             )
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - began
