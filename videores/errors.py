@@ -46,7 +46,10 @@ class SignalInterrupt(BaseException):
 
 
 def escape_controls(text: str) -> str:
-    """Escape control characters but line breaks and tabs, and those that change the direction of text."""
+    """Escape characters that control a terminal or change the direction of text.
+
+    Line breaks and tabs stay.
+    """
     is_hidden = lambda c: unicodedata.category(c) in ("Cc", "Cs") or c in DIRECTION_CHARACTERS
     return "".join(ascii(c)[1:-1] if is_hidden(c) and c not in "\n\t" else c for c in text)
 

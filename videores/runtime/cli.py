@@ -93,7 +93,7 @@ def _print_error(error: BaseException, code: int) -> None:
 
 
 def _format_way_out(error: BaseException) -> str:
-    """Format the way out of a full disk or a limit of open files; "" for another error."""
+    """Format the way out where room or open files are at an end; else ""."""
     if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
         return f": {OPEN_FILES_HINT}"
     if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):

@@ -46,7 +46,7 @@ def _make_adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def check_type(value: Any, kind: Any, where: Path | str) -> Any:
-    """Return a value, or that of JSON as bytes, which must be of a type, such as a TypedDict.
+    """Return a value, or that of JSON as bytes, which must be of a type.
 
     A TypedDict may have further keys. Raises UserError, which names `where` and the first wrong key.
     """

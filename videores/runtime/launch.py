@@ -91,7 +91,7 @@ def resolve_devices(trainer: TrainerConfig, gpus: int | None, environ: Environ =
 
 
 def _check_no_launcher_variables(environ: Environ, nodes: int) -> None:
-    """Raise UserError where variables say that this process is one of several, and no launcher started it.
+    """Raise UserError where variables speak of other processes, without a launcher.
 
     Each of them would train alone, or wait for others. NODE_RANK is for nodes that are started by hand.
     """

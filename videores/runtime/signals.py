@@ -65,7 +65,10 @@ class SignalHandler(_HandlerContext):
 
 
 def _silence_lost_terminal() -> None:
-    """Send the output to nowhere, but for a file: writing to what hung up would end the run before it is saved."""
+    """Send output that is no file to nowhere.
+
+    Writing to what hung up would end the run before it is saved.
+    """
     for number in (1, 2):
         with suppress(OSError):  # closed
             if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -73,7 +76,7 @@ def _silence_lost_terminal() -> None:
 
 
 def exit_on_sigterm() -> _HandlerContext:
-    """Return a context in which SIGTERM and SIGHUP raise SystemExit, so that cleanup runs."""
+    """Return a context in which SIGTERM and SIGHUP raise SystemExit, for cleanup."""
 
     def raise_exit(number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:

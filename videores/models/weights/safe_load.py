@@ -116,7 +116,7 @@ def is_run_checkpoint(stored: Any) -> bool:
 
 
 def check_run_checkpoint(path: str | Path, stored: Any) -> None:
-    """Raise UserError where tools/train.py has not written a checkpoint, or it was changed."""
+    """Raise UserError where tools/train.py has not written a checkpoint as it is."""
     if not is_run_checkpoint(stored):
         raise UserError(f"{path} was not written by tools/train.py: it needs weights, configuration and classes")
     check_type(stored, _RunCheckpoint, path)
