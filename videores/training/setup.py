@@ -238,7 +238,8 @@ def collect_start_record(run: Run, network: Network) -> dict[str, Any]:
 def identify_test(run: Run, checkpoint: Path, part: str) -> tuple[dict[str, str], str | None]:
     """Return the tested list, and a digest where it and the checkpoint are not own.
 
-    The digest is of both. The run's own are the checkpoint that training chose and the list that it knew; a folder without checkpoints takes any.
+    The digest is of both. The run's own are the checkpoint that training chose and the list that it knew; a folder
+    without checkpoints takes any.
     """
     data, videos = run.cfg.data, run.data.videos
     record: Mapping[str, Any] = read_record(run.folder) or {}
