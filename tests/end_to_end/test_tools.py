@@ -293,7 +293,8 @@ def test_validation_videos_give_the_number_of_training_again(run, evaluated):
 
 
 def test_another_checkpoint_can_be_tested_and_the_record_of_training_stays(run, evaluated):
-    assert scores_of(evaluated, "2x1_softmax-mean_last-test")[0]["checkpoint"]["file"] == "checkpoints/last.ckpt"
+    (folder,) = (evaluated / "test").glob("8x1@32_32_2x1_softmax-mean_last-test+*")
+    assert read_result(folder)[0]["checkpoint"]["file"] == "checkpoints/last.ckpt"
     for name in ("env.json", "config.yaml", "metrics.jsonl"):
         assert (evaluated / name).read_bytes() == (run / name).read_bytes()
 

@@ -18,7 +18,12 @@ from videores.training.callbacks.checkpointing import Checkpointing
 
 
 def content(step):
-    return {"state_dict": {"w": torch.full((1000,), float(step))}, "global_step": step, "epoch": 0}
+    config = {"data": {"clip": {}, "transform": {"mean": [0.5], "std": [0.5]}}, "model": {"name": "r3d_18"}}
+    weights = torch.arange(10000.0) + step
+    return {
+        **{"global_step": step, "epoch": 0, "state_dict": {"w": weights}},
+        "hyper_parameters": {"config": config, "classes": ["a", "b"]},
+    }
 
 
 @pytest.fixture
