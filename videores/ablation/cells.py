@@ -76,8 +76,7 @@ def is_done(cell):
 
 
 def read_environment(cell):
-    path = cell_folder(cell) / "env.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return run_folder.read_record(cell_folder(cell)) or {}
 
 
 def read_record(cell):

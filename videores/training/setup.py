@@ -134,7 +134,7 @@ def _warn_untrained_classes(index: Index) -> None:
     names = [name for number, name in enumerate(index.classes) if number not in trained]
     if names and is_rank_zero():
         print(
-            f"warning: {len(names)} classes have no training videos: {escape_controls(', '.join(names[:5]))}",
+            f"warning: classes without training videos ({len(names)}): {escape_controls(', '.join(names[:5]))}",
             file=sys.stderr,
         )
 
