@@ -214,6 +214,9 @@ def test_aliases_are_read(tmp_path):
     path.write_text(yaml.safe_dump(MINIMAL) + "val: &views {clips: 2, fusion: max}\ntest:\n  <<: *views\n  clips: 3\n")
     cfg = parse.load_config(path)
     assert (cfg.val.clips, cfg.test.clips, cfg.test.fusion) == (2, 3, "max")
+    flips = "data:\n  augment: {flip_labels: {<<: {a: b}, c: d}}\n"
+    path.write_text(yaml.safe_dump({**MINIMAL, "data": None}).replace("data: null\n", "") + flips)
+    assert parse.read_yaml(path, schema.Config)["data"]["augment"]["flip_labels"] == {"a": "b", "c": "d"}
 
 
 # Unknown keys and wrong types

@@ -99,7 +99,7 @@ def _mark_text(node: yaml.Node, kind: Any, counts: dict[int, int]) -> int:
         count += sum(_mark_text(part, inner, counts) for part, inner in zip((key, value), kinds, strict=True))
     for item in node.value if isinstance(node, yaml.SequenceNode) else ():
         count += _mark_text(item, _get_inner_kinds(kind)[1], counts)
-    if isinstance(node, yaml.ScalarNode) and _takes_text(kind) and not node.tag.endswith(":null"):
+    if isinstance(node, yaml.ScalarNode) and _takes_text(kind) and not node.tag.endswith((":null", ":merge")):
         node.tag = "tag:yaml.org,2002:str"
     counts[id(node)] = count
     return count
