@@ -118,9 +118,9 @@ def pack_keyframes(keyframes):
 
 
 def _check_nonempty_file(path):
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UnreadableVideo(path, "there is no such file")
-    if Path(path).stat().st_size == 0:
+    if Path(path).is_file() and Path(path).stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
 
 

@@ -69,7 +69,7 @@ def prepare(options: Options) -> int:
     lists = survey.read_all_lists(options.format, options.root, options.splits, options.split)
     paths = survey.count_listed(lists)
     if options.format in index.INCOMPLETE_FORMATS:
-        paths = [path for path in paths if (options.root / path).is_file()]
+        paths = [path for path in paths if (options.root / path).exists()]
     if options.out:
         copies.check_target(options.root, options.out, paths)
     if options.slurm:
@@ -96,8 +96,8 @@ def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[s
 
 def _find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple[str, str]]:
     rows = survey.find_duplicates(lists, infos)
-    print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in two lists of a split")
-    return [(a, f"equals {b}, in {part} and {other} of split {n}") for n, part, a, other, b in rows]
+    print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in a split")
+    return rows
 
 
 def _report_bad_videos(options: Options, rows: list[tuple[str, str]]) -> None:

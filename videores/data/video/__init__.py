@@ -2,6 +2,7 @@
 
 No other modules open videos.
 
+pictures   folders of numbered pictures
 readers    PyAV, decord and TorchCodec behind one signature
 encode     frames -> file
 reencode   file -> small copy

@@ -8,10 +8,11 @@ cross a fork.
 """
 
 import errno
+import os
 import zlib
 from bisect import bisect_right
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
@@ -19,8 +20,10 @@ from itertools import islice
 import av
 import decord
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
+from videores.data.video import pictures
 from videores.errors import UnreadableVideo
 
 SYSTEM_ERRNOS = (
@@ -67,6 +70,8 @@ def scan(path, beat=lambda stage: None, hold=0):
     Of a damaged file some decoders leave parts of a picture as the memory was before. Which memory that is depends on
     how many frames are held, so two scans that hold different numbers tell such files.
     """
+    if os.path.isdir(path):
+        return _scan_pictures(path, beat, hold)
     times, held = [], deque(maxlen=hold)
     try:
         with _capture_decoder_warnings() as said, _open_container(path) as container:
@@ -100,6 +105,21 @@ def scan(path, beat=lambda stage: None, hold=0):
     found.complaints = tuple(said)
     if None in times or sorted(set(times)) != times or said:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
+    return found
+
+
+def _scan_pictures(path, beat, hold):
+    """Scan a folder of frames, which have no rate and no time stamps."""
+    found, held, convert = _ScanResult(0, 0, False, 0, None, "pictures"), deque(maxlen=hold), FrameConverter()
+    with _capture_decoder_warnings() as said:
+        for frame in pictures.decode_pictures(path):
+            beat("decoding")
+            held.append(frame)
+            image = convert(frame)
+            _check_frame_size(path, found, image, len(found.checksums))
+            found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
+            found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
+    found.complaints = tuple(said)
     return found
 
 
@@ -161,6 +181,8 @@ def _select_video_stream(container, path):
     stream = container.streams.best("video")
     if stream is None:
         raise UnreadableVideo(path, "it has no video stream")
+    if stream.disposition & Disposition.attached_pic:
+        raise UnreadableVideo(path, "it has no video stream but a cover picture")
     if stream.codec_context is None:
         raise UnreadableVideo(path, "FFmpeg has no decoder for its video stream")
     stream.codec_context.thread_count = 1
@@ -207,12 +229,16 @@ def open_video_stream(path):
 def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     """Read frames by PyAV: seek to the last given keyframe before a frame.
 
-    It decodes from the start where there are none.
+    It decodes from the start where there are none, and of a folder of frames those alone.
     """
     convert, kept = FrameConverter(short_side), None
-    with _open_container(path) as container:
-        stream = _select_video_stream(container, path)
-        for i, frame in enumerate(_decode_frames(container, stream, indices, keyframes)):
+    with ExitStack() as stack:
+        if os.path.isdir(path):
+            frames = pictures.decode_pictures(path, indices)
+        else:
+            container = stack.enter_context(_open_container(path))
+            frames = _decode_frames(container, _select_video_stream(container, path), indices, keyframes)
+        for i, frame in enumerate(frames):
             part = keep(convert(frame))
             if kept is None:  # one block, filled as frames come: each converted frame's memory serves the next
                 kept = np.empty((len(indices), *part.shape), np.uint8)
