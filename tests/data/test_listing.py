@@ -305,7 +305,7 @@ def test_blanks_in_the_lists_of_ucf101_do_not_count(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "columns", ["start,end", "time_start,time_end", "start_frame,end_frame", "Begin,Stop", "tStart,tEnd"]
+    "columns", ["begin,stop", "time_start,time_end", "start_frame,end_frame", "Begin,Stop", "tStart,tEnd"]
 )
 def test_columns_of_a_part_of_a_video_are_refused_by_name(tmp_path, columns):
     message = refused(csv_set(tmp_path, f"path,label,{columns}\na.mp4,run,0,1\nb.mp4,walk,1,2\n"))

@@ -8,8 +8,9 @@ ssv2      splits/something-something-v2-{labels,train,validation}.json or {label
           is the test list; root/<id>.webm
 folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
           below the class folder or, where there is none of these, images, which are videos of one frame
-csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group]`; the class list is
-          splits/classes.txt (a name a line) or, without it, the sorted labels of train.csv
+csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
+          seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
+          line) or, without it, the sorted labels of train.csv
 motion8, appear8, mixed16, order8, small   csv, of the embedded sets
 
 In every format a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
@@ -29,6 +30,7 @@ from videores.data.lists import (
     check_folder,
     find_first_file,
     find_label,
+    format_segment,
     list_files,
     preview,
     read_csv_rows,
@@ -281,13 +283,19 @@ def _check_class_folders(folder, classes, shown):
 
 def _read_csv_lists(root, splits, split):
     parts = ["train", "test", *(["val"] if (splits / "val.csv").exists() else [])]
-    needs, known = ("path", "label"), ("path", "label", "group")
+    needs, known = ("path", "label"), ("path", "label", "group", "start", "end")
     rows = {part: read_csv_rows(splits / f"{part}.csv", "path,label[,group]", needs, known) for part in parts}
     listed = splits / "classes.txt"
     classes = _read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
     _check_single_labels(classes, splits / "train.csv")
-    make = lambda where, row: Video(row["path"], find_label(row["label"], classes, where), row.get("group") or None)
-    return Index(classes, **{part: tuple(make(*row) for row in rows[part]) for part in rows})
+    return Index(classes, **{part: tuple(_make_csv_video(*row, classes) for row in rows[part]) for part in rows})
+
+
+def _make_csv_video(where, row, classes):
+    """Make the video of a row; parts of one file are a group, unless another is given."""
+    path = format_segment(row["path"], row.get("start", ""), row.get("end", ""), where)
+    group = row.get("group") or (row["path"] if path != row["path"] else None)
+    return Video(path, find_label(row["label"], classes, where), group)
 
 
 def _check_single_labels(classes, path):

@@ -6,7 +6,7 @@ formats are in `videores.data.formats`.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from videores.data.lists import (
     normalize_name,
     preview,
     read_identity,
+    split_segment,
     warn,
 )
 from videores.data.splits import split_validation, subsample_groups
@@ -46,7 +47,7 @@ def read_index(data: DataConfig) -> Index:
         datasets.prepare_dataset(root, name=data.format)
     check_folders_exist(data)
     index = read_format(data)
-    files = {video.path: read_identity(root / video.path) for part in PARTS for video in getattr(index, part)}
+    files = {video.path: _identify_video(root, video) for part in PARTS for video in getattr(index, part)}
     index = _find_frame_folders(index, root, files)
     check_index(index, root, files)
     if not index.val and data.val != "none":
@@ -73,13 +74,20 @@ def read_classes(data: DataConfig) -> tuple[str, ...]:
     return read_format(data).classes
 
 
+def _identify_video(root, video):
+    """Return what a video is, whatever it is called: a file and a part of it."""
+    path, segment = split_segment(video.path)
+    identity = read_identity(root / path)
+    return (identity, segment) if identity else None
+
+
 def _find_frame_folders(index, root, files):
     """Replace listed files that are not there by folders of their frames that are.
 
     Those, and copies of them, have the listed name without its suffix. Their identities are added to `files`.
     """
-    others = {path: os.path.splitext(path)[0] for path, identity in files.items() if identity is None}
-    files |= {other: read_identity(root / other) for path, other in others.items() if other != path}
+    others = {path: other for path in files if not files[path] and (other := os.path.splitext(path)[0]) != path}
+    files |= {other: (i, None) if (i := read_identity(root / other)) else None for other in others.values()}
     found = {path: other for path, other in others.items() if files[other]}
     rename = lambda video: replace(video, path=found[video.path]) if video.path in found else video
     return replace(index, **{part: tuple(map(rename, getattr(index, part))) for part in PARTS}) if found else index
@@ -105,7 +113,7 @@ def read_format(data: DataConfig) -> Index:
         raise UserError(f"{error}{_format_source(data)}") from None
 
 
-def check_index(index: Index, root: Path, files: Mapping[str, tuple[int, int] | None] | None = None) -> None:
+def check_index(index: Index, root: Path, files: Mapping[str, Hashable] | None = None) -> None:
     """Check names, for empty lists, a video listed twice, and what is on both sides.
 
     `files` has the identity of each video's file, which is the same under all its names.

@@ -12,6 +12,8 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,7 +33,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 class Video:
     """Name a video of a list."""
 
-    path: str  # relative to the data set's root
+    path: str  # relative to the data set's root; of a part of a video with #t=start,end
     label: int
     group: str | None = None
 
@@ -102,6 +104,29 @@ def read_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def format_segment(path: str, start: str, end: str, where: str) -> str:
+    """Return the name of a part of a video, a media fragment: `path#t=start,end`.
+
+    `start` and `end` are seconds from the first frame, "" for those of the video.
+    """
+    texts = [start, end]
+    for number, text in enumerate(texts):
+        if text and not re.fullmatch(r"\d+\.?\d*|\.\d+", text):
+            raise UserError(f"{where}: start and end must be seconds, e.g. 12.5, got {start!r} and {end!r}")
+        texts[number] = f"{Decimal(text).normalize():f}" if text else ""
+    if end and Decimal(end) <= Decimal(start or 0):
+        raise UserError(f"{where}: start must be before end, got {start} and {end}")
+    return f"{path}#t={','.join(texts)}" if any(texts) else path
+
+
+def split_segment(path: Path | str) -> tuple[str, tuple[Fraction, Fraction | None] | None]:
+    """Return the file of a video, and the seconds [start, end) of it; None: all."""
+    match = re.fullmatch(r"(.*)#t=([\d.]*),([\d.]*)", str(path), re.DOTALL)
+    if match is None:
+        return str(path), None
+    return match[1], (Fraction(match[2] or 0), Fraction(match[3]) if match[3] else None)
+
+
 def find_first_file(folder, *names):
     """Return the first of some names, under which a list goes, that exists."""
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
@@ -160,7 +185,8 @@ def _check_known_columns(path, columns, known):
     unknown = [name for name in columns if name and name not in known]
     parts = [name for name in unknown if PART_COLUMN.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())]
     if parts:
-        raise UserError(f"{path}: columns {', '.join(parts)} are not read, whole videos are; cut the videos first")
+        how = "a part of a video is given by start and end, in seconds"
+        raise UserError(f"{path}: columns {', '.join(parts)} are not read; {how}: rename or remove them")
     if unknown:
         warn(f"{path}: columns {', '.join(unknown)} are not read; known are {', '.join(known)}")
 

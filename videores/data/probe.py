@@ -9,11 +9,15 @@ import hashlib
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from videores.data.lists import split_segment
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo, UserError
 
@@ -31,6 +35,7 @@ class VideoInfo:
     seek_points: bytes  # int64 pairs; packed, since each loading process has those of all videos
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
+    first: int = 0  # of its frames in the file; not 0 where it is a part of it
 
     @property
     def keyframes(self):
@@ -73,10 +78,26 @@ def probe_in_helper(helper, path):
 
 
 def examine(path, without, beat):
-    """Return the VideoInfo of a file, from the readers that are not in `without`.
+    """Return the VideoInfo of a file or of a part of it.
 
-    beat(stage) is called while it works.
+    It has the readers that are not in `without`. beat(stage) is called while it works.
     """
+    file, segment = split_segment(path)
+    if segment is None:
+        return _examine_file(file, without, beat)[0]
+    key = (file, without, repr(read_file_stamp(Path(file))))
+    if key not in _last_examined:  # a list may have many parts of one file, one after the other
+        whole = _examine_file(file, without, beat)
+        _last_examined.clear()
+        _last_examined[key] = whole
+    return _cut_segment(file, *_last_examined[key], segment)
+
+
+_last_examined: dict[tuple, tuple] = {}
+
+
+def _examine_file(path, without, beat):
+    """Return the VideoInfo of a file, and the scan that it is of."""
     beat("opening")
     _check_nonempty_file(path)
     before = read_file_stamp(Path(path))
@@ -98,7 +119,7 @@ def examine(path, without, beat):
         raise UnreadableVideo(path, "two decodes of it differ")
     if read_file_stamp(Path(path)) != before:
         raise UnreadableVideo(path, "it changed while it was probed")
-    return VideoInfo(
+    info = VideoInfo(
         num_frames=len(found.checksums),
         fps=found.fps,
         width=found.size[0],
@@ -108,9 +129,37 @@ def examine(path, without, beat):
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         seek_points=pack_keyframes(keyframes),
-        digest=hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest(),
+        digest=_make_digest(found.size, found.checksums),
         stamp=tuple(before),
     )
+    return info, found
+
+
+def _make_digest(size, checksums):
+    return hashlib.blake2b(repr((size, checksums)).encode(), digest_size=16).hexdigest()
+
+
+def _cut_segment(path, info, found, segment):
+    """Return the VideoInfo of a part of a video.
+
+    A frame is in it whose time from the first frame is. Times are time stamps, or follow from the rate where those do
+    not rise.
+    """
+    count = len(found.checksums)
+    if found.time_base and None not in found.pts and all(a < b for a, b in pairwise(found.pts)):
+        times = [(pts - found.pts[0]) * found.time_base for pts in found.pts]
+    elif found.fps:
+        times = [number / Fraction(found.fps).limit_denominator(30000) for number in range(count)]
+    else:
+        raise UnreadableVideo(path, "a part of it is asked for, and its frames have no times")
+    start, end = segment
+    first, last = bisect_left(times, start), count if end is None else bisect_left(times, end)
+    if first >= last:
+        raise UnreadableVideo(path, f"no frame is in {start} to {end} s of it; it ends at {float(times[-1]):.3f} s")
+    before = max((index for index, _ in info.keyframes if index <= first), default=0)
+    keyframes = tuple(key for key in info.keyframes if before <= key[0] < last)
+    digest = _make_digest(found.size, found.checksums[first:last])
+    return replace(info, first=first, num_frames=last - first, seek_points=pack_keyframes(keyframes), digest=digest)
 
 
 def pack_keyframes(keyframes):
@@ -196,7 +245,7 @@ def _make_trial_indices(num_frames, keyframes):
 def read_file_stamp(path):
     """Return [size, modification time] as JSON has it, None where there is no file."""
     try:
-        status = path.stat()
+        status = os.stat(split_segment(path)[0])
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]

@@ -9,7 +9,7 @@ from typing import Any
 
 from videores.config import parse
 from videores.data import formats, index, manifest
-from videores.data.lists import Index
+from videores.data.lists import Index, split_segment
 from videores.data.prepare import copies, survey
 from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
@@ -79,7 +79,13 @@ def prepare(options: Options) -> int:
     infos, bad = manifest.probe_all(options.root, mine, cache=cache, workers=options.workers)
     _print_survey(options, lists, infos)
     if options.out:
-        bad |= _copy_dataset(options, lists, paths, infos, bad)
+        whole = sorted({split_segment(path)[0] for path in paths})
+        if whole != paths:  # copies are of whole files, whatever parts of them are listed
+            mine = copies.select_shard(whole, options.shard)
+            whole_infos, unreadable = manifest.probe_all(options.root, mine, cache=cache, workers=options.workers)
+            bad |= unreadable | _copy_dataset(options, lists, whole, whole_infos, unreadable)
+        else:
+            bad |= _copy_dataset(options, lists, paths, infos, bad)
     rows = [*bad.items(), *(_find_duplicates(lists, infos) if options.duplicates else ())]
     _report_bad_videos(options, rows)
     return 1 if rows else 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from videores.config.schema import DataConfig
 from videores.data import index
-from videores.data.lists import Index
+from videores.data.lists import Index, split_segment
 from videores.data.probe import VideoInfo
 from videores.data.video import readers
 from videores.runtime import files
@@ -57,6 +57,8 @@ def count_traits(infos: Mapping[str, VideoInfo]) -> Iterator[tuple[str, str]]:
     yield "frames a second", most_common(f"{info.fps:.4g}" for info in videos)
     yield "sound", f"{sum(info.has_audio for info in videos):,} with, {sum(not i.has_audio for i in videos):,} without"
     yield "exact with", ", ".join(f"{reader} {exact[reader]:,}" for reader in readers.INSTALLED_READERS)
+    if parts := sum(split_segment(path)[1] is not None for path in infos):
+        yield "parts of files", f"{parts:,}, by start and end"
     yield "need PyAV", f"{sum(info.readers == ('pyav',) for info in videos):,}"
 
 

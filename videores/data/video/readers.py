@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib.util import find_spec
 from itertools import islice
 
@@ -59,6 +60,8 @@ class _ScanResult:
     end: float | None = None  # and the last one ends
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
+    pts: list[int | None] = field(default_factory=list)  # the time stamp of each frame, in time_base
+    time_base: Fraction | None = None
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
 
 
@@ -102,6 +105,7 @@ def scan(path, beat=lambda stage: None, hold=0):
     except av.FFmpegError as error:
         lasting = error.errno not in SYSTEM_ERRNOS
         raise UnreadableVideo(path, format_decode_error(error, len(times)), lasting) from None
+    found.pts, found.time_base = times, stream.time_base
     found.complaints = tuple(said)
     if None in times or sorted(set(times)) != times or said:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
@@ -110,7 +114,8 @@ def scan(path, beat=lambda stage: None, hold=0):
 
 def _scan_pictures(path, beat, hold):
     """Scan a folder of frames, which have no rate and no time stamps."""
-    found, held, convert = _ScanResult(0, 0, False, 0, None, "pictures"), deque(maxlen=hold), FrameConverter()
+    found = _ScanResult(fps=0, rotation=0, has_audio=False, promised=0, duration=None, container="pictures")
+    held, convert = deque(maxlen=hold), FrameConverter()
     with _capture_decoder_warnings() as said:
         for frame in pictures.decode_pictures(path):
             beat("decoding")
