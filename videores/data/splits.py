@@ -66,7 +66,8 @@ def split_validation(index: Index, share: float) -> Index:
 
     At least one group is moved; without groups nothing is held out. A group without which a class would have no
     training videos stays. The choice depends on names and labels alone, so that runs with different seeds are validated
-    on the same videos: the first groups by the hashes of their names where those do, else groups that balance classes.
+    on the same videos: the first groups by the hashes of their names, unless others are nearer to that share or have
+    more classes.
     """
     labels: dict[str, Counter[int]] = defaultdict(Counter)  # of each group, how many videos have which
     for video in index.train:
@@ -75,8 +76,8 @@ def split_validation(index: Index, share: float) -> Index:
     groups = {g: labels[g] for g in sorted(labels, key=lambda g: hashlib.sha256(g.encode()).digest())}
     counts = Counter(video.label for video in index.train)
     held = _select_first_groups(groups, counts, share)
-    if share and not _is_representative(held, groups, counts, share):
-        held = _select_balanced_groups(groups, counts, share) or held
+    if share and len({frozenset(labels) for labels in groups.values()}) > 1:  # else no choice has more classes
+        held = max(held, _select_balanced_groups(groups, counts, share), key=lambda some: _rate(some, groups, share))
     kept = tuple(video for video in index.train if video.group not in held)
     return replace(index, train=kept, val=tuple(video for video in index.train if video.group in held))
 
@@ -96,20 +97,17 @@ def _may_hold_out(labels, rest):
     return all(rest[label] > n for label, n in labels.items())
 
 
-def _is_representative(held, groups, counts, share):
-    """Return whether groups have all classes that may be held out, and about the share of videos."""
-    if len({frozenset(labels) for labels in groups.values()}) < 2:
-        return True
-    possible = {label for labels in groups.values() if _may_hold_out(labels, counts) for label in labels}
+def _rate(held, groups, share):
+    """Rate groups by whether they have about the share of videos, then by their classes."""
     total, part = (sum(groups[g].total() for g in some) for some in (groups, held))
-    return possible <= {label for g in held for label in groups[g]} and abs(part / total - share) <= share / 3
+    return 0.7 * share <= part / total <= 1.3 * share, len({label for g in held for label in groups[g]})
 
 
 def _select_balanced_groups(groups, counts, share):
     """Hold out and put back groups one by one, as long as that lowers the cost.
 
-    The cost is that of each class and, as much as all of them, that of the sum: (sqrt(held / wanted) - 1)^2, which is
-    as high for nothing as for four times as much.
+    The cost is that of each class, (sqrt(held / wanted) - 1)^2, which is as high for nothing as for four times as much,
+    and four times as much as all of them that of the sum.
     """
     sizes = Counter[int]()
     for labels in groups.values():
@@ -123,7 +121,7 @@ def _select_balanced_groups(groups, counts, share):
         """Return by how much the cost rises."""
         n = now.total()
         each = sum(cost(now[c] + sign * k, sizes[c]) - cost(now[c], sizes[c]) for c, k in labels.items())
-        return each + len(sizes) * (cost(n + sign * labels.total(), total) - cost(n, total))
+        return each + 4 * len(sizes) * (cost(n + sign * labels.total(), total) - cost(n, total))
 
     for _ in range(MAX_PASSES):
         before = set(held)
