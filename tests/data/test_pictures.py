@@ -126,6 +126,20 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, spoil, word):
     assert word in caught.value.reason
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp"])
+def test_a_picture_that_is_cut_makes_a_bad_video(tmp_path, suffix, share):
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for i in range(4):
+        noise = np.random.default_rng(i).integers(0, 255, (96, 128, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.{suffix}")
+    content = (folder / f"2.{suffix}").read_bytes()
+    (folder / f"2.{suffix}").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UnreadableVideo):
+        probe(folder)
+
+
 def test_pictures_that_are_added_after_probing_are_noticed(tmp_path):
     folder = write_frames(tmp_path / "video")
     info = probe(folder)

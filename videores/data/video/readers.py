@@ -116,14 +116,22 @@ def _scan_pictures(path, beat, hold):
     """Scan a folder of frames, which have no rate and no time stamps."""
     found = _ScanResult(fps=0, rotation=0, has_audio=False, promised=0, duration=None, container="pictures")
     held, convert = deque(maxlen=hold), FrameConverter()
-    with _capture_decoder_warnings() as said:
-        for frame in pictures.decode_pictures(path):
-            beat("decoding")
-            held.append(frame)
-            image = convert(frame)
-            _check_frame_size(path, found, image, len(found.checksums))
-            found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
-            found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
+    frames, said = pictures.decode_pictures(path), []
+    while True:
+        beat("decoding")
+        with _capture_decoder_warnings() as said_of_one:
+            frame = next(frames, None)
+        if frame is None:
+            break
+        if any(message.startswith("overread") for message in said_of_one):
+            what = f"truncated: the lower part of picture {len(found.checksums) + 1} is missing"
+            raise UnreadableVideo(path, what)
+        said += said_of_one
+        held.append(frame)
+        image = convert(frame)
+        _check_frame_size(path, found, image, len(found.checksums))
+        found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
+        found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
     found.complaints = tuple(said)
     return found
 
