@@ -28,7 +28,7 @@ def main() -> None:
 
     if args.docs:
         complexity.write_docs(Path("docs", "reference"))
-        print("wrote docs/reference/complexity.md, docs/reference/complexity.png")
+        print("wrote docs/reference/complexity.md, complexity.png, complexity.svg")
         return
     models, options, folder = select_models(args, complexity)
     modes = complexity.check_modes(args.measure)
@@ -43,7 +43,7 @@ def main() -> None:
         complexity.add_measurements(row, modes, args.batch, args.device)
     complexity.write_files(folder, rows)
     print(complexity.format_table(rows), end="")
-    print(f"wrote {folder}/table.csv, table.md, pareto.png")
+    print(f"wrote {folder}/table.csv, table.md, pareto.png, pareto.svg")
 
 
 def parse_args() -> argparse.Namespace:

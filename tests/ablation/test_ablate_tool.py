@@ -92,7 +92,8 @@ def test_a_failed_cell_is_shown_and_stops_no_other(swept):
     assert "* unbuildable: seed 0 failed: " in text
     assert "unknown" not in text
     assert "* uncountable: seed 0 failed: " in text
-    assert {"table.md", "table.csv", "table.tex", "curves.png", "pareto.png", "cells"} == {
+    pictures = {f"{name}.{suffix}" for name in ("curves", "pareto") for suffix in ("png", "svg")}
+    assert {"table.md", "table.csv", "table.tex", "cells", *pictures} == {
         path.name for path in (folder / "results" / "t" / "cpu").iterdir()
     }
 

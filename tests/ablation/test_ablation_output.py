@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.ablation import TWO, make
+from helpers.figures import assert_legible, record_figures
 
 from videores.ablation import assertions, collect, commands, docs, plan, plots, published, spec, tables
 from videores.errors import UserError
@@ -113,16 +114,73 @@ def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
 def test_a_picture_that_there_is_nothing_for_any_more_goes(tmp_path):
     trained = {**cell("R3D", 0, 60.0), "curves": {"train/loss": [[1, 2.0]], "val/video_top1": [[4, 50.0]]}}
     assert tables.plot_table(tmp_path, ABOUT, [trained]) == ["curves.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"curves.png", "curves.svg"}
     assert tables.plot_table(tmp_path, ABOUT, [cell("R3D", 0, 60.0)]) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_rows_than_there_are_looks_are_all_drawn(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(plots, "plot_row", lambda axes, row, curves, look: drawn.append(row))
-    rows = {str(i): [{"curves": {"train/loss": [[1, 1.0]]}}] for i in range(len(plots.line_styles()) + 3)}
+def curves(loss, top1=50.0, protocol=OURS):
+    return {"protocol": protocol, "curves": {"train/loss": [[1, loss]], "val/video_top1": [[4, top1], [8, top1]]}}
+
+
+def test_each_row_has_a_look_of_its_own_and_a_place_in_a_legend(tmp_path, monkeypatch):
+    saved = record_figures(monkeypatch)
+    rows = {f"row {i}": [curves(1.0 + i)] for i in range(45)}
+    rows |= {f"other {i}": [curves(1.0 + i, protocol=OURS.replace("kinetics400", "ucf101"))] for i in range(2)}
     assert plots.plot_curves(tmp_path / "curves.png", rows)
-    assert set(drawn) == set(rows)
+    figure = saved[0]
+    assert_legible(figure)
+    named = []
+    for axes in figure.axes[1::2]:
+        lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines)
+        assert [text.get_text() for text in axes.get_legend().texts] == [line.get_label() for line in lines]
+        assert not axes.get_legend().get_window_extent().overlaps(axes.bbox)
+        named += [line.get_label() for line in lines]
+    assert named == list(rows)
+
+
+def test_curves_have_a_band_from_the_lowest_to_the_highest_seed(tmp_path, monkeypatch):
+    saved = record_figures(monkeypatch)
+    plots.plot_curves(tmp_path / "curves.png", {"a": [curves(1.0, 40.0), curves(3.0, 60.0)]})
+    loss, accuracy = saved[0].axes
+    assert loss.lines[0].get_xydata().tolist() == [[1, 2.0]]
+    (band,) = accuracy.collections
+    assert band.get_paths()[0].get_extents().extents.tolist() == [4, 40, 8, 60]
+
+
+def test_accuracies_have_the_deviation_over_seeds_as_error_bars(tmp_path, monkeypatch):
+    saved = record_figures(monkeypatch)
+    row = lambda name, cost, video: {
+        "row": name,
+        "protocol": OURS,
+        "numbers": {"video": video, "gmacs_video": (cost, None)},
+    }
+    rows = [row("a", 1.0, (50.0, 4.0)), row("b", 2.0, (98.0, 6.0)), row("one seed", 3.0, (20.0, None))]
+    assert plots.plot_pareto(tmp_path / "pareto.png", rows, ["gmacs_video"])
+    (axes,) = saved[0].axes
+    bars = [bar for one in axes.collections for bar in one.get_segments()]
+    assert [bar[:, 1].tolist() for bar in bars] == [[46, 54], [92, 100]]
+    assert [bar[0, 0] for bar in bars] == [1, 2]
+
+
+def test_rows_of_one_cost_stand_side_by_side():
+    assert plots._move_apart([(1, 50, 3), (1, 70, 3), (2, 50, 3)]) == [1, 1, 2]
+    places = plots._move_apart([(1, 50, 3), (1, 51, 3), (1, 52, 3), (2, 50, 3)])
+    assert len(set(places)) == 4
+    assert max(abs(place - 1) for place in places[:3]) < 0.05
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / docs.DOCS).glob("*/cells")))
+def test_the_committed_plots_are_legible(tmp_path, monkeypatch, name):
+    saved = record_figures(monkeypatch)
+    drawn = tables.plot_table(tmp_path, spec.read_table(name), tables.load_cells(ROOT / docs.DOCS / name))
+    assert len(saved) == len(drawn) > 0
+    for figure in saved:
+        assert_legible(figure)
+    for file in drawn:
+        for suffix in (".png", ".svg"):
+            assert (ROOT / docs.DOCS / name / file).with_suffix(suffix).is_file()
 
 
 def test_a_test_whose_costs_are_not_known_has_an_empty_panel(tmp_path):
@@ -177,6 +235,7 @@ def test_targets_belong_to_tables():
 def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypatch):
     """What --docs writes without results."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables, "plot_table", lambda *_: None)  # they have a test above
     committed = ROOT / docs.DOCS
     for path in [*committed.glob("*/cells/*.json"), *committed.glob(f"*/{docs.NOTES}")]:
         copy = tmp_path / path.relative_to(ROOT)

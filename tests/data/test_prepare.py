@@ -124,6 +124,18 @@ def test_bad_files_are_listed_with_reasons(tool, ucf, capsys):
     assert written[1][1] == "there is no such file"
 
 
+def test_files_that_are_read_with_warnings_are_listed(tool, ucf, tmp_path, capsys):
+    """Lost bytes of the index at the end cost no frame."""
+    path = Path(ucf["root"]) / "Run/v_Run_g01_c01.avi"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert tool(ucf, "--out", tmp_path / "out") == 0
+    assert "Run/v_Run_g01_c01.avi  100 bytes are missing at its end" in capsys.readouterr().out
+    assert [row[0] for row in rows(tmp_path / "out/warnings.csv")] == ["Run/v_Run_g01_c01.avi"]
+    numbered_video(path, 12, "mpeg4_avi")
+    tool(ucf, "--out", tmp_path / "out")
+    assert not (tmp_path / "out/warnings.csv").exists()
+
+
 def test_one_split_alone_can_be_asked_for(tool, ucf, capsys):
     Path(ucf["splits"], "trainlist02.txt").unlink()
     assert tool(ucf, "--split", 1) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from helpers.figures import assert_legible, record_figures, text_boxes
 
 from videores.diagnostics import complexity
 
@@ -38,7 +39,7 @@ def test_of_a_configuration_it_counts_network_clip_and_views(tool, tmp_path):
     code, printed, _ = tool("--cfg", "r2plus1d_ucf101.yaml")
     assert code == 0
     folder = tmp_path / "results" / "complexity" / "r2plus1d_ucf101"
-    assert sorted(path.name for path in folder.iterdir()) == ["pareto.png", "table.csv", "table.md"]
+    assert sorted(path.name for path in folder.iterdir()) == ["pareto.png", "pareto.svg", "table.csv", "table.md"]
     (row,) = table(folder / "table.csv")
     assert (row["model"], row["params"], row["frames"], row["size"]) == (
         "r2plus1d_18 dropout=0.5",
@@ -177,3 +178,15 @@ def test_the_committed_page_is_what_the_tool_counts(name):
         row = complexity.compute_row(name, classes, int(frames), int(size))
         assert f"{row['params']:,}" == parameters
         assert complexity.format_number(row["gmacs"]) == gmacs
+
+
+def test_every_network_has_its_name_in_the_plot(tmp_path, monkeypatch):
+    saved = record_figures(monkeypatch)
+    models = complexity.list_models()
+    costs = [{"gmacs": 1.2 ** (i % 30), "params": 1e6 * (1 + i % 7) * 1.1 ** (i % 4)} for i in range(len(models))]
+    rows = [{"model": model, **cost, "batch": 2} for model, cost in zip(models, costs, strict=True)]
+    rows = [{**row, "measured": {"fp32": {"ms": 7.0 + i % 11}}} for i, row in enumerate(rows)]
+    complexity._plot_costs(tmp_path / "pareto.png", rows)
+    assert_legible(saved[0])
+    written = [text for text, _ in text_boxes(saved[0])]
+    assert all(written.count(model) == 2 for model in models)

@@ -82,6 +82,7 @@ def test_the_tool_writes_its_curve_and_no_run_folder(found):
     rows = table(place, "one")
     assert [row["lr"] for row in rows] == pytest.approx(lr_finder.make_lr_ramp(1e-4, 300, 24)[: len(rows)])
     assert (place / "results" / "find_lr" / "one" / "lr.png").read_bytes().startswith(b"\x89PNG")
+    assert ">falls fastest: " in (place / "results" / "find_lr" / "one" / "lr.svg").read_text()
     assert "rate " in first.stdout
     assert sorted(path.name for path in place.iterdir()) == ["data", "one.yaml", "results", "runs", "two.yaml"]
 

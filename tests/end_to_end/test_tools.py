@@ -68,9 +68,9 @@ def test_run_folder_has_the_files_of_the_design_and_no_others(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     (test,) = {path.name for path in (run / "test").iterdir()}
     assert re.fullmatch(r"[A-Za-z0-9.@_-]+", test)
-    tested = {f"test/{test}/{name}" for name in ("metrics.json", "predictions.npz", "confusion.png")}
+    tested = {f"test/{test}/{name}" for name in ("metrics.json", "predictions.npz", "confusion.png", "confusion.svg")}
     checkpoints = {f"checkpoints/{name}.ckpt" for name in ("best", "last", "last-previous")}
-    trained = {"config.yaml", "env.json", "run.lock", "metrics.jsonl", "curves.png"}
+    trained = {"config.yaml", "env.json", "run.lock", "metrics.jsonl", "curves.png", "curves.svg"}
     assert names == trained | checkpoints | tested
 
 

@@ -172,6 +172,12 @@ def test_bars_say_the_accuracy_of_each_class_and_what_it_is_taken_for(run):
     assert f"Most often confused: {CLASSES[2]} → {CLASSES[0]} (2); {CLASSES[0]} → {CLASSES[1]} (1)" in page.text
 
 
+def test_classes_that_the_picture_numbers_have_their_names_below_it(run, monkeypatch):
+    assert f"Classes: 1 {CLASSES[0]}" not in page_of(run).text
+    monkeypatch.setattr(report.figures, "label_classes", lambda names: list("123"))
+    assert f"Classes: 1 {CLASSES[0]}, 2 {CLASSES[1]}, 3 {CLASSES[2]}." in page_of(run).text
+
+
 def test_mistakes_come_surest_first_and_say_what_is_wrong_with_their_files(run):
     page = page_of(run)
     order = [page.text.index(f"{place}. {VIDEO.format(v)}") for place, v in enumerate((11, 10, 9, 8), 1)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from videores.reporting import plots
+from videores.reporting import figures, plots
 
 ROWS = [
     {"epoch": 0, "step": 1, "train/loss": 2.0, "train/top1": 10.0, "lr": 0.1},
@@ -83,5 +83,5 @@ def test_class_names_with_dollar_signs_are_drawn_as_they_are(tmp_path):
 
 
 def test_the_pareto_front_has_what_nothing_beats_in_both():
-    assert plots.find_pareto_front([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 5, 1, 3]
-    assert plots.find_pareto_front([(1, 1)]) == [0]
+    assert figures.find_pareto_front([(1, 5), (2, 4), (3, 4), (4, 1), (2, 6), (1, 5)]) == [0, 5, 1, 3]
+    assert figures.find_pareto_front([(1, 1)]) == [0]

@@ -83,8 +83,11 @@ def test_overwrite_deletes_what_a_run_wrote_and_nothing_else_through_a_link_too(
     for folder in (taken, tmp_path / "link"):
         run_folder.RunRecord(taken, make_config()).add_start(0)
         save(make_config(), taken)
+        for name in ("curves.png", "curves.svg"):
+            (taken / name).touch()
         assert enter(make_config(overwrite=True), folder) is None
         assert (taken / "notes.txt").read_text() == "precious"
+        assert not list(taken.glob("curves.*"))
         assert not (taken / "checkpoints" / "last.ckpt").exists()
 
 

@@ -44,7 +44,7 @@ def _copy_results(results, folder):
 def _build_page(name, about, cells, notes=""):
     body = tables.format_markdown(name, about, PAGE_SCALE, cells, published.read_published(name)).split("\n")
     pictures = [
-        f"![{title}]({file})"
+        f"[![{title}]({file})]({Path(file).with_suffix('.svg')})"  # a click shows the vector version
         for file, title in (
             ("curves.png", "training loss and validation accuracy"),
             ("pareto.png", "accuracy and cost"),

@@ -1,61 +1,85 @@
 """Plot curves.png and pareto.png of a table from the collected cells."""
 
 import itertools
+import math
 import statistics
 
-import matplotlib
 import matplotlib.pyplot as plt
 
 from videores.ablation.columns import COLUMNS
-from videores.reporting.plots import escape_text, find_pareto_front
-
-matplotlib.use("Agg")
+from videores.reporting import figures
 
 PANELS = {"train/loss": "training loss", "val/video_top1": "validation video top-1 (%)"}
+COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "black", "tab:cyan")  # of rows in a panel
+DASHES = ("-", "--", ":")  # tell similar colors apart, also in grey
 
 
 def plot_curves(path, rows):
     """Plot training loss and validation accuracy against the step.
 
-    Each row has one line, the mean over its seeds. Returns False if no row was trained.
+    Each row has one line, the mean over its seeds, in a band from the lowest to the highest. As many rows as
+    COLORS share a line of panels, in which the others with the same test videos are grey. Returns False if no row was
+    trained.
     """
     trained = {row: [c["curves"] for c in cells if c.get("curves")] for row, cells in rows.items()}
     trained = {row: curves for row, curves in trained.items() if curves}
     if not trained:
         return False
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(13, max(4.5, 0.2 * len(trained))), layout="constrained")
-    for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
-        for look, (row, curves) in zip(itertools.cycle(line_styles()), trained.items(), strict=False):
-            plot_row(axes, row, [c[name] for c in curves if c.get(name)], look)
-        axes.set(title=title, xlabel="step")
-        axes.grid(alpha=0.3)
-    panels[0].set(yscale="log")  # losses of distillation are far above the others
-    lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(lines, labels, fontsize=7, loc="outside right upper")
-    _save_figure(figure, path)
+    groups = _group_rows({row: _get_tested_videos(rows[row][0]["protocol"]) for row in trained})
+    figure, lines = plt.subplots(len(groups), 2, figsize=(10, 3.1 * len(groups)), layout="constrained", squeeze=False)
+    for panels, (tested, shown, others) in zip(lines, groups, strict=True):
+        for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
+            for row in others:
+                axes.plot(*_compute_curve(trained[row], name)[:2], color="0.85", linewidth=0.8)
+            for i, row in enumerate(shown):
+                _plot_row(axes, row, _compute_curve(trained[row], name), COLORS[i], DASHES[i % len(DASHES)])
+            axes.set_title(title, fontsize=11)
+            axes.set(xlabel="step")
+            axes.locator_params(axis="x", nbins=5)
+            axes.grid(alpha=0.3)
+        panels[0].set(yscale="log")  # losses of distillation are far above the others
+        figures.label_log_axis(panels[0].yaxis)
+        title = figures.wrap_title(f"tested on {tested}", 2.3, 9)
+        place = dict(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False)
+        panels[1].legend(**place, title=title, fontsize=9, title_fontsize=9, alignment="left", handlelength=2.5)
+    notes = ["bands: lowest to highest seed"] if max(map(len, trained.values())) > 1 else []
+    notes += ["grey: the other rows with these test videos"] if any(others for *_, others in groups) else []
+    if notes:
+        figure.supxlabel("; ".join(notes), fontsize=9)
+    figures.save_figure(figure, path)
     return True
 
 
-def line_styles():
-    """Yield different styles for 40 rows.
+def _group_rows(tested):
+    """Return (test videos, rows to show, other rows) for each line of panels, from {row: test videos}."""
+    groups = []
+    for videos in dict.fromkeys(tested.values()):
+        same = [row for row in tested if tested[row] == videos]
+        size = math.ceil(len(same) / math.ceil(len(same) / len(COLORS)))
+        for shown in (same[i : i + size] for i in range(0, len(same), size)):
+            groups.append((videos, shown, [row for row in same if row not in shown]))
+    return groups
 
-    They are dark colors, dashed from the eleventh row on, then light ones.
-    """
-    colours = plt.get_cmap("tab20").colors
-    return [{"color": c, "linestyle": s} for shade in (0, 1) for s in ("-", "--") for c in colours[shade::2]]
 
-
-def plot_row(axes, row, curves, look):
-    seeds = [dict(points) for points in curves]
+def _compute_curve(curves, name):
+    """Return (steps, means, lowest, highest) over the seeds, at the steps that all have."""
+    seeds = [dict(c[name]) for c in curves if c.get(name)]
     steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
-    means = [statistics.fmean(seed[step] for seed in seeds) for step in steps]
-    axes.plot(steps, means, **look, label=escape_text(row), marker="." if len(steps) == 1 else None)
+    values = [[seed[step] for seed in seeds] for step in steps]
+    return steps, *([function(v) for v in values] for function in (statistics.fmean, min, max))
+
+
+def _plot_row(axes, row, curve, color, dashes):
+    steps, means, lowest, highest = curve
+    marker = "." if len(steps) == 1 else None
+    axes.plot(steps, means, color=color, linestyle=dashes, label=figures.escape_text(row), marker=marker, linewidth=1.4)
+    axes.fill_between(steps, lowest, highest, color=color, alpha=0.12, linewidth=0)
 
 
 def plot_pareto(path, summaries, costs):
     """Plot video accuracy against each cost.
 
-    Each set of test videos has a row of panels. A point is filled if no other row is at least as accurate and cheaper.
+    Each set of test videos has its panels. A point is filled if no other row is at least as accurate and cheaper.
     Returns False if there is nothing to plot.
     """
     known = lambda row, name: row["numbers"].get(name, (None,))[0]
@@ -63,22 +87,34 @@ def plot_pareto(path, summaries, costs):
     costs = [cost for cost in costs if sum(known(row, cost) is not None for row in rows) > 1]
     if not costs:
         return False
-    tests = list(dict.fromkeys(_count_protocol_videos(row["protocol"]) for row in rows))
-    size = dict(figsize=(6 * len(costs), 4.8 * len(tests)), layout="constrained", squeeze=False)
-    figure, panels = plt.subplots(len(tests), len(costs), **size)
-    for line, test in zip(panels, tests, strict=True):
-        for axes, cost in zip(line, costs, strict=True):
-            unit = COLUMNS[cost].unit
-            tested = [row for row in rows if _count_protocol_videos(row["protocol"]) == test and known(row, cost)]
-            if tested:
-                _plot_points(axes, [(known(row, cost) / unit, known(row, "video"), row["row"]) for row in tested])
-            axes.set(title=test, xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
-            axes.grid(alpha=0.3)
-    _save_figure(figure, path)
+    panels = {}
+    for test in dict.fromkeys(_get_tested_videos(row["protocol"]) for row in rows):
+        for cost in costs:
+            tested = [row for row in rows if _get_tested_videos(row["protocol"]) == test and known(row, cost)]
+            points = [(known(row, cost) / COLUMNS[cost].unit, *row["numbers"]["video"], row["row"]) for row in tested]
+            panels |= {(test, cost): points} if points else {}
+    wide = min(2, len(costs))
+    high = -(-len(panels) // wide)
+    size = (5 * wide, 4.4 * high) if wide > 1 else (7, 4.8 * high)
+    figure, all_axes = plt.subplots(high, wide, figsize=size, layout="constrained", squeeze=False)
+    labels = {}
+    for axes, ((test, cost), points) in zip(all_axes.flat, panels.items(), strict=False):
+        labels[axes] = _plot_points(axes, points)
+        axes.set_title(figures.wrap_title(test, 4.5), fontsize=11)
+        axes.set(xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
+        axes.grid(alpha=0.3)
+    for axes in all_axes.flat[len(panels) :]:
+        axes.remove()
+    spread = any(sd is not None for points in panels.values() for _, _, sd, _ in points)
+    bars = "; bars: standard deviation over seeds" * spread
+    note = f"filled: no row is cheaper and as good; rows on each other are moved apart{bars}"
+    figure.supxlabel(figures.wrap_title(note, size[0], 9), fontsize=9)
+    figures.label_points(figure, labels)
+    figures.save_figure(figure, path)
     return True
 
 
-def _count_protocol_videos(protocol):
+def _get_tested_videos(protocol):
     """Return the part of a protocol that names the videos and their perturbation.
 
     Only accuracies with equal parts are compared.
@@ -87,15 +123,34 @@ def _count_protocol_videos(protocol):
 
 
 def _plot_points(axes, points):
-    best = find_pareto_front([(cost, -accuracy) for cost, accuracy, _ in points])
-    costs = [cost for cost, _, _ in points]
-    axes.set(xscale="log" if max(costs) > 3 * min(costs) else "linear")
-    axes.margins(x=0.3, y=0.08)  # for the names, to the right of the points
-    for i, (x, y, name) in enumerate(points):
-        axes.plot(x, y, "o", color="tab:blue", markerfacecolor="tab:blue" if i in best else "white")
-        axes.annotate(escape_text(name), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+    """Plot points (cost, accuracy, deviation, name) with error bars; return (x, y, name) as they are drawn."""
+    best = figures.find_pareto_front([(cost, -accuracy) for cost, accuracy, _, _ in points])
+    costs = [cost for cost, *_ in points]
+    logarithmic = max(costs) > 3 * min(costs)
+    axes.set(xscale="log" if logarithmic else "linear")
+    axes.margins(x=0.25, y=0.15)  # for the names
+    places = _move_apart([(math.log(cost) if logarithmic else cost, y, sd or 0) for cost, y, sd, _ in points])
+    xs = [math.exp(x) for x in places] if logarithmic else places
+    for i, (x, (_, y, sd, _)) in enumerate(zip(xs, points, strict=True)):
+        face = "tab:blue" if i in best else "white"
+        bar = None if sd is None else [[min(sd, y)], [min(sd, 100 - y)]]  # of percents
+        axes.errorbar(x, y, bar, fmt="o", color="tab:blue", markerfacecolor=face, markersize=5, linewidth=0.8)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 105))
+    if logarithmic:
+        figures.label_log_axis(axes.xaxis)
+    else:
+        axes.locator_params(axis="x", nbins=5)
+    return [(x, y, name) for x, (_, y, _, name) in zip(xs, points, strict=True)]
 
 
-def _save_figure(figure, path):
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+def _move_apart(points):
+    """Return the x of points (x, y, deviation), a little moved where error bars would lie on each other."""
+    xs, ys, _ = zip(*points, strict=True)
+    step, gap = 0.025 * (max(xs) - min(xs) or 0.1 * abs(xs[0])), 0.03 * (max(ys) - min(ys))
+    found = {}
+    for i in sorted(range(len(points)), key=lambda i: points[i]):
+        x, y, sd = points[i]
+        beside = [found[j] for j in found if abs(y - points[j][1]) <= sd + points[j][2] + gap]
+        places = (x + sign * k * step / 3 for k in itertools.count() for sign in (1, -1))
+        found[i] = next(place for place in places if all(abs(place - other) >= step for other in beside))
+    return [found[i] for i in range(len(points))]

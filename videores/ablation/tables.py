@@ -61,8 +61,8 @@ def plot_table(folder, table, found):
         "pareto.png": plots.plot_pareto(folder / "pareto.png", summarize_rows(table, found), costs),
     }
     for name, done in drawn.items():
-        if not done:
-            (folder / name).unlink(missing_ok=True)  # an earlier one, of cells that are gone
+        for old in () if done else (folder / name, (folder / name).with_suffix(".svg")):
+            old.unlink(missing_ok=True)  # of cells that are gone
     return [name for name, done in drawn.items() if done]
 
 

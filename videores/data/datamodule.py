@@ -53,6 +53,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
     _report_unreadable(unreadable, data.on_unreadable)
+    _report_warnings(infos)
     _check_reader_exact(infos, data.reader)
     _check_frame_rates(infos, data.clip.fps)
     _warn_equal_videos(found, infos)
@@ -87,6 +88,12 @@ def _report_unreadable(unreadable, policy):
     bad = fatal + tested
     if bad:
         print(f"warning: {len(bad)} videos do not decode:\n  {lists.preview(bad)}", file=sys.stderr)
+
+
+def _report_warnings(infos):
+    noted = [f"{path}: {info.warnings[0]}" for path, info in infos.items() if info.warnings]
+    if noted:
+        print(f"warning: {len(noted)} videos are read with warnings:\n  {lists.preview(noted, 5)}", file=sys.stderr)
 
 
 def _check_reader_exact(infos, reader):

@@ -116,7 +116,8 @@ class VideoDataset(Dataset):
         info, augment = self.info(number), self.augment
         speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
         hue = look.uniform(-augment.hue, augment.hue)
-        index_T = sampling.sample_random_clip(info.num_frames, info.fps, self.clip, place, speed)
+        index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, self.clip), self.clip, place, speed)
+        index_T = sampling.find_shown_frames(index_T, info, self.clip)
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         return _ClipParameters(index_T, box, flip, hue, look)
@@ -143,7 +144,8 @@ class VideoDataset(Dataset):
     def frames_shown(self, number):
         """Return index_KT of the test clips."""
         info, seed = self.info(number), corruptions.derive_seed(self.seed, self.videos[number].path)
-        index_KT = sampling.sample_view_clips(info.num_frames, info.fps, self.clip, self.views)
+        moments = sampling.sample_view_clips(*sampling.measure_timeline(info, self.clip), self.clip, self.views)
+        index_KT = sampling.find_shown_frames(moments, info, self.clip)
         return corruptions.select_shown_frames(index_KT, info.num_frames, self.views, seed)
 
     def fixed_views(self, _, number):

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from videores.runtime import machine
 from videores.runtime.files import write_atomically
 from videores.runtime.machine import find_cache_root
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 SAVE_INTERVAL = 30  # seconds
 MIN_FILES_FOR_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 
@@ -149,9 +150,11 @@ def _write_manifest(path, root, videos):
 
 
 def _info_from_json(info):
-    tuples = {key: tuple(info[key]) for key in ("readers", "stamp")}
-    return VideoInfo(**{**info, **tuples, "seek_points": pack_keyframes(info["seek_points"])})
+    tuples = {key: tuple(info[key]) for key in ("readers", "stamp", "warnings")}
+    packed = {"seek_points": pack_keyframes(info["seek_points"])}
+    return VideoInfo(**{**info, **tuples, **packed, "uneven_seconds": np.array(info["uneven_seconds"]).tobytes()})
 
 
 def _info_to_json(info):
-    return {**asdict(info), "seek_points": info.keyframes}
+    uneven = info.seconds_T.tolist() if info.uneven_seconds else []
+    return {**asdict(info), "seek_points": info.keyframes, "uneven_seconds": uneven}

@@ -12,7 +12,6 @@ import zlib
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,20 @@ from videores.data.lists import split_segment
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo, UserError
 
+MAX_COMPLAINTS = 3  # of FFmpeg about one file that are kept
+
 
 @dataclass(frozen=True)
 class VideoInfo:
     num_frames: int
-    fps: float
+    fps: float  # as the file states it, or as its time stamps have it where the two differ
     width: int  # after rotation, as the frames are
     height: int
-    rotation: int  # degrees counter-clockwise that turn the coded picture into the displayed one
+    rotation: int  # degrees counter-clockwise that turn the coded picture into the displayed one,
+    mirrored: bool  # after it was mirrored left to right
+    pixel_aspect: (
+        str  # width:height of a shown pixel, which frames do not follow: they have one pixel for each coded one
+    )
     has_audio: bool
     readers: tuple[str, ...]  # those that return exactly the sequential decode's frames
     reader: str  # the fastest of them; they return equal bytes, so the choice changes no result
@@ -36,6 +41,8 @@ class VideoInfo:
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
     first: int = 0  # of its frames in the file; not 0 where it is a part of it
+    uneven_seconds: bytes = b""  # float64 seconds of each frame, where no constant rate has its time stamps
+    warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
 
     @property
     def keyframes(self):
@@ -44,6 +51,13 @@ class VideoInfo:
         Trial reads around up to 16 of them were exact.
         """
         return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
+
+    @property
+    def seconds_T(self) -> np.ndarray:
+        """Return the second at which each frame is shown, from the first."""
+        if self.uneven_seconds:
+            return np.frombuffer(self.uneven_seconds)
+        return np.arange(self.num_frames) / (self.fps or np.nan)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -119,18 +133,24 @@ def _examine_file(path, without, beat):
         raise UnreadableVideo(path, "two decodes of it differ")
     if read_file_stamp(Path(path)) != before:
         raise UnreadableVideo(path, "it changed while it was probed")
+    transpose, mirror, flip = found.orientation
+    fps, uneven_seconds = _measure_rate(found)
     info = VideoInfo(
         num_frames=len(found.checksums),
-        fps=found.fps,
+        fps=fps,
         width=found.size[0],
         height=found.size[1],
-        rotation=found.rotation,
+        rotation=(270 if mirror else 90) if transpose else (180 if flip else 0),
+        mirrored=transpose ^ mirror ^ flip,
+        pixel_aspect="{}:{}".format(*found.pixel_aspect.as_integer_ratio()),
         has_audio=found.has_audio,
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         seek_points=pack_keyframes(keyframes),
         digest=_make_digest(found.size, found.checksums),
         stamp=tuple(before),
+        uneven_seconds=uneven_seconds,
+        warnings=tuple(_list_warnings(found, fps)),
     )
     return info, found
 
@@ -146,20 +166,52 @@ def _cut_segment(path, info, found, segment):
     not rise.
     """
     count = len(found.checksums)
-    if found.time_base and None not in found.pts and all(a < b for a, b in pairwise(found.pts)):
-        times = [(pts - found.pts[0]) * found.time_base for pts in found.pts]
-    elif found.fps:
-        times = [number / Fraction(found.fps).limit_denominator(30000) for number in range(count)]
-    else:
+    if not found.seconds and not found.fps:
         raise UnreadableVideo(path, "a part of it is asked for, and its frames have no times")
-    start, end = segment
-    first, last = bisect_left(times, start), count if end is None else bisect_left(times, end)
+    seconds = found.seconds or [float(n / Fraction(found.fps).limit_denominator(30000)) for n in range(count)]
+    start, end = (None if time is None else float(time) for time in segment)  # rounded as `seconds` are
+    first, last = bisect_left(seconds, start), count if end is None else bisect_left(seconds, end)
     if first >= last:
-        raise UnreadableVideo(path, f"no frame is in {start} to {end} s of it; it ends at {float(times[-1]):.3f} s")
+        raise UnreadableVideo(path, f"no frame is in {start} to {end} s of it; it ends at {seconds[-1]:.3f} s")
     before = max((index for index, _ in info.keyframes if index <= first), default=0)
     keyframes = tuple(key for key in info.keyframes if before <= key[0] < last)
-    digest = _make_digest(found.size, found.checksums[first:last])
-    return replace(info, first=first, num_frames=last - first, seek_points=pack_keyframes(keyframes), digest=digest)
+    uneven = info.uneven_seconds and np.subtract(found.seconds[first:last], found.seconds[first]).tobytes()
+    return replace(
+        info,
+        first=first,
+        num_frames=last - first,
+        seek_points=pack_keyframes(keyframes),
+        uneven_seconds=uneven,
+        digest=_make_digest(found.size, found.checksums[first:last]),
+    )
+
+
+def _measure_rate(found):
+    """Return the frame rate, and the packed seconds of the frames where they have no constant rate.
+
+    A rate is right where no time stamp is more than half a frame off. Where the file's own is not, the mean rate is.
+    """
+    number_T, seconds_T = np.arange(len(found.seconds)), np.array(found.seconds)
+
+    def fits(fps):
+        return np.abs(seconds_T * fps - number_T).max() <= 0.5
+
+    if len(seconds_T) < 2 or (found.fps and fits(found.fps)):
+        return found.fps, b""
+    fps = float(number_T[-1] / seconds_T[-1])
+    return fps, b"" if fits(fps) else seconds_T.tobytes()
+
+
+def _list_warnings(found, fps):
+    """Yield what a user should know of a file that is read all the same."""
+    if abs(found.fps - fps) > 0.1 * fps:
+        yield f"its header states {found.fps:.4g} frames a second, its time stamps have {fps:.4g}"
+    if found.missing:
+        yield f"{found.missing:,} bytes are missing at its end"
+    distinct = list(dict.fromkeys(found.complaints))
+    yield from distinct[:MAX_COMPLAINTS]
+    if len(distinct) > MAX_COMPLAINTS:
+        yield f"and {len(distinct) - MAX_COMPLAINTS:,} other complaints"
 
 
 def pack_keyframes(keyframes):
@@ -176,25 +228,46 @@ def _check_nonempty_file(path):
 def _check_not_truncated(path, found):
     """Check that the file is whole.
 
-    AVI headers often promise a few frames more than there are, so a few are forgiven.
+    Where it has all bytes that its container speaks of, and FFmpeg has no complaint, it is, whatever its header
+    promises: a last picture may be held, subtitles may be longer, and two fields may be one frame.
+    """
+    if not found.checksums:
+        cut = f"truncated: {found.missing:,} bytes are missing; " if found.missing else ""
+        raise UnreadableVideo(path, f"{cut}no frame decodes")
+    if len(found.checksums) == 1 and any(complaint.startswith("overread") for complaint in found.complaints):
+        raise UnreadableVideo(path, "truncated: the lower part of the picture is missing")  # of a JPEG file
+    lack = "" if found.missing == 0 and not found.complaints else _describe_lack(found)
+    if lack:
+        raise UnreadableVideo(path, f"truncated: {lack}")
 
-    A cut without re-encoding keeps frames in the file that its edit list hides: then the shown time is all there.
+
+def _describe_lack(found):
+    """Say what the file lacks of what it promises; "" where it lacks at most a few frames.
+
+    AVI headers often promise a few frames more than there are. A cut without re-encoding keeps frames in the file that
+    its edit list hides: then the shown time is all there.
     """
     decoded = len(found.checksums)
-    if decoded == 0:
-        raise UnreadableVideo(path, "no frame decodes")
-    if found.promised - decoded > max(3, 0.02 * found.promised) and not _has_full_duration(found):
-        raise UnreadableVideo(path, f"truncated: its header promises {found.promised} frames, {decoded} decode")
-    counted = found.promised or not found.duration or not found.end
-    if not counted and found.duration - found.end > max(0.5, 0.1 * found.duration):
-        raise UnreadableVideo(path, f"truncated: its header promises {found.duration:.2f} s, {found.end:.2f} s decode")
+    if found.promised:
+        lacks = found.promised - decoded > max(3, 0.02 * found.promised) and not _has_full_duration(found)
+        return f"its header promises {found.promised} frames, {decoded} decode" if lacks else ""
+    if found.duration:
+        few = max(0.5, 0.1 * found.duration) if found.missing is None else _compute_leeway(found)
+        lacks = found.duration - found.file_end > few
+        return f"its header promises {found.duration:.2f} s, {found.file_end:.2f} s are there" if lacks else ""
+    return f"{found.missing:,} bytes of what its container promises are missing" if found.missing else ""
 
 
 def _has_full_duration(found):
     """Return whether the frames fill the time that the header states, but for a few."""
     if not found.duration or None in (found.start, found.end):
         return False
-    return found.duration - (found.end - found.start) <= max(3 / found.fps, 0.02 * found.duration)
+    return found.duration - (found.end - found.start) <= _compute_leeway(found)
+
+
+def _compute_leeway(found):
+    """Return the seconds that may be missing."""
+    return max(3 / (found.fps or 25), 0.02 * found.duration)
 
 
 def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):

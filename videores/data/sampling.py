@@ -8,6 +8,32 @@ segments  the video is cut into T equal parts, and a clip has one frame of each.
 
 import numpy as np
 
+from videores.config.schema import ClipConfig
+from videores.data.probe import VideoInfo
+
+TICKS = 1000  # moments a second from which clips are cut by time stamps
+
+
+def measure_timeline(info: VideoInfo, clip: ClipConfig) -> tuple[int, float]:
+    """Return how many moments clips of a video are cut from, and how many a second.
+
+    They are its frames, or, for clips with a rate of their own of a video without a constant one, milliseconds.
+    """
+    if not _goes_by_stamps(info, clip):
+        return info.num_frames, info.fps
+    return max(1, round((info.seconds_T[-1] + 1 / info.fps) * TICKS)), TICKS
+
+
+def find_shown_frames(moments: np.ndarray, info: VideoInfo, clip: ClipConfig) -> np.ndarray:
+    """Return the numbers of the frames that are shown at moments of `measure_timeline`."""
+    if not _goes_by_stamps(info, clip):
+        return moments
+    return np.searchsorted(info.seconds_T, np.asarray(moments) / TICKS + 1e-6, side="right") - 1
+
+
+def _goes_by_stamps(info, clip):
+    return clip.fps is not None and bool(info.uneven_seconds)
+
 
 def sample_random_clip(num_frames: int, fps, clip, rng, speed=1):
     """Return index_T of a training clip, anywhere in the video.

@@ -22,7 +22,8 @@ def count_views(info: VideoInfo | None, clip: ClipConfig, views: ViewsConfig) ->
     if views.clips != "all":
         clips = views.clips
     else:
-        clips = len(sampling.sample_view_clips(info.num_frames, info.fps, clip, views)) if info else 1
+        moments, rate = sampling.measure_timeline(info, clip) if info else (1, 1)
+        clips = len(sampling.sample_view_clips(moments, rate, clip, views))
     return clips * count_crops(views)
 
 

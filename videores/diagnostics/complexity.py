@@ -5,22 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import torch
 import yaml
-from matplotlib.ticker import LogFormatter
 from tqdm import tqdm
 
 from videores.compute import cost
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
-from videores.reporting.plots import find_pareto_front
-from videores.runtime.files import write_atomically, write_text
+from videores.reporting import figures
+from videores.runtime.files import write_text
 from videores.runtime.tables import format_csv, format_markdown_table
-
-matplotlib.use("Agg")
 
 COLUMNS = {  # of the Markdown table: title -> text of a row
     "model": lambda r: r["model"],
@@ -174,7 +170,7 @@ def _flatten_times(r):
 
 
 def write_files(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write table.csv, table.md and pareto.png."""
+    """Write table.csv, table.md, pareto.png and pareto.svg."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("table.csv", _format_rows_csv(rows)), ("table.md", format_table(rows))):
         write_text(folder / name, text)
@@ -185,29 +181,29 @@ def _plot_costs(path, rows):
     """Plot GMACs against parameters, and against time where it was measured.
 
     A line joins the networks that no other beats in both.
-
-    With more than 30 networks only those on the line have names.
     """
     modes = list(rows[0].get("measured", {}))
     panels = {"million parameters": lambda r: r["params"] / 1e6}
     if modes:
         panels[f"ms a batch of {rows[0]['batch']}, {modes[0]}"] = lambda r: r["measured"][modes[0]]["ms"]
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(8 * len(panels), 6), layout="constrained", squeeze=False)
-    for axes, (title, value) in zip(all_axes[0], panels.items(), strict=True):
+    size = (9, max(6.5, 0.11 * len(rows)) * len(panels))
+    figure, all_axes = plt.subplots(len(panels), 1, figsize=size, layout="constrained", squeeze=False)
+    labels = {}
+    for axes, (title, value) in zip(all_axes[:, 0], panels.items(), strict=True):
         points = [(r["gmacs"], value(r)) for r in rows]
-        best = find_pareto_front(points)
-        axes.scatter(*zip(*points, strict=True), s=12, color="0.6")
-        axes.plot(*zip(*(points[i] for i in best), strict=True), marker="o", linewidth=1)
-        for i in best if len(rows) > 30 else range(len(rows)):
-            axes.annotate(rows[i]["model"], points[i], fontsize=6, xytext=(3, 3), textcoords="offset points")
+        best = figures.find_pareto_front(points)
         axes.set(xscale="log", yscale="log", xlabel="GMAC a clip", ylabel=title)
+        axes.margins(0.08)
+        for point in points:
+            axes.plot(*point, "o", markersize=4, color="0.5")
+        axes.plot(*zip(*(points[i] for i in best), strict=True), "o-", linewidth=1, label="no network has less of both")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5), labelOnlyBase=False))
-        axes.grid(alpha=0.3, which="both")
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+            figures.label_log_axis(axis)
+        axes.grid(alpha=0.3)
+        figures.add_legend(axes)
+        labels[axes] = [(*point, r["model"]) for point, r in zip(points, rows, strict=True)]
+    figures.label_points(figure, labels)
+    figures.save_figure(figure, path)
 
 
 # docs/reference/complexity.md
@@ -228,7 +224,7 @@ machine.
 * GMACs do not predict time: depthwise and grouped convolutions have fewer of them and run at a lower rate. Measure the
   time.
 
-![parameters against GMACs of the 16x112x112 networks](complexity.png)
+[![parameters against GMACs of the 16x112x112 networks](complexity.png)](complexity.svg)
 """
 
 VIDEO = [name for name in MODELS if not name.startswith(("f_", "cifar"))]
@@ -250,7 +246,7 @@ SECTIONS = [  # title, labels, options of `compute_row`
 
 
 def write_docs(folder: Path) -> None:
-    """Write complexity.md and complexity.png."""
+    """Write complexity.md, complexity.png and complexity.svg."""
     text, first = HEAD, None
     for title, models, options in SECTIONS:
         print(title, flush=True)

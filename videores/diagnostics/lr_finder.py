@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 
 import lightning.pytorch as pl
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -17,12 +16,11 @@ from videores.config.schema import Config
 from videores.data import datamodule
 from videores.data.datamodule import VideoData
 from videores.errors import UserError
+from videores.reporting import figures
 from videores.training import optim
 from videores.training.callbacks.progress import ProgressBar
 from videores.training.setup import build_network
 from videores.training.trainer import make_trial_options
-
-matplotlib.use("Agg")
 
 LOSS_SMOOTHING = 0.95  # of the running mean of losses
 DIVERGENCE_FACTOR = 4  # times the lowest smoothed loss
@@ -48,7 +46,7 @@ class LRRangeTest(pl.Callback):
 
 
 def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int) -> int:
-    """Run the range test, write lr.csv and lr.png, and print a learning rate.
+    """Run the range test, write lr.csv, lr.png and lr.svg, and print a learning rate.
 
     Returns the exit code. Raises UserError if the loss does not fall.
     """
@@ -64,7 +62,7 @@ def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int
     ended = "diverged" if find_divergence(losses) else "did not diverge"
     print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
     print(f"rate    {format_suggestion_text(cfg.train, best, optim.compute_global_batch_size(cfg, 1))}")
-    print(f"wrote   {folder}/lr.csv, lr.png")
+    print(f"wrote   {folder}/lr.csv, lr.png, lr.svg")
     return 0
 
 
@@ -139,6 +137,7 @@ def _plot_losses(path, rates, losses, smooth, best):
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
     finite = [value for value in smooth if math.isfinite(value)]
     axes.set_ylim(min(0, *finite), 1.1 * min(max(finite), 2 * finite[0]))
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    axes.grid(alpha=0.3)
+    figures.label_log_axis(axes.xaxis)
+    figures.add_legend(axes, columns=3)
+    figures.save_figure(figure, path)

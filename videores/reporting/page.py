@@ -20,7 +20,7 @@ from videores.errors import UnreadableVideo, UserError
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
-from videores.reporting import plots, results
+from videores.reporting import figures, plots, results
 from videores.reporting.contact_sheet import contact_sheet
 from videores.runtime.files import write_text
 from videores.training.callbacks.metrics_log import read_metrics_log
@@ -80,7 +80,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
     unfinished, train = format_unfinished_note(run), cfg.train
     return {
         "run": run,
-        "name": run.resolve().name,
+        "name": results.format_run_name(run),
         "summary": f"{cfg.model.name} on {cfg.data.name}, {train.epochs} epochs of {train.optimizer}, "
         f"seed {cfg.run.seed}",
         "unfinished": unfinished and f"{unfinished[0].upper()}{unfinished[1:]}.",
@@ -170,6 +170,9 @@ def _collect_classes(p, metrics):
     """Return the confusion matrix, most confused classes, and a bar a class."""
     names, counts_NN, accuracies = p.classes.tolist(), np.array(metrics["confusion"]), metrics["per_class_top1"]
     caption = f"Confusion matrix, {metrics['protocol']}: rows are true classes, columns predicted ones."
+    numbers = figures.label_classes(names)
+    if numbers != names:  # no font has their characters
+        caption += f" Classes: {', '.join(map(' '.join, zip(numbers, names, strict=True)))}."
     draw = lambda path: plots.plot_confusion(path, counts_NN, names, metrics["protocol"], 10)
     bars = []
     for label in sorted(set(p.label.tolist()), key=lambda label: -accuracies[names[label]]):

@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from videores.reporting import figures
 from videores.runtime.files import write_text
 from videores.runtime.tables import format_csv
 from videores.training.callbacks.metrics_log import read_metrics_log
-
-matplotlib.use("Agg")
 
 CURVES = {  # title -> logged name -> label
     "loss": {
@@ -42,21 +40,20 @@ def plot_curves(folder: Path, path: Path | None = None) -> None:
     """Plot what a run logged against the step, as curves.png or `path`."""
     rows = read_metrics_log(folder / "metrics.jsonl")
     if rows:
-        figure = build_curves(rows)
-        figure.savefig(path or folder / "curves.png", dpi=110)
-        plt.close(figure)
+        figures.save_figure(build_curves(rows), path or folder / "curves.png")
 
 
 def build_curves(rows):
-    """Return a figure with a panel for everything that was logged, at most four side by side."""
+    """Return a figure with a panel for everything that was logged, two side by side."""
     panels = _group_panels(list(dict.fromkeys(name for row in rows for name in row)))
-    wide = min(4, len(panels))
+    wide = min(2, len(panels))
     high = -(-len(panels) // wide)
-    figure, axes = plt.subplots(high, wide, figsize=(5 * wide, 4.2 * high), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(high, wide, figsize=(4.7 * wide, 3.8 * high), layout="constrained", squeeze=False)
     for axis, (title, names) in zip(axes.flat[: len(panels)], panels.items(), strict=True):
         _plot_panel(axis, rows, names, title)
         if title == WATCHED["grad_norm/"]:
             axis.set_yscale("log")
+            figures.label_log_axis(axis.yaxis)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     return figure
@@ -84,9 +81,10 @@ def _plot_panel(axes, rows, names, title):
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None, linewidth=1)
     axes.set(title=title, xlabel="step")
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend()
+    if axes.lines and list(names.values()) != [title]:
+        figures.add_legend(axes, columns=2 if len(names) < 5 else 3)
 
 
 def plot_confusion(
@@ -94,26 +92,30 @@ def plot_confusion(
 ) -> None:
     """Plot a confusion matrix, at most `max_inches` high.
 
-    Rows are true classes in shares of their videos; small tables carry the counts.
+    Rows are true classes in shares of their videos; small tables carry the counts. Classes have numbers where
+    `figures.label_classes` finds no font for their names.
     """
     shares_NN = counts_NN / np.maximum(counts_NN.sum(1, keepdims=True), 1)
     size = min(4 + 0.28 * len(classes), max_inches)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="compressed")
     image = axes.imshow(shares_NN, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, fraction=0.04, label="share of the true class")
-    ticks, names = range(len(classes)), [escape_text(name) for name in classes]
-    font = min(9, 48 * size / len(classes))  # as high as a row
+    names = [figures.shorten_text(name, min(40, int(4 * size))) for name in figures.label_classes(classes)]
+    font = (72 * size - 70) / (1.2 * len(names) + 0.6 * max(map(len, names)))  # as high as a row of what names leave
+    number = " (number of the class)" if names[0] == "1" != classes[0] else ""
     if font >= 3:  # legible
-        axes.set_xticks(ticks, names, rotation=90, fontsize=font)
-        axes.set_yticks(ticks, names, fontsize=font)
-    axes.set(title=escape_text(title), xlabel="predicted", ylabel="true")
+        texts = [figures.escape_text(name) for name in names]
+        axes.set_xticks(range(len(texts)), texts, rotation=90, fontsize=min(9, font))
+        axes.set_yticks(range(len(texts)), texts, fontsize=min(9, font))
+    axes.set_title(figures.wrap_title(title, size), fontsize=11)
+    axes.set(xlabel=f"predicted{number}", ylabel=f"true{number}")
     if len(classes) <= 30:
+        font = min(8, 0.6 * size * 72 / len(classes) / (0.65 * len(str(counts_NN.max()))))  # as wide as a column
         for (row, column), count in np.ndenumerate(counts_NN):
             if count:
                 color = "white" if shares_NN[row, column] > 0.5 else "black"
-                axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
-    figure.savefig(path, dpi=110 if size > 12 else 150)
-    plt.close(figure)
+                axes.text(column, row, count, ha="center", va="center", color=color, fontsize=font)
+    figures.save_figure(figure, path, dpi=110 if size > 12 else 150)
 
 
 def plot_sweep(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
@@ -121,7 +123,7 @@ def plot_sweep(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Non
 
     `rows` are those of `offline.sweep_views`; bands are 95 % intervals.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     for crops in dict.fromkeys(row["crops"] for row in rows):
         line = [row for row in rows if row["crops"] == crops]
         views, top1 = [row["views"] for row in line], [row["video_top1"] for row in line]
@@ -130,40 +132,33 @@ def plot_sweep(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Non
         for row in line:
             face = curve.get_color() if row["a_protocol"] else "white"
             axes.plot(row["views"], row["video_top1"], "o", color=curve.get_color(), markerfacecolor=face, markersize=5)
-    axes.set(title=escape_text(title), xlabel="views of a video (clips x crops)", ylabel="video top-1 (%)")
+    axes.set_title(figures.wrap_title(title, 6.5), fontsize=11)
+    axes.set(xlabel="views of a video (clips x crops)", ylabel="video top-1 (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(title="hollow: clips chosen from more" if not all(row["a_protocol"] for row in rows) else None)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    hollow = "" if all(row["a_protocol"] for row in rows) else "; hollow: clips chosen from more"
+    figures.add_legend(axes, columns=3, title=f"bands: 95 % interval{hollow}")
+    figures.save_figure(figure, path)
 
 
 def plot_differences(path: Path, rows: Sequence[Mapping[str, Any]], title: str, most: int = 60) -> None:
-    """Plot the classes' differences in points as bars; of many classes those that differ most."""
-    rows = sorted(sorted(rows, key=lambda row: -abs(row["difference"]))[:most], key=lambda row: row["difference"])
-    figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.22 * len(rows)), layout="constrained")
-    colors = ["tab:blue" if row["difference"] > 0 else "tab:red" for row in rows]
-    axes.barh(
-        [escape_text(row["class"]) for row in rows], [row["difference"] for row in rows], color=colors, height=0.7
-    )
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(title=escape_text(title), xlabel="difference in top-1 (points)")
-    axes.tick_params(axis="y", labelsize=8)
-    axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    """Plot the classes' differences in points as bars; of many classes those that differ most.
 
-
-def escape_text(text: str) -> str:
-    """Escape dollar signs, between which matplotlib would read a formula."""
-    return text.replace("$", r"\$")
-
-
-def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points (x, y) that no other beats, by rising x.
-
-    Lower is better in both; equal points do not beat each other.
+    Where no font has the names, their numbers are those of `rows`, from 1 on.
     """
-    beats = lambda a, b: a[0] <= b[0] and a[1] <= b[1] and a != b
-    best = [i for i, point in enumerate(points) if not any(beats(other, point) for other in points)]
-    return sorted(best, key=lambda i: points[i])
+    classes = [row["class"] for row in rows]
+    names = figures.label_classes(classes)
+    bars = sorted(zip(rows, names, strict=True), key=lambda bar: -abs(bar[0]["difference"]))[:most]
+    bars.sort(key=lambda bar: bar[0]["difference"])
+    differences = [row["difference"] for row, _ in bars]
+    figure, axes = plt.subplots(figsize=(7.5, 1.6 + 0.22 * len(bars)), layout="constrained")
+    colors = ["tab:blue" if difference > 0 else "tab:red" for difference in differences]
+    axes.barh(range(len(bars)), differences, color=colors, height=0.7)
+    texts = [figures.escape_text(figures.shorten_text(name, 40)) for _, name in bars]
+    axes.set_yticks(range(len(bars)), texts, fontsize=8)
+    axes.margins(y=1 / (len(bars) + 1))
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_title(figures.wrap_title(title, 5), fontsize=11)
+    axes.set(xlabel="difference in top-1 (points)", ylabel="" if names == classes else "row of classes.csv")
+    axes.grid(axis="x", alpha=0.3)
+    figures.save_figure(figure, path)

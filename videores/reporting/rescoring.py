@@ -108,7 +108,8 @@ def compare_runs(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "comparison.json", results.format_json({**summary, "classes": per_class}))
     write_text(folder / "classes.csv", format_csv(per_class))
-    plots.plot_differences(folder / "classes.png", per_class, "{} minus {}".format(*reversed(names)))
+    title = " minus ".join(results.format_run_name(p.run) for p in (second, first))
+    plots.plot_differences(folder / "classes.png", per_class, title)
     _print_difference(summary, per_class)
     print(f"wrote   {folder}")
     return 1 if summary["unreadable"] else 0

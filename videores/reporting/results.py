@@ -37,7 +37,7 @@ def write_test(
 ) -> None:
     """Write the files of one protocol's test, and print the result.
 
-    metrics.json, predictions.npz and confusion.png replace what <folder>/<part>/<protocol>/ held.
+    metrics.json, predictions.npz, confusion.png and confusion.svg replace what <folder>/<part>/<protocol>/ held.
 
     Args:
         folder: the run folder.
@@ -185,6 +185,16 @@ def print_accuracies(result: Mapping[str, Any]) -> None:
     interval = f"95 % interval{over} {low:.2f} to {high:.2f}"
     mean_class = f"mean class {result['mean_class_top1']:.2f}"
     print(f"video   top-1 {result['video_top1']:.2f} ({interval}){top5(result['video_top5'])}  {mean_class}")
+
+
+def format_run_name(run: Path) -> str:
+    """Return the name of a run's folder, or the row and seed of a cell of an ablation table, whose folder is a hash."""
+    folder = run.resolve()
+    try:
+        record = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))
+        return f"{record['row']}, seed {record['seed']}"
+    except (OSError, ValueError, LookupError, TypeError):  # not a cell
+        return folder.name
 
 
 def format_gap(gap: Mapping[str, Any]) -> str:

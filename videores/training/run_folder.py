@@ -27,8 +27,8 @@ from videores.training.resume import check_same_config
 LOCK_NAME = "run.lock"
 # deleted by run.overwrite
 RUN_FILES = (
-    *("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "checkpoints", "test", "val"),
-    *("report.html", "tensorboard", "wandb", "weights.safetensors"),
+    *("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "curves.svg", "checkpoints", "test"),
+    *("val", "report.html", "tensorboard", "wandb", "weights.safetensors"),
 )
 
 

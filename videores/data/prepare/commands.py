@@ -19,7 +19,8 @@ from videores.runtime import files, machine, slurm
 
 FORMATS = [name for name in formats.READERS if name not in datasets.SETS]
 BAD_VIDEO_COLUMNS = ("file", "what is wrong")
-MAX_PRINTED_ROWS = 20  # bad files that are printed
+WARNING_COLUMNS = ("file", "read, with warnings")
+MAX_PRINTED_ROWS = 20  # bad files, and files with warnings, that are printed
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def prepare(options: Options) -> int:
         else:
             bad |= _copy_dataset(options, lists, paths, infos, bad)
     rows = [*bad.items(), *(_find_duplicates(lists, infos) if options.duplicates else ())]
-    _report_bad_videos(options, rows)
+    noted = [(path, "; ".join(info.warnings)) for path, info in infos.items() if info.warnings]
+    _report_videos(options, "warnings.csv", noted, WARNING_COLUMNS)
+    _report_videos(options, "bad.csv", rows, BAD_VIDEO_COLUMNS)
     return 1 if rows else 0
 
 
@@ -106,16 +109,17 @@ def _find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo])
     return rows
 
 
-def _report_bad_videos(options: Options, rows: list[tuple[str, str]]) -> None:
+def _report_videos(options: Options, name: str, rows: list[tuple[str, str]], columns: tuple[str, str]) -> None:
+    """Print rows of (file, text), and write all of them to the CSV file `name`."""
     if options.is_shard:
-        path = options.ledgers / f"{copies.format_shard(options.shard)}.bad.csv"
+        path = options.ledgers / f"{copies.format_shard(options.shard)}.{name}"
     elif options.out:
-        path = options.out / "bad.csv"
+        path = options.out / name
     else:
-        path = manifest.find_manifest_path(options.root).with_suffix(".bad.csv")
-    survey.write_csv(path, rows, BAD_VIDEO_COLUMNS)
+        path = manifest.find_manifest_path(options.root).with_suffix(f".{name}")
+    survey.write_csv(path, rows, columns)
     if rows:
-        print(*survey.format_table(rows, BAD_VIDEO_COLUMNS)[: MAX_PRINTED_ROWS + 1], sep="\n")
+        print(*survey.format_table(rows, columns)[: MAX_PRINTED_ROWS + 1], sep="\n")
         if len(rows) > MAX_PRINTED_ROWS:
             print(f"... and {len(rows) - MAX_PRINTED_ROWS:,} more")
         print(f"wrote {path}: {len(rows):,} rows")

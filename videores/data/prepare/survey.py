@@ -53,8 +53,10 @@ def count_traits(infos: Mapping[str, VideoInfo]) -> Iterator[tuple[str, str]]:
     lengths = sorted(info.num_frames for info in videos)
     exact = Counter(reader for info in videos for reader in info.readers)
     yield "size", most_common(f"{info.width}x{info.height}" for info in videos)
+    yield "pixel aspect", most_common(info.pixel_aspect for info in videos)
     yield "frames", f"{lengths[0]} to {lengths[-1]}, median {median(lengths):g}, {sum(lengths):,} in all"
     yield "frames a second", most_common(f"{info.fps:.4g}" for info in videos)
+    yield "variable rate", f"{sum(bool(info.uneven_seconds) for info in videos):,}"
     yield "sound", f"{sum(info.has_audio for info in videos):,} with, {sum(not i.has_audio for i in videos):,} without"
     yield "exact with", ", ".join(f"{reader} {exact[reader]:,}" for reader in readers.INSTALLED_READERS)
     if parts := sum(split_segment(path)[1] is not None for path in infos):

@@ -49,13 +49,15 @@ def open_mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.Byte
         yield container, buffer
 
 
-def encode_frames(container, frames, fps, codec, pix_fmt, options):
+def encode_frames(container, frames, fps, codec, pix_fmt, options, pixel_aspect=1):
     """Add a video stream and yield its packets, which are to be written.
 
     Their times are i / fps.
     """
     stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(30000), options=options)
     stream.pix_fmt = pix_fmt
+    if pixel_aspect != 1:  # what files have that say nothing
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
     stream.codec_context.thread_count = 1  # rate control and slices depend on the number of threads
     for i, image_HWC in enumerate(frames):
         if i == 0:

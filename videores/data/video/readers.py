@@ -1,10 +1,10 @@
 """Read video with PyAV, decord or TorchCodec behind one signature.
 
 The truth is `scan`'s: frame i is the i-th frame that one sequential decode puts out of the stream that FFmpeg calls
-best, its display rotation applied, as RGB with the range and matrix of its colour tags. A reader takes ascending frame
-numbers without repeats and returns uint8 frames_THWC, of each frame what `keep` makes of it; whether it returns the
-truth for a file is found out by `videores.data.probe`. Decoders are opened for each read, with one thread, and never
-cross a fork.
+best, turned and mirrored as it is to be shown, as RGB with the range and matrix of its colour tags. A reader takes
+ascending frame numbers without repeats and returns uint8 frames_THWC, of each frame what `keep` makes of it; whether it
+returns the truth for a file is found out by `videores.data.probe`. Decoders are opened for each read, with one thread,
+and never cross a fork.
 """
 
 import errno
@@ -21,11 +21,12 @@ from itertools import islice
 import av
 import decord
 import numpy as np
-from av.stream import Disposition
+from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
-from videores.data.video import pictures
-from videores.errors import UnreadableVideo
+from videores.data.video import containers, pictures
+from videores.errors import UnreadableVideo, UserError
 
 SYSTEM_ERRNOS = (
     errno.EPERM,
@@ -37,6 +38,14 @@ SYSTEM_ERRNOS = (
     errno.EAGAIN,
     errno.ESTALE,
 )
+
+PIXEL_LIMIT_VARIABLE = "VIDEORES_MAX_PIXELS"
+PIXEL_LIMIT = 2**27  # pixels of a picture: 15360 x 8640 has fewer
+COVER = av.stream.Disposition.attached_pic
+
+decord.logging.set_level(decord.logging.QUIET)  # it would print raw lines, of files that the probe has told about
+
+UPRIGHT = (False, False, False)  # a picture that is shown as it is coded
 
 # A seek costs about as much as decoding this many small frames.
 MIN_SEEK_DISTANCE = 8
@@ -50,18 +59,20 @@ class _ScanResult:
     """
 
     fps: float
-    rotation: int
+    orientation: tuple[bool, bool, bool]
+    pixel_aspect: Fraction  # width : height of a shown pixel
     has_audio: bool
     promised: int  # frames that the file's header announces, 0 where it does not say
-    duration: float | None  # seconds of video that it announces
+    duration: float | None  # seconds that it announces: of the pictures where frames are promised, else of all tracks
     container: str  # FFmpeg's name of the file format
+    missing: int | None  # bytes that the file lacks of what its container says, None where that says nothing
     size: tuple[int, int] = (0, 0)  # width, height after rotation
     start: float | None = None  # seconds at which the first frame is shown
     end: float | None = None  # and the last one ends
+    file_end: float = 0.0  # seconds at which the last packet of any track ends
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
-    pts: list[int | None] = field(default_factory=list)  # the time stamp of each frame, in time_base
-    time_base: Fraction | None = None
+    seconds: list[float] = field(default_factory=list)  # of each frame, from the first; none where stamps do not rise
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
 
 
@@ -75,22 +86,24 @@ def scan(path, beat=lambda stage: None, hold=0):
     """
     if os.path.isdir(path):
         return _scan_pictures(path, beat, hold)
-    times, held = [], deque(maxlen=hold)
+    times, held, missing = [], deque(maxlen=hold), containers.count_missing_bytes(path)
     try:
         with _capture_decoder_warnings() as said, _open_container(path) as container:
             _check_not_playlist(container, path)
             stream = _select_video_stream(container, path)
-            rate = stream.average_rate or stream.guessed_rate or 0
+            rate, base = stream.average_rate or stream.guessed_rate or 0, stream.time_base
             found = _ScanResult(
                 float(rate),
-                0,
+                UPRIGHT,
+                Fraction(1),
                 bool(container.streams.audio),
                 stream.frames,
-                _read_declared_duration(container, stream),
+                _read_declared_duration(container, stream, path),
                 container.format.name,
+                missing,
             )
             convert = FrameConverter()
-            for frame in container.decode(stream):
+            for frame in _decode_all_tracks(container, stream, found):
                 beat("decoding")
                 held.append(frame)
                 image = convert(frame)
@@ -98,23 +111,30 @@ def scan(path, beat=lambda stage: None, hold=0):
                 if frame.key_frame and frame.pts is not None:
                     found.keyframes.append((len(times), frame.pts))
                 found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
-                found.start = found.start if times else frame.time
-                found.end = frame.time + 1 / found.fps if frame.time is not None and found.fps else None
                 times.append(frame.pts)
-                found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
+                found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
+            if times and None not in (times[0], times[-1]):
+                lasts = max(frame.duration * base, 1 / found.fps if found.fps else 0)
+                found.start, found.end = float(times[0] * base), float(times[-1] * base + lasts)
+            if times:
+                found.pixel_aspect = read_pixel_aspect(stream, frame)
     except av.FFmpegError as error:
+        if any("max pixel count" in message for message in said):
+            raise UnreadableVideo(path, _describe_pixel_limit(), lasting=False) from None
         lasting = error.errno not in SYSTEM_ERRNOS
-        raise UnreadableVideo(path, format_decode_error(error, len(times)), lasting) from None
-    found.pts, found.time_base = times, stream.time_base
+        cut = f"truncated: {missing:,} bytes are missing; " if missing else ""
+        raise UnreadableVideo(path, cut + format_decode_error(error, len(times)), lasting) from None
     found.complaints = tuple(said)
-    if None in times or sorted(set(times)) != times or said:
+    rising = None not in times and sorted(set(times)) == times
+    found.seconds = [float((time - times[0]) * base) for time in times] if rising else []
+    if said or not rising:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
     return found
 
 
 def _scan_pictures(path, beat, hold):
     """Scan a folder of frames, which have no rate and no time stamps."""
-    found = _ScanResult(fps=0, rotation=0, has_audio=False, promised=0, duration=None, container="pictures")
+    found = _ScanResult(0, UPRIGHT, Fraction(1), False, 0, None, "pictures", missing=0)
     held, convert = deque(maxlen=hold), FrameConverter()
     frames, said = pictures.decode_pictures(path), []
     while True:
@@ -131,7 +151,7 @@ def _scan_pictures(path, beat, hold):
         image = convert(frame)
         _check_frame_size(path, found, image, len(found.checksums))
         found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
-        found.rotation, found.size = frame.rotation % 360, (image.shape[1], image.shape[0])
+        found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
     found.complaints = tuple(said)
     return found
 
@@ -141,7 +161,7 @@ def _open_container(path):
 
     Else FFmpeg would take an image called v%03d.jpg for the name of all its numbered neighbors.
     """
-    return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none"})
+    return av.open(str(path), metadata_errors="replace", options={"pattern_type": "none", **_limit_decoder()})
 
 
 @contextmanager
@@ -162,9 +182,11 @@ def _capture_decoder_warnings():
 
 
 def _check_not_playlist(container, path):
-    """Check that a file is no list of other files, which FFmpeg would read."""
+    """Check that a file is no list of other files, which FFmpeg would read, and no text, which it would draw."""
     if container.format.name in PLAYLIST_FORMATS:
         raise UnreadableVideo(path, "it is a list of other files, no video")
+    if container.format.name in TEXT_FORMATS:
+        raise UnreadableVideo(path, "it is text, no video")
 
 
 def _check_frame_size(path, found, image, number):
@@ -174,30 +196,72 @@ def _check_frame_size(path, found, image, number):
         raise UnreadableVideo(path, f"its pictures change size from {before} to {after} at frame {number}")
 
 
-def _read_declared_duration(container, stream):
-    """Return the stream's declared duration in seconds, None if not given.
+def _decode_all_tracks(container, stream, found):
+    """Yield the frames of `stream`; note where the packets of all tracks end."""
+    timed = [track.index for track in container.streams if track.type in ("video", "audio")]
+    ends = {}  # of each track, in its time base
+    for packet in container.demux():
+        time, track = packet.dts if packet.pts is None else packet.pts, packet.stream_index
+        if time is not None:
+            end = time + (packet.duration or 0 if track in timed else 0)  # subtitles may last for anything
+            ends[track] = max(ends.get(track, end), end)
+        if packet.stream.index == stream.index:  # the last packets of all tracks have the stream_index 0
+            yield from packet.decode()
+    found.file_end = max((float(end * container.streams[track].time_base) for track, end in ends.items()), default=0.0)
 
-    It is the file's where no sound may outlast the pictures.
+
+def _read_declared_duration(container, stream, path):
+    """Return the seconds that the header announces, None where it does not.
+
+    What FFmpeg works out from the bytes that are there is no announcement.
     """
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    alone = container.duration and not container.streams.audio
-    return container.duration / av.time_base if alone else None
+    name = container.format.name
+    if stream.frames:
+        return float(stream.frames * stream.time_base if name == "avi" else (stream.duration or 0) * stream.time_base)
+    if name == "asf":
+        return containers.read_asf_seconds(path)
+    return container.duration / av.time_base if name in ("matroska,webm", "flv") and container.duration else None
 
 
 def format_decode_error(error, decoded):
+    """Format what went wrong, with FFmpeg's last words where they were captured."""
     what = getattr(error, "strerror", None) or str(error)
-    return what if decoded == 0 else f"{what} after {decoded} good frames"
+    words = f" ({error.log[2].strip()})" if getattr(error, "log", None) else ""
+    return f"{what}{words}" if decoded == 0 else f"{what} after {decoded} good frames{words}"
+
+
+def _read_pixel_limit():
+    """Return the most pixels that a picture may have: a small file may promise more than fits into memory."""
+    text = os.environ.get(PIXEL_LIMIT_VARIABLE, str(PIXEL_LIMIT))
+    if not text.isdecimal() or not 0 < int(text) < 2**30:
+        raise UserError(f"{PIXEL_LIMIT_VARIABLE} must be a number of pixels below 1073741824, got {text!r}")
+    return int(text)
+
+
+def _limit_decoder():
+    """Return FFmpeg's options against pictures far above the limit: it counts what it pads them with."""
+    return {"max_pixels": str(2 * _read_pixel_limit() + 2**20)}
+
+
+def _describe_pixel_limit():
+    limit = _read_pixel_limit()
+    return (
+        f"its pictures have more than {limit:,} pixels; raise the environment variable {PIXEL_LIMIT_VARIABLE}={limit}"
+    )
 
 
 def _select_video_stream(container, path):
     stream = container.streams.best("video")
+    if stream is not None and stream.disposition & COVER:
+        stream = next((track for track in container.streams.video if not track.disposition & COVER), None)
     if stream is None:
-        raise UnreadableVideo(path, "it has no video stream")
-    if stream.disposition & Disposition.attached_pic:
-        raise UnreadableVideo(path, "it has no video stream but a cover picture")
+        cover = ", only a cover picture" if container.streams.video else ""
+        raise UnreadableVideo(path, f"it has no video stream{cover}")
     if stream.codec_context is None:
         raise UnreadableVideo(path, "FFmpeg has no decoder for its video stream")
+    if stream.codec_context.width * stream.codec_context.height > _read_pixel_limit():
+        raise UnreadableVideo(path, _describe_pixel_limit(), lasting=False)
+    stream.codec_context.options = _limit_decoder()
     stream.codec_context.thread_count = 1
     return stream
 
@@ -212,15 +276,61 @@ class FrameConverter:
 
     def __init__(self, short_side=None):
         self.reformatter, self.short_side = VideoReformatter(), short_side
+        self.unscaled = FrameConverter() if short_side is not None else self
 
     def __call__(self, frame):
+        orientation = _read_orientation(frame)
+        if self.short_side is not None and frame.interlaced_frame:
+            # of such frames FFmpeg scales the two fields apart, and the small picture would be combed
+            frame = av.VideoFrame.from_ndarray(self.unscaled.convert(frame), format="rgb24")
+        rgb = self.convert(frame)
+        return rgb if orientation == UPRIGHT else orient_picture(rgb, orientation)
+
+    def convert(self, frame):
         # POINT repeats each chroma sample, as FFmpeg's 8-bit path does anyway; its 10-bit path would interpolate.
         size, how = (None, None), "POINT"
         if self.short_side is not None:
             size, how = _compute_scaled_size(frame.width, frame.height, self.short_side), "AREA"
-        rgb = self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
-        # rows may be padded, but torch takes no negative strides
-        return np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90)) if frame.rotation else rgb
+        return self.reformatter.reformat(frame, *size, format="rgb24", interpolation=how, threads=1).to_ndarray()
+
+
+def _name_unknown_side_data(cls, value):
+    """Name a kind of side data that PyAV has no name for: it would not read any of that frame."""
+    kind = object.__new__(cls)
+    kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+    return kind
+
+
+setattr(SideDataType, "_missing_", classmethod(_name_unknown_side_data))  # noqa: B010 (a hook of Enum)
+
+
+def _read_orientation(frame):
+    """Read from a frame's display matrix whether to (transpose, mirror, flip) it.
+
+    Angles are rounded to the nearest quarter turn. A matrix of zeros says nothing.
+    """
+    data = SideDataContainer(frame).get(
+        "DISPLAYMATRIX"
+    )  # frame.side_data is a cycle, in which frames outlive their use
+    if data is None:
+        return UPRIGHT
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # shows the pixel x, y at a x + c y, b x + d y
+    across = abs(b) + abs(c) > abs(a) + abs(d)
+    return (across, c < 0, b < 0) if across else (False, a < 0, d < 0)
+
+
+def read_pixel_aspect(stream, frame):
+    """Return the width : height of a pixel as it is shown; 1 where nothing is stated."""
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    return 1 / aspect if _read_orientation(frame)[0] else aspect
+
+
+def orient_picture(picture_HWC, orientation):
+    """Transpose, then mirror left to right, then flip upside down."""
+    transpose, mirror, flip = orientation
+    picture_HWC = picture_HWC.transpose(1, 0, 2) if transpose else picture_HWC
+    # rows may be padded, but torch takes no negative strides
+    return np.ascontiguousarray(picture_HWC[:: -1 if flip else 1, :: -1 if mirror else 1])
 
 
 def _compute_scaled_size(width, height, short_side):
@@ -325,6 +435,7 @@ def is_seeking_reliable(name, path, found):
 
 
 PLAYLIST_FORMATS = ("concat", "hls", "dash", "imf")  # FFmpeg's names of such formats
+TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")  # which FFmpeg draws
 TIMESTAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with a time stamp for every frame
 READERS = {"decord": _read_decord, "pyav": read_pyav, "torchcodec": _read_torchcodec}
 INSTALLED_READERS = tuple(name for name in READERS if name != "torchcodec" or find_spec("torchcodec"))

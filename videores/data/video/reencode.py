@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from videores.errors import UnreadableVideo
 from videores.runtime import files
 
 PICTURE_RATE = 25  # frames a second of copies of folders of frames, which state none
-RECIPE_VERSION = 2  # to be raised when the same settings come to give other files: then all are made anew
+RECIPE_VERSION = 3  # to be raised when the same settings come to give other files: then all are made anew
 NUM_CHECK_POSITIONS = 32  # where frames of the copy are compared with the source's
 BLOCK_SIZE = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
 # a factor and gray levels: in still scenes, coding errors may make a neighbor that much nearer
@@ -43,6 +43,7 @@ class EncodingSettings:
 class _SourceRecord:
     """Record what passes through on the way to the encoder."""
 
+    pixel_aspect: Fraction = Fraction(1)  # width : height of a shown pixel
     stamps: list[int | None] = field(default_factory=list)  # of the frames, in the stream's time base
     some: dict[int, np.ndarray] = field(default_factory=dict)  # frame number -> its blocks, as they were encoded
     sound: list = field(default_factory=list)  # packets
@@ -91,12 +92,14 @@ def _transcode(source, settings, num_frames, beat):
         images = _record_block_means(
             _scale_frames(_decode_source(container, stream, sound, seen), settings.short_side, seen), wanted, seen, beat
         )
+        first = list(islice(images, 1))  # after which the shape of the pixels is known
         packets = list(
             encode.encode_frames(
                 copy,
-                encode.check_frame_arrays(images, source),
+                encode.check_frame_arrays(chain(first, images), source),
                 _select_frame_rate(stream),
                 *_make_codec_arguments(settings),
+                pixel_aspect=seen.pixel_aspect,
             )
         )
         if len(seen.stamps) != num_frames:
@@ -143,7 +146,9 @@ def _decode_source(container, stream, sound, seen):
     """Yield the stream's frames; the packets of its sound are kept."""
     for packet in container.demux(stream, *sound):
         if packet.stream.index == stream.index:
-            yield from packet.decode()
+            for frame in packet.decode():
+                seen.pixel_aspect = readers.read_pixel_aspect(stream, frame)
+                yield frame
         elif packet.dts is not None:  # the last one of a stream is empty
             seen.sound.append(packet)
 
