@@ -107,7 +107,7 @@ def test_only_data_video_opens_video_files():
     }  # as others read
     users = {name: {other.split(".")[0] for other in imports(path)} & DECODERS for name, path in paths.items()}
     users = {name: decoders for name, decoders in users.items() if decoders}
-    assert set(users) == {"videores.data.video.readers", "videores.data.video.encode"}
+    assert set(users) == {f"videores.data.video.{name}" for name in ("readers", "pictures", "encode")}
     assert users["videores.data.video.encode"] == {"av"}
 
 

@@ -1,5 +1,6 @@
 """Which videos exist: every list format, and every way in which lists can be wrong."""
 
+import hashlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +13,7 @@ from helpers.videos import write_csv, write_folder, write_lines, write_ucf101
 from videores.config.schema import DataConfig
 from videores.data import formats, index, splits
 from videores.data.lists import Index, Video
+from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 
@@ -114,7 +116,7 @@ def test_folder_looks_into_sub_folders_and_knows_upper_case_suffixes(tmp_path):
     assert len(found.train) == 8
 
 
-@pytest.mark.parametrize("file", ["00.jpg", "00.mts", None])
+@pytest.mark.parametrize("file", ["00.jpg", "00.gif", None])
 def test_class_folder_without_videos_is_named(tmp_path, file):
     values = write_folder(tmp_path)
     (tmp_path / "train" / "swim").mkdir()
@@ -227,6 +229,93 @@ def test_a_video_without_a_group_stays_in_training():
 def test_no_hold_out_on_request(tmp_path, val):
     found = read(write_ucf101(tmp_path, frames=0), val=val, on_unreadable="skip")
     assert (len(found.train), found.val) == (8, ())
+
+
+SAME_AS_EVER = {  # set -> share -> number and digest of the videos held out since the first release
+    "motion8": {0.05: (102, "c4a728a7974e"), 0.1: (204, "a0c5d32ab118"), 0.25: (512, "725d946c2b23")},
+    "appear8": {0.1: (102, "30c694ab5e20"), 0.25: (256, "27d442612ada")},
+    "mixed16": {0.1: (102, "6a3db0adf660"), 0.25: (256, "d8984cf1eb58")},
+    "order8": {0.1: (48, "6763e1fb839f"), 0.25: (128, "b27aa99a874a")},
+}
+OFFICIAL_HELD_OUT = {1: (1059, "985c71ba67ce"), 2: (1047, "7371206a7993"), 3: (1078, "f32fbdc1213b")}
+
+
+def summarize(videos):
+    return len(videos), hashlib.sha256("\n".join(paths(videos)).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("name", SAME_AS_EVER)
+def test_committed_numbers_of_embedded_sets_keep_their_validation_videos(name):
+    embedded = datasets.SETS[name]
+    scenes = datasets.list_scenes(embedded, embedded.videos["train"])
+    train = tuple(
+        Video(path, embedded.classes.index(label), f"train-{number:04d}")
+        for number in scenes
+        for path, label in datasets.list_scene_files(embedded, "train", number)
+    )
+    for share, expected in SAME_AS_EVER[name].items():
+        assert summarize(splits.split_validation(Index(embedded.classes, train, ()), share).val) == expected
+
+
+@pytest.mark.parametrize("split", OFFICIAL_HELD_OUT)
+def test_committed_numbers_of_ucf101_keep_their_validation_videos(shared_data, split):
+    found = formats.read_ucf101(None, shared_data / "splits" / "ucf101", split)
+    assert summarize(splits.split_validation(found, 0.1).val) == OFFICIAL_HELD_OUT[split]
+
+
+def draw_scenes(seed, groups=12, classes=6, most=3):
+    """Scenes of one to `most` classes, of 3 to 15 videos each."""
+    draw, train = random.Random(seed), []
+    for group in range(groups):
+        for label in draw.sample(range(classes), draw.randint(1, most)):
+            train += [Video(f"{group}_{label}_{i}", label, f"scene{group}") for i in range(draw.randint(3, 15))]
+    return Index(tuple(map(str, range(classes))), tuple(train), ())
+
+
+@pytest.mark.parametrize(
+    ("share", "groups", "classes", "most", "missing"),
+    [(0.25, 12, 6, 3, 0.06), (0.5, 12, 6, 3, 0), (0.25, 30, 10, 2, 0), (0.1, 60, 6, 3, 0), (0.1, 100, 20, 1, 0.1)],
+)
+def test_hold_out_has_its_share_of_videos_and_the_classes(share, groups, classes, most, missing):
+    possible = lost = 0
+    for seed in range(20):
+        whole = draw_scenes(seed, groups, classes, most)
+        carved = splits.split_validation(whole, share)
+        assert not {v.group for v in carved.val} & {v.group for v in carved.train}
+        assert {v.label for v in carved.train} == {v.label for v in whole.train}
+        assert 0.6 * share < len(carved.val) / len(whole.train) < 1.8 * share
+        scenes = Counter(label for _, label in {(v.group, v.label) for v in whole.train})
+        could = {label for label, count in scenes.items() if count > 1}
+        possible, lost = possible + len(could), lost + len(could - {v.label for v in carved.val})
+    assert lost <= missing * possible
+
+
+def test_balanced_hold_out_does_not_depend_on_the_order_of_the_list():
+    whole = draw_scenes(0)
+    shuffled = replace(whole, train=tuple(random.Random(1).sample(whole.train, len(whole.train))))
+    assert set(splits.split_validation(shuffled, 0.25).val) == set(splits.split_validation(whole, 0.25).val)
+
+
+def test_one_large_group_is_not_all_of_validation():
+    train = [Video(f"a{i}", i % 2, "large") for i in range(80)]
+    train += [Video(f"b{g}_{i}", i % 3, f"g{g}") for g in range(10) for i in range(6)]
+    carved = splits.split_validation(Index(("a", "b", "c"), tuple(train), ()), 0.1)
+    assert "large" not in {v.group for v in carved.val}
+    assert 6 <= len(carved.val) <= 24
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        ({"val": [("v.mp4", "run", "p9")]}, "of 2 classes, so the choice of a checkpoint rests on the others: walk"),
+        ({"val": [("v.mp4", "walk", "p9")]}, "others: run"),
+        ({"train": [*[(f"{g}.mp4", "run", f"p{g}") for g in range(9)], ("w.mp4", "walk", "q")]}, "others: walk"),
+    ],
+)
+def test_classes_that_validation_lacks_are_named(tmp_path, capsys, rows, missing):
+    rows = {"train": ROWS["train"], "test": [("e.mp4", "run", "t")], **rows}
+    read(write_csv(tmp_path, rows))
+    assert missing in capsys.readouterr().err
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

@@ -156,13 +156,14 @@ def test_equal_videos_in_two_lists_are_named(tool, tmp_path, capsys):
     values = write_folder(tmp_path)
     twin = (tmp_path / "train/run/01.mp4").read_bytes()
     (tmp_path / "test/walk/00.mp4").write_bytes(twin + b"\0\0\0\x08free")  # another file, the same frames
-    (tmp_path / "train/run/03.mp4").write_bytes(twin)  # twice in one list is no leak
+    (tmp_path / "train/run/03.mp4").write_bytes(twin)
     assert tool(values) == 0
     assert tool(values, "--duplicates") == 1
     said = capsys.readouterr().out
-    assert "2 pairs of videos with equal frames" in said
+    assert "3 pairs of videos with equal frames" in said
+    assert "train/run/01.mp4  equals train/run/03.mp4, in train of split 1" in said
     for path in ("train/run/01.mp4", "train/run/03.mp4"):
-        assert f"{path}  equals test/walk/00.mp4, in train and test of split 1" in said
+        assert f"{path}  equals test/walk/00.mp4, in train and test of split 1, as run and walk" in said
 
 
 def test_a_group_in_two_lists_is_refused(tool, tmp_path):

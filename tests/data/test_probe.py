@@ -156,8 +156,8 @@ def test_missing_file(tmp_path):
     assert reason(tmp_path / "x.mp4") == "there is no such file"
 
 
-def test_folder(tmp_path):
-    assert reason(tmp_path) == "there is no such file"
+def test_folder_without_frames(tmp_path):
+    assert reason(tmp_path) == "it has no numbered pictures"
 
 
 def test_empty_file(tmp_path):

@@ -280,6 +280,22 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".b.17.tmp.mp4", "a.mp4"]
 
 
+@pytest.mark.parametrize("stem", ["x" * 251, "x" * 230, "é" * 125, "視" * 83, "x" * 197])
+def test_names_as_long_as_a_file_system_takes_are_written_and_cleaned(tmp_path, stem):
+    path, other = tmp_path / f"{stem}.mp4", tmp_path / f"{stem[:-1]}y.mp4"
+    with files.write_atomically(path) as temporary:
+        temporary.write_text("whole")
+        assert temporary.suffix == ".mp4"
+        with files.write_atomically(other) as second:
+            assert second != temporary
+            second.write_text("other")
+    assert (path.read_text(), other.read_text()) == ("whole", "other")
+    for name in (temporary, second):
+        name.touch()
+    files.remove_temporary_files([path])
+    assert sorted(tmp_path.iterdir()) == sorted([path, other, second])
+
+
 def test_tables_take_columns_from_their_rows():
     rows = [{"a": 1, "b": "x,y"}, {"a": 2, "c": None}]
     assert tables.format_csv(rows) == 'a,b,c\n1,"x,y",\n2,,\n'

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
@@ -60,6 +61,13 @@ def test_without_validation_and_without_a_number_of_views():
     for views in ({"clips": "all"}, {"crops": "full"}):
         (line,) = [line for line in start(test=views).splitlines() if line.startswith("cost")]
         assert "GMAC" not in line
+
+
+@pytest.mark.parametrize(("videos", "points"), [(1, "98"), (6, "40"), (29, "18"), (30, None), (0, None)])
+def test_few_validation_videos_are_said_to_choose_uncertainly(videos, points):
+    text = start(90, videos)
+    assert ("uncertain" in text) == (points is not None)
+    assert points is None or f"+-{points} points" in text
 
 
 def test_durations_have_two_units_at_most():

@@ -169,7 +169,7 @@ class DataConfig(Section):
     splits: UserPath | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there
-    val: Fraction | Literal["none"] = 0.1  # share of the training groups held out for validation
+    val: Fraction | Literal["none"] = 0.1  # share of the training videos held out for validation, by groups
     share: PositiveFraction = 1.0  # of the other training groups that are used, of each class alike
     on_unreadable: Literal["stop", "skip"] = "stop"  # training and validation videos that do not decode
     reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"  # auto: the fastest exact one for each file

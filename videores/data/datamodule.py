@@ -56,6 +56,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _report_warnings(infos)
     _check_reader_exact(infos, data.reader)
     _check_frame_rates(infos, data.clip.fps)
+    _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
@@ -102,6 +103,19 @@ def _check_reader_exact(infos, reader):
             f"data.reader={reader} returns wrong frames for {len(wrong)} videos; use data.reader=auto:\n  "
             + lists.preview(wrong)
         )
+
+
+def _warn_equal_videos(found, infos):
+    """Name videos with equal frames that are in two lists or have two labels."""
+    pairs = index.find_equal_videos(found, {path: info.digest for path, info in infos.items()})
+    wrong = [
+        f"{one.path} ({part}, {found.classes[one.label]}) = {two.path} ({other}, {found.classes[two.label]})"
+        for part, one, other, two in pairs
+        if part != other or one.label != two.label
+    ]
+    if wrong:
+        what = f"{len(wrong)} pairs of videos with equal frames have two labels or are in two lists"
+        lists.warn(f"{what}; remove one of each:\n  {lists.preview(wrong)}")
 
 
 def check_enough_videos(videos: Videos, batch: int) -> None:

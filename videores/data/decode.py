@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from videores.data.lists import split_segment
 from videores.data.probe import VideoInfo, probe, read_file_stamp
 from videores.data.video import readers
 from videores.errors import UnreadableVideo, UserError
@@ -42,7 +43,8 @@ def read_frames(
     name = _select_reader(reader, info, short_side)
     try:
         # absolute, as FFmpeg takes what stands before a colon for a protocol
-        frames = readers.READERS[name](os.path.abspath(path), wanted, info.keyframes, keep, short_side)
+        file = os.path.abspath(split_segment(path)[0])
+        frames = readers.READERS[name](file, wanted + info.first, info.keyframes, keep, short_side)
     except readers.DECODE_ERRORS as error:
         what = readers.format_decode_error(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None

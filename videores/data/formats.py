@@ -6,14 +6,19 @@ kinetics  splits/train.csv and val.csv (or validate.csv), as distributed; its va
           root/train and root/val, in class folders or not, as <id>_<start>_<end>.mp4 with six digits for the times
 ssv2      splits/something-something-v2-{labels,train,validation}.json or {labels,train,validation}.json; its validation
           is the test list; root/<id>.webm
-folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos or, where there is not
-          one, images, which are videos of one frame
-csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group]`; the class list is
-          splits/classes.txt (a name a line) or, without it, the sorted labels of train.csv
+folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
+          below the class folder or, where there is none of these, images, which are videos of one frame
+csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
+          seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
+          line) or, without it, the sorted labels of train.csv
 motion8, appear8, mixed16, order8, small   csv, of the embedded sets
+
+In every format a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
+with any suffix (index.read_index).
 """
 
 import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from videores.data.lists import (
@@ -25,13 +30,16 @@ from videores.data.lists import (
     check_folder,
     find_first_file,
     find_label,
+    format_segment,
     list_files,
     preview,
     read_csv_rows,
     read_json,
     read_lines,
+    warn,
 )
 from videores.data.synthetic import datasets
+from videores.data.video.pictures import is_frame_folder
 from videores.errors import UserError
 
 # -- UCF101 -----------------------------------------------------------------------------------------------------------
@@ -48,7 +56,7 @@ def _parse_ucf101_line(line, classes, where):
 
     Classes may share scenes, so gNN alone is the group.
     """
-    path, *number = line.rsplit(" ", 1) if re.search(r" \d+$", line) else [line]
+    path, *number = re.split(r"\s+(?=\d+$)", line)
     name = Path(path).parent.name
     label = find_label(name, classes, where)
     if number and int(number[0]) != label + 1:
@@ -75,10 +83,10 @@ def _read_classes(path, numbered=False):
 
 
 def _parse_numbered_class(line, where):
-    number, _, name = line.partition(" ")
+    number, *name = line.split(maxsplit=1)
     if not number.isdecimal() or not name:
         raise UserError(f"{where}: expected a number and a class name, found {line!r}")
-    return int(number), name
+    return int(number), name[0]
 
 
 # -- HMDB51 -----------------------------------------------------------------------------------------------------------
@@ -141,9 +149,14 @@ def _find_kinetics_videos(root, part, rows, classes):
 
 
 def _find_video_files(root, part):
-    """Return {name without suffix: path relative to root} of all under root/part."""
-    paths = reversed(list_files(root / part))
-    return {p.stem: p.relative_to(root).as_posix() for p in paths if p.suffix.lower() in VIDEO_SUFFIXES}
+    """Return {name without suffix: path relative to root} of all under root/part.
+
+    They are files, or folders of frames.
+    """
+    paths = list_files(root / part)[::-1]
+    found = {p.parent.name: p.parent for p in paths if p.suffix.lower() in IMAGE_SUFFIXES}
+    found |= {p.stem: p for p in paths if _is_video_file(p)}
+    return {name: path.relative_to(root).as_posix() for name, path in found.items()}
 
 
 def _make_kinetics_name(row, part, where):
@@ -200,31 +213,97 @@ def _read_folder(root, splits, split):
     classes = tuple(sorted(p.name for p in check_folder(root / "train").iterdir() if p.is_dir() and p.name[0] != "."))
     check_folder(root / "test")
     parts = ("train", "test", "val")
-    paths = {part: [p for p in list_files(root / part) if p.parent != root / part] for part in parts}
-    has_videos = any(path.suffix.lower() in VIDEO_SUFFIXES for part in parts for path in paths[part])
-    suffixes = VIDEO_SUFFIXES if has_videos else IMAGE_SUFFIXES
-    videos = {part: tuple(_make_folder_videos(root, paths[part], suffixes, classes)) for part in parts}
-    shown = {video.label for video in videos["train"]}
-    empty = [name for label, name in enumerate(classes) if label not in shown]
-    if empty:
-        raise UserError(f"class folders of {root / 'train'} without {', '.join(sorted(suffixes))}:\n  {preview(empty)}")
+    files = [path for part in parts for path in list_files(root / part)]
+    inside = [path for path in files if len(path.relative_to(root).parts) > 2]
+    frames = _find_frame_folders(root, inside)
+    single = [path for path in inside if path not in frames]
+    has_videos = any(_is_video_file(path) for path in single) or frames
+    taken = [path for path in single if (_is_video_file(path) if has_videos else path.suffix.lower() in IMAGE_SUFFIXES)]
+    _warn_left_out(root, taken, set(single) - set(taken), set(files) - set(inside))
+    folders = set(frames.values())
+    if folders:
+        warn(f"{root}: {len(folders)} folders of numbered pictures are read as the frames of one video each")
+    taken = sorted({*taken, *folders})
+    videos = {part: tuple(_make_folder_videos(root, part, taken, classes)) for part in parts}
+    for part in parts:
+        _check_class_folders(root / part, classes, {classes[video.label] for video in videos[part]})
     return Index(classes, **videos)
 
 
-def _make_folder_videos(root, paths, suffixes, classes):
+def _find_frame_folders(root, paths):
+    """Return {picture: folder} of the folders below class folders that hold the frames of a video."""
+    names = defaultdict(list)
     for path in paths:
-        if path.suffix.lower() in suffixes:
-            name = path.relative_to(root)
+        if len(path.relative_to(root).parts) > 3 and path.suffix.lower() in IMAGE_SUFFIXES:
+            names[path.parent].append(path.name)
+    return {folder / name: folder for folder, some in names.items() if is_frame_folder(some) for name in some}
+
+
+def _is_video_file(path):
+    """Return whether a file is a video by its suffix or, as copies of folders have none, by its content."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (not re.fullmatch(r"\.[a-z]\w*", suffix) and _is_mp4(path))
+
+
+def _is_mp4(path):
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"ftyp"
+
+
+def _make_folder_videos(root, part, paths, classes):
+    for path in paths:
+        name = path.relative_to(root)
+        if name.parts[0] == part:
             yield Video(name.as_posix(), find_label(name.parts[1], classes, path))
+
+
+def _warn_left_out(root, taken, left, stray):
+    """Count the files that are not listed, by suffix, as none is lost without a word."""
+    if left:
+        counts = [Counter(path.suffix.lower() or "no suffix" for path in some) for some in (left, taken)]
+        texts = [", ".join(f"{n} {suffix}" for suffix, n in sorted(count.items())) for count in counts]
+        warn(f"{root}: left out {len(left)} files by their suffix ({texts[0]}); read are {texts[1] or 'none'}")
+    if stray:
+        names = preview(sorted(str(path.relative_to(root)) for path in stray), 5)
+        warn(f"{root}: left out {len(stray)} files that lie in no class folder; move videos into one:\n  {names}")
+
+
+def _check_class_folders(folder, classes, shown):
+    """Refuse empty class folders of the training list, and warn about those of others."""
+    empty = [name for name in classes if name not in shown and (folder / name).is_dir()]
+    if empty:
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))
+        message = f"class folders of {folder} without videos ({suffixes}):\n  {preview(empty)}"
+        if folder.name == "train":
+            raise UserError(message)
+        warn(message)
 
 
 def _read_csv_lists(root, splits, split):
     parts = ["train", "test", *(["val"] if (splits / "val.csv").exists() else [])]
-    rows = {part: read_csv_rows(splits / f"{part}.csv", "path,label[,group]", ("path", "label")) for part in parts}
+    needs, known = ("path", "label"), ("path", "label", "group", "start", "end")
+    rows = {part: read_csv_rows(splits / f"{part}.csv", "path,label[,group]", needs, known) for part in parts}
     listed = splits / "classes.txt"
     classes = _read_classes(listed) if listed.exists() else tuple(sorted({row["label"] for _, row in rows["train"]}))
-    make = lambda where, row: Video(row["path"], find_label(row["label"], classes, where), row.get("group") or None)
-    return Index(classes, **{part: tuple(make(*row) for row in rows[part]) for part in rows})
+    _check_single_labels(classes, splits / "train.csv")
+    return Index(classes, **{part: tuple(_make_csv_video(*row, classes) for row in rows[part]) for part in rows})
+
+
+def _make_csv_video(where, row, classes):
+    """Make the video of a row; parts of one file are a group, unless another is given."""
+    path = format_segment(row["path"], row.get("start", ""), row.get("end", ""), where)
+    group = row.get("group") or (row["path"] if path != row["path"] else None)
+    return Video(path, find_label(row["label"], classes, where), group)
+
+
+def _check_single_labels(classes, path):
+    """Refuse classes that are several others, as one field may name for several labels."""
+    for name in classes:
+        parts = [part.strip() for part in re.split(r"[|;]", name)]
+        if len(parts) > 1 and set(parts) <= set(classes):
+            raise UserError(f"{path}: label {name!r} names {len(parts)} classes; give a video one label")
 
 
 READERS = {

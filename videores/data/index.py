@@ -5,14 +5,27 @@ formats are in `videores.data.formats`.
 """
 
 import os
-import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from videores.config.schema import DataConfig
 from videores.data import formats
-from videores.data.lists import Index, MissingList, preview
+from videores.data.lists import (
+    SPELLING_REMEDY,
+    Index,
+    MissingList,
+    Video,
+    check_names,
+    find_other_spelling,
+    normalize_name,
+    preview,
+    read_identity,
+    split_segment,
+    warn,
+)
 from videores.data.splits import split_validation, subsample_groups
 from videores.data.synthetic import datasets
 from videores.errors import UserError
@@ -34,11 +47,14 @@ def read_index(data: DataConfig) -> Index:
         datasets.prepare_dataset(root, name=data.format)
     check_folders_exist(data)
     index = read_format(data)
-    check_index(index, root)
+    files = {video.path: _identify_video(root, video) for part in PARTS for video in getattr(index, part)}
+    index = _find_frame_folders(index, root, files)
+    check_index(index, root, files)
     if not index.val and data.val != "none":
         index = split_validation(index, data.val)
     index = replace(index, train=subsample_groups(index.train, data.share))
-    there = {video.path for part in PARTS for video in getattr(index, part) if (root / video.path).is_file()}
+    _warn_missing_classes(index)
+    there = {path for path, identity in files.items() if identity}
     index = replace(index, counts=count_videos(index, there))
     if data.format in INCOMPLETE_FORMATS:
         return _drop_missing(index, there, root)
@@ -58,9 +74,29 @@ def read_classes(data: DataConfig) -> tuple[str, ...]:
     return read_format(data).classes
 
 
+def _identify_video(root, video):
+    """Return what a video is, whatever it is called: a file and a part of it."""
+    path, segment = split_segment(video.path)
+    identity = read_identity(root / path)
+    return (identity, segment) if identity else None
+
+
+def _find_frame_folders(index, root, files):
+    """Replace listed files that are not there by folders of their frames that are.
+
+    Those, and copies of them, have the listed name without its suffix. Their identities are added to `files`.
+    """
+    others = {path: other for path in files if not files[path] and (other := os.path.splitext(path)[0]) != path}
+    files |= {other: (i, None) if (i := read_identity(root / other)) else None for other in others.values()}
+    found = {path: other for path, other in others.items() if files[other]}
+    rename = lambda video: replace(video, path=found[video.path]) if video.path in found else video
+    return replace(index, **{part: tuple(map(rename, getattr(index, part))) for part in PARTS}) if found else index
+
+
 def check_folders_exist(data: DataConfig) -> None:
     """Check that the folders of a data set exist; else name its source."""
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
+        check_names([folder])
         if data.format not in datasets.SETS and not Path(folder).is_dir():
             raise UserError(f"{key}: there is no folder {folder}" + _format_source(data))
 
@@ -77,19 +113,44 @@ def read_format(data: DataConfig) -> Index:
         raise UserError(f"{error}{_format_source(data)}") from None
 
 
-def check_index(index, root):
-    """Check for empty lists, a video listed twice, and a group or video on both sides."""
+def check_index(index: Index, root: Path, files: Mapping[str, Hashable] | None = None) -> None:
+    """Check names, for empty lists, a video listed twice, and what is on both sides.
+
+    `files` has the identity of each video's file, which is the same under all its names.
+    """
     for name in ("train", "test"):
         if not getattr(index, name):
             raise UserError(f"{root}: the {name} list must name at least one video; see data.splits and data.split")
+    listed = {name: getattr(index, name) for name in PARTS}
+    videos = [video for name in PARTS for video in listed[name]]
+    check_names([*index.classes, *(v.path for v in videos), *(v.group for v in videos if v.group)])
+    _check_classes_differ(index.classes)
     # a/../b.mp4 and ./b.mp4 are b.mp4
-    paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in getattr(index, name)] for name in PARTS}
-    groups = {name: [v.group for v in getattr(index, name)] for name in PARTS}
+    paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in listed[name]] for name in PARTS}
+    groups = {name: {v.group: v.group for v in listed[name] if v.group} for name in PARTS}
+    known = files or {}
+    names: dict[str, dict[Any, str]] = {name: {path: path for path in paths[name]} for name in PARTS}
+    for name in PARTS:
+        names[name] |= {known[v.path]: p for v, p in zip(listed[name], paths[name], strict=True) if known.get(v.path)}
     for name in PARTS:
         _check_no_repeats(name, paths[name])
     for name, other in (("train", "test"), ("train", "val"), ("val", "test")):
         _check_no_overlap("group", groups, name, other)
-        _check_no_overlap("path", paths, name, other)
+        _check_no_overlap("path", names, name, other)
+    if len({video.label for video in index.train}) == 1:
+        only = index.classes[index.train[0].label]
+        warn(f"all training videos are of one class, {only!r}: any network is right; a class is a folder or a label")
+
+
+def _check_classes_differ(classes):
+    """Check that no two classes look the same."""
+    alike = defaultdict(list)
+    for name in classes:
+        alike[normalize_name(name)].append(ascii(name))
+    same = [", ".join(names) for names in alike.values() if len(names) > 1]
+    if same:
+        rule = "classes must differ by more than blanks and the form of their accents"
+        raise UserError(f"{rule}; rename one of each:\n  {preview(same)}")
 
 
 def _check_no_repeats(name, paths):
@@ -98,11 +159,40 @@ def _check_no_repeats(name, paths):
         raise UserError(f"the {name} list must name each video once; remove the repeats:\n  {repeats}")
 
 
-def _check_no_overlap(what, values, name, other):
-    shared = set(values[name]) & set(values[other]) - {None}
+def _check_no_overlap(what, names, name, other):
+    """Check that no key is in two dicts of `names`, whose values say what it is called."""
+    shared = sorted({(names[name][key], names[other][key]) for key in names[name].keys() & names[other].keys()})
     if shared:
         count = f"{name} and {other} share {len(shared)} {what}(s), so the score would be too high"
-        raise UserError(f"{count}; remove them from one:\n  {preview(sorted(shared))}")
+        shown = preview([one if one == two else f"{one} is {two}" for one, two in shared])
+        raise UserError(f"{count}; remove them from one:\n  {shown}")
+
+
+def _warn_missing_classes(index):
+    """Name the classes that validation lacks, on which no checkpoint is chosen."""
+    counts = Counter(video.label for video in index.train)
+    missing = counts.keys() - {video.label for video in index.val}
+    if index.val and missing:
+        names = ", ".join(index.classes[label] for label in sorted(missing)[:20])
+        more = f" and {len(missing) - 20} more" if len(missing) > 20 else ""
+        what = f"the validation videos have none of {len(missing)} of {len(counts)} classes"
+        warn(f"{what}, so the choice of a checkpoint rests on the others: {names}{more}; raise data.val, or list them")
+
+
+def find_equal_videos(index: Index, digests: Mapping[str, str]) -> Iterator[tuple[str, Video, str, Video]]:
+    """Yield (part, video, part, video) of videos with equal digests.
+
+    Each is paired with the first one of each list alone, as there may be many.
+    """
+    alike = defaultdict(list)
+    for part in PARTS:
+        for video in getattr(index, part):
+            if video.path in digests:
+                alike[digests[video.path]].append((part, video))
+    for videos in alike.values():
+        firsts = {part: number for number, (part, _) in reversed(list(enumerate(videos)))}.values()
+        pairs = {(min(n, first), max(n, first)) for n in range(len(videos)) for first in firsts if n != first}
+        yield from ((*videos[one], *videos[two]) for one, two in sorted(pairs))
 
 
 def count_videos(index, there):
@@ -119,7 +209,7 @@ def _drop_missing(index, there, root):
         f"{n['found']} of {n['expected']} {part}" for part, n in index.counts.items() if n["found"] < n["expected"]
     ]
     if counts:
-        print(f"warning: found {', '.join(counts)} videos; missing test videos count as wrong", file=sys.stderr)
+        warn(f"found {', '.join(counts)} videos; missing test videos count as wrong")
     kept = {part: tuple(v for v in getattr(index, part) if v.path in there) for part in ("train", "val")}
     return replace(index, **kept)
 
@@ -128,4 +218,6 @@ def _check_none_missing(index, there, root):
     missing = [video.path for part in PARTS for video in getattr(index, part) if video.path not in there]
     if missing:
         count = f"{len(missing)} listed videos are not under data.root={root}"
-        raise UserError(f"{count}; fetch them, or set data.on_unreadable=skip:\n  {preview(missing)}")
+        alike = sum(find_other_spelling(root, path) is not None for path in missing)
+        hint = f" ({alike} are there under names that look the same: {SPELLING_REMEDY})" if alike else ""
+        raise UserError(f"{count}; fetch them, or set data.on_unreadable=skip{hint}:\n  {preview(missing)}")

@@ -9,11 +9,14 @@ import hashlib
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from videores.data.lists import split_segment
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo, UserError
 
@@ -37,6 +40,7 @@ class VideoInfo:
     seek_points: bytes  # int64 pairs; packed, since each loading process has those of all videos
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
+    first: int = 0  # of its frames in the file; not 0 where it is a part of it
     uneven_seconds: bytes = b""  # float64 seconds of each frame, where no constant rate has its time stamps
     warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
 
@@ -88,10 +92,26 @@ def probe_in_helper(helper, path):
 
 
 def examine(path, without, beat):
-    """Return the VideoInfo of a file, from the readers that are not in `without`.
+    """Return the VideoInfo of a file or of a part of it.
 
-    beat(stage) is called while it works.
+    It has the readers that are not in `without`. beat(stage) is called while it works.
     """
+    file, segment = split_segment(path)
+    if segment is None:
+        return _examine_file(file, without, beat)[0]
+    key = (file, without, repr(read_file_stamp(Path(file))))
+    if key not in _last_examined:  # a list may have many parts of one file, one after the other
+        whole = _examine_file(file, without, beat)
+        _last_examined.clear()
+        _last_examined[key] = whole
+    return _cut_segment(file, *_last_examined[key], segment)
+
+
+_last_examined: dict[tuple, tuple] = {}
+
+
+def _examine_file(path, without, beat):
+    """Return the VideoInfo of a file, and the scan that it is of."""
     beat("opening")
     _check_nonempty_file(path)
     before = read_file_stamp(Path(path))
@@ -115,7 +135,7 @@ def examine(path, without, beat):
         raise UnreadableVideo(path, "it changed while it was probed")
     transpose, mirror, flip = found.orientation
     fps, uneven_seconds = _measure_rate(found)
-    return VideoInfo(
+    info = VideoInfo(
         num_frames=len(found.checksums),
         fps=fps,
         width=found.size[0],
@@ -127,10 +147,42 @@ def examine(path, without, beat):
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
         seek_points=pack_keyframes(keyframes),
-        digest=hashlib.blake2b(repr((found.size, found.checksums)).encode(), digest_size=16).hexdigest(),
+        digest=_make_digest(found.size, found.checksums),
         stamp=tuple(before),
         uneven_seconds=uneven_seconds,
         warnings=tuple(_list_warnings(found, fps)),
+    )
+    return info, found
+
+
+def _make_digest(size, checksums):
+    return hashlib.blake2b(repr((size, checksums)).encode(), digest_size=16).hexdigest()
+
+
+def _cut_segment(path, info, found, segment):
+    """Return the VideoInfo of a part of a video.
+
+    A frame is in it whose time from the first frame is. Times are time stamps, or follow from the rate where those do
+    not rise.
+    """
+    count = len(found.checksums)
+    if not found.seconds and not found.fps:
+        raise UnreadableVideo(path, "a part of it is asked for, and its frames have no times")
+    seconds = found.seconds or [float(n / Fraction(found.fps).limit_denominator(30000)) for n in range(count)]
+    start, end = (None if time is None else float(time) for time in segment)  # rounded as `seconds` are
+    first, last = bisect_left(seconds, start), count if end is None else bisect_left(seconds, end)
+    if first >= last:
+        raise UnreadableVideo(path, f"no frame is in {start} to {end} s of it; it ends at {seconds[-1]:.3f} s")
+    before = max((index for index, _ in info.keyframes if index <= first), default=0)
+    keyframes = tuple(key for key in info.keyframes if before <= key[0] < last)
+    uneven = info.uneven_seconds and np.subtract(found.seconds[first:last], found.seconds[first]).tobytes()
+    return replace(
+        info,
+        first=first,
+        num_frames=last - first,
+        seek_points=pack_keyframes(keyframes),
+        uneven_seconds=uneven,
+        digest=_make_digest(found.size, found.checksums[first:last]),
     )
 
 
@@ -167,9 +219,9 @@ def pack_keyframes(keyframes):
 
 
 def _check_nonempty_file(path):
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UnreadableVideo(path, "there is no such file")
-    if Path(path).stat().st_size == 0:
+    if Path(path).is_file() and Path(path).stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
 
 
@@ -266,7 +318,7 @@ def _make_trial_indices(num_frames, keyframes):
 def read_file_stamp(path):
     """Return [size, modification time] as JSON has it, None where there is no file."""
     try:
-        status = path.stat()
+        status = os.stat(split_segment(path)[0])
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]

@@ -11,6 +11,8 @@ import numpy as np
 from videores.data.lists import Index
 from videores.errors import UserError
 
+MAX_PASSES = 20  # over the groups; a few are enough
+
 
 def select_gap_videos(wanted: int | Literal["auto"], videos: Index) -> tuple[int, ...]:
     """Return the numbers of the training videos to score beside validation, sorted.
@@ -59,26 +61,80 @@ def _apportion(sizes, count):
     return seats.tolist()
 
 
-def split_validation(index, share):
-    """Move `share` of the training groups, at least one, to validation.
+def split_validation(index: Index, share: float) -> Index:
+    """Move about `share` of the training videos to validation, by whole groups.
 
-    Without groups nothing is held out.
-
-    The choice depends on the groups' names alone, so that runs with different seeds are validated on the same videos.
-    A group without which a class would have no training videos stays.
+    At least one group is moved; without groups nothing is held out. A group without which a class would have no
+    training videos stays. The choice depends on names and labels alone, so that runs with different seeds are validated
+    on the same videos: the first groups by the hashes of their names, unless others are nearer to that share or have
+    more classes.
     """
-    labels = defaultdict(Counter)  # of each group, how many videos have which
+    labels: dict[str, Counter[int]] = defaultdict(Counter)  # of each group, how many videos have which
     for video in index.train:
-        labels[video.group][video.label] += 1
-    groups = sorted(labels.keys() - {None}, key=lambda g: hashlib.sha256(g.encode()).digest())
-    wanted = max(1, math.floor(share * len(groups) + 0.5)) if share else 0
-    rest, held = Counter(video.label for video in index.train), set()
-    for group in groups:
-        if len(held) < wanted and all(rest[label] > n for label, n in labels[group].items()):
-            rest.subtract(labels[group])
-            held.add(group)
+        if video.group is not None:
+            labels[video.group][video.label] += 1
+    groups = {g: labels[g] for g in sorted(labels, key=lambda g: hashlib.sha256(g.encode()).digest())}
+    counts = Counter(video.label for video in index.train)
+    held = _select_first_groups(groups, counts, share)
+    if share and len({frozenset(labels) for labels in groups.values()}) > 1:  # else no choice has more classes
+        held = max(held, _select_balanced_groups(groups, counts, share), key=lambda some: _rate(some, groups, share))
     kept = tuple(video for video in index.train if video.group not in held)
     return replace(index, train=kept, val=tuple(video for video in index.train if video.group in held))
+
+
+def _select_first_groups(groups, counts, share):
+    wanted = max(1, math.floor(share * len(groups) + 0.5)) if share else 0
+    rest, held = Counter(counts), set()
+    for group, labels in groups.items():
+        if len(held) < wanted and _may_hold_out(labels, rest):
+            rest.subtract(labels)
+            held.add(group)
+    return held
+
+
+def _may_hold_out(labels, rest):
+    """Return whether each class would keep training videos."""
+    return all(rest[label] > n for label, n in labels.items())
+
+
+def _rate(held, groups, share):
+    """Rate groups by whether they have about the share of videos, then by their classes."""
+    total, part = (sum(groups[g].total() for g in some) for some in (groups, held))
+    return 0.7 * share <= part / total <= 1.3 * share, len({label for g in held for label in groups[g]})
+
+
+def _select_balanced_groups(groups, counts, share):
+    """Hold out and put back groups one by one, as long as that lowers the cost.
+
+    The cost is that of each class, (sqrt(held / wanted) - 1)^2, which is as high for nothing as for four times as much,
+    and four times as much as all of them that of the sum.
+    """
+    sizes = Counter[int]()
+    for labels in groups.values():
+        sizes.update(labels)
+    held, now, rest, total = set(), Counter[int](), Counter(counts), sizes.total()
+
+    def cost(n, size):
+        return (math.sqrt(n / (share * size)) - 1) ** 2
+
+    def change(labels, sign):
+        """Return by how much the cost rises."""
+        n = now.total()
+        each = sum(cost(now[c] + sign * k, sizes[c]) - cost(now[c], sizes[c]) for c, k in labels.items())
+        return each + 4 * len(sizes) * (cost(n + sign * labels.total(), total) - cost(n, total))
+
+    for _ in range(MAX_PASSES):
+        before = set(held)
+        for group, labels in groups.items():
+            sign = -1 if group in held else 1
+            if (sign < 0 or _may_hold_out(labels, rest)) and change(labels, sign) < 0:
+                held ^= {group}
+                for label, n in labels.items():
+                    now[label] += sign * n
+                    rest[label] -= sign * n
+        if held == before:
+            break
+    return held
 
 
 def subsample_groups(videos, share):

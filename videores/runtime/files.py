@@ -1,6 +1,7 @@
 """Write files atomically, whole or not at all, and check what is read."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from videores.errors import UserError
 
 OPEN_FILES_HINT = "raise the limit of open files (ulimit -n 4096), or lower data.workers"
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_NAME_BYTES = 200  # file systems take 255, of which a temporary name adds up to 22
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     # the suffix stays last because FFmpeg takes the container from it
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{_shorten_stem(path)}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -59,13 +61,19 @@ def check_type(value: Any, kind: Any, where: Path | str) -> Any:
         raise UserError(f"{where} is damaged or of another version: {what}") from None
 
 
+def _shorten_stem(path):
+    """Return the name without suffix, or its digest where more would be too long."""
+    name = os.fsencode(path.name)
+    return path.stem if len(name) <= MAX_NAME_BYTES else hashlib.sha256(name).hexdigest()[:32]
+
+
 def remove_temporary_files(paths: Iterable[Path]) -> None:
     """Remove the temporary files that killed processes left for `paths`."""
-    paths = set(paths)
-    for folder in {path.parent for path in paths if path.parent.is_dir()}:
+    names = {path.with_name(f"{_shorten_stem(path)}{path.suffix}") for path in paths}
+    for folder in {path.parent for path in names if path.parent.is_dir()}:
         for other in folder.iterdir():
             name = re.fullmatch(r"\.(.+)\.\d+\.tmp(\.[^.]*)?", other.name)
-            if name and folder / f"{name[1]}{name[2] or ''}" in paths:
+            if name and folder / f"{name[1]}{name[2] or ''}" in names:
                 other.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """The start-up summary of a run and the end of a training as text."""
 
+import math
 import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from videores.training.resume import ResumePoint
 EXCLUDED_TRAIN_KEYS = (
     *("epochs", "optimizer", "lr", "base_batch", "accumulate", "schedule", "weight_decay", "gap_videos"),
 )
+MIN_VALIDATION_VIDEOS = 30  # with fewer the choice of a checkpoint is said to be uncertain
 
 
 def format_start(run: Run, gmacs: float, readers: dict[str, int], resume_point: ResumePoint | None = None) -> str:
@@ -30,6 +32,7 @@ def format_start(run: Run, gmacs: float, readers: dict[str, int], resume_point: 
         [
             ("data", _format_data(run, readers)),
             ("", _format_validation(run)),
+            *_list_validation_warnings(run),
             ("model", _format_model(run, gmacs)),
             ("recipe", _format_recipe(run)),
             ("", optim.format_batch_and_lr(cfg, ranks)),
@@ -62,6 +65,16 @@ def _format_validation(run):
     groups = f"of {held_out} groups" if held_out else "without groups"
     gap = f"with {gap_videos:,} training videos beside them, for the gap" if gap_videos else "no gap"
     return f"validation videos are {groups}; {gap}"
+
+
+def _list_validation_warnings(run):
+    """Return a line where few validation videos choose the checkpoint, else none."""
+    count = len(run.data.videos.index.val)
+    if not 0 < count < MIN_VALIDATION_VIDEOS:
+        return []
+    points = 196 * math.sqrt(0.25 / count)  # at 50 %, where it is largest
+    unsure = f"is uncertain by up to +-{points:.0f} points (95 %), and with it the choice of a checkpoint"
+    return [("", f"accuracy on {count} validation video(s) {unsure}; raise data.val, or list more")]
 
 
 def _format_model(run, gmacs):

@@ -9,7 +9,7 @@ from typing import Any
 
 from videores.config import parse
 from videores.data import formats, index, manifest
-from videores.data.lists import Index
+from videores.data.lists import Index, split_segment
 from videores.data.prepare import copies, survey
 from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
@@ -70,7 +70,7 @@ def prepare(options: Options) -> int:
     lists = survey.read_all_lists(options.format, options.root, options.splits, options.split)
     paths = survey.count_listed(lists)
     if options.format in index.INCOMPLETE_FORMATS:
-        paths = [path for path in paths if (options.root / path).is_file()]
+        paths = [path for path in paths if (options.root / path).exists()]
     if options.out:
         copies.check_target(options.root, options.out, paths)
     if options.slurm:
@@ -80,7 +80,13 @@ def prepare(options: Options) -> int:
     infos, bad = manifest.probe_all(options.root, mine, cache=cache, workers=options.workers)
     _print_survey(options, lists, infos)
     if options.out:
-        bad |= _copy_dataset(options, lists, paths, infos, bad)
+        whole = sorted({split_segment(path)[0] for path in paths})
+        if whole != paths:  # copies are of whole files, whatever parts of them are listed
+            mine = copies.select_shard(whole, options.shard)
+            whole_infos, unreadable = manifest.probe_all(options.root, mine, cache=cache, workers=options.workers)
+            bad |= unreadable | _copy_dataset(options, lists, whole, whole_infos, unreadable)
+        else:
+            bad |= _copy_dataset(options, lists, paths, infos, bad)
     rows = [*bad.items(), *(_find_duplicates(lists, infos) if options.duplicates else ())]
     noted = [(path, "; ".join(info.warnings)) for path, info in infos.items() if info.warnings]
     _report_videos(options, "warnings.csv", noted, WARNING_COLUMNS)
@@ -99,8 +105,8 @@ def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[s
 
 def _find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple[str, str]]:
     rows = survey.find_duplicates(lists, infos)
-    print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in two lists of a split")
-    return [(a, f"equals {b}, in {part} and {other} of split {n}") for n, part, a, other, b in rows]
+    print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in a split")
+    return rows
 
 
 def _report_videos(options: Options, name: str, rows: list[tuple[str, str]], columns: tuple[str, str]) -> None:

@@ -1,16 +1,15 @@
 """Survey a data set: lists, counts, traits of files, duplicates."""
 
 import csv
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from videores.config.schema import DataConfig
 from videores.data import index
-from videores.data.lists import Index
+from videores.data.lists import Index, split_segment
 from videores.data.probe import VideoInfo
 from videores.data.video import readers
 from videores.runtime import files
@@ -60,6 +59,8 @@ def count_traits(infos: Mapping[str, VideoInfo]) -> Iterator[tuple[str, str]]:
     yield "variable rate", f"{sum(bool(info.uneven_seconds) for info in videos):,}"
     yield "sound", f"{sum(info.has_audio for info in videos):,} with, {sum(not i.has_audio for i in videos):,} without"
     yield "exact with", ", ".join(f"{reader} {exact[reader]:,}" for reader in readers.INSTALLED_READERS)
+    if parts := sum(split_segment(path)[1] is not None for path in infos):
+        yield "parts of files", f"{parts:,}, by start and end"
     yield "need PyAV", f"{sum(info.readers == ('pyav',) for info in videos):,}"
 
 
@@ -70,21 +71,18 @@ def most_common(values, most=4):
     return ", ".join(names + [f"{len(counter) - most} others"] * (len(counter) > most))
 
 
-def find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple]:
-    """Find pairs of videos of different lists of a split with equal decoded frames.
+def find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple[str, str]]:
+    """Find pairs of videos of a split with equal decoded frames.
 
-    Returns sorted rows (split, list, path, list, path).
+    Returns sorted rows (path, what it equals and where).
     """
-    rows = []
+    rows, digests = set(), {path: info.digest for path, info in infos.items()}
     for split, found in lists.items():
-        alike = defaultdict(list)
-        for part in index.PARTS:
-            for video in getattr(found, part):
-                if video.path in infos:
-                    alike[infos[video.path].digest].append((part, video.path))
-        pairs = (pair for videos in alike.values() for pair in combinations(videos, 2))
-        rows += [(split, *one, *other) for one, other in pairs if one[0] != other[0]]
-    return sorted(rows)
+        for part, one, other, two in index.find_equal_videos(found, digests):
+            where = part if part == other else f"{part} and {other}"
+            labels = "" if one.label == two.label else f", as {found.classes[one.label]} and {found.classes[two.label]}"
+            rows.add((split, one.path, f"equals {two.path}, in {where} of split {split}{labels}"))
+    return [row[1:] for row in sorted(rows)]
 
 
 def format_table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> list[str]:

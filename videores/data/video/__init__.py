@@ -2,6 +2,7 @@
 
 No other modules open videos.
 
+pictures   folders of numbered pictures
 readers    PyAV, decord and TorchCodec behind one signature
 containers what the headers of a file promise, as FFmpeg does not tell it
 encode     frames -> file

@@ -12,7 +12,7 @@ import os
 import zlib
 from bisect import bisect_right
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
-from videores.data.video import containers
+from videores.data.video import containers, pictures
 from videores.errors import UnreadableVideo, UserError
 
 SYSTEM_ERRNOS = (
@@ -84,6 +84,8 @@ def scan(path, beat=lambda stage: None, hold=0):
     Of a damaged file some decoders leave parts of a picture as the memory was before. Which memory that is depends on
     how many frames are held, so two scans that hold different numbers tell such files.
     """
+    if os.path.isdir(path):
+        return _scan_pictures(path, beat, hold)
     times, held, missing = [], deque(maxlen=hold), containers.count_missing_bytes(path)
     try:
         with _capture_decoder_warnings() as said, _open_container(path) as container:
@@ -127,6 +129,30 @@ def scan(path, beat=lambda stage: None, hold=0):
     found.seconds = [float((time - times[0]) * base) for time in times] if rising else []
     if said or not rising:
         found.keyframes = []  # without rising time stamps there is nothing to seek by
+    return found
+
+
+def _scan_pictures(path, beat, hold):
+    """Scan a folder of frames, which have no rate and no time stamps."""
+    found = _ScanResult(0, UPRIGHT, Fraction(1), False, 0, None, "pictures", missing=0)
+    held, convert = deque(maxlen=hold), FrameConverter()
+    frames, said = pictures.decode_pictures(path), []
+    while True:
+        beat("decoding")
+        with _capture_decoder_warnings() as said_of_one:
+            frame = next(frames, None)
+        if frame is None:
+            break
+        if any(message.startswith("overread") for message in said_of_one):
+            what = f"truncated: the lower part of picture {len(found.checksums) + 1} is missing"
+            raise UnreadableVideo(path, what)
+        said += said_of_one
+        held.append(frame)
+        image = convert(frame)
+        _check_frame_size(path, found, image, len(found.checksums))
+        found.checksums.append(zlib.crc32(np.ascontiguousarray(image)))
+        found.orientation, found.size = _read_orientation(frame), (image.shape[1], image.shape[0])
+    found.complaints = tuple(said)
     return found
 
 
@@ -328,12 +354,16 @@ def open_video_stream(path):
 def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
     """Read frames by PyAV: seek to the last given keyframe before a frame.
 
-    It decodes from the start where there are none.
+    It decodes from the start where there are none, and of a folder of frames those alone.
     """
     convert, kept = FrameConverter(short_side), None
-    with _open_container(path) as container:
-        stream = _select_video_stream(container, path)
-        for i, frame in enumerate(_decode_frames(container, stream, indices, keyframes)):
+    with ExitStack() as stack:
+        if os.path.isdir(path):
+            frames = pictures.decode_pictures(path, indices)
+        else:
+            container = stack.enter_context(_open_container(path))
+            frames = _decode_frames(container, _select_video_stream(container, path), indices, keyframes)
+        for i, frame in enumerate(frames):
             part = keep(convert(frame))
             if kept is None:  # one block, filled as frames come: each converted frame's memory serves the next
                 kept = np.empty((len(indices), *part.shape), np.uint8)

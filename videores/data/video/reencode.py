@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 
 from videores.data.lists import IMAGE_SUFFIXES
-from videores.data.video import encode, readers
+from videores.data.video import encode, pictures, readers
 from videores.errors import UnreadableVideo
 from videores.runtime import files
 
+PICTURE_RATE = 25  # frames a second of copies of folders of frames, which state none
 RECIPE_VERSION = 3  # to be raised when the same settings come to give other files: then all are made anew
 NUM_CHECK_POSITIONS = 32  # where frames of the copy are compared with the source's
 BLOCK_SIZE = 8  # pixels; compared are the means of blocks, in which noise that coding leaves out does not count
@@ -63,7 +64,8 @@ def reencode(
             if Path(source).suffix.lower() in IMAGE_SUFFIXES:
                 _write_bytes_synced(temporary, _read_source_bytes(source))
             else:
-                content, seen, times = _transcode(source, settings, num_frames, beat)
+                transcode = _transcode_pictures if Path(source).is_dir() else _transcode
+                content, seen, times = transcode(source, settings, num_frames, beat)
                 _write_bytes_synced(temporary, content)
                 check_copy(temporary, seen.some, times, settings.keyframes, beat)
         except UnreadableVideo as error:
@@ -88,7 +90,7 @@ def _transcode(source, settings, num_frames, beat):
     with readers.open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
         sound = container.streams.audio if settings.audio == "keep" else ()
         images = _record_block_means(
-            _decode_source(container, stream, sound, settings.short_side, seen), wanted, seen, beat
+            _scale_frames(_decode_source(container, stream, sound, seen), settings.short_side, seen), wanted, seen, beat
         )
         first = list(islice(images, 1))  # after which the shape of the pixels is known
         packets = list(
@@ -110,29 +112,43 @@ def _transcode(source, settings, num_frames, beat):
     return buffer.getbuffer(), seen, [time * base for time in times]
 
 
+def _transcode_pictures(folder, settings, num_frames, beat):
+    """Return what `_transcode` does, of a folder of frames."""
+    seen, wanted = _SourceRecord(), _select_frames_to_check(num_frames)
+    with encode.open_mp4_in_memory() as (copy, buffer):
+        images = _scale_frames(pictures.decode_pictures(folder), settings.short_side, seen)
+        images = encode.check_frame_arrays(_record_block_means(images, wanted, seen, beat), folder)
+        copy.mux(list(encode.encode_frames(copy, images, PICTURE_RATE, *_make_codec_arguments(settings))))
+    return buffer.getbuffer(), seen, [Fraction(number, PICTURE_RATE) for number in range(len(seen.stamps))]
+
+
 def _select_frames_to_check(num_frames):
     """Return numbers of frames all over a video, each with its neighbors."""
     spread = np.linspace(0, num_frames - 1, NUM_CHECK_POSITIONS).astype(int)
     return {int(n) for n in np.concatenate([spread - 1, spread, spread + 1]) if 0 <= n < num_frames}
 
 
-def _decode_source(container, stream, sound, short_side, seen):
+def _scale_frames(frames, short_side, seen):
     """Yield read_frames(short_side=...), but for an odd last row or column.
 
     Small pictures are not scaled.
     """
     convert = None
+    for frame in frames:
+        convert = convert or readers.FrameConverter(short_side if min(frame.width, frame.height) > short_side else None)
+        seen.stamps.append(frame.pts)
+        image = convert(frame)
+        height, width = image.shape[:2]
+        yield np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
+
+
+def _decode_source(container, stream, sound, seen):
+    """Yield the stream's frames; the packets of its sound are kept."""
     for packet in container.demux(stream, *sound):
         if packet.stream.index == stream.index:
             for frame in packet.decode():
-                convert = convert or readers.FrameConverter(
-                    short_side if min(frame.width, frame.height) > short_side else None
-                )
-                seen.stamps.append(frame.pts)
                 seen.pixel_aspect = readers.read_pixel_aspect(stream, frame)
-                image = convert(frame)
-                height, width = image.shape[:2]
-                yield np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
+                yield frame
         elif packet.dts is not None:  # the last one of a stream is empty
             seen.sound.append(packet)
 
