@@ -4,6 +4,6 @@ lists, formats, mirroring, splits, index   which videos there are, and which of 
 video, probe, manifest, decode             what is in a file, and its frames by number, exactly
 sampling, transforms, augment, views       frames -> clips; corruptions for probing, mixing on the device
 cache, samplers, dataset, workers          clips -> batches
-datamodule                                 all of it for one configuration
+datamodule                                 all of it for one configuration, and the policy for videos that do not decode
 synthetic, prepare                         embedded data sets; surveys and copies for tools/prepare.py
 """

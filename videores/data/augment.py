@@ -1,6 +1,7 @@
 """Augment the pixels of a training clip, one draw for all frames.
 
-It happens in the worker, on uint8.
+It happens in the worker, on uint8. Scale and crop are in transforms.py, speed and flip in dataset.py, hue, mixup and
+cutmix, which are applied on the device, in mixing.py.
 
 Sources and defaults of the keys are in docs/guide/augmentation.md. Every draw comes from the generator that is given.
 """

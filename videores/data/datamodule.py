@@ -28,7 +28,7 @@ PARTS = ("train", "val", "test")
 class Videos:
     """Hold a data set whose files were probed.
 
-    `index` has no video that does not decode, but for the test list, which keeps all.
+    Videos that do not decode are left out of train and val, and kept in test.
     """
 
     index: lists.Index
@@ -52,7 +52,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
     infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
-    _report_unreadable(unreadable, data.on_unreadable)
+    _apply_unreadable_policy(unreadable, data.on_unreadable)
     _report_warnings(infos)
     _check_reader_exact(infos, data.reader)
     _check_frame_rates(infos, data.clip.fps)
@@ -66,10 +66,11 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     return replace(videos, index=replace(found, train=videos.readable("train"), val=videos.readable("val")))
 
 
-def _report_unreadable(unreadable, policy):
-    """Stop on bad training and validation videos, or skip them on request.
+def _apply_unreadable_policy(unreadable, policy):
+    """Raise UserError for bad training and validation videos, or skip them on request.
 
-    Bad test videos count as wrong.
+    Bad test videos count as wrong: the dataset of the test list marks them (`marks_unreadable`), ScoreAccumulator
+    keeps NaN for them, and the exit code is 1.
     """
     fatal = [
         f"{path}: {reason} ({part})"
@@ -176,7 +177,7 @@ class VideoData(pl.LightningDataModule):
             reader=data.reader,
             seed=self.seed,
             cache=self.cache(part, listed),
-            tolerant=part == "test",
+            marks_unreadable=part == "test",
         )
 
     def listed(self, part):

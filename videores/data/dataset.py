@@ -39,12 +39,12 @@ class _ClipParameters(NamedTuple):
 class VideoDataset(Dataset):
     """Read items of videos: training clips, or all views of a test.
 
-    `views` None: clip.repeat random clips, view k from hash(seed, epoch, video, k); else what a test protocol
-    (config.ViewsConfig) is cut from, as data.views says: "frames" and "place" instead of "clips", never augmented. With
-    `tolerant` a video that does not decode has "unreadable", the reason, instead. Nothing depends on the worker that
-    makes the item. Training items have label_K instead of the label where flips change labels (`flips`, an
-    mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is what the batch's mixture is
-    drawn from.
+    Without `views`, an item has clip.repeat random clips, view k drawn from hash(seed, epoch, video, k). With `views`,
+    it has the distinct "frames" of the test views and their "place" in the clips, never augmented; views.py cuts the
+    clips from them. With `marks_unreadable`, a video that does not decode has "unreadable", the reason, instead.
+    Nothing depends on the worker that makes the item. Training items have label_K instead of the label where flips
+    change labels (`flips`, of mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is the
+    seed of the batch's mixture.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class VideoDataset(Dataset):
         reader: str = "auto",
         seed: int = 0,
         cache: Any = None,
-        tolerant: bool = False,
+        marks_unreadable: bool = False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
         self.clip, self.transform, self.views = clip, transform, views
         self.augment, self.flips = augment, flips
-        self.reader, self.seed, self.cache, self.tolerant = reader, seed, cache, tolerant
+        self.reader, self.seed, self.cache, self.marks_unreadable = reader, seed, cache, marks_unreadable
 
     def __len__(self):
         return len(self.videos)
@@ -80,7 +80,7 @@ class VideoDataset(Dataset):
         try:
             made = make(epoch, number)
         except UnreadableVideo as error:
-            if not self.tolerant:
+            if not self.marks_unreadable:
                 raise
             made = {"unreadable": error.reason}
         return {"label": self.videos[number].label, **made, "video": number}
@@ -107,7 +107,7 @@ class VideoDataset(Dataset):
         return item
 
     def draw(self, epoch, number, view):
-        """Draw the places and augmentations of the views.
+        """Draw the place and the augmentation of one view.
 
         The first view's place is drawn as if there were no others, and as if nothing were augmented.
         """
@@ -184,10 +184,9 @@ class VideoDataset(Dataset):
 
 @contextmanager
 def _limit_item_time(seconds=ITEM_TIMEOUT):
-    """End a worker that hangs, be it in native code.
+    """End a worker that hangs, even in native code.
 
-    So its parent, which looks whether it lives, stops the run. (A time-out of the parent's own would make it look only
-    then.)
+    The parent notices that the worker has died and stops the run; a time-out in the parent would delay that check.
     """
     guarded = get_worker_info() is not None
     if guarded:
@@ -200,10 +199,7 @@ def _limit_item_time(seconds=ITEM_TIMEOUT):
 
 
 def collate_training(items, augment, crop):
-    """Collate a batch, with the mixture that is drawn from its first item.
-
-    That is where mixtures are on.
-    """
+    """Collate a batch; where mixing is on, draw its mixture with the first item's seed."""
     batch = default_collate(items)
     if augment.has_mixing:
         rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))

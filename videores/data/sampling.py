@@ -1,7 +1,7 @@
 """Compute which frames make clips: (number of frames, rate, policy) -> index_KT.
 
 dense     a clip is T frames, each `step` frames after the one before; its span is the distance from its first to its
-          last frame plus one. Starts lie in 0..last, where last = num_frames - span: that many places a clip fits.
+          last frame plus one. Starts lie in 0..last, where last = num_frames - span: a clip fits at last + 1 places.
 segments  the video is cut into T equal parts, and a clip has one frame of each.
 `clip` is a config.ClipConfig.
 """
@@ -119,7 +119,7 @@ def _tile_starts(num_frames, frames, step):
 def _space_dense_starts(num_frames, frames, step, clips):
     """Return evenly spaced starts, rounded down, from the first frame on.
 
-    The last is where `frames` x `step` frames fit, the first where they don't.
+    The last leaves room for `frames` x `step` frames; in a shorter video all starts are 0.
 
     Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
     10 clips of 8 frames, 8 apart.
