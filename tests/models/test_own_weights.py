@@ -47,7 +47,8 @@ def test_another_projects_lightning_checkpoint_is_not_taken_for_a_run(run, tmp_p
 def test_tensors_without_names_are_no_network(tmp_path, prefix):
     path = save({0: torch.zeros(1), 1: torch.zeros(1)}, tmp_path / "numbers.pth")
     message = refusal(create_model("r3d_18", 2, **TINY), f"{prefix}{path}")
-    assert "was not written by tools/train.py" in message or "holds no network" in message
+    assert "numbers.pth" in message
+    assert "names" in message
 
 
 def test_an_own_run_gives_its_classifier_to_the_same_classes_only(run):
@@ -113,10 +114,10 @@ def test_networks_that_differ_without_a_parameter_are_noted(tmp_path, trained, h
 
 def test_another_pytorchvideo_network_with_the_same_tensors_is_noted(tmp_path):
     path = tmp_path / "run.ckpt"
-    data = {"transform": {}, "clip": {}}
+    data = {"transform": {"mean": [0.0] * 3, "std": [1.0] * 3}, "clip": {}}
     known = {"config": {"model": {"name": "pytorchvideo/x3d_xs"}, "data": data}, "classes": ["a", "b"]}
     state = {f"model.{k}": v for k, v in create_model("pytorchvideo/x3d_xs", 2).state_dict().items()}
-    save({"state_dict": state, "hyper_parameters": known}, path)
+    save({"state_dict": state, "hyper_parameters": known, "epoch": 0, "global_step": 1}, path)
     notes = loading.load_weights(create_model("pytorchvideo/x3d_s", 2), path).notes
     assert notes == ["note: model.name is pytorchvideo/x3d_s here, pytorchvideo/x3d_xs where it was trained"]
 

@@ -129,6 +129,14 @@ def test_an_environment_in_which_checkpoints_could_run_code_is_refused(ended):
 # Signals
 
 
+@pytest.fixture(autouse=True)
+def default_hang_up():
+    """Under nohup, which is how long tests run, a hang-up is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_raises_before_the_first_step_and_is_recorded_after():
     handlers = [signal.getsignal(number) for number in signals.STOP_SIGNALS]
     with signals.SignalHandler() as handler:

@@ -122,7 +122,8 @@ def test_a_teacher_that_does_not_fit_is_refused_with_the_difference(root, teache
     crop = {"short_side": 32, "crop": 24, "flip": 0}
     assert "crop is 24 here, 32 where it was trained" in str(load(root, teacher, transform=crop)[1])
     task = make_task(make_config(root, model={"name": "r2d_18", "frames": 8}))
-    torch.save({"hyper_parameters": dict(task.hparams), "state_dict": task.state_dict()}, tmp_path / "r2d.ckpt")
+    stored = {"hyper_parameters": dict(task.hparams), "state_dict": task.state_dict(), "epoch": 0, "global_step": 1}
+    torch.save(stored, tmp_path / "r2d.ckpt")
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     for pattern, source, options in (
         (r"data\.transform\.mean=", teacher, {"transform": {**crop, "mean": [0.5, 0.5, 0.5]}}),

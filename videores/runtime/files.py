@@ -43,7 +43,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 
 @cache
 def _make_adapter(kind: Any) -> TypeAdapter[Any]:
-    config = ConfigDict(extra="allow", allow_inf_nan=False, arbitrary_types_allowed=True)  # of inner TypedDicts, too
+    config = ConfigDict(extra="allow", arbitrary_types_allowed=True)  # of inner TypedDicts, too
     return TypeAdapter(with_config(config)(kind)) if is_typeddict(kind) else TypeAdapter(kind, config=config)
 
 

@@ -112,7 +112,8 @@ class _RunCheckpoint(TypedDict):
 def is_run_checkpoint(stored: Any) -> bool:
     """Return whether tools/train.py wrote a checkpoint."""
     known = stored.get("hyper_parameters") if isinstance(stored, dict) and "state_dict" in stored else None
-    return isinstance(known, dict) and {"config", "classes"} <= known.keys()
+    config = known.get("config") if isinstance(known, dict) and "classes" in known else None
+    return isinstance(config, dict) and {"model", "data"} <= config.keys()
 
 
 def check_run_checkpoint(path: str | Path, stored: Any) -> None:
