@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.lists import read, refused
 from helpers.videos import numbered_video, write_folder, write_lines, write_ucf101
 from PIL import Image
 from torchvision.models.video import R2Plus1D_18_Weights
@@ -19,16 +20,6 @@ from videores.data.views import list_item_views
 from videores.errors import UserError
 
 SOURCE = "Get it from http://data.example"
-
-
-def read(values, **more):
-    return index.read_index(DataConfig(**values, **more))
-
-
-def refused(values, **more):
-    with pytest.raises(UserError) as caught:
-        read(values, **more)
-    return str(caught.value)
 
 
 def paths(videos):

@@ -7,25 +7,15 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from helpers.lists import read, refused
 from helpers.videos import write_csv, write_folder, write_lines, write_ucf101
 
 from videores.config.schema import DataConfig
-from videores.data import datamodule, index
+from videores.data import datamodule
 from videores.data.lists import Video, read_csv_rows, read_lines
 from videores.data.prepare import survey
-from videores.errors import UserError
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
-
-
-def read(values, **more):
-    return index.read_index(DataConfig(**values, **more))
-
-
-def refused(values, **more):
-    with pytest.raises(UserError) as caught:
-        read(values, **more)
-    return str(caught.value)
 
 
 def count(values):

@@ -52,8 +52,9 @@ def tests(trained, tmp_path_factory):
             record.pop("lists")
             (run / "env.json").write_text(json.dumps(record))
     cases = [("evaluate.py", "--run", run, *arguments(run)) for run in runs]
-    processes = forked([*cases, ("report.py", "--run", place / "new both")], place)
-    return place, {run.name: succeeded(process).stdout for run, process in zip(runs, processes, strict=False)}
+    *processes, report = forked([*cases, ("report.py", "--run", place / "new both")], place)
+    succeeded(report)
+    return place, {run.name: succeeded(process).stdout for run, process in zip(runs, processes, strict=True)}
 
 
 def arguments(run):
