@@ -107,14 +107,14 @@ def read_comments(cls: type) -> dict[str, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
     found = {}
-    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
-        if isinstance(node, ast.AnnAssign):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             first = node.lineno
             while first - 1 in comments and comments[first - 1].line.lstrip().startswith("#"):
                 first -= 1
             lines = [comments[n].string.lstrip("# ") for n in range(first, node.end_lineno + 1) if n in comments]
             if lines:
-                found[node.target.id] = " ".join(lines)  # type: ignore[union-attr]
+                found[node.target.id] = " ".join(lines)
     return found
 
 

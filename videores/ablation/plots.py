@@ -98,7 +98,7 @@ def plot_pareto(path, summaries, costs):
     size = (5 * wide, 4.4 * high) if wide > 1 else (7, 4.8 * high)
     figure, all_axes = plt.subplots(high, wide, figsize=size, layout="constrained", squeeze=False)
     labels = {}
-    for axes, ((test, cost), points) in zip(all_axes.flat, panels.items(), strict=False):
+    for axes, ((test, cost), points) in zip(all_axes.flat[: len(panels)], panels.items(), strict=True):
         labels[axes] = _plot_points(axes, points)
         axes.set_title(figures.wrap_title(test, 4.5), fontsize=11)
         axes.set(xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
