@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from helpers.videos import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 
+from videores.data import probe as probe_module
 from videores.data.decode import read_frames
 from videores.data.manifest import find_manifest_path, probe_all, probe_one
 from videores.data.probe import examine, probe, probe_in_helper
@@ -364,9 +365,9 @@ def examine_with_broken(name, break_, path, without, beat):
         ctypes.string_at(0) if break_ == "crash" else time.sleep(60)
 
     if name == "scan":
-        scan, readers.scan = readers.scan, lambda path, beat: (beat("decoding"), broken(), scan(path))
+        probe_module.scan = lambda path, beat: (beat("decoding"), broken())
     else:
-        readers.READERS[name] = broken
+        setattr(readers, {"pyav": "decode_chosen", "decord": "_open_decord"}[name], broken)
     return examine(path, without, beat)
 
 

@@ -12,6 +12,7 @@ from videores.data.decode import read_frames
 from videores.data.probe import probe
 from videores.data.video import readers, reencode
 from videores.data.video.reencode import EncodingSettings
+from videores.data.video.scan import scan
 from videores.errors import UnreadableVideo
 
 
@@ -380,7 +381,7 @@ def test_real_files_of_many_kinds(shared_data, tmp_path, name):
     """That the copy shows the same frames is checked while it is made."""
     clips = shared_data / "ut-interaction-6" / "videos" / name
     source = min(clips.iterdir()) if clips.is_dir() else shared_data / "videos" / name
-    found = readers.scan(source)
+    found = scan(source)
     copy = tmp_path / source.name
     reencode.reencode(source, copy, EncodingSettings(audio="keep"), len(found.checksums), lambda stage: None)
     info = probe(copy)

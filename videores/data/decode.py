@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from videores.data.lists import split_segment
 from videores.data.probe import VideoInfo, probe, read_file_stamp
 from videores.data.video import readers
+from videores.data.video.opening import format_decode_error
 from videores.errors import UnreadableVideo, UserError
 
 
@@ -46,7 +47,7 @@ def read_frames(
         file = os.path.abspath(split_segment(path)[0])
         frames = readers.READERS[name](file, wanted + info.first, info.keyframes, keep, short_side)
     except readers.DECODE_ERRORS as error:
-        what = readers.format_decode_error(error, 0) or type(error).__name__
+        what = format_decode_error(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None
     return frames if len(places) == len(wanted) and (np.diff(places) > 0).all() else frames[places]
 

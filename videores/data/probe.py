@@ -7,8 +7,6 @@ processes under a watchdog: a reader that crashes or hangs is not used for that 
 
 import hashlib
 import os
-import time
-import zlib
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,6 +16,8 @@ import numpy as np
 
 from videores.data.lists import split_segment
 from videores.data.video import readers, sandbox
+from videores.data.video.scan import scan
+from videores.data.video.trials import try_readers
 from videores.errors import UnreadableVideo, UserError
 
 MAX_COMPLAINTS = 3  # of FFmpeg about one file that are kept
@@ -48,7 +48,7 @@ class VideoInfo:
     def keyframes(self):
         """Return ((frame, time stamp), ...) to seek by.
 
-        Trial reads around up to 16 of them were exact.
+        Trial reads from up to 8 of them were exact.
         """
         return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
 
@@ -115,22 +115,13 @@ def _examine_file(path, without, beat):
     beat("opening")
     _check_nonempty_file(path)
     before = read_file_stamp(Path(path))
-    found = readers.scan(path, beat)
+    found = scan(path, beat)
     _check_not_truncated(path, found)
-    keyframes = tuple(_sparsify_keyframes(found.keyframes))
-    seconds = {
-        name: _time_if_exact(name, path, found, keyframes, beat)
-        for name in readers.INSTALLED_READERS
-        if name not in without
-    }
-    if seconds["pyav"] is None and keyframes:
-        keyframes = ()  # seeking is not exact here: PyAV decodes from the start
-        seconds["pyav"] = _time_if_exact("pyav", path, found, keyframes, beat)
-    exact = {name: s for name, s in seconds.items() if s is not None}
-    if found.complaints and readers.scan(path, beat, hold=16).checksums != found.checksums:
-        raise UnreadableVideo(path, f"damaged: two decodes of it differ ({found.complaints[0]})")
+    keyframes, exact = try_readers(path, found, without, beat)
     if not exact:
         raise UnreadableVideo(path, "two decodes of it differ")
+    if found.complaints and scan(path, beat, hold=16).checksums != found.checksums:
+        raise UnreadableVideo(path, f"damaged: two decodes of it differ ({found.complaints[0]})")
     if read_file_stamp(Path(path)) != before:
         raise UnreadableVideo(path, "it changed while it was probed")
     transpose, mirror, flip = found.orientation
@@ -268,51 +259,6 @@ def _has_full_duration(found):
 def _compute_leeway(found):
     """Return the seconds that may be missing."""
     return max(3 / (found.fps or 25), 0.02 * found.duration)
-
-
-def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
-    """Select keyframes at least `gap` frames apart.
-
-    Intra-coded files have one a frame, and the manifest should stay small.
-    """
-    last = -gap
-    for index, pts in keyframes:
-        if index - last >= gap:
-            last = index
-            yield index, pts
-
-
-def _time_if_exact(name, path, found, keyframes, beat):
-    """Return the processor time of trial reads, None where one is not exact."""
-    seconds = []
-    if name == "pyav" and not keyframes:
-        return 0.0  # it decodes from the start, as the scan did
-    try:
-        beat(name)
-        if not readers.is_seeking_reliable(name, path, found):
-            return None
-        for indices in _make_trial_indices(len(found.checksums), [index for index, _ in found.keyframes]):
-            beat(name)
-            start = time.process_time()
-            frames = readers.READERS[name](path, indices, keyframes)
-            seconds.append(time.process_time() - start)
-            if [zlib.crc32(np.ascontiguousarray(f)) for f in frames] != [found.checksums[i] for i in indices]:
-                return None
-    except readers.DECODE_ERRORS:
-        return None
-    return sum(seconds[-2:])
-
-
-def _make_trial_indices(num_frames, keyframes):
-    """Yield the frames of trial reads.
-
-    They are those around up to 16 keyframes in one read, the last frame alone, then training clips.
-    """
-    some = np.array(keyframes)[np.linspace(0, len(keyframes) - 1, 16).astype(int)]
-    around = np.concatenate([some - 1, some, some + 1, [0, num_frames // 2, num_frames - 1]])
-    yield np.unique(around[(around >= 0) & (around < num_frames)])
-    for start in (num_frames - 1, num_frames * 3 // 4, num_frames // 4):
-        yield np.arange(start, min(start + 31, num_frames), 2)
 
 
 def read_file_stamp(path):

@@ -2,9 +2,13 @@
 
 No other modules open videos.
 
-pictures   folders of numbered pictures
-readers    PyAV, decord and TorchCodec behind one signature
 containers what the headers of a file promise, as FFmpeg does not tell it
+opening    files as FFmpeg's containers, their complaints, limits
+convert    decoded frames -> RGB as it is shown
+pictures   folders of numbered pictures
+scan       the truth: one sequential decode
+trials     which readers return a file exactly
+readers    PyAV, decord and TorchCodec behind one signature
 encode     frames -> file
 reencode   file -> small copy
 sandbox    helper processes in which native code may crash

@@ -17,6 +17,8 @@ import numpy as np
 
 from videores.data.lists import IMAGE_SUFFIXES
 from videores.data.video import encode, pictures, readers
+from videores.data.video.convert import FrameConverter, read_pixel_aspect
+from videores.data.video.opening import format_decode_error, open_video_stream
 from videores.errors import UnreadableVideo
 from videores.runtime import files
 
@@ -71,7 +73,7 @@ def reencode(
         except UnreadableVideo as error:
             raise UnreadableVideo(source, error.reason) from None
         except readers.DECODE_ERRORS as error:
-            raise UnreadableVideo(source, f"cannot be re-encoded: {readers.format_decode_error(error, 0)}") from None
+            raise UnreadableVideo(source, f"cannot be re-encoded: {format_decode_error(error, 0)}") from None
 
 
 def _read_source_bytes(source):
@@ -87,7 +89,7 @@ def _transcode(source, settings, num_frames, beat):
     Packets are kept until the last frame has shown whether all time stamps rise, and get their times then.
     """
     seen, wanted = _SourceRecord(), _select_frames_to_check(num_frames)
-    with readers.open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
+    with open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
         sound = container.streams.audio if settings.audio == "keep" else ()
         images = _record_block_means(
             _scale_frames(_decode_source(container, stream, sound, seen), settings.short_side, seen), wanted, seen, beat
@@ -135,7 +137,7 @@ def _scale_frames(frames, short_side, seen):
     """
     convert = None
     for frame in frames:
-        convert = convert or readers.FrameConverter(short_side if min(frame.width, frame.height) > short_side else None)
+        convert = convert or FrameConverter(short_side if min(frame.width, frame.height) > short_side else None)
         seen.stamps.append(frame.pts)
         image = convert(frame)
         height, width = image.shape[:2]
@@ -147,7 +149,7 @@ def _decode_source(container, stream, sound, seen):
     for packet in container.demux(stream, *sound):
         if packet.stream.index == stream.index:
             for frame in packet.decode():
-                seen.pixel_aspect = readers.read_pixel_aspect(stream, frame)
+                seen.pixel_aspect = read_pixel_aspect(stream, frame)
                 yield frame
         elif packet.dts is not None:  # the last one of a stream is empty
             seen.sound.append(packet)
@@ -230,8 +232,8 @@ def check_copy(path, some, times, keyframes, beat):
 
     Raises UnreadableVideo where they are not the source's.
     """
-    found, keys, copies, convert = [], [], {}, readers.FrameConverter()
-    with readers.open_video_stream(path) as (container, stream):
+    found, keys, copies, convert = [], [], {}, FrameConverter()
+    with open_video_stream(path) as (container, stream):
         for packet in container.demux(stream):
             beat("checking the copy")
             _raise_if_wrong(path, packet.pts != packet.dts, "it has B-frames")
