@@ -81,8 +81,17 @@ def test_wrong_input_is_one_line_and_a_bug_is_a_traceback(ended):
         ("打架 приветствие é\tx\ny", "打架 приветствие é\tx\ny"),
     ],
 )
-def test_names_in_messages_control_no_terminal(ended, name, shown):
+def test_names_in_messages_control_no_terminal(ended, capsys, name, shown):
     assert ended(UserError(name)) == (2, f"error: {shown}\n")
+
+    def main():
+        print(f"wrote {name}")
+        print(f"warning: {name}", file=sys.stderr)
+        print("\r50 %", end="", file=sys.stderr)
+
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    assert capsys.readouterr() == (f"wrote {shown}\n", f"warning: {shown}\n\r50 %")
 
 
 def test_rank_zero_alone_prints_what_all_meet(ended):

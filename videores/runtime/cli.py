@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,18 +35,38 @@ MACHINE_ERRNOS = (*DISK_FULL_ERRNOS, errno.EROFS, errno.ENAMETOOLONG, errno.EMFI
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a tool's `main()` and exit with its code."""
     silence_libraries()
-    try:
-        _check_safe_loading()
-        code = main()
-        sys.stdout.flush()
-    except BaseException as error:
-        code = select_exit_code(error)
-        with suppress(OSError):  # nobody reads it any more
-            _print_error(error, code)
+    streams = redirect_stdout(_EscapingStream(sys.stdout)), redirect_stderr(_EscapingStream(sys.stderr))
+    with streams[0], streams[1]:
+        try:
+            _check_safe_loading()
+            code = main()
+            sys.stdout.flush()
+        except BaseException as error:
+            code = select_exit_code(error)
+            with suppress(OSError):  # nobody reads it any more
+                _print_error(error, code)
     for stream in (sys.stdout, sys.stderr):
         if _is_reader_gone(stream):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left in its buffer goes nowhere
     sys.exit(code)
+
+
+class _EscapingStream:
+    """A text stream that shows control and direction characters, which names may have, as escapes.
+
+    Only a progress line may return to its start.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        start = "\r" if text.startswith("\r") else ""
+        self._stream.write(start + escape_controls(text.removeprefix(start)))
+        return len(text)
 
 
 def _is_reader_gone(stream: Any) -> bool:
@@ -87,7 +107,7 @@ def _print_error(error: BaseException, code: int) -> None:
         traceback.print_exception(error)
     elif (code == EXIT_USER_ERROR and is_printed and not isinstance(error, SystemExit)) or code == EXIT_RANK_FAILURE:
         start = "\n" if isinstance(error, RankFailure) else ""  # the lost rank may have left a progress line
-        print(f"{start}error: {escape_controls(str(error))}{_format_way_out(error)}", file=sys.stderr)
+        print(f"{start}error: {error}{_format_way_out(error)}", file=sys.stderr)
     elif isinstance(error, SignalInterrupt) and is_rank_zero():
         print(error, file=sys.stderr)
 

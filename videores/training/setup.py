@@ -19,7 +19,7 @@ from videores.config.schema import Config, DataConfig, TrainConfig
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.datamodule import Videos
 from videores.data.lists import Index
-from videores.errors import UserError, escape_controls
+from videores.errors import UserError
 from videores.models.weights import compatibility, loading, preprocessing
 from videores.runtime.launch import is_rank_zero
 from videores.training import optim, trainer
@@ -133,10 +133,7 @@ def _warn_untrained_classes(index: Index) -> None:
     trained = {video.label for video in index.train}
     names = [name for number, name in enumerate(index.classes) if number not in trained]
     if names and is_rank_zero():
-        print(
-            f"warning: classes without training videos ({len(names)}): {escape_controls(', '.join(names[:5]))}",
-            file=sys.stderr,
-        )
+        print(f"warning: classes without training videos ({len(names)}): {', '.join(names[:5])}", file=sys.stderr)
 
 
 def _fingerprint_lists(videos):
