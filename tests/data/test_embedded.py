@@ -137,7 +137,8 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
     for path in ("val/0000_left_c01.mp4", "train/0001_up_c02.mp4"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_bytes(b"of small")
-    (tmp_path / "spec.partial.json").write_text('{"name": "small"}')
+    spec = datasets.make_spec(datasets.SETS["small"], 3, datasets.SETS["small"].videos)
+    (tmp_path / "spec.partial.json").write_text(json.dumps(spec))
     datasets.prepare_dataset(tmp_path, 3, False, one_turn("order8"), name="order8")
     assert contents(tmp_path) == contents(roots["order8"])
 
@@ -145,7 +146,7 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
 @pytest.mark.parametrize("name", NEW)
 def test_another_sets_folder_is_refused(roots, name):
     other = NEW[NEW.index(name) - 1]
-    with pytest.raises(UserError, match=rf'another data set or seed: .*"{name}".*, wanted .*"{other}"'):
+    with pytest.raises(UserError, match=f"another data set or seed: .*'{name}'.*, wanted .*'{other}'"):
         datasets.prepare_dataset(roots[name], 3, False, name=other)
 
 

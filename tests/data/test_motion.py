@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.damage import BROKEN_JSON
 from helpers.embedded import contents, decode, rows
 
 from videores.data.synthetic import datasets, sprites
@@ -222,16 +223,17 @@ def test_two_processes_at_once_make_one_set(small, tmp_path):
 @pytest.mark.parametrize("change", [{"seed": 4}, {"videos": {"train": 16, "test": 16}}], ids=["seed", "size"])
 def test_another_data_set_in_the_folder_is_refused(small, change):
     before = contents(small)
-    with pytest.raises(UserError, match=r"another data set or seed.*Delete the folder or choose another data\.root"):
+    with pytest.raises(UserError, match=r"another data set or seed.*delete the folder or choose another data\.root"):
         datasets.prepare_dataset(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
     assert contents(small) == before
 
 
 def test_another_version_and_a_broken_specification_are_refused(small, tmp_path):
     spec = json.loads((small / "spec.json").read_text())
-    for text in (json.dumps({**spec, "version": 0}), "{"):
-        (tmp_path / "spec.json").write_text(text)
-        with pytest.raises(UserError, match="another data set"):
+    changes = [{"version": 0}, {"version": "1"}, {"videos": {"train": None}}, {"fps": True}]
+    for content in [json.dumps({**spec, **change}).encode() for change in changes] + [*BROKEN_JSON]:
+        (tmp_path / "spec.json").write_bytes(content)
+        with pytest.raises(UserError, match=f"{tmp_path}.*delete the folder"):
             datasets.prepare_dataset(tmp_path, seed=3, progress=False, videos=SMALL)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from helpers.damage import BROKEN_JSON, VALUES, change, list_places
 from helpers.processes import alive
 from helpers.videos import numbered_video, read_numbers, write_csv, write_folder, write_lines, write_ucf101
 from PIL import Image
@@ -396,6 +397,32 @@ def test_a_killed_run_leaves_whole_files_and_is_continued(tool, tmp_path):
     assert result(out)["videos"] == {"expected": 8, "prepared": 8, "bad": 0}
     for path in after:
         assert numbers(out / path) == numbers(tmp_path / "data" / path)
+
+
+def test_a_changed_line_of_a_ledger_is_told_or_makes_no_difference(tool, tmp_path):
+    """A line that is no JSON is half of one, as a killed process leaves it: its copy is made again."""
+    values = write_csv(tmp_path / "data", {"train": [("a.mp4", "x", "")], "test": [("b.mp4", "x", "")]})
+    out = tmp_path / "out"
+    assert tool(values, "--out", out) == 0
+    (ledger,) = (out / copies.LEDGER_DIR).glob("*.jsonl")
+    whole = ledger.read_text()
+    line = json.loads(whole.splitlines()[1])
+    changes = [
+        json.dumps(change(line, place, VALUES[number % len(VALUES)])).encode()
+        for first in range(len(VALUES))
+        for number, place in enumerate(list_places(line), first)
+    ]
+    for content in [*changes, *BROKEN_JSON]:
+        ledger.write_bytes(content)
+        try:
+            copies.summarize_copies(Path(values["root"]), out, ["a.mp4", "b.mp4"], EncodingSettings())
+        except UserError as error:
+            assert str(error).startswith(f"{ledger}, line 1")  # noqa: PT017
+    ledger.write_text(f'{whole}\n{{"path": "a.mp4"}}')
+    with pytest.raises(UserError, match=r"line 4 .*time.*remove the line"):
+        tool(values, "--out", out)
+    ledger.write_text(whole)
+    assert tool(values, "--out", out) == 0
 
 
 def test_shards_are_disjoint_and_complete_and_may_run_side_by_side(tmp_path):

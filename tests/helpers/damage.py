@@ -1,8 +1,11 @@
 """Damaged copies of files, the same for the same seed: bit flips, truncations, zeroed and repeated ranges, wrong names.
 
 python tests/helpers/damage.py SOURCE_FOLDER TARGET_FOLDER [count] [seed]
+
+And other values in what JSON files hold.
 """
 
+import copy
 import sys
 from pathlib import Path
 
@@ -68,6 +71,34 @@ def mutate_one(source, target, i, seed):
     path = target / f"{i:04}_{kind.__name__}_{source.stem}{suffix}"
     path.write_bytes(kind(np.frombuffer(source.read_bytes(), np.uint8).copy(), rng).tobytes())
     return path.name
+
+
+VALUES = (None, "x", -1, float("inf"), [], {}, True, [[1]], "9" * 5000, "\0", 10**30, 0.5)
+
+
+def list_places(value, path=()):
+    """The keys and indices that lead to each value, the whole first."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from list_places(inner, (*path, key))
+
+
+def change(value, path, new):
+    """A copy in which one value is another, or, for None, is not there."""
+    if not path:
+        return new
+    value = inner = copy.deepcopy(value)
+    for key in path[:-1]:
+        inner = inner[key]
+    if new is None:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = new
+    return value
+
+
+BROKEN_JSON = (b"", b"{", b"[" * 99999, b"\xff\xfe", b"null", b"3", b'{"a": 1}\n{"a": 1}', b"\0" * 100)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,17 @@
 """A run's files that were damaged or edited end in a message or a page, never in another error."""
 
-import copy
 import json
 import shutil
 
 import numpy as np
 import pytest
+from helpers.damage import BROKEN_JSON, VALUES, change, list_places
 
 from videores.errors import UserError
 from videores.evaluation import predictions
 from videores.reporting import page, plots, rescoring
 from videores.training import run_folder
 from videores.training.callbacks.metrics_log import read_metrics_log
-
-VALUES = (None, "x", -1, float("inf"), [], {}, True, [[1]], "9" * 5000, "\0", 10**30, 0.5)
-
-
-def list_places(value, path=()):
-    """The keys and indices that lead to each value, the whole first."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from list_places(inner, (*path, key))
-
-
-def change(value, path, new):
-    """A copy in which one value is another, or, for None, is not there."""
-    if not path:
-        return new
-    value = inner = copy.deepcopy(value)
-    for key in path[:-1]:
-        inner = inner[key]
-    if new is None:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = new
-    return value
 
 
 @pytest.fixture
@@ -73,9 +49,7 @@ def test_every_change_of_a_value_is_told_or_makes_no_difference(run, file, has_p
     page.write_page(run)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[" * 99999, b"\xff\xfe", b"null", b"3", b'{"a": 1}\n{"a": 1}', b"\0" * 100]
-)
+@pytest.mark.parametrize("content", BROKEN_JSON)
 def test_a_damaged_file_is_named(run, content):
     (test,) = (run / "test").iterdir()
     for path, read in (

@@ -1,10 +1,12 @@
 """Names beside points, fonts, and the two files of a figure."""
 
+import json
 import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers.damage import BROKEN_JSON
 from helpers.figures import assert_legible, record_figures, text_boxes
 from matplotlib import font_manager
 
@@ -136,8 +138,11 @@ def test_curves_of_everything_that_can_be_logged_are_legible():
 
 
 def test_a_cell_of_a_table_is_named_by_its_row(tmp_path):
-    (tmp_path / "0123abcd.json").write_text('{"row": "R3D", "seed": 2}')
-    (tmp_path / "mine.json").write_text("[]")
+    record = {"row": "R3D", "seed": 2, "code": "c", "commit": None, "dirty": None}
+    (tmp_path / "0123abcd.json").write_text(json.dumps(record))
     assert results.format_run_name(tmp_path / "0123abcd") == "R3D, seed 2"
+    for content in (json.dumps({**record, "seed": "2"}).encode(), *BROKEN_JSON):
+        (tmp_path / "mine.json").write_bytes(content)
+        assert results.format_run_name(tmp_path / "mine") == "mine"
     assert results.format_run_name(tmp_path / "mine") == "mine"
     assert results.format_run_name(tmp_path / "other.1") == "other.1"

@@ -7,12 +7,12 @@ results/runs/<key>/ is a run folder, <key>.json beside it the record of who comp
 
 import ast
 import hashlib
-import json
 from pathlib import Path
 
 from videores.ablation.plan import RUNS
 from videores.config import parse
 from videores.evaluation.protocol import format_protocol, slugify
+from videores.reporting.results import CellRecord, read_cell_record
 from videores.runtime import files
 from videores.runtime.environment import read_git_state
 from videores.training import run_folder
@@ -79,9 +79,12 @@ def read_environment(cell):
     return run_folder.read_record(cell_folder(cell)) or {}
 
 
-def read_record(cell):
-    path = RUNS / f"{cell.key}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+def read_record(cell) -> CellRecord | None:
+    """Return who computed a cell, or None. Raises UserError for a damaged record."""
+    try:
+        return read_cell_record(cell_folder(cell))
+    except FileNotFoundError:
+        return None
 
 
 def read_error(cell):

@@ -6,8 +6,13 @@ V videos, G groups of videos that are right or wrong together, N classes.
 import hashlib
 import statistics
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import AfterValidator, Field
+from typing_extensions import NotRequired, TypedDict
 
 from videores.ablation import cells
 from videores.ablation.columns import COLUMNS
@@ -16,10 +21,89 @@ from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
 from videores.evaluation.predictions import read_predictions
 from videores.evaluation.protocol import format_protocol
+from videores.runtime.files import check_type, read_json
 from videores.training.callbacks.metrics_log import read_metrics_log
 
 CURVE_POINTS = 40
 NUM_SAMPLE_VIDEOS = 8  # videos whose scores are kept, so that two cells can be compared number by number
+
+
+def _check_time(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+class _Answers(TypedDict):
+    list: str
+    right: Annotated[str, Field(pattern="^[01]+$")]
+    groups: list[int] | None
+
+
+class _Hardware(TypedDict):
+    machine: str
+    cpu: str
+    cores: int
+    threads: int
+    gpus: list[str]
+
+
+class _Versions(TypedDict):
+    torch: str
+    lightning: str
+
+
+class _Cell(TypedDict):
+    """The content of cells/*.json, as far as tables and pages read it."""
+
+    row: str
+    kind: Literal["train", "test", "measure"]
+    seed: int
+    key: str
+    code: str | None
+    commit: str | None
+    dirty: bool | None
+    status: Literal["done", "failed", "pending"]
+    error: str | None
+    protocol: str | None
+    values: dict[str, int | float | None]
+    place: int
+    answers: NotRequired[_Answers]
+    scores: NotRequired[list[list[float]]]
+    curves: NotRequired[dict[str, list[tuple[int, float]]]]
+    start: NotRequired[Annotated[str, AfterValidator(_check_time)]]
+    end: NotRequired[Annotated[str, AfterValidator(_check_time)]]
+    hardware: NotRequired[_Hardware]
+    versions: NotRequired[_Versions]
+    precision: NotRequired[str]
+
+
+_TESTED_KEYS = ("answers", "scores", "protocol")
+_TRAINED_KEYS = ("curves", "start", "end", "hardware", "versions", "precision")
+
+
+def read_saved_cell(path: Path) -> dict[str, Any]:
+    """Read one of cells/*.json of a table. Raises UserError where it is damaged."""
+    remedy = "restore it, or remove it and run the table again"
+    cell = read_json(path, _Cell, remedy)
+    is_tested = cell["status"] == "done" and cell["kind"] != "measure"
+    wanted = _TESTED_KEYS * is_tested + _TRAINED_KEYS * any(key in cell for key in _TRAINED_KEYS)
+    missing = [key for key in wanted if cell.get(key) is None]
+    answers = cell.get("answers") or {"groups": None}
+    if answers["groups"] and len(answers["groups"]) != len(answers["right"]):
+        missing.append("a group for each of its answers")
+    if missing:
+        raise UserError(f"{path} must have {', '.join(missing)}; {remedy}")
+    return cell
+
+
+class _TestMetrics(TypedDict):
+    """What a cell's metrics.json must have."""
+
+    clip_top1: float | None
+    video_top1: float
+    video_top5: float | None
+    videos: dict[str, Any]
+    per_class_top1: dict[str, float | None]
 
 
 def collect_cell(cell, costs):
@@ -66,7 +150,8 @@ def read_result(cell):
     """
     p = read_predictions(cells.test_folder(cell.origin))
     if not cell.rescored:
-        return p.metrics, p
+        remedy = "--fresh computes the cell again"
+        return check_type(p.metrics, _TestMetrics, p.path.with_name("metrics.json"), remedy), p
     views = cell.config.test
     p = view_subset.select_views(p, views.clips, views.crops)
     found = offline.rescore(p, views.fusion)
@@ -111,7 +196,7 @@ def _read_training(cell):
         return {}
     rows = [row for row in read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl") if "train/loss" in row]
     last = [row["train/loss"] for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
-    speeds = [row["clips_per_s"] for row in rows[1:] or rows]
+    speeds = [row["clips_per_s"] for row in rows[1:] or rows if row.get("clips_per_s") is not None]
     gradients = [row["grad_norm/stem"] for row in rows if row.get("grad_norm/stem") is not None]
     return {
         "train_loss": statistics.fmean(last) if last else None,

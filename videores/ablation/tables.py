@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 import statistics
 from pathlib import Path
 
 from videores.ablation import plots
 from videores.ablation.assertions import judge_assertion
+from videores.ablation.collect import read_saved_cell
 from videores.ablation.columns import COLUMNS, format_cell
 from videores.ablation.published import find_target, has_same_protocol, read_published
 from videores.evaluation.protocol import slugify
@@ -34,13 +34,13 @@ def save_cells(folder, found, places):
 def delete_stale_cells(folder, is_current):
     """Delete the cells of rows that are gone from the table, or configured otherwise."""
     for path in (folder / "cells").glob("*.json"):
-        if not is_current(json.loads(path.read_text())):
+        if not is_current(read_saved_cell(path)):
             path.unlink()
 
 
 def load_cells(folder):
     """Load the cells in the order of the table."""
-    found = [json.loads(path.read_text()) for path in (folder / "cells").glob("*.json")]
+    found = [read_saved_cell(path) for path in (folder / "cells").glob("*.json")]
     return sorted(found, key=lambda cell: (cell["place"], cell["row"], cell["seed"]))
 
 

@@ -20,6 +20,10 @@ with any suffix (index.read_index).
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from videores.data.lists import (
     IMAGE_SUFFIXES,
@@ -34,7 +38,7 @@ from videores.data.lists import (
     list_files,
     preview,
     read_csv_rows,
-    read_json,
+    read_json_list,
     read_lines,
     warn,
 )
@@ -173,13 +177,21 @@ def _make_kinetics_name(row, part, where):
 # -- Something-Something V2 -------------------------------------------------------------------------------------------
 
 
+class _Ssv2Entry(TypedDict):
+    """{"id": "78687", "template": "Holding [something] next to [something]", ...}."""
+
+    id: Annotated[str, Field(min_length=1)] | int
+    template: str
+
+
 def _read_ssv2(root, splits, split):
     labels, *parts = (
         find_first_file(splits, f"something-something-v2-{name}.json", f"{name}.json")
         for name in ("labels", "train", "validation")
     )
-    classes = _read_ssv2_classes(read_json(labels, dict), labels)
-    return Index(classes, *(tuple(_make_ssv2_videos(read_json(path, list), classes, path)) for path in parts))
+    classes = _read_ssv2_classes(read_json_list(labels, dict[str, str | int]), labels)
+    lists = [(read_json_list(path, list[_Ssv2Entry]), classes, path) for path in parts]
+    return Index(classes, *(tuple(_make_ssv2_videos(*one)) for one in lists))
 
 
 def _read_ssv2_classes(numbers, path):
@@ -194,16 +206,10 @@ def _read_ssv2_classes(numbers, path):
 
 
 def _make_ssv2_videos(entries, classes, path):
-    """Yield the videos of a list's entries.
-
-    An entry is {"id": "78687", "template": "Holding [something] next to [something]", ...}. The class is the template
-    without brackets.
-    """
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or not (entry.get("id") and isinstance(entry.get("template"), str)):
-            raise UserError(f"{path}: entry {number} needs an id and a template, found {entry}")
+    """Yield the videos of a list's entries, whose class is the template without brackets."""
+    for number, entry in enumerate(entries):
         name = entry["template"].replace("[", "").replace("]", "")
-        yield Video(f"{entry['id']}.webm", find_label(name, classes, f"{path}: entry {number}"))
+        yield Video(f"{entry['id']}.webm", find_label(name, classes, f"{path}: [{number}]"))
 
 
 # -- your own ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Line ends may be LF or CRLF, a byte order mark is skipped, blank lines and blank
 
 import csv
 import io
-import json
 import os
 import re
 import sys
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from videores.errors import UserError, format_suggestion
+from videores.runtime.files import check_type
 
 VIDEO_SUFFIXES = {
     *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"),
@@ -191,15 +191,9 @@ def _check_known_columns(path, columns, known):
         warn(f"{path}: columns {', '.join(unknown)} are not read; known are {', '.join(known)}")
 
 
-def read_json(path, kind):
-    """Read a JSON file that holds a dict or a list."""
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: must be valid JSON: {error}") from None
-    if not isinstance(content, kind):
-        raise UserError(f"{path}: must be a JSON {kind.__name__}, found a {type(content).__name__}")
-    return content
+def read_json_list(path: Path, kind: Any) -> Any:
+    """Read a list in JSON that holds a type. Raises UserError, as `check_type` does."""
+    return check_type(read_text(path).encode(), kind, path, "mend it, or get it again where data.source says")
 
 
 def find_label(name, classes, where):

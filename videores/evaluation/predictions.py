@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from videores.data.lists import preview
 from videores.errors import UserError
-from videores.runtime.files import check_type
+from videores.runtime.files import read_json
 
 FILE_NAME = "predictions.npz"
 ARRAY_SHAPES = dict(video="V", label="V", group="V", classes="N", clip="K", crop="K", logits="VKN")
@@ -161,7 +161,7 @@ def _load_arrays(path):
 def read_metrics(folder: Path) -> Metrics:
     """Read metrics.json of a test folder; {} where there is none. Raises UserError."""
     path = folder / "metrics.json"
-    return check_type(path.read_bytes(), Metrics, path) if path.is_file() else {}
+    return read_json(path, Metrics, "tools/evaluate.py writes it again") if path.is_file() else {}
 
 
 def _read_protocol(metrics, arrays):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from videores.config.schema import Config, ViewsConfig
 from videores.data.datamodule import Videos
@@ -17,7 +18,17 @@ from videores.evaluation import fusion, metrics
 from videores.evaluation.predictions import read_metrics
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting import plots
-from videores.runtime.files import write_atomically, write_text
+from videores.runtime.files import read_json, write_atomically, write_text
+
+
+class CellRecord(TypedDict):
+    """Who computed a cell of an ablation table, the content of <key>.json beside its folder."""
+
+    row: str
+    seed: int
+    code: str  # hash of what can change a result
+    commit: str | None
+    dirty: bool | None
 
 
 class TestScores(NamedTuple):
@@ -211,12 +222,20 @@ def print_accuracies(result: Mapping[str, Any]) -> None:
 
 def format_run_name(run: Path) -> str:
     """Return the name of a run's folder, or the row and seed of a cell of an ablation table, whose folder is a hash."""
-    folder = run.resolve()
     try:
-        record = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))
-        return f"{record['row']}, seed {record['seed']}"
-    except (OSError, ValueError, LookupError, TypeError):  # not a cell
-        return folder.name
+        record = read_cell_record(run)
+    except (OSError, UserError):  # not a cell
+        return run.resolve().name
+    return f"{record['row']}, seed {record['seed']}"
+
+
+def read_cell_record(folder: Path) -> CellRecord:
+    """Read the record of the cell of an ablation table that is in a folder.
+
+    Raises FileNotFoundError, and UserError where it is damaged.
+    """
+    folder = folder.resolve()
+    return read_json(folder.with_name(f"{folder.name}.json"), CellRecord, "tools/ablate.py --fresh computes it again")
 
 
 def format_gap(gap: Mapping[str, Any]) -> str:

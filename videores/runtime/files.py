@@ -47,18 +47,27 @@ def _make_adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(with_config(config)(kind)) if is_typeddict(kind) else TypeAdapter(kind, config=config)
 
 
-def check_type(value: Any, kind: Any, where: Path | str) -> Any:
+def read_json(path: Path | str, kind: Any, remedy: str) -> Any:
+    """Read a JSON file that holds a type.
+
+    Raises FileNotFoundError, and UserError as `check_type` does.
+    """
+    return check_type(Path(path).read_bytes(), kind, path, remedy)
+
+
+def check_type(value: Any, kind: Any, where: Path | str, remedy: str) -> Any:
     """Return a value, or that of JSON as bytes, which must be of a type.
 
-    A TypedDict may have further keys. Raises UserError, which names `where` and the first wrong key.
+    A TypedDict may have further keys. Raises UserError, which names `where`, the first wrong key and the remedy.
     """
     adapter = _make_adapter(kind)
     try:
         return (adapter.validate_json if isinstance(value, bytes) else adapter.validate_python)(value, strict=True)
     except ValidationError as error:
         mistake = error.errors(include_url=False, include_input=False)[0]
-        what = ": ".join(filter(None, (".".join(map(str, mistake["loc"])), mistake["msg"])))
-        raise UserError(f"{where} is damaged or of another version: {what}") from None
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in mistake["loc"]).lstrip(".")
+        what = ": ".join(filter(None, (place, mistake["msg"])))
+        raise UserError(f"{where} is damaged or of another version: {what}; {remedy}") from None
 
 
 def _shorten_stem(path):

@@ -14,7 +14,7 @@ from videores.config import parse
 from videores.config.schema import Config
 from videores.errors import UserError
 from videores.runtime.environment import collect_environment, format_utc_now
-from videores.runtime.files import check_type, write_json, write_text
+from videores.runtime.files import read_json, write_json, write_text
 from videores.runtime.launch import is_rank_zero
 from videores.training.checkpoint_io import (
     BEST_CHECKPOINT,
@@ -162,8 +162,7 @@ def format_unfinished_note(folder: Path) -> str | None:
 
 def read_environment(folder: Path) -> Environment:
     """Read env.json. Raises FileNotFoundError, and UserError where it is damaged."""
-    path = folder / "env.json"
-    return check_type(path.read_bytes(), Environment, path)
+    return read_json(folder / "env.json", Environment, "remove it: the run only loses the record of its environment")
 
 
 def read_record(folder: Path) -> Environment | None:

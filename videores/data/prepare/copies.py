@@ -9,7 +9,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 import videores
 from videores.data.probe import VideoInfo, read_file_stamp
@@ -136,6 +138,18 @@ def make_copy(root, out, infos, settings, helper, path):
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 
+class LedgerLine(TypedDict):
+    """A line of a ledger: what became of a video."""
+
+    path: str
+    time: float  # of the line
+    source: list[int] | None  # the stamp of the file, None where there was none
+    settings: dict[str, Any]
+    reason: str | None  # why there is no copy
+    copy: list[int] | None  # the stamp of the copy
+    frames: int
+
+
 def _make_ledger_line(root, path, settings, reason, copy=None, frames=0):
     now = {"time": time.time(), "source": read_file_stamp(root / path), "settings": asdict(settings)}
     return {"path": path, **now, "reason": reason, "copy": copy, "frames": frames}
@@ -147,12 +161,15 @@ def _read_ledgers(out):
     return {line["path"]: line for line in sorted(lines, key=lambda line: line["time"])}
 
 
-def read_ledger(path):
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+def read_ledger(path: Path) -> Iterator[LedgerLine]:
+    """Yield the lines of a ledger, without half lines of killed processes. Raises UserError for a damaged one."""
+    for number, text in enumerate(path.read_bytes().split(b"\n"), 1):
         try:
-            yield json.loads(text)
+            line = from_json(text)
         except ValueError:  # blank, or half a line
             continue
+        remedy = "remove the line, and its copy is made again"
+        yield files.check_type(line, LedgerLine, f"{path}, line {number}", remedy)
 
 
 def _is_current(line, root, settings):

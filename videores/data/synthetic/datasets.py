@@ -23,7 +23,6 @@ every choice of frames that is symmetric under reversal (of order8's: that has e
 window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING).
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -36,11 +35,12 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from videores.data.synthetic import sprites
 from videores.data.video.encode import write_video
 from videores.errors import UserError
-from videores.runtime.files import write_json, write_text
+from videores.runtime.files import read_json, write_json, write_text
 from videores.runtime.machine import count_cpus
 from videores.runtime.tables import format_csv
 
@@ -54,6 +54,21 @@ FRAMES, FPS = 16, 25
 # Every frame is a keyframe with the same quantiser, so a frame is coded alike wherever it stands. Constant rate factor
 # would adapt to the frames before it: reversed clips then differ by up to 30 grey levels.
 CODING = {"qp": "10", "g": "1", "bf": "0", "preset": "veryfast"}
+
+
+REMEDY = "delete the folder or choose another data.root"
+
+
+class _Spec(TypedDict):
+    """Everything that determines the files, the content of spec.json."""
+
+    name: str
+    version: int
+    seed: int
+    videos: dict[str, int]
+    frames: int
+    size: int
+    fps: int
 
 
 class _Scene(NamedTuple):
@@ -273,20 +288,15 @@ def make_spec(embedded, seed, videos):
 def _is_complete(root, spec):
     found = _read_spec(root / "spec.json")
     if found is not None and found != spec:
-        raise UserError(
-            f"{root} holds another data set or seed: {json.dumps(found)}, wanted {json.dumps(spec)}. "
-            "Delete the folder or choose another data.root."
-        )
+        raise UserError(f"{root} holds another data set or seed: {found}, wanted {spec}; {REMEDY}")
     return found is not None
 
 
 def _read_spec(path):
     try:
-        return json.loads(path.read_text())
+        return read_json(path, _Spec, REMEDY)
     except FileNotFoundError:
         return None
-    except ValueError:
-        return "unreadable"  # equal to no specification
 
 
 def _begin_dataset(root, embedded, spec):

@@ -120,7 +120,7 @@ def check_run_checkpoint(path: str | Path, stored: Any) -> None:
     """Raise UserError where tools/train.py has not written a checkpoint as it is."""
     if not is_run_checkpoint(stored):
         raise UserError(f"{path} was not written by tools/train.py: it needs weights, configuration and classes")
-    check_type(stored, _RunCheckpoint, path)
+    check_type(stored, _RunCheckpoint, path, "take another checkpoint, or train again")
 
 
 def list_differences(theirs: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> list[str]:

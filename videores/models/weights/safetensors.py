@@ -57,4 +57,5 @@ def read_safetensors(path):
         raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
     if not METADATA_KINDS.keys() <= about.keys():
         raise UserError(f"{path} was not written by tools/export.py: it does not say what its weights are for")
-    return state, {key: check_type(about[key].encode(), kind, f"{path}: {key}") for key, kind in METADATA_KINDS.items()}
+    check = lambda key, kind: check_type(about[key].encode(), kind, f"{path}: {key}", "tools/export.py writes it again")
+    return state, {key: check(key, kind) for key, kind in METADATA_KINDS.items()}

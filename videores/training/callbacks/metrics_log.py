@@ -31,7 +31,8 @@ def read_metrics_log(path: Path) -> list[dict[str, Any]]:
     Raises UserError for a damaged one.
     """
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [check_type(line, LogRow, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    remedy = "mend or remove the line: the run only loses a point of its curves"
+    return [check_type(line, LogRow, f"{path}, line {number}", remedy) for number, line in enumerate(lines, 1)]
 
 
 class MetricsLog(pl.Callback):
