@@ -386,3 +386,16 @@ def test_counts_of_real_clips_are_those_of_their_index(shared_data):
     for row in rows:
         info = probe(shared_data / "ut-interaction-6" / "videos" / row["path"])
         assert (info.num_frames, info.width, info.height) == (int(row["frames"]), int(row["width"]), int(row["height"]))
+
+
+@pytest.mark.parametrize("how", [{}, {"disposal": 2}, {"optimize": False}], ids=["parts", "whole", "plain"])
+def test_a_gif_that_a_list_names_is_read_exactly(tmp_path, how):
+    moved = lambda i: np.roll(np.full((48, 64, 3), (200, 30, 30), np.uint8) * (np.arange(64) > 20)[:, None], 3 * i, 1)
+    first, *others = [Image.fromarray(moved(i).astype(np.uint8)) for i in range(12)]
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=[100] * 6 + [300] * 6, **how)
+    info = probe(tmp_path / "a.gif")
+    assert info.num_frames == 12
+    for index in (11, 0, 7, 3):
+        for reader in info.readers:
+            (frame,) = read_frames(tmp_path / "a.gif", [index], reader=reader)
+            assert np.array_equal(frame, moved(index)), (reader, index)

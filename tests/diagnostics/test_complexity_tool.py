@@ -12,6 +12,7 @@ import yaml
 from helpers.figures import assert_legible, record_figures, text_boxes
 
 from videores.diagnostics import complexity
+from videores.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,6 +138,12 @@ def test_a_label_is_what_it_was_made_from():
     changes = {"norm_eps": 1e-05, "conv": ["3d", "2d"], "pool": "max", "bias": True, "dropout": 0.1, "frames": 4}
     assert complexity.parse_model(complexity.format_name("r3d_18", changes)) == ("r3d_18", changes)
     assert complexity.parse_model("r3d_18 norm_eps=1e-3") == ("r3d_18", {"norm_eps": 1e-3})
+
+
+@pytest.mark.parametrize("change", ["width=" + "[" * 5000, "width=[1", "width", "width=", "width=2024-13-01"])
+def test_a_change_that_is_no_value_is_refused(change):
+    with pytest.raises(UserError, match=r"override .*width"):
+        complexity.parse_model(f"r3d_18 {change}")
 
 
 def test_a_network_made_for_some_frames_is_counted_at_them():

@@ -7,10 +7,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-import yaml
 from tqdm import tqdm
 
 from videores.compute import cost
+from videores.config import parse
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
@@ -61,18 +61,10 @@ def parse_model(model):
     if not model.strip():
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
-    try:
-        return name, {key: _parse_value(text) for key, _, text in (change.partition("=") for change in changes)}
-    except yaml.YAMLError as error:
-        raise UserError(f"{model}: write NAME key=value ..., without spaces in a value: {error}") from None
-
-
-def _parse_value(text):
-    value = yaml.safe_load(text)
-    try:
-        return float(value) if isinstance(value, str) else value  # YAML 1.1 reads 1e-3 as a string
-    except ValueError:
-        return value
+    overrides: dict[str, Any] = {}
+    for change in changes:
+        parse.apply_override(overrides, change)
+    return name, overrides
 
 
 def _build_model(model, classes, frames):
