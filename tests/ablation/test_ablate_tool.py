@@ -122,7 +122,7 @@ def test_views_from_saved_scores_are_those_of_a_test_under_that_protocol(swept):
     run = folder / "results" / "runs" / found["one"]["key"]
     copy = folder / "copy"
     shutil.copytree(run, copy)
-    succeeded(tool("evaluate.py", "--run", copy, "test.clips=1", cwd=folder))
+    succeeded(*forked([("evaluate.py", "--run", copy, "test.clips=1")], folder))
     (path,) = copy.glob("test/*_1x1_*/metrics.json")
     assert json.loads(path.read_text())["video_top1"] == found["one view"]["values"]["video"]
     assert json.loads(path.read_text())["nll"] == pytest.approx(found["one view"]["values"]["nll"], abs=1e-6)
@@ -211,7 +211,7 @@ def test_cells_of_other_code_are_refused(swept):
         assert word in process.stderr
     succeeded(reusing)
     assert cells_of(folder)["other", 0]["commit"] == "0123456789abcdef"
-    alone = succeeded(ablate(folder, "--table", path, "--rows", "one"))
+    alone = succeeded(*forked([(*command, "--rows", "one")], folder))
     assert "--reuse" in alone.stdout
     text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
     assert "| one |" in text
@@ -235,7 +235,7 @@ def test_wrong_input_is_one_message(swept):
 
 @pytest.mark.parametrize("name", ["c01_conv_type", pytest.param("all", marks=pytest.mark.slow)])
 def test_a_dry_run_needs_no_data_and_computes_nothing(tmp_path, name):
-    process = ablate(tmp_path, "--table", name, "--scale", "full", "--dry-run")
+    (process,) = forked([("ablate.py", "--table", name, "--scale", "full", "--dry-run")], tmp_path)
     assert process.returncode == 0, process.stderr
     assert "R(2+1)D 16 frames, seed 0 (train): r2plus1d_kinetics400.yaml" in process.stdout
     assert "time not measured" in process.stdout
@@ -264,7 +264,7 @@ def test_a_stopped_sweep_continues(tmp_path):
     assert process.returncode in (75, 143, -signal.SIGTERM)  # too late for a cell, between two cells
     assert 1 <= len(done) < 4
     finished = len([*(tmp_path / "results" / "runs").glob("*/test/*/metrics.json")])
-    again = succeeded(ablate(tmp_path, "--table", path))
+    again = succeeded(*forked([("ablate.py", "--table", path)], tmp_path))
     assert f"{4 - finished} to compute" in again.stdout
     assert len(cells_of(tmp_path)) == 4
     first = min(done, key=done.get)

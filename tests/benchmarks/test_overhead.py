@@ -4,7 +4,7 @@ import json
 
 import torch
 from benchmarks import overhead, upkeep
-from helpers.commands import succeeded, tool, write_config, write_data
+from helpers.commands import forked, succeeded, write_config, write_data
 
 from videores.config import parse
 from videores.data import datamodule
@@ -17,7 +17,7 @@ def test_the_table_has_both_networks_and_what_is_added(tmp_path):
     write_data(tmp_path / "data")
     write_config(tmp_path / "tiny.yaml")
     command = ("benchmark.py", "overhead", "--cfg", "tiny.yaml", "--rounds", "2", "--steps", "1", *SMALL, *SIZE)
-    process = succeeded(tool(*command, cwd=tmp_path))
+    process = succeeded(*forked([command], tmp_path))
     rows = json.loads((tmp_path / "results" / "benchmark" / "overhead.json").read_text())["rows"]
     assert [row["case"] for row in rows] == list(overhead.CASES)
     for row in rows:
@@ -48,7 +48,7 @@ def test_upkeep_times_each_update_and_each_checkpoint(tmp_path):
     write_data(tmp_path / "data")
     write_config(tmp_path / "tiny.yaml")
     command = ("benchmark.py", "upkeep", "--cfg", "tiny.yaml", "--steps", "2", *SMALL, *SIZE)
-    process = succeeded(tool(*command, cwd=tmp_path))
+    process = succeeded(*forked([command], tmp_path))
     rows = json.loads((tmp_path / "results" / "benchmark" / "upkeep.json").read_text())["rows"]
     assert [row["case"] for row in rows] == list(upkeep.CASES)
     for row in rows:

@@ -1,7 +1,5 @@
 """browse shows what the network is given: the right frames, numbers, labels and views, in pictures and videos."""
 
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -9,14 +7,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from helpers.commands import forked
 from helpers.videos import read_numbers, write_ucf101
 
 from videores.config import parse
 from videores.data import datamodule
 from videores.data.decode import read_frames
 from videores.diagnostics import browse
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -132,18 +129,9 @@ def test_bad_test_videos_are_said_by_the_exit_code(tmp_path):
 
 def test_the_tool_writes_to_results_by_default(tiny, tmp_path):
     (tmp_path / "mine.yaml").write_text(parse.to_yaml(make_config(tiny)))
-    command = [
-        sys.executable,
-        ROOT / "tools" / "browse.py",
-        "--cfg",
-        "mine.yaml",
-        "--videos",
-        "1",
-        "data.clip.frames=4",
-    ]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = ("browse.py", "--cfg", "mine.yaml", "--videos", "1", "data.clip.frames=4")
+    process, wrong = forked([command, (*command, "--videos", "0")], tmp_path)
     assert process.returncode == 0, process.stderr
     assert "results/browse/mine/train_sheet*.png" in process.stdout
     assert (tmp_path / "results" / "browse" / "mine" / "test_sheet1.png").is_file()
-    process = subprocess.run([*command, "--videos", "0"], cwd=tmp_path, capture_output=True, text=True)
-    assert (process.returncode, "at least 1" in process.stderr) == (2, True)
+    assert (wrong.returncode, "at least 1" in wrong.stderr) == (2, True)

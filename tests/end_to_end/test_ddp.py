@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.commands import read_result, result, succeeded, tool, write_config, write_data
-from helpers.ranks import forked_ranks
+from helpers.commands import forked_ranks, read_result, result, succeeded, tool, write_config, write_data
 from helpers.videos import write_csv
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

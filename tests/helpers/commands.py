@@ -1,9 +1,10 @@
 """Commands as users give them, in real processes, on small real videos, and what they leave behind.
 
-`tool` starts a process. `forked` starts one that imports torch and Lightning once and forks for every command, so that
-a command costs a second instead of eight; exit codes and streams are those of the forked process.
+`tool` starts a process. `forked` forks one for every command from a process of the session that has imported torch and
+Lightning, so that a command costs a second instead of eight; exit codes and streams are those of the forked process.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -36,36 +37,59 @@ TINY = {
     "trainer": {"accelerator": "cpu", "log_every": 1},
 }
 
-FORKER = """
-import json, os, runpy, sys
+SERVER = """
+import json, os, runpy, socket, sys
 import numpy, torch
 import videores.run
-tools, cases = json.load(sys.stdin)
-results = []
-for number, (name, *arguments) in enumerate(cases):
-    files = [f"forked-{os.getpid()}-{number}.{stream}" for stream in ("out", "err")]
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            for stream, file in zip((1, 2), files):
-                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
-            sys.argv = [f"{tools}/{name}", *arguments]
-            torch.seed(), numpy.random.seed()  # as in a new process: nothing may hang on the state that was forked
-            runpy.run_path(sys.argv[0], run_name="__main__")
-            code = 0
-        except SystemExit as exit:
-            code = exit.code or 0
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    results.append([code, *(open(file, errors="replace").read() for file in files)])
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+
+def run(path, arguments, environment, files):
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, file in zip((1, 2), files):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.argv, sys.path[0] = [path, *arguments], os.path.dirname(path)
+    torch.seed(), numpy.random.seed()  # as in a new process: nothing may hang on the state that was forked
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as exit:
+        return exit.code or 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        return 99
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+    return 0
+
+
+def start(number, world, environment, tools, name, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = dict(TORCHELASTIC_RUN_ID="test", MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE=world)
+    common |= dict(LOCAL_WORLD_SIZE=world, GROUP_RANK=0)
+    files, ranks = [f"forked-{os.getpid()}-{number}.{stream}" for stream in ("out", "err")], []
+    for rank in range(world):
+        launcher = {key: str(value) for key, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            launched = environment | launcher if world > 1 else environment
+            os._exit(run(os.path.join(tools, name), arguments, launched, files))
+    codes = [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]
+    printed = [open(file, errors="replace").read() for file in files]
     [os.remove(file) for file in files]
-json.dump(results, sys.stdout)
+    return codes, *printed
+
+
+for line in sys.stdin:
+    folder, environment, tools, cases = json.loads(line)
+    os.chdir(folder)
+    results = [start(number, world, environment, tools, *case) for number, (world, *case) in enumerate(cases)]
+    print(json.dumps(results), file=answers, flush=True)
 """
 
 
@@ -80,15 +104,32 @@ def tool(name, *arguments, cwd, python=(sys.executable,), timeout=240):
     return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
 
 
+@functools.cache
+def start_server():
+    """The process of a session that has imported torch and Lightning; it ends with the session's end of its pipe."""
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", SERVER], env=environment(), **pipes)
+
+
+def forked_ranks(cases, cwd):
+    """Runs several commands, each (number of ranks, tool or path of a script, *arguments), one after the other.
+
+    Each of several ranks has the environment that torchrun gives it. Returns a CompletedProcess for each, with the exit
+    code of all ranks and what they printed together.
+    """
+    cases, server = [[world, *map(str, case)] for world, *case in cases], start_server()
+    print(json.dumps([os.path.abspath(cwd), environment(), str(ROOT / "tools"), cases]), file=server.stdin, flush=True)
+    results = json.loads(server.stdout.readline())
+    assert all(len(set(codes)) == 1 for codes, _, _ in results), results
+    return [
+        subprocess.CompletedProcess(case, codes[0], *printed)
+        for case, (codes, *printed) in zip(cases, results, strict=True)
+    ]
+
+
 def forked(cases, cwd):
     """Runs several commands, each (tool, *arguments), one after the other. Returns a CompletedProcess for each."""
-    request = json.dumps([str(ROOT / "tools"), [list(map(str, case)) for case in cases]])
-    process = subprocess.run(
-        [sys.executable, "-c", FORKER], cwd=cwd, env=environment(), input=request, capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr
-    results = json.loads(process.stdout)
-    return [subprocess.CompletedProcess(case, *result) for case, result in zip(cases, results, strict=True)]
+    return forked_ranks([(1, *case) for case in cases], cwd)
 
 
 def succeeded(process, code=0):

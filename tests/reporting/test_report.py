@@ -5,14 +5,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from helpers.commands import forked
 from helpers.videos import numbered_video
 from PIL import Image
 
@@ -21,7 +19,6 @@ from videores.evaluation import protocol as protocol_module
 from videores.reporting import page as report
 from videores.reporting.contact_sheet import contact_sheet
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ("<script>alert(1)</script>", 'dog & "cat"', "$emu$")
 VIDEO = "it's <b>/{:02}.mp4"
 PROTOCOL = "8x1@32/32 2x3 softmax-mean tiny & <small>-test"
@@ -287,10 +284,8 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 
 def test_the_tool_says_where_it_wrote_and_refuses_what_is_no_run(run, tmp_path):
-    tool = [sys.executable, str(ROOT / "tools" / "report.py"), "--run"]
-    done = subprocess.run([*tool, str(run)], capture_output=True, text=True, cwd=tmp_path)
+    done, wrong = forked([("report.py", "--run", folder) for folder in (run, tmp_path)], tmp_path)
     assert (done.returncode, done.stdout) == (0, f"wrote   {run / 'report.html'}\n"), done.stderr
-    wrong = subprocess.run([*tool, str(tmp_path)], capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.commands import succeeded, write_config, write_data
-from helpers.ranks import forked_ranks
+from helpers.commands import forked_ranks, succeeded, write_config, write_data
 
 from videores.training.callbacks.metrics_log import read_metrics_log
 

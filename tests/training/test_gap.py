@@ -8,9 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.commands import assert_same_weights, read_result, succeeded, weights, write_config, write_data
+from helpers.commands import (
+    assert_same_weights,
+    forked_ranks,
+    read_result,
+    succeeded,
+    weights,
+    write_config,
+    write_data,
+)
 from helpers.protocols import plainly
-from helpers.ranks import forked_ranks
 from helpers.training import make_config
 from helpers.videos import write_csv
 from matplotlib.figure import Figure
