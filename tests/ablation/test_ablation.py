@@ -130,14 +130,14 @@ def test_the_hash_of_the_code_covers_what_can_change_a_result_and_nothing_else(t
         (tmp_path / name / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1  # reason\n')
     (tmp_path / "run.py").write_text("steps = 1\n")
     (tmp_path / "reporting").mkdir()
-    before = cells.hash_code(tmp_path)
+    before = cells.hash_package(tmp_path)
     (tmp_path / "reporting" / "page.py").write_text("COLOR = 'red'\n")
     (tmp_path / "data" / "a.py").write_text('"""Other."""\ndef f(x):\n    """Other."""\n    return x+1\n')
-    assert cells.hash_code(tmp_path) == before
+    assert cells.hash_package(tmp_path) == before
     (tmp_path / "data" / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 2\n')
-    changed = cells.hash_code(tmp_path)
+    changed = cells.hash_package(tmp_path)
     (tmp_path / "run.py").write_text("steps = 2\n")
-    assert len({before, changed, cells.hash_code(tmp_path)}) == 3
+    assert len({before, changed, cells.hash_package(tmp_path)}) == 3
 
 
 def test_tables_share_equal_cells():

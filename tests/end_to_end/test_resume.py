@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch.distributed as dist
 import torch.multiprocessing
 from helpers import kill
-from helpers.commands import ROOT, environment, result, succeeded
+from helpers.commands import ROOT, environment, forked, result, start_server, succeeded
 
 from videores import run
 from videores.config import parse
@@ -218,9 +219,14 @@ def test_a_full_disk_ends_with_2_and_leaves_the_last_good_checkpoint(monkeypatch
     """A limit to the size of files stands for the full disk."""
     wide = ("model.width=32", "val.clips=1")
     stop(monkeypatch, "full", VideoClassifier, "training_step", 2, *wide)
-    command = [sys.executable, ROOT / "tools" / "train.py", "--cfg", "tiny.yaml", *OVERRIDES, *wide]
-    shell = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *map(str, command), "run.dir=full", "run.resume=auto"]
-    process = subprocess.run(shell, env=environment(), capture_output=True, text=True, timeout=200)
+    command = ("train.py", "--cfg", "tiny.yaml", *OVERRIDES, *wide, "run.dir=full", "run.resume=auto")
+    server = start_server().pid
+    before = resource.prlimit(server, resource.RLIMIT_FSIZE)
+    resource.prlimit(server, resource.RLIMIT_FSIZE, (100 * 1024, before[1]))  # its forks have it too
+    try:
+        (process,) = forked([command], ".")
+    finally:
+        resource.prlimit(server, resource.RLIMIT_FSIZE, before)
     assert process.returncode == 2, process.stderr[-2000:]
     assert "Traceback" not in process.stderr
     assert f"the checkpoint of step {STEPS}" in process.stderr

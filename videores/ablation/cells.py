@@ -6,6 +6,7 @@ results/runs/<key>/ is a run folder, <key>.json beside it the record of who comp
 """
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 
@@ -104,7 +105,13 @@ def read_error(cell):
 # The code
 
 
-def hash_code(package=PACKAGE):
+@functools.cache
+def hash_code() -> str:
+    """Hash this package as it is at the first call: it takes a third of a second, and is asked for each cell."""
+    return hash_package(PACKAGE)
+
+
+def hash_package(package: Path) -> str:
     """Hash the statements of RESULT_CODE and run.py, which can change a result.
 
     Comments, docstrings and layout do not count.
