@@ -22,7 +22,7 @@ from videores.runtime.files import read_json, write_atomically, write_text
 
 
 class CellRecord(TypedDict):
-    """Who computed a cell of an ablation table, the content of <key>.json beside its folder."""
+    """Hold who computed a cell of an ablation table: <key>.json beside its folder."""
 
     row: str
     seed: int
