@@ -56,7 +56,9 @@ KINDS = [(gaps, suffix) for gaps in GAPS for suffix in (".webm", ".mkv", ".mp4")
 @pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def stamped(request, tmp_path_factory):
     gaps, suffix = request.param
-    path = write_stamped(tmp_path_factory.mktemp("stamped") / f"x{suffix}", stamps(gaps), "libvpx" if suffix == ".webm" else "libx264")
+    path = write_stamped(
+        tmp_path_factory.mktemp("stamped") / f"x{suffix}", stamps(gaps), "libvpx" if suffix == ".webm" else "libx264"
+    )
     if suffix == ".webm":
         forget_rate(path)
     return path, stamps(gaps) / 1000

@@ -84,27 +84,26 @@ def test_names_shapes_and_order_are_torchvisions(name):
         assert [(key, value.shape) for key, value in ours.items()] == [(key, v.shape) for key, v in theirs.items()]
 
 
-@pytest.mark.parametrize("name", ["f_r2d_18", "r3d_18", "mc3_18", "r2plus1d_18"])
-def test_outputs_and_gradients_are_torchvisions(name):
-    torch.manual_seed(0)
-    assert_equal(create_model(name, 10), torchvision_twin(name, 10))
+# each kind of block once a stage, twice in the first; the test of names and shapes has all depths
+FEW = [2, 1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["f_r2d_50", "f_resnext50_32x4d", "f_wide_resnet50_2"])
-def test_2d_bottlenecks_are_torchvisions(name):
-    """Each kind of block once a stage, twice in the first; the test of names and shapes has all depths."""
+@pytest.mark.parametrize("name", ["f_r2d_18", "f_r2d_50", "f_resnext50_32x4d", "f_wide_resnet50_2"])
+def test_outputs_and_gradients_of_2d_networks_are_torchvisions(name):
     torch.manual_seed(0)
-    twin = getattr(torchvision.models, IMAGE[name])(num_classes=10)
+    twin = torchvision_twin(name, 10)
     for stage in (twin.layer1, twin.layer2, twin.layer3, twin.layer4):
         del stage[2 if stage is twin.layer1 else 1 :]
-    assert_equal(create_model(name, 10, layers=[2, 1, 1, 1]), twin)
+    assert_equal(create_model(name, 10, layers=FEW), twin)
 
 
-@pytest.mark.parametrize("family", ["r3d", "mc3", "r2plus1d", "ir_csn", "ip_csn"])
-def test_3d_bottlenecks_without_the_stem_pool_are_torchvisions(family):
+@pytest.mark.parametrize(
+    "name", [*("r3d_18", "mc3_18", "r2plus1d_18"), *(f"{n}_50" for n in ("r3d", "mc3", "r2plus1d", "ir_csn", "ip_csn"))]
+)
+def test_outputs_and_gradients_of_3d_networks_without_a_stem_pool_are_torchvisions(name):
     torch.manual_seed(0)
-    twin = torchvision_twin(f"{family}_50", 10, layers=[2, 1, 1, 1])
-    assert_equal(create_model(f"{family}_50", 10, stem="nopool", layers=[2, 1, 1, 1]), twin)
+    stem = {"stem": "nopool"} if name.endswith("50") else {}
+    assert_equal(create_model(name, 10, **stem, layers=FEW), torchvision_twin(name, 10, layers=FEW))
 
 
 def assert_equal(model, twin):
