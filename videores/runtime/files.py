@@ -55,7 +55,7 @@ def read_json(path: Path | str, kind: Any, remedy: str) -> Any:
     return check_type(Path(path).read_bytes(), kind, path, remedy)
 
 
-def check_type(value: Any, kind: Any, where: Path | str, remedy: str) -> Any:
+def check_type(value: Any, kind: Any, where: Path | str, remedy: str = "restore it, or make it again") -> Any:
     """Return a value, or that of JSON as bytes, which must be of a type.
 
     A TypedDict may have further keys. Raises UserError, which names `where`, the first wrong key and the remedy.
