@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.commands import forked_ranks, read_result, result, succeeded, tool, write_config, write_data
+from helpers.commands import forked, forked_ranks, read_result, result, succeeded, tool, write_config, write_data
 from helpers.videos import write_csv
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -102,7 +102,8 @@ def test_two_ranks_stop_together_at_a_loss_that_is_not_finite(place, ran):
 
 
 def test_bad_input_is_reported_once_and_leaves_no_process_behind(place):
-    process = succeeded(tool(*TRAIN, "trainer.devices=2", "data.root=nowhere", "run.dir=x", cwd=place), 2)
+    command = (*TRAIN, "trainer.devices=2", "data.root=nowhere", "run.dir=x")
+    process = succeeded(*forked([command], place), 2)
     assert process.stderr.count("error: ") == 1
     assert "Traceback" not in process.stderr
 
