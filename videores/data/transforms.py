@@ -129,7 +129,7 @@ def scale_frame(frame_HWC, short_side):
     if shorter == short_side:
         return frame_HWC
     size = [side * short_side // shorter for side in (height, width)]
-    frames_BCHW = torch.as_tensor(frame_HWC).permute(2, 0, 1)[None]
+    frames_BCHW = torch.as_tensor(frame_HWC)[None].permute(0, 3, 1, 2)  # so torch sees that channels are innermost
     # what torchvision's resize calls; at this size a third of its time would be its own
     return interpolate(frames_BCHW, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
