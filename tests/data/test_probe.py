@@ -300,6 +300,43 @@ def test_a_damaged_or_foreign_manifest_is_made_anew(tmp_path, content):
     assert json.loads(find_manifest_path(tmp_path).read_text())["videos"]
 
 
+def json_places(value, path=()):
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from json_places(value[key], (*path, key))
+
+
+def test_a_manifest_with_any_value_changed_is_read_or_made_anew_with_a_warning(tmp_path, capsys):
+    paths = numbered_set(tmp_path, 1, frames=12, codec="h264_gop")
+    first, file = probed(tmp_path, paths), find_manifest_path(tmp_path)
+    whole, told = file.read_text(), 0
+    places = [path for path in json_places(json.loads(whole)) if path[:1] != ("made_by",)]
+    for n, path in enumerate(places[1:]):
+        content = json.loads(whole)
+        *above, last = path
+        inner = content
+        for key in above:
+            inner = inner[key]
+        inner[last] = (None, "x", -1, float("inf"), [], {}, [[1]], 10**40, "\0")[n % 9]
+        file.write_text(json.dumps(content))
+        infos, bad = probed(tmp_path, paths)
+        assert [*infos, *bad] == paths
+        told += str(file) in capsys.readouterr().err
+    assert told > len(places) / 2
+    file.write_text(whole)
+    assert probed(tmp_path, paths) == first
+
+
+def test_a_manifest_of_another_version_is_made_anew_and_named(tmp_path, capsys):
+    paths = numbered_set(tmp_path, 1, frames=5)
+    first, file = probed(tmp_path, paths), find_manifest_path(tmp_path)
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "made_by": {**content["made_by"], "manifest": 1}, "videos": {"x": 7}}))
+    capsys.readouterr()
+    assert probed(tmp_path, paths) == first
+    assert str(file) in capsys.readouterr().err
+
+
 def test_data_sets_of_the_same_name_have_manifests_of_their_own(tmp_path):
     for i, name in enumerate("ab"):
         numbered_video(tmp_path / name / "videos" / "x", 5 + i)
@@ -335,7 +372,7 @@ def test_parallel_equals_serial(tmp_path):
     (tmp_path / paths[7]).write_text("no video")
     infos, bad = probed(tmp_path, paths)
     serial = dict(probe_one(str(tmp_path), get_process_helper(os.getpid()), path) for path in paths)
-    assert bad == {path: result["bad"] for path, result in serial.items() if "bad" in result}
+    assert bad == {path: result.bad for path, result in serial.items() if result.bad is not None}
     assert list(bad) == [paths[7]]
     expected = {path: probe(tmp_path / path) for path in paths if path not in bad}
     assert without_reader(infos) == without_reader(expected)

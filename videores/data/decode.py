@@ -45,7 +45,7 @@ def read_frames(
     try:
         # absolute, as FFmpeg takes what stands before a colon for a protocol
         file = os.path.abspath(split_segment(path)[0])
-        frames = readers.READERS[name](file, wanted + info.first, info.keyframes, keep, short_side)
+        frames = readers.READERS[name](file, wanted + info.first, info.access, keep, short_side)
     except readers.DECODE_ERRORS as error:
         what = format_decode_error(error, 0) or type(error).__name__
         raise UnreadableVideo(path, f"{name} failed on frames {wanted[0]}..{wanted[-1]}: {what}") from None

@@ -6,26 +6,62 @@ import os
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
-import numpy as np
 from filelock import FileLock, Timeout
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from tqdm import tqdm
 
-from videores.data.probe import VideoInfo, pack_keyframes, probe_in_helper, read_file_stamp
+from videores.data.probe import VideoInfo, probe_in_helper, read_file_stamp
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo
 from videores.runtime import machine
 from videores.runtime.files import write_atomically
 from videores.runtime.machine import find_cache_root
 
-MANIFEST_VERSION = 6
+MANIFEST_VERSION = 7
 SAVE_INTERVAL = 30  # seconds
 MIN_FILES_FOR_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
+
+
+def _check_info(info: VideoInfo) -> VideoInfo:
+    """Check what types do not say, so that a damaged manifest is found where it is read."""
+    numbers = (
+        0 < info.num_frames < 2**31,
+        0 <= info.first < 2**31,
+        0 < info.width < 2**31,
+        0 < info.height < 2**31,
+        info.fps >= 0,
+    )
+    names = (info.reader in info.readers, set(info.readers) <= set(readers.READERS))
+    packed = (len(info.seek_points) % 16 == 0, len(info.uneven_seconds) in (0, 8 * info.num_frames))
+    if not all((*numbers, *names, *packed)):
+        raise ValueError("it describes no video")
+    if info.packet_order:
+        try:
+            zlib.decompress(info.packet_order)
+        except zlib.error as error:
+            raise ValueError(str(error)) from None
+    return info
+
+
+class Record(BaseModel):
+    """Hold what the manifest has of a file: what is in it, or why it does not decode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    stamp: tuple[int, int] | Literal[False] | None = None  # the file's size and time; None where there is no file
+    info: Annotated[VideoInfo, AfterValidator(_check_info)] | None = None
+    bad: str | None = None
+
+    def is_of(self, stamp: Sequence[int] | None) -> bool:
+        """Return whether the file still has the size and time that it was probed with."""
+        return self.stamp == (stamp if stamp is None else tuple(stamp))
 
 
 def probe_all(
@@ -44,10 +80,10 @@ def probe_all(
     with _lock_manifest(f"{manifest_file}.lock"):
         manifest = _read_manifest(manifest_file, root)
         stamps = {path: read_file_stamp(Path(root) / path) for path in paths}
-        todo = [p for p in stamps if p not in manifest or manifest[p]["stamp"] != stamps[p]]
+        todo = [p for p in stamps if p not in manifest or not manifest[p].is_of(stamps[p])]
         _update_manifest(manifest, manifest_file, root, todo, progress, workers or machine.count_cpus())
-    infos = {p: _info_from_json(manifest[p]["info"]) for p in stamps if "info" in manifest[p]}
-    return infos, {p: manifest[p]["bad"] for p in stamps if "bad" in manifest[p]}
+    infos = {p: info for p in stamps if (info := manifest[p].info) is not None}
+    return infos, {p: bad for p in stamps if (bad := manifest[p].bad) is not None}
 
 
 @contextmanager
@@ -92,10 +128,11 @@ def _probe_files(root, paths, workers):
 def probe_one(root, helper, path):
     before = read_file_stamp(Path(root) / path)
     try:
-        return path, {"stamp": before, "info": _info_to_json(probe_in_helper(helper, Path(root) / path))}
+        return path, Record(stamp=before, info=probe_in_helper(helper, Path(root) / path))
     except UnreadableVideo as error:
+        reason = error.reason.encode("utf-8", "backslashreplace").decode()  # it may have names that are not UTF-8
         # no file has the stamp False: it is probed again the next time
-        return path, {"stamp": before if error.lasting else False, "bad": error.reason}
+        return path, Record(stamp=before if error.lasting else False, bad=reason)
 
 
 def find_manifest_path(root: str | Path, cache: str | Path | None = None) -> Path:
@@ -135,26 +172,21 @@ def _make_manifest_signature(root):
 
 
 def _read_manifest(path, root):
-    """Read the manifest; {} where there is none of this version."""
+    """Read the manifest; where it is damaged or of other versions, say so and return {}."""
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        if content["made_by"] != _make_manifest_signature(root):
+            print(f"{path} is of other versions of videores or the decoders; it is made anew", file=sys.stderr)
+            return {}
+        return {video: Record.model_validate(record) for video, record in content["videos"].items()}
+    except FileNotFoundError:
         return {}
-    known = isinstance(content, dict) and content.get("made_by") == _make_manifest_signature(root)
-    return content["videos"] if known else {}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # whatever else may stand there
+        print(f"warning: {path} is damaged, so that what probing found is lost; it is made anew", file=sys.stderr)
+        return {}
 
 
-def _write_manifest(path, root, videos):
+def _write_manifest(path, root, records):
+    videos = {video: record.model_dump(mode="json", exclude_none=True) for video, record in records.items()}
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps({"made_by": _make_manifest_signature(root), "videos": videos}))
-
-
-def _info_from_json(info):
-    tuples = {key: tuple(info[key]) for key in ("readers", "stamp", "warnings")}
-    packed = {"seek_points": pack_keyframes(info["seek_points"])}
-    return VideoInfo(**{**info, **tuples, **packed, "uneven_seconds": np.array(info["uneven_seconds"]).tobytes()})
-
-
-def _info_to_json(info):
-    uneven = info.seconds_T.tolist() if info.uneven_seconds else []
-    return {**asdict(info), "seek_points": info.keyframes, "uneven_seconds": uneven}

@@ -11,16 +11,21 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Base64Encoder, EncodedBytes
 
 from videores.data.lists import split_segment
 from videores.data.video import readers, sandbox
+from videores.data.video.packets import Access
 from videores.data.video.scan import scan
 from videores.data.video.trials import try_readers
 from videores.errors import UnreadableVideo, UserError
 
 MAX_COMPLAINTS = 3  # of FFmpeg about one file that are kept
+
+Packed = Annotated[bytes, EncodedBytes(Base64Encoder)]  # as text in the manifest
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,12 @@ class VideoInfo:
     has_audio: bool
     readers: tuple[str, ...]  # those that return exactly the sequential decode's frames
     reader: str  # the fastest of them; they return equal bytes, so the choice changes no result
-    seek_points: bytes  # int64 pairs; packed, since each loading process has those of all videos
+    seek_points: Packed  # int64 pairs; packed, since each loading process has those of all videos
+    packet_order: Packed  # by which PyAV drops frames that are not needed, none where that is not exact
     digest: str  # of all decoded frames: equal for equal pictures
     stamp: tuple[int, int]  # the file's size and modification time
     first: int = 0  # of its frames in the file; not 0 where it is a part of it
-    uneven_seconds: bytes = b""  # float64 seconds of each frame, where no constant rate has its time stamps
+    uneven_seconds: Packed = b""  # float64 seconds of each frame, where no constant rate has its time stamps
     warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
 
     @property
@@ -51,6 +57,11 @@ class VideoInfo:
         Trial reads from up to 8 of them were exact.
         """
         return tuple(map(tuple, np.frombuffer(self.seek_points, np.int64).reshape(-1, 2).tolist()))
+
+    @property
+    def access(self) -> Access:
+        """Return how PyAV may read the file."""
+        return Access(self.keyframes, self.packet_order)
 
     @property
     def seconds_T(self) -> np.ndarray:
@@ -117,7 +128,7 @@ def _examine_file(path, without, beat):
     before = read_file_stamp(Path(path))
     found = scan(path, beat)
     _check_not_truncated(path, found)
-    keyframes, exact = try_readers(path, found, without, beat)
+    access, exact = try_readers(path, found, without, beat)
     if not exact:
         raise UnreadableVideo(path, "two decodes of it differ")
     if found.complaints and scan(path, beat, hold=16).checksums != found.checksums:
@@ -137,7 +148,8 @@ def _examine_file(path, without, beat):
         has_audio=found.has_audio,
         readers=tuple(exact),
         reader=min(exact, key=exact.get),
-        seek_points=pack_keyframes(keyframes),
+        seek_points=pack_keyframes(access.keyframes),
+        packet_order=access.packet_order,
         digest=_make_digest(found.size, found.checksums),
         stamp=tuple(before),
         uneven_seconds=uneven_seconds,

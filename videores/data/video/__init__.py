@@ -7,6 +7,7 @@ opening    files as FFmpeg's containers, their complaints, limits
 convert    decoded frames -> RGB as it is shown
 pictures   folders of numbered pictures
 scan       the truth: one sequential decode
+packets    chosen frames by packets, with others dropped
 trials     which readers return a file exactly
 readers    PyAV, decord and TorchCodec behind one signature
 encode     frames -> file

@@ -6,7 +6,6 @@ are opened for each read, with one thread, and never cross a fork.
 """
 
 import os
-from bisect import bisect_right
 from importlib.util import find_spec
 from itertools import islice
 
@@ -17,24 +16,23 @@ import numpy as np
 from videores.data.video import pictures
 from videores.data.video.convert import FrameConverter
 from videores.data.video.opening import open_video_stream
+from videores.data.video.packets import Access, decode_by_packets, plan_runs
 
 decord.logging.set_level(decord.logging.QUIET)  # it would print raw lines, of files that the probe has told about
-
-# A seek costs about as much as decoding this many small frames.
-MIN_SEEK_DISTANCE = 8
+_FROM_START = Access()
 
 
 def keep_whole_frame(frame_HWC):
     return frame_HWC
 
 
-def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
-    """Read frames by PyAV: seek to the last given keyframe before a frame.
+def read_pyav(path, indices, access=_FROM_START, keep=keep_whole_frame, short_side=None):
+    """Read frames by PyAV: seek to the last known keyframe before a frame, and drop frames that are not needed.
 
-    It decodes from the start where there are none, and of a folder of frames those alone.
+    It decodes from the start where nothing is known, and of a folder of frames those alone.
     """
     convert, kept = FrameConverter(short_side), None
-    for i, frame in enumerate(decode_chosen(path, indices, keyframes)):
+    for i, frame in enumerate(decode_chosen(path, indices, access)):
         part = keep(convert(frame))
         if kept is None:  # one block, filled as frames come: each converted frame's memory serves the next
             kept = np.empty((len(indices), *part.shape), np.uint8)
@@ -42,28 +40,28 @@ def read_pyav(path, indices, keyframes=(), keep=keep_whole_frame, short_side=Non
     return kept
 
 
-def decode_chosen(path, indices, keyframes=()):
+def decode_chosen(path, indices, access=_FROM_START):
     """Yield the decoded frames that `read_pyav` reads."""
     if os.path.isdir(path):
         yield from pictures.decode_pictures(path, indices)
     else:
         with open_video_stream(path) as (container, stream):
-            yield from _decode_frames(container, stream, indices, keyframes)
+            decode = decode_by_packets if access.packet_order else _decode_frames
+            yield from decode(container, stream, indices, access)
 
 
-def _decode_frames(container, stream, indices, keyframes):
-    starts = [index for index, _ in keyframes]
-    frames, position = container.decode(stream), 0
-    for index in indices:
-        key = bisect_right(starts, index) - 1
-        if key >= 0 and starts[key] - position >= MIN_SEEK_DISTANCE:
-            position, time = keyframes[key]
-            frames = _decode_from_keyframe(container, stream, time)
-        frame = next(islice(frames, index - position, None), None)
-        if frame is None:
-            raise IndexError(f"the video ends before frame {index}")
-        yield frame
-        position = index + 1
+def _decode_frames(container, stream, indices, access):
+    """Yield frames by counting those that the decoder puts out."""
+    for keyframe, wanted in plan_runs(indices, access.keyframes):
+        position, frames = 0, container.decode(stream)
+        if keyframe is not None:
+            position, frames = keyframe[0], _decode_from_keyframe(container, stream, keyframe[1])
+        for index in wanted:
+            frame = next(islice(frames, index - position, None), None)
+            if frame is None:
+                raise IndexError(f"the video ends before frame {index}")
+            yield frame
+            position = index + 1
 
 
 def _decode_from_keyframe(container, stream, time):
@@ -79,7 +77,7 @@ def _decode_from_keyframe(container, stream, time):
     yield from container.decode(stream)
 
 
-def _read_decord(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
+def _read_decord(path, indices, access=_FROM_START, keep=keep_whole_frame, short_side=None):
     return _postprocess_frames(_read_decord_batch(_open_decord(path), indices), keep, short_side)
 
 
@@ -93,7 +91,7 @@ def _read_decord_batch(video, indices):
     return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
 
 
-def _read_torchcodec(path, indices, keyframes=(), keep=keep_whole_frame, short_side=None):
+def _read_torchcodec(path, indices, access=_FROM_START, keep=keep_whole_frame, short_side=None):
     from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
 
     decoder = VideoDecoder(os.path.abspath(path), dimension_order="NHWC", num_ffmpeg_threads=1)

@@ -54,6 +54,10 @@ class ScanResult:
     checksums: list[int] = field(default_factory=list)
     keyframes: list[tuple[int, int]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # of each frame, from the first; none where stamps do not rise
+    codec: str = ""  # FFmpeg's name
+    packets: list[int] = field(default_factory=list)  # of each frame, the number of the packet that it comes from
+    packet_sizes: list[int] = field(default_factory=list)  # bytes of each packet
+    has_bidirectional: bool = False  # whether some frame is a B-frame
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
 
 
@@ -145,7 +149,8 @@ def _add_frame(path, found, frame, convert):
 
 
 def _decode_all_tracks(container, stream, found):
-    """Yield the frames of `stream`; note where the packets of all tracks end."""
+    """Yield the frames of `stream`; note where the packets of all tracks end, and which frame is of which packet."""
+    stream.codec_context.copy_opaque, found.codec = True, stream.codec_context.name
     timed = [track.index for track in container.streams if track.type in ("video", "audio")]
     ends = {}  # of each track, in its time base
     for packet in container.demux():
@@ -154,7 +159,13 @@ def _decode_all_tracks(container, stream, found):
             end = time + (packet.duration or 0 if track in timed else 0)  # subtitles may last for anything
             ends[track] = max(ends.get(track, end), end)
         if packet.stream.index == stream.index:  # the last packets of all tracks have the stream_index 0
-            yield from packet.decode()
+            if packet.size:
+                packet.opaque = len(found.packet_sizes)
+                found.packet_sizes.append(packet.size)
+            for frame in packet.decode():
+                found.packets.append(frame.opaque)
+                found.has_bidirectional |= frame.pict_type == av.video.frame.PictureType.B
+                yield frame
     found.file_end = max((float(end * container.streams[track].time_base) for track, end in ends.items()), default=0.0)
 
 

@@ -13,39 +13,57 @@ import numpy as np
 
 from videores.data.video import readers
 from videores.data.video.convert import FrameConverter, compute_checksum
+from videores.data.video.packets import DROPPING_CODECS, MIN_SEEK_DISTANCE, Access, order_packets
 from videores.data.video.scan import ScanResult
 
 MAX_SEEKS = 8  # in the trial of a file
+FIRST_FRAMES, LAST_FRAMES = 48, 12  # of which some are in the trial of reading with dropped frames
 
 
 def try_readers(
     path: str, found: ScanResult, without: Sequence[str], beat: Callable[[str], None]
-) -> tuple[tuple[tuple[int, int], ...], dict[str, float]]:
-    """Return the keyframes to seek by, and the readers that are exact with the processor time of their trial.
+) -> tuple[Access, dict[str, float]]:
+    """Return how PyAV may read the file, and the readers that are exact with the processor time of their trial.
 
-    Without keyframes PyAV decodes from the start, as the scan did, and the others are not tried: their seeking needs
-    time stamps that rise.
+    Without keyframes or dropped frames PyAV decodes from the start, as the scan did. Other readers are not tried
+    without keyframes: their seeking needs time stamps that rise.
     """
-    keyframes = tuple(_sparsify_keyframes(found.keyframes))
-    if not keyframes:
-        return (), {"pyav": 0.0}
-    indices = _choose_trial_frames(len(found.checksums), [index for index, _ in keyframes])
-    beat("pyav")
-    trial = _try_pyav(path, found, indices, keyframes)
-    if trial is None:
-        keyframes, trial = (), _try_pyav(path, found, indices, ())  # seeking is not exact here
-    if trial is None:
-        return (), {}
+    keyframes, num_frames = tuple(_sparsify_keyframes(found.keyframes)), len(found.checksums)
+    keys = [index for index, _ in keyframes] or [0]
+    few, sought = _choose_trial_frames(num_frames, keys)
+    plans = []
+    if _may_drop_frames(found):
+        order = order_packets(found.packets, found.packet_sizes, found.checksums, found.codec)
+        plans.append((Access(keyframes, order.pack()), _add_trial_frames(few, num_frames, keys, sought)))
+    if keyframes:
+        plans += [(Access(keyframes), few), (Access(), few)]
+    for access, indices in plans:
+        beat("pyav")
+        trial = _try_pyav(path, found, indices, access, few if keyframes else ())
+        if trial is not None:
+            break
+    else:
+        return Access(), {} if keyframes else {"pyav": 0.0}
     truth, seconds = trial
     exact = {}
     for name in readers.INSTALLED_READERS:
         if name not in without:
             beat(name)
-            exact[name] = seconds if name == "pyav" else _try_reader(name, path, found, indices, truth)
-    return keyframes, {name: seconds for name, seconds in exact.items() if seconds is not None}
+            passed = seconds if name == "pyav" else _try_reader(name, path, found, few, truth)
+            if passed is not None:
+                exact[name] = passed
+    if len(indices) > len(few) and min(exact.values()) < seconds:
+        exact["pyav"] = _try_pyav(path, found, few, access, few)[1]  # the others read fewer
+    return access, exact
 
 
-def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
+def _may_drop_frames(found):
+    """Return whether frames can be told apart by packets, and some may be dropped."""
+    known = not found.complaints and None not in found.packets and len({*found.packets}) == len(found.checksums)
+    return known and found.has_bidirectional and found.codec in DROPPING_CODECS
+
+
+def _sparsify_keyframes(keyframes, gap=MIN_SEEK_DISTANCE):
     """Select keyframes at least `gap` frames apart.
 
     Intra-coded files have one a frame, and the manifest should stay small.
@@ -58,8 +76,11 @@ def _sparsify_keyframes(keyframes, gap=readers.MIN_SEEK_DISTANCE):
 
 
 def _choose_trial_frames(num_frames, keys):
-    """Return the frames of a trial: such that PyAV seeks to each of some keyframes, and decodes at most all frames."""
-    reach, some = readers.MIN_SEEK_DISTANCE, []
+    """Return the frames of a trial, and the keyframes that PyAV seeks to.
+
+    It decodes at most all frames.
+    """
+    reach, some = MIN_SEEK_DISTANCE, []
     for key in keys:
         if key >= (some[-1] + 2 if some else 0) + reach:  # two frames are read from each
             some.append(key)
@@ -72,17 +93,34 @@ def _choose_trial_frames(num_frames, keys):
         budget -= inside
         if key in some and budget >= 0 and inside > reach:
             wanted.add(key + inside)
-    return sorted({*wanted, num_frames - 1})
+    return sorted({*wanted, num_frames - 1}), some
 
 
-def _try_pyav(path, found, indices, keyframes):
-    """Return the checksums of RGB frames and the processor time; None where a frame is not the scan's."""
-    convert, truth, start = FrameConverter(), [], time.process_time()
+def _add_trial_frames(few, num_frames, keys, sought):
+    """Return more frames: two of seven, of the first ones from the start and from keyframes, and of the last ones.
+
+    There are none just before a seek, which would not take place then.
+    """
+    more = {*few, *range(max(keys[-1] + 2, num_frames - LAST_FRAMES), num_frames, 3)}
+    for key, end in zip(keys, [*keys[1:], num_frames], strict=True):
+        if key in (0, *sought):
+            stop = min(end - MIN_SEEK_DISTANCE, key + FIRST_FRAMES)
+            more.update(i for i in range(key, stop) if (i - key) % 7 in (0, 3))
+    return sorted(more)
+
+
+def _try_pyav(path, found, indices, access, shown):
+    """Return the checksums of the RGB frames in `shown` by number, and the processor time.
+
+    Returns None where a frame is not the scan's.
+    """
+    convert, truth, start = FrameConverter(), {}, time.process_time()
     try:
-        for index, frame in zip(indices, readers.decode_chosen(path, indices, keyframes), strict=True):
+        for index, frame in zip(indices, readers.decode_chosen(path, indices, access), strict=True):
             if compute_checksum(frame, convert) != found.checksums[index]:
                 return None
-            truth.append(zlib.crc32(np.ascontiguousarray(convert(frame))))
+            if index in shown:
+                truth[index] = zlib.crc32(np.ascontiguousarray(convert(frame)))
     except readers.DECODE_ERRORS:
         return None
     return truth, time.process_time() - start
@@ -95,5 +133,7 @@ def _try_reader(name, path, found, indices, truth):
         frames = readers.read_if_reliable(name, path, found, indices)
     except readers.DECODE_ERRORS:
         return None
-    exact = frames is not None and [zlib.crc32(np.ascontiguousarray(frame)) for frame in frames] == truth
+    exact = frames is not None and [zlib.crc32(np.ascontiguousarray(frame)) for frame in frames] == [
+        truth[i] for i in indices
+    ]
     return time.process_time() - start if exact else None
