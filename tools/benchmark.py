@@ -4,6 +4,7 @@ Writes Markdown tables, and JSON with every figure.
 
     python tools/benchmark.py loader                        a training clip, compared with pytorchvideo
     python tools/benchmark.py test                          10 x 3 test views of a video, compared with one at a time
+    python tools/benchmark.py probe                         what the first start costs a video, of decoding it once
     python tools/benchmark.py memory                        resident memory over 10,000 reads in one process
     python tools/benchmark.py step                          a training step and inference, compared with torchvision
     python tools/benchmark.py overhead                      the time that Lightning and our callbacks add to a step
@@ -20,8 +21,12 @@ import sys
 
 from videores.runtime import cli
 
-SUBCOMMANDS = ("loader", "test", "memory", "step", "overhead", "upkeep")
-MODULES = {"loader": "clip_loading", "test": "view_loading"}  # of benchmarks/, where they are called otherwise
+SUBCOMMANDS = ("loader", "test", "probe", "memory", "step", "overhead", "upkeep")
+MODULES = {
+    "loader": "clip_loading",
+    "test": "view_loading",
+    "probe": "probing",
+}  # of benchmarks/, where they are called otherwise
 
 
 def main() -> int:

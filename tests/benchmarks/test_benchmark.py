@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from benchmarks import clip_loading, memory, peers, report, videos, view_loading
+from benchmarks import clip_loading, memory, peers, probing, report, videos, view_loading
 from benchmarks import contenders as measure
-from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender
+from benchmarks.contenders import ALL_FRAMES, FLOOR, FRAMES, OURS, PREPARED, SCAN, Contender
 from benchmarks.material import Material, Plan, training_clips, view_clips
 from benchmarks.report import TARGETS, Row, Target
 from helpers.videos import numbered_video, read_numbers, write_ucf101
@@ -50,7 +50,7 @@ def contenders(numbered, tmp_path_factory):
 
 def test_contenders_are_ours_with_each_exact_reader_the_floor_and_both_of_pytorchvideos_decoders(contenders, numbered):
     exact = [f"{OURS}, {reader}" for reader in probe(numbered["h264_gop"]).readers]
-    assert list(contenders) == [OURS, *exact, PREPARED, FRAMES, FLOOR, *PEERS]
+    assert list(contenders) == [OURS, ALL_FRAMES, *exact, PREPARED, FRAMES, FLOOR, *PEERS]
     assert [c.name for c in contenders.values() if c.peer] == PEERS
 
 
@@ -224,9 +224,9 @@ def test_a_target_is_not_reached_where_there_is_nothing_to_compare_with():
 
 
 def test_the_table_says_which_targets_are_reached():
-    row, _ = row_of(ours=[10], prepared=[9], peer=[45])
+    row, _ = row_of(ours=[10], prepared=[9], floor=[20], peer=[45])
     lines = report.table("loader", [row]).splitlines()
-    assert "at least 4x: reached" in lines[2]
+    assert "at most 0.85x decoding: reached" in lines[2]
     assert "at least 8x: **not** reached" in lines[3]
     assert len({line.count("|") for line in lines}) == 1
 
@@ -270,6 +270,13 @@ def test_measuring_takes_one_core_and_gives_the_others_back():
     assert (os.sched_getaffinity(0), torch.get_num_threads()) == before
     with measure.held(one_core=False):
         assert (os.sched_getaffinity(0), torch.get_num_threads()) == (before[0], 1)
+
+
+def test_a_probe_is_measured_beside_its_scan_and_decoding_alone(numbered):
+    row = probing.measure(videos.VideoSet("these", (numbered["h264"], numbered["mpeg4_avi"])), 2)
+    assert [c.name for c in row.contenders] == [OURS, SCAN, FLOOR]
+    assert row.of_floor(row.contenders[0]) > 1
+    assert list(report.totals([row])) == []
 
 
 # -- videos ------------------------------------------------------------------------------------------------------------

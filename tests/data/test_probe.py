@@ -413,7 +413,7 @@ def examine_with_broken(name, break_, path, without, beat):
 def test_a_reader_that_crashes_or_hangs_costs_itself_or_the_file(numbered, monkeypatch, broken, break_):
     whole = probe(numbered["h264"])
     monkeypatch.setattr("videores.data.probe.examine", partial(examine_with_broken, broken, break_))
-    helper = Helper(patience=2)
+    helper = Helper(patience=6)  # in which it must start, too
     if broken == "decord":
         info = probe_in_helper(helper, numbered["h264"])
         assert replace(info, reader="") == replace(whole, reader="", readers=("pyav",))

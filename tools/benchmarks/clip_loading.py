@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks import peers, session, videos
-from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender, race
+from benchmarks.contenders import ALL_FRAMES, FLOOR, FRAMES, OURS, PREPARED, Contender, race
 from benchmarks.material import Material, training_clips
 from benchmarks.report import Row
 from videores.data.decode import read_frames
@@ -31,6 +31,7 @@ def entrants(found, plan, scratch, clips):
     material = Material(found.paths)
     asked = training_clips(material, plan, clips, scratch)
     yield ours(OURS, material, plan, asked)
+    yield ours(ALL_FRAMES, material.without_dropping(), plan, asked)
     for reader in material.exact_readers():
         yield ours(f"{OURS}, {reader}", material, plan, asked, reader)
     if found.prepared:

@@ -18,6 +18,7 @@ from benchmarks.peers import thumbnail
 
 OURS, PREPARED = "videores", "videores, prepared copy"
 FRAMES, FLOOR = "videores, frames without transforms", "decoding only"
+ALL_FRAMES, SCAN = "videores, no frame dropped", "one decode with checksums"
 
 
 @dataclass

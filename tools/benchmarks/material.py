@@ -1,5 +1,6 @@
 """What contenders read: files, what the probe found in them, the truth about their frames, and what is asked for."""
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,6 +57,12 @@ class Material:
     def exact_readers(self):
         """Those that are exact for all of the files."""
         return [name for name in self.infos[0].readers if all(name in info.readers for info in self.infos)]
+
+    def without_dropping(self):
+        """The same, read as files are for which dropping frames is not exact."""
+        other = copy(self)
+        other.infos = [replace(info, packet_order=b"") for info in self.infos]
+        return other
 
     def copies(self, make, *arguments):
         return Material(make(path, *arguments) for path in self.paths)

@@ -17,10 +17,10 @@ from videores.errors import UserError
 FILES_PER_SET = 6  # of a folder or a data set, evenly spread over its sorted files
 LARGE = "1280x720 H.264, 100 frames"
 SHARED = {  # row -> pattern in the shared test data, whether prepared copies are measured too, in which measurements
-    "mpeg4_320x240_25fps_audio.avi": ("videos/mpeg4_320x240_25fps_audio.avi", True, "loader test memory"),
-    "ut-interaction-6": ("ut-interaction-6/videos/*/*.avi", False, "loader memory"),
-    "h264_340x256_28fps.mp4": ("videos/h264_340x256_28fps.mp4", True, "loader test memory"),
-    "h264_340x256_30fps.mp4": ("videos/h264_340x256_30fps.mp4", True, "loader"),
+    "mpeg4_320x240_25fps_audio.avi": ("videos/mpeg4_320x240_25fps_audio.avi", True, "loader test memory probe"),
+    "ut-interaction-6": ("ut-interaction-6/videos/*/*.avi", False, "loader memory probe"),
+    "h264_340x256_28fps.mp4": ("videos/h264_340x256_28fps.mp4", True, "loader test memory probe"),
+    "h264_340x256_30fps.mp4": ("videos/h264_340x256_30fps.mp4", True, "loader probe"),
     LARGE: ("videos/h264_1920x1080.avi", False, "loader"),
 }
 BASE, STEP = 32, 8  # a numbered frame's colour: three digits, 8 grey levels apart so that no coding mixes them up

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from benchmarks import peers, session, videos
-from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender, race
+from benchmarks.contenders import ALL_FRAMES, FLOOR, FRAMES, OURS, PREPARED, Contender, race
 from benchmarks.material import Material, view_clips
 from benchmarks.report import Row
 from videores.config.schema import TransformConfig
@@ -30,6 +30,7 @@ def entrants(found, plan, scratch):
     material = Material(found.paths)
     asked = view_clips(material, plan, scratch)
     yield ours(OURS, material, plan, asked)
+    yield ours(ALL_FRAMES, material.without_dropping(), plan, asked)
     for reader in material.exact_readers():
         yield ours(f"{OURS}, {reader}", material, plan, asked, reader)
     if found.prepared:
