@@ -31,15 +31,12 @@ def try_readers(
     keyframes, num_frames = tuple(_sparsify_keyframes(found.keyframes)), len(found.checksums)
     keys = [index for index, _ in keyframes] or [0]
     few, sought = _choose_trial_frames(num_frames, keys)
-    plans = []
-    if _may_drop_frames(found):
-        order = order_packets(found.packets, found.packet_sizes, found.checksums, found.codec)
-        plans.append((Access(keyframes, order.pack()), _add_trial_frames(few, num_frames, keys, sought)))
-    if keyframes:
-        plans += [(Access(keyframes), few), (Access(), few)]
-    for access, indices in plans:
-        beat("pyav")
-        trial = _try_pyav(path, found, indices, access, few if keyframes else ())
+    order, more = _order_packets_if_useful(found), _add_trial_frames(few, num_frames, keys, sought)
+    plans = [(Access(keyframes, order), more), (Access(keyframes), few), (Access((), order), more), (Access(), few)]
+    for access, indices in plans if keyframes else plans[2:3]:
+        if indices is more and not order:
+            continue
+        trial = _try_pyav(path, found, indices, access, few if keyframes else (), beat)
         if trial is not None:
             break
     else:
@@ -53,14 +50,16 @@ def try_readers(
             if passed is not None:
                 exact[name] = passed
     if len(indices) > len(few) and min(exact.values()) < seconds:
-        exact["pyav"] = _try_pyav(path, found, few, access, few)[1]  # the others read fewer
+        exact["pyav"] = _try_pyav(path, found, few, access, few, beat)[1]  # the others read fewer
     return access, exact
 
 
-def _may_drop_frames(found):
-    """Return whether frames can be told apart by packets, and some may be dropped."""
+def _order_packets_if_useful(found):
+    """Return the packed order of packets; none where frames cannot be told apart by them, or none may be dropped."""
     known = not found.complaints and None not in found.packets and len({*found.packets}) == len(found.checksums)
-    return known and found.has_bidirectional and found.codec in DROPPING_CODECS
+    if not known or not found.has_bidirectional or found.codec not in DROPPING_CODECS:
+        return b""
+    return order_packets(found.packets, found.packet_sizes, found.checksums, found.codec).pack()
 
 
 def _sparsify_keyframes(keyframes, gap=MIN_SEEK_DISTANCE):
@@ -109,14 +108,16 @@ def _add_trial_frames(few, num_frames, keys, sought):
     return sorted(more)
 
 
-def _try_pyav(path, found, indices, access, shown):
+def _try_pyav(path, found, indices, access, shown, beat):
     """Return the checksums of the RGB frames in `shown` by number, and the processor time.
 
     Returns None where a frame is not the scan's.
     """
     convert, truth, start = FrameConverter(), {}, time.process_time()
+    beat("pyav")
     try:
         for index, frame in zip(indices, readers.decode_chosen(path, indices, access), strict=True):
+            beat("pyav")
             if compute_checksum(frame, convert) != found.checksums[index]:
                 return None
             if index in shown:
