@@ -8,6 +8,7 @@ processes under a watchdog: a reader that crashes or hangs is not used for that 
 import hashlib
 import os
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import Base64Encoder, EncodedBytes
 from videores.data.lists import split_segment
 from videores.data.video import readers, sandbox
 from videores.data.video.packets import Access
-from videores.data.video.scan import scan
+from videores.data.video.scan import ScanResult, scan
 from videores.data.video.trials import try_readers
 from videores.errors import UnreadableVideo, UserError
 
@@ -102,7 +103,7 @@ def probe_in_helper(helper, path):
             raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
 
 
-def examine(path, without, beat):
+def examine(path: str | Path, without: Sequence[str], beat: Callable[[str], None]) -> VideoInfo:
     """Return the VideoInfo of a file or of a part of it.
 
     It has the readers that are not in `without`. beat(stage) is called while it works.
@@ -118,7 +119,7 @@ def examine(path, without, beat):
     return _cut_segment(file, *_last_examined[key], segment)
 
 
-_last_examined: dict[tuple, tuple] = {}
+_last_examined: dict[tuple, tuple[VideoInfo, ScanResult]] = {}
 
 
 def _examine_file(path, without, beat):

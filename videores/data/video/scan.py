@@ -6,8 +6,10 @@ as it is to be shown, as RGB with the range and matrix of its colour tags.
 
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 
 import av
 
@@ -61,7 +63,7 @@ class ScanResult:
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
 
 
-def scan(path, beat=lambda stage: None, hold=0):
+def scan(path: str | Path, beat: Callable[[str], None] = lambda stage: None, hold: int = 0) -> ScanResult:
     """Decode a whole file, holding the last `hold` frames.
 
     Raises UnreadableVideo where it does not decode to its end.
@@ -71,7 +73,9 @@ def scan(path, beat=lambda stage: None, hold=0):
     """
     if os.path.isdir(path):
         return _scan_pictures(path, beat, hold)
-    times, held, missing = [], deque(maxlen=hold), containers.count_missing_bytes(path)
+    times: list = []  # time stamps, which may be None
+    held: deque[av.VideoFrame] = deque(maxlen=hold)
+    missing = containers.count_missing_bytes(path)
     try:
         with capture_decoder_warnings() as said, open_container(path) as container:
             check_not_playlist(container, path)
