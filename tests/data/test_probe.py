@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers import damage
 from helpers.videos import AVAILABLE, CODECS, numbered_frames, numbered_video, read_numbers
 
 from videores.data import probe as probe_module
@@ -291,7 +292,7 @@ def test_a_subset_does_not_forget_the_rest(tmp_path):
     assert set(probed(tmp_path, paths)[0]) == set(paths)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"version": -1, "videos": {}}', b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [*damage.BROKEN_JSON, b'{"version": -1, "videos": {}}'])
 def test_a_damaged_or_foreign_manifest_is_made_anew(tmp_path, content):
     paths = numbered_set(tmp_path, 1, frames=5)
     probed(tmp_path, paths)
@@ -300,25 +301,13 @@ def test_a_damaged_or_foreign_manifest_is_made_anew(tmp_path, content):
     assert json.loads(find_manifest_path(tmp_path).read_text())["videos"]
 
 
-def json_places(value, path=()):
-    yield path
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from json_places(value[key], (*path, key))
-
-
 def test_a_manifest_with_any_value_changed_is_read_or_made_anew_with_a_warning(tmp_path, capsys):
     paths = numbered_set(tmp_path, 1, frames=12, codec="h264_gop")
     first, file = probed(tmp_path, paths), find_manifest_path(tmp_path)
     whole, told = file.read_text(), 0
-    places = [path for path in json_places(json.loads(whole)) if path[:1] != ("made_by",)]
-    for n, path in enumerate(places[1:]):
-        content = json.loads(whole)
-        *above, last = path
-        inner = content
-        for key in above:
-            inner = inner[key]
-        inner[last] = (None, "x", -1, float("inf"), [], {}, [[1]], 10**40, "\0")[n % 9]
-        file.write_text(json.dumps(content))
+    places = [path for path in damage.list_places(json.loads(whole)) if path[:1] != ("made_by",)]
+    for n, path in enumerate(places):
+        file.write_text(json.dumps(damage.change(json.loads(whole), path, damage.VALUES[n % len(damage.VALUES)])))
         infos, bad = probed(tmp_path, paths)
         assert [*infos, *bad] == paths
         told += str(file) in capsys.readouterr().err
