@@ -9,6 +9,7 @@ Writes Markdown tables, and JSON with every figure.
     python tools/benchmark.py step                          a training step and inference, compared with torchvision
     python tools/benchmark.py overhead                      the time that Lightning and our callbacks add to a step
     python tools/benchmark.py upkeep                        the cost of weight averages and checkpoints
+    python tools/benchmark.py duplicates --videos DIR       recall of copies that are planted among the videos
     python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
     python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
 
@@ -21,12 +22,9 @@ import sys
 
 from videores.runtime import cli
 
-SUBCOMMANDS = ("loader", "test", "probe", "memory", "step", "overhead", "upkeep")
-MODULES = {
-    "loader": "clip_loading",
-    "test": "view_loading",
-    "probe": "probing",
-}  # of benchmarks/, where they are called otherwise
+SUBCOMMANDS = ("loader", "test", "probe", "memory", "step", "overhead", "upkeep", "duplicates")
+# of benchmarks/, where they are called otherwise
+MODULES = {"loader": "clip_loading", "test": "view_loading", "probe": "probing"}
 
 
 def main() -> int:

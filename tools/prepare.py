@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     p.add_argument(
         "--split", choices=["1", "2", "3", "all"], default="all", help="split of ucf101 or hmdb51 (default: all)"
     )
-    p.add_argument("--duplicates", action="store_true", help="look for equal videos in two lists of a split")
+    p.add_argument("--duplicates", action="store_true", help="look for equal videos and for copies")
     p.add_argument("--out", type=Path, metavar="DIR", help="write re-encoded copies here")
     add = lambda name, **how: p.add_argument(f"--{name}", default=getattr(SETTINGS, name.replace("-", "_")), **how)
     add(

@@ -2,15 +2,15 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from videores.config import parse
 from videores.data import formats, index, manifest
-from videores.data.lists import Index, split_segment
-from videores.data.prepare import copies, survey
+from videores.data.lists import Index, split_segment, warn
+from videores.data.prepare import copies, duplicates, survey
 from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
 from videores.data.video.reencode import EncodingSettings
@@ -87,7 +87,7 @@ def prepare(options: Options) -> int:
             bad |= unreadable | _copy_dataset(options, lists, whole, whole_infos, unreadable)
         else:
             bad |= _copy_dataset(options, lists, paths, infos, bad)
-    rows = [*bad.items(), *(_find_duplicates(lists, infos) if options.duplicates else ())]
+    rows = [*bad.items(), *(_find_duplicates(options, lists, infos) if options.duplicates else ())]
     noted = [(path, "; ".join(info.warnings)) for path, info in infos.items() if info.warnings]
     _report_videos(options, "warnings.csv", noted, WARNING_COLUMNS)
     _report_videos(options, "bad.csv", rows, BAD_VIDEO_COLUMNS)
@@ -103,14 +103,24 @@ def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[s
         print(*survey.format_table([*survey.count_traits(infos)], total), "", sep="\n")
 
 
-def _find_duplicates(lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> list[tuple[str, str]]:
+def _find_duplicates(
+    options: Options, lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]
+) -> list[tuple[str, str]]:
+    """Report all duplicates; return (file, text) of equal videos, of copies in two lists, and of what is unreadable."""
     rows = survey.find_duplicates(lists, infos)
     print(f"{len(rows):,} pair{'s' * (len(rows) != 1)} of videos with equal frames in a split")
-    return rows
+    found, bad = duplicates.find_copies(options.root, infos, options.workers or machine.count_cpus())
+    listed = duplicates.list_copies(found, lists)
+    print(f"{len(listed):,} pair{'s' * (len(listed) != 1)} of videos that show the same recording")
+    _report_videos(options, "duplicates.csv", listed, duplicates.COLUMNS)
+    leaks = duplicates.select_leaks(listed)
+    if leaks:
+        warn(f"{len(leaks)} pairs of copies are in two lists of a split, so the score would be too high; remove one")
+    return [*rows, *((row[0], f"a copy of {row[1]} ({row[2]}), in {row[3]}") for row in leaks), *bad.items()]
 
 
-def _report_videos(options: Options, name: str, rows: list[tuple[str, str]], columns: tuple[str, str]) -> None:
-    """Print rows of (file, text), and write all of them to the CSV file `name`."""
+def _report_videos(options: Options, name: str, rows: Sequence[tuple[str, ...]], columns: tuple[str, ...]) -> None:
+    """Print rows, and write all of them to the CSV file `name`."""
     if options.is_shard:
         path = options.ledgers / f"{copies.format_shard(options.shard)}.{name}"
     elif options.out:
