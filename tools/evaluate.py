@@ -13,6 +13,7 @@ python tools/evaluate.py --scores runs/a --clips 5 --crops 1 --fusion logit-mean
 python tools/evaluate.py --scores runs/a --sweep                    # accuracy against the number of views
 python tools/evaluate.py --scores runs/rgb runs/flow --weights val  # an ensemble
 python tools/evaluate.py --scores runs/a runs/b --compare           # is b better than a?
+python tools/evaluate.py --scores runs/fold1 runs/fold2 --suspects  # labels that may be wrong
 """
 
 import argparse
@@ -26,7 +27,16 @@ from videores.errors import UserError
 from videores.runtime import cli
 
 RUN_OPTIONS = ("checkpoint", "part", "overrides")  # what only --run takes
-SCORES_OPTIONS = ("clips", "crops", "fusion", "sweep", "weights", "compare", "out")  # what only --scores takes
+SCORES_OPTIONS = (
+    "clips",
+    "crops",
+    "fusion",
+    "sweep",
+    "weights",
+    "compare",
+    "suspects",
+    "out",
+)  # what only --scores takes
 
 
 def main() -> int:
@@ -65,6 +75,13 @@ def add_scores_arguments(group: argparse._ArgumentGroup) -> None:
         "--weights", nargs="+", metavar="W", help="several runs: a weight for each; or val; default: equal"
     )
     group.add_argument("--compare", action="store_true", help="two runs: McNemar's test, differences of the classes")
+    group.add_argument(
+        "--suspects",
+        nargs="?",
+        choices=("self_confidence", "margin"),
+        const="self_confidence",
+        help="runs that tested disjoint or equal videos: those whose label is doubtful, sorted by this",
+    )
     group.add_argument("--out", type=Path, help="output folder")
 
 
@@ -73,6 +90,9 @@ def evaluate_scores(args: argparse.Namespace) -> int:
     from videores.reporting import rescoring
 
     views = dict(clips=args.clips, crops=args.crops, fusion=args.fusion, out=args.out)
+    if args.suspects:
+        check_options_absent(args, ("sweep", "weights", "compare"), "--suspects")
+        return rescoring.list_suspects(args.scores, by=args.suspects, **views)
     if args.compare:
         check_options_absent(args, ("sweep", "weights"), "--compare")
         return rescoring.compare_runs(args.scores, **views)

@@ -5,6 +5,7 @@ video are scored, shorter videos lack the last ones: these views are NaN too.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def align_videos(first: Predictions, other: Predictions) -> Predictions:
         UserError: if videos, labels or classes differ.
     """
     pair = f"{first.path} and {other.path}"
-    _check_same_classes(pair, first.classes.tolist(), other.classes.tolist())
+    check_same_classes(pair, first.classes.tolist(), other.classes.tolist())
     _check_same_videos(pair, first.video.tolist(), other.video.tolist())
     place = {video: i for i, video in enumerate(other.video.tolist())}
     order = [place[video] for video in first.video.tolist()]
@@ -217,7 +218,8 @@ def align_videos(first: Predictions, other: Predictions) -> Predictions:
     return replace(other, **moved)
 
 
-def _check_same_classes(pair, ours, theirs):
+def check_same_classes(pair: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
+    """Check that two runs, which `pair` names, have equal classes in equal order."""
     if ours == theirs:
         return
     pairs = [f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]

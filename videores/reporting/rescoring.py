@@ -1,6 +1,6 @@
 """Evaluate saved predictions for `tools/evaluate.py --scores`: read, compute, write and print.
 
-The three tasks take run folders, test folders or files, and return the exit code: 1 where videos did not decode.
+The four tasks take run folders, test folders or files, and return the exit code: 1 where videos did not decode.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from videores.data.lists import preview
 from videores.errors import UserError
-from videores.evaluation import offline
+from videores.evaluation import offline, suspects
 from videores.evaluation.predictions import FILE_NAME, Predictions, align_videos, read_predictions
 from videores.evaluation.protocol import slugify
 from videores.evaluation.view_subset import select_views
@@ -20,6 +20,7 @@ from videores.runtime.files import write_atomically, write_text
 from videores.runtime.tables import format_csv
 
 COMPARED_FOLDER = Path("results", "scores")  # where results of several runs are written
+MAX_PRINTED_SUSPECTS = 20
 
 
 def rescore_run(
@@ -113,6 +114,33 @@ def compare_runs(
     _print_difference(summary, per_class)
     print(f"wrote   {folder}")
     return 1 if summary["unreadable"] else 0
+
+
+def list_suspects(
+    sources: Sequence[Path | str],
+    *,
+    by: str,
+    clips: int | None = None,
+    crops: int | None = None,
+    fusion: str | None = None,
+    out: Path | str | None = None,
+) -> int:
+    """List videos by how little runs that were tested on them believe their labels."""
+    runs = [select_views(read_predictions(source), clips, crops) for source in sources]
+    rows = suspects.rank_labels(runs, offline.select_fusion(runs, fusion), by)
+    folder = Path(out or COMPARED_FOLDER / "+".join(_name_runs(runs)))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "suspects.csv", format_csv([row._asdict() for row in rows]))
+    videos = {video for p in runs for video in p.video.tolist()}
+    doubted = [row for row in rows if row.margin < 0.5]
+    print(f"{len(doubted):,} of {len(rows):,} videos have a likelier class than their label; the first by {by}:")
+    print("label is  margin  video, label -> likelier class")
+    for row in doubted[:MAX_PRINTED_SUSPECTS]:
+        print(f"{row.self_confidence:8.4f}  {row.margin:6.4f}  {row.video}: {row.label} -> {row.other}")
+    if len(rows) < len(videos):
+        print(f"{len(videos) - len(rows):,} videos did not decode and are not in the list")
+    print(f"wrote   {folder / 'suspects.csv'}")
+    return 1 if len(rows) < len(videos) else 0
 
 
 # Reading
