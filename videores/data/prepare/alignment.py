@@ -148,10 +148,12 @@ def _align(first, second, window):
         if len(pair[0]):
             tries.append((_rate_likeness(*pair, still), float(offset + shift)))
     likeness, offset = max(tries)
-    if likeness < (MAX_THRESHOLD if still else _compute_threshold(len(b_THWC))):
+    lasted = len(b_THWC) * second.step * speed
+    count = round(lasted / min(first.step, second.step * speed))
+    if likeness < (MAX_THRESHOLD if still else _compute_threshold(count)):
         return None
     lasts = max(len(first.seconds_T) * first.step, len(second.seconds_T) * second.step * speed)
-    return Match(window, speed, offset, len(b_THWC) * second.step * speed / lasts, likeness)
+    return Match(window, speed, offset, lasted / lasts, likeness)
 
 
 def _compute_threshold(count):
