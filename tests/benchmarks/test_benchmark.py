@@ -13,7 +13,7 @@ import torch
 import yaml
 from benchmarks import clip_loading, memory, peers, report, videos, view_loading
 from benchmarks import contenders as measure
-from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, Contender
+from benchmarks.contenders import FLOOR, FRAMES, OURS, PREPARED, SHARDS, Contender
 from benchmarks.material import Material, Plan, training_clips, view_clips
 from benchmarks.report import TARGETS, Row, Target
 from helpers.videos import numbered_video, read_numbers, write_ucf101
@@ -50,7 +50,7 @@ def contenders(numbered, tmp_path_factory):
 
 def test_contenders_are_ours_with_each_exact_reader_the_floor_and_both_of_pytorchvideos_decoders(contenders, numbered):
     exact = [f"{OURS}, {reader}" for reader in probe(numbered["h264_gop"]).readers]
-    assert list(contenders) == [OURS, *exact, PREPARED, FRAMES, FLOOR, *PEERS]
+    assert list(contenders) == [OURS, *exact, SHARDS, PREPARED, FRAMES, FLOOR, *PEERS]
     assert [c.name for c in contenders.values() if c.peer] == PEERS
 
 
@@ -215,7 +215,7 @@ def test_a_target_against_peers_is_a_lower_bound(target, reached):
 @pytest.mark.parametrize(("factor", "reached"), [(1.3, True), (1.25, True), (1.2, False)])
 def test_a_target_against_decoding_is_an_upper_bound(factor, reached):
     row, made = row_of(ours=[10], floor=[8])
-    assert Target(factor, of_floor=True).reached(row, made[OURS]) == reached
+    assert Target(factor, over=FLOOR).reached(row, made[OURS]) == reached
 
 
 def test_a_target_is_not_reached_where_there_is_nothing_to_compare_with():
