@@ -99,6 +99,32 @@ def check_gpus() -> Iterator[_Finding]:
         yield _Finding(f"GPU {i}", OK if fits else BAD, name, advice)
 
 
+def check_cudnn() -> Iterator[_Finding]:
+    import torch
+
+    if torch.cuda.is_available() and (number := torch.backends.cudnn.version()):
+        version = split_cudnn_version(number)
+        advice = find_cudnn_defect(version)
+        yield _Finding("cuDNN", WARNING if advice else OK, ".".join(map(str, version)), advice)
+
+
+def split_cudnn_version(number: int) -> tuple[int, int, int]:
+    """Return (major, minor, patch) of cuDNN's number: 8902 is 8.9.2, 91002 is 9.10.2."""
+    major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)
+    return major, *divmod(rest, 100)
+
+
+def find_cudnn_defect(version: tuple[int, int, int]) -> str:
+    """Return advice about a version that is known to be wrong, "" for others.
+
+    Source: https://github.com/pytorch/pytorch/issues/163539, 166643, 194367.
+    """
+    if version >= (9, 15, 0):
+        return ""
+    upgrade = "pip install -U 'nvidia-cudnn-cu12>=9.15' (or -cu13)"
+    return f"below 9.15 it computes wrong bf16 3D convolutions; {upgrade}, or train with trainer.precision=fp32"
+
+
 def check_folders() -> Iterator[_Finding]:
     cache = Path(os.environ.get("VIDEORES_CACHE") or Path(machine.find_cache_root(), "videores"))
     try:
@@ -208,4 +234,13 @@ def find_worst_gradient(setting, device):
     return max(errors)
 
 
-CHECKS = (check_cpus, check_memory, check_gpus, check_folders, check_decord, check_decoders, check_gradients)
+CHECKS = (
+    check_cpus,
+    check_memory,
+    check_gpus,
+    check_cudnn,
+    check_folders,
+    check_decord,
+    check_decoders,
+    check_gradients,
+)
