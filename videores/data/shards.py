@@ -72,6 +72,17 @@ class ShardSet:
                     raise UserError(_describe_failure(self.root, name, error)) from None
                 time.sleep(seconds)
 
+    def fetch(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """Read bytes of one of the files; raise UserError as `ask` does."""
+        if "://" in self.root:
+            return self.ask("cat_file", name, start, end)
+        try:
+            with open(Path(self.root, name), "rb", buffering=0) as file:  # fsspec takes 0.25 ms more
+                file.seek(start)
+                return file.read(-1 if end is None else end - start)
+        except OSError as error:
+            raise UserError(_describe_failure(self.root, name, error)) from None
+
     def read(self, path: str) -> bytes:
         """Read the bytes of a video.
 
@@ -80,7 +91,7 @@ class ShardSet:
         if path not in self.extents:
             raise UnreadableVideo(f"{self.root}/{path}", "there is no such file")
         shard, offset, size, checksum = self.extents[path]
-        content = self.ask("cat_file", shard, offset, offset + size)
+        content = self.fetch(shard, offset, offset + size)
         if len(content) > size:
             what = "the server ignores byte ranges, which shards need; use one that has them, or a copy of the folder"
             raise UserError(f"{self.root}/{shard}: {what}")
@@ -198,7 +209,7 @@ def _read_shard_set(root):
     """Return the shard set and the content of its index."""
     empty = ShardSet(root, {}, {})
     try:
-        content = json.loads(empty.ask("cat_file", INDEX_NAME))
+        content = json.loads(empty.fetch(INDEX_NAME))
         if content["version"] != INDEX_VERSION:
             what = f"version {content['version']} of the index; this videores reads {INDEX_VERSION}: write it again"
             raise UserError(f"{root}/{INDEX_NAME}: {what}")
@@ -217,7 +228,7 @@ def _describe_failure(root, name, error):
     elif isinstance(error, ImportError):
         remedy = f"{error}: install what this protocol needs"
     else:
-        remedy = f"{type(error).__name__}: {error}; look at the connection, and at the rights"
+        remedy = f"{type(error).__name__}: {error}; look at the connection and at the rights"
     return f"{root}/{name}: {remedy}"
 
 
