@@ -15,7 +15,6 @@ from benchmarks import videos
 from videores.config import parse
 from videores.data import datamodule
 from videores.data.decode import read_frames
-from videores.data.samplers import TrainSampler
 from videores.data.video.encode import write_video
 from videores.errors import UnreadableVideo
 from videores.runtime import cli, environment, files, machine
@@ -122,6 +121,5 @@ def measure(data, rounds):
 
 
 def count_clips(loader, epoch):
-    sampler: TrainSampler = loader.batch_sampler
-    sampler.position = lambda: (epoch, 0)
+    loader.batch_sampler.position = lambda: (epoch, 0)
     return sum(len(batch["video"]) for batch in loader)

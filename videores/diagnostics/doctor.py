@@ -11,9 +11,12 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from videores.runtime import machine
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OK, WARNING, BAD = "ok", "WARNING", "BAD"
 GIB = 2**30
@@ -47,6 +50,7 @@ def run_checks() -> int:
 
 
 def run_check(check: Callable[[], Iterable[_Finding]]) -> list[_Finding]:
+    """Return the findings of a check; one that fails is a finding too."""
     try:
         return list(check())
     except Exception as error:  # a broken package may raise anything, and the other checks still say something
@@ -183,7 +187,7 @@ def check_decoders() -> Iterator[_Finding]:
             yield _Finding(name, BAD if wrong else OK, found, advice)
 
 
-def make_numbered_frames(frames):
+def make_numbered_frames(frames: int) -> "np.ndarray":
     """Return uint8 frames_THWC, each with its number as eight vertical bars."""
     import numpy as np
 
