@@ -3,9 +3,11 @@
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist --out UCF-101-128
     python tools/prepare.py kinetics --root videos --splits lists --out videos-128 --slurm 32 slurm_partition=cpu
+    python tools/prepare.py kinetics --root videos-128 --splits lists --shards kinetics-shards
 
 Then train with data.root=UCF-101-128; the copies have the names of their sources. The same command continues an
-interrupted run. See docs/guide/own-videos.md.
+interrupted run. Shards are tar files; train with data.root=kinetics-shards or its URL, and data.splits=null. See
+docs/guide/own-videos.md.
 """
 
 import argparse
@@ -51,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     add("keyframes", type=cli.positive, metavar="FRAMES", help="distance of keyframes (default: %(default)s)")
     add("crf", type=quality, help="quality of x264, from 0 (lossless) to 51 (default: %(default)s)")
     add("audio", choices=["keep", "drop"], help="(default: %(default)s)")
+    p.add_argument("--shards", type=Path, metavar="DIR", help="pack the videos and lists into tar files here")
     p.add_argument("--workers", type=cli.positive, metavar="N", help="number of processes (default: all CPUs)")
     p.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
     slurm = dict(nargs="+", default=(), metavar=("N", "key=value"))

@@ -4,13 +4,16 @@ import difflib
 import signal as signals
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
 
 DIRECTION_CHARACTERS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class UserError(ValueError):
     """A wrong input: the message names the key or file, the constraint, the remedy."""
+
+    def __init__(self, message: str, *more: str) -> None:
+        # torch rebuilds a worker's exception from its printed traceback, which ends with our message
+        super().__init__(message.rpartition("videores.errors.UserError: ")[2], *more)
 
 
 class UnreadableVideo(UserError):
@@ -19,7 +22,7 @@ class UnreadableVideo(UserError):
     `lasting` is False where the machine may be at fault (no permission, no memory): such failures are not cached.
     """
 
-    def __init__(self, path: Path | str, reason: str | None = None, lasting: bool = True) -> None:
+    def __init__(self, path: object, reason: str | None = None, lasting: bool = True) -> None:
         if reason is None:  # torch rebuilds a worker's exception from its printed traceback, whose last line is ours
             path, _, reason = str(path).strip().splitlines()[-1].partition("UnreadableVideo: ")[2].partition(": ")
         super().__init__(str(path), str(reason))

@@ -251,7 +251,7 @@ def test_every_table_expands_at_every_scale(name, scale):
     assert not any("," in name for name in names)  # --rows is separated by commas
     if scale == "smoke":
         assert len(planned) <= 3
-        assert {cell.config.train.epochs for cell in planned if cell.kind != "measure"} == {1}
+        assert {cell.config.train.epochs for cell in planned if cell.kind in ("train", "test")} <= {1}
     if scale == "cpu":
         assert len({cell.seed for cell in planned}) >= 2
     for assertion in about.assertions:

@@ -23,6 +23,7 @@ PACKAGES = [
 ]
 DATA = [  # within data, in the order of the data's way
     "lists",
+    "shards",
     "video",
     "synthetic",
     "formats",

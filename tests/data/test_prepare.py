@@ -560,8 +560,8 @@ def test_a_listed_path_that_leads_out_of_the_folder_is_refused(tool, tmp_path, a
 
 
 WRONG = [
-    (["--shard", "1/2"], "--out"),
-    (["--slurm", "2"], "--out"),
+    (["--shards", "shards", "--shard", "1/2"], "--shards"),
+    (["--shards", "shards", "--out", "out"], "--shards"),
     (["--out", "out", "--shard", "1/2", "--duplicates"], "--duplicates"),
     (["--out", "out", "--shard", "1/2", "--slurm", "2"], "--shard"),
     (["--out", "out", "--slurm", "none"], "--slurm.*none"),

@@ -98,3 +98,13 @@ def test_a_check_that_fails_is_a_finding():
 
 def test_numbered_clips_show_their_numbers():
     assert doctor.read_frame_numbers(doctor.make_numbered_frames(200)) == list(range(200))
+
+
+@pytest.mark.parametrize(("number", "version"), [(8902, (8, 9, 2)), (90100, (9, 1, 0)), (91002, (9, 10, 2))])
+def test_cudnn_versions_as_torch_numbers_them(number, version):
+    assert doctor.split_cudnn_version(number) == version
+
+
+@pytest.mark.parametrize(("version", "wrong"), [((8, 9, 2), 1), ((9, 8, 0), 1), ((9, 14, 9), 1), ((9, 15, 0), 0)])
+def test_cudnn_versions_with_wrong_convolutions_are_named(version, wrong):
+    assert ("9.15" in doctor.find_cudnn_defect(version)) == bool(wrong)

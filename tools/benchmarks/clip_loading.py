@@ -1,12 +1,17 @@
-"""ms per training clip: videores natively, with each exact reader and on prepared copies; the floor; pytorchvideo."""
+"""ms per training clip: videores on files, by each exact reader, in shards, prepared; the floor; pytorchvideo."""
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks import peers, session, videos
-from benchmarks.contenders import ALL_FRAMES, FLOOR, FRAMES, OURS, PREPARED, Contender, race
+from benchmarks.contenders import ALL_FRAMES, FLOOR, FRAMES, OURS, PREPARED, SHARDS, Contender, race
 from benchmarks.material import Material, training_clips
 from benchmarks.report import Row
 from videores.data.decode import read_frames
+from videores.errors import UserError
 from videores.runtime import cli
 
 
@@ -34,6 +39,9 @@ def entrants(found, plan, scratch, clips):
     yield ours(ALL_FRAMES, material.without_dropping(), plan, asked)
     for reader in material.exact_readers():
         yield ours(f"{OURS}, {reader}", material, plan, asked, reader)
+    packed = material.packed(Path(tempfile.mkdtemp(dir=scratch)))
+    yield ours(SHARDS, packed, plan, asked)
+    check_equal(material, packed, plan, asked)
     if found.prepared:
         yield ours(PREPARED, material.copies(videos.prepared_copy, plan.transform, scratch), plan, asked)
     yield Contender(FRAMES, lambda k: read_frames(material.paths[asked.number(k)], asked.frames_UKT[k, 0]))
@@ -49,6 +57,13 @@ def ours(name, material, plan, asked, reader="auto"):
         shown = read_frames(material.paths[asked.number(k)], frames_T, reader=reader)
         contender.check(shown, frames_T, material.truth(asked.number(k)))
     return contender
+
+
+def check_equal(material, packed, plan, asked):
+    """Refuses to go on where the clips of shards are not those of files, bit for bit."""
+    clips, others = material.data_set(plan), packed.data_set(plan)
+    if not all(torch.equal(clips[key]["clips"], others[key]["clips"]) for key in asked.keys):
+        raise UserError(f"{material.names[0]}: clips from shards differ from those of files; report this")
 
 
 def pytorchvideo(material, plan, asked, decoder):

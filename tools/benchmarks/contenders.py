@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.peers import thumbnail
 
-OURS, PREPARED = "videores", "videores, prepared copy"
+OURS, PREPARED, SHARDS = "videores", "videores, prepared copy", "videores, from shards"
 FRAMES, FLOOR = "videores, frames without transforms", "decoding only"
 ALL_FRAMES, SCAN = "videores, no frame dropped", "one decode with checksums"
 

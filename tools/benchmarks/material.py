@@ -8,8 +8,10 @@ import numpy as np
 
 from benchmarks import peers, videos
 from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
+from videores.data import shards
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
+from videores.data.prepare import pack
 from videores.data.probe import probe
 from videores.data.views import list_item_views
 from videores.evaluation.protocol import format_sampling
@@ -43,16 +45,17 @@ class Plan:
 
 
 class Material:
-    def __init__(self, paths):
-        self.paths = tuple(paths)
-        self.infos = [probe(path) for path in self.paths]
-        self.truths = {}
+    def __init__(self, paths, root=Path("/"), infos=None, truths=None):
+        self.root, self.names = root, [str(path) for path in paths]
+        self.paths = tuple(root / name for name in self.names)
+        self.infos = infos or [probe(path) for path in self.paths]
+        self.truths = {} if truths is None else truths
 
     def data_set(self, plan, *, views=None, reader="auto"):
-        listed = [Video(str(path), 0) for path in self.paths]
+        listed = [Video(name, 0) for name in self.names]
         infos = {video.path: info for video, info in zip(listed, self.infos, strict=True)}
         common = dict(views=views, reader=reader, seed=plan.seed)
-        return VideoDataset(Path("/"), listed, infos, plan.clip, plan.transform, **common)
+        return VideoDataset(self.root, listed, infos, plan.clip, plan.transform, **common)
 
     def exact_readers(self):
         """Those that are exact for all of the files."""
@@ -66,6 +69,18 @@ class Material:
 
     def copies(self, make, *arguments):
         return Material(make(path, *arguments) for path in self.paths)
+
+    def packed(self, scratch):
+        """The same files in shards."""
+        files, out = scratch / "files", scratch / "shards"
+        names = [f"{number}/{path.name}" for number, path in enumerate(self.paths)]
+        for name, path in zip(names, self.paths, strict=True):
+            (files / name).parent.mkdir(parents=True)
+            (files / name).symlink_to(path)
+        pack.write_shards(files, out, "folder", {}, names)
+        root = shards.locate(out)
+        infos = [replace(i, stamp=tuple((root / name).stamp)) for i, name in zip(self.infos, names, strict=True)]
+        return Material(names, root, infos, self.truths)
 
     def truth(self, number):
         """thumbnails_THWC of all frames of a file."""

@@ -132,8 +132,11 @@ def lightning_loop(cfg, data, steps):
 
 
 @contextmanager
-def lightning_trainer(cfg, steps, *callbacks):
-    """The Trainer of tools/train.py, for an epoch of `steps` batches in a temporary run folder, without validation."""
+def lightning_trainer(cfg, steps, *callbacks, **changes):
+    """The Trainer of tools/train.py, for an epoch of `steps` batches in a temporary run folder, without validation.
+
+    `steps` is None for all; `changes` are options of Lightning's.
+    """
     with tempfile.TemporaryDirectory(prefix="videores-benchmark-") as folder:
         (Path(folder) / "checkpoints").mkdir()
         record = run_folder.RunRecord(Path(folder), cfg)
@@ -144,4 +147,4 @@ def lightning_trainer(cfg, steps, *callbacks):
         options = make_training_options(cfg, Path(folder), saving, None, record)
         options |= {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0}
         options["callbacks"] = [*options["callbacks"], *callbacks]
-        yield pl.Trainer(**hardware, **options)
+        yield pl.Trainer(**hardware | options | changes)

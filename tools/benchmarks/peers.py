@@ -192,3 +192,10 @@ def crop(clip_CTHW, place, size):
     else:
         left = (0, left, clip_CTHW.shape[3] - size)[place]
     return clip_CTHW[:, :, top : top + size, left : left + size]
+
+
+def torchcodec_frames(path, device):
+    """uint8 frames_THWC of a whole file by TorchCodec on a device."""
+    from torchcodec.decoders import VideoDecoder
+
+    return VideoDecoder(str(path), dimension_order="NHWC", device=device)[:].cpu().numpy()

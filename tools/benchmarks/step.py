@@ -129,9 +129,9 @@ def clips_of(args):
     return torch.randn(shape_BCTHW, generator=torch.Generator().manual_seed(0)).to(args.device)
 
 
-def trainer(model, args, setting):
+def trainer(model, args, setting, **optimizer_options):
     model, clips = cost.apply_layout(copy.deepcopy(model).to(args.device).train(), clips_of(args), setting)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, **optimizer_options)
     label_B = torch.arange(args.batch, device=args.device) % CLASSES
     if setting.compiled:
         model.compile()

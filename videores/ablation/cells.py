@@ -36,6 +36,9 @@ def build_command(cell):
     if cell.kind == "train":
         options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
+    if cell.kind == "decode":
+        options = [f"run.seed={cell.seed}", "--out", str(decode_path(cell))]
+        return [str(TOOLS / "benchmark.py"), "decode", "--cfg", cell.base, *cell.overrides, *options]
     return [
         str(TOOLS / "evaluate.py"),
         "--run",
@@ -43,6 +46,11 @@ def build_command(cell):
         "--checkpoint",
         str(run_folder.find_best_checkpoint(cell_folder(cell.needs))),
     ]
+
+
+def decode_path(cell):
+    """Return where the benchmark of reading writes its result."""
+    return cell_folder(cell) / "decode.json"
 
 
 def prepare_cell(cell):
@@ -71,6 +79,8 @@ def is_done(cell):
     """
     if cell.kind == "measure" or cell.rescored:
         return True
+    if cell.kind == "decode":
+        return decode_path(cell).exists()
     if not (test_folder(cell) / "metrics.json").exists():
         return False
     return cell.kind == "test" or read_environment(cell).get("exit_status") in (0, 1)

@@ -4,6 +4,7 @@ V videos, G groups of videos that are right or wrong together, N classes.
 """
 
 import hashlib
+import json
 import statistics
 from dataclasses import replace
 from datetime import datetime
@@ -129,6 +130,10 @@ def collect_cell(cell, costs):
             "protocol": None,
             "values": costs,
         }
+    if cell.kind == "decode":
+        read = json.loads(cells.decode_path(cell).read_text())
+        machine = {name: read[name] for name in ("start", "hardware", "versions")} | {"precision": "no network"}
+        return {**about, "status": "done", "error": None, "protocol": None, "values": read["values"], **machine}
     found, predictions = read_result(cell)
     values = {**costs, **_read_accuracies(found), **_read_training(cell)}
     more = {"answers": read_answers(predictions), "scores": sample_videos(predictions)}

@@ -29,6 +29,12 @@ COLUMNS = {
     "train_loss": _Column("training loss", 3),
     "grad_stem": _Column("gradient of the stem", 4),
     "clips_per_s": _Column("clips/s", 1),
+    "frames_per_s": _Column("frames/s", 0),
+    "clip_ms": _Column("processor ms a clip", 1),
+    "pixel_diff": _Column("largest pixel difference", 0),
+    "wrong_frames": _Column("wrong frames", 0),
+    "failures": _Column("failed clips", 0),
+    "memory_growth": _Column("memory growth (MB)", 1),
     "videos": _Column("videos scored", 0, spread=False),
 }
 

@@ -125,6 +125,8 @@ def _check_networks_build(todo, table_costs):
 
 def format_work(cell, cost):
     """Format steps and multiply-adds of a cell in a line; time is not measured."""
+    if cell.kind == "decode":
+        return "clips are read, without a network"
     listed, clips = costs.list_videos(cell.config.data), costs.count_step_clips(cell.config)
     about = f"{cost['params'] / 1e6:.3g} M parameters, {cost['gmacs']:.3g} GMAC a clip"
     if cell.kind == "measure":

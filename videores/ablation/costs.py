@@ -29,9 +29,9 @@ BACKWARD = 2  # a training step costs so many forward passes more than a test
 def count_costs(cells):
     """Return {key: {params, gmacs, gmacs_video, memory}} of the cells' networks.
 
-    They are of one clip, in bytes and GMACs.
+    They are of one clip, in bytes and GMACs. Cells that read clips alone have none.
     """
-    return {cell.key: _try_count_cost(cell.config) for cell in cells}
+    return {cell.key: {} if cell.kind == "decode" else _try_count_cost(cell.config) for cell in cells}
 
 
 def _try_count_cost(cfg):

@@ -30,6 +30,7 @@ def _run_tool(command, log):
     with log.open("a") as file:
         os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)  # of the programs that it starts, too
     sys.argv = command
+    sys.path.insert(0, os.path.dirname(command[0]))  # as for any script
     runpy.run_path(command[0], run_name="__main__")
 
 

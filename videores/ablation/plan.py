@@ -221,6 +221,7 @@ def _compute_key(config, kind, needs):
     values = flatten_config(config.model_dump(mode="json", exclude_defaults=True))
     reads_files = kind != "measure" and config.data.format not in datasets.SETS
     kept = COLUMNS_FROM | LOCATION_KEYS if reads_files else COLUMNS_FROM
-    values = {key: value for key, value in values.items() if key not in CHANGEABLE_KEYS - kept}
+    dropped = CHANGEABLE_KEYS - kept if kind != "decode" else set()  # no result depends on them but that of reading
+    values = {key: value for key, value in values.items() if key not in dropped}
     what = [kind, needs.key if needs else None, sorted(values.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]

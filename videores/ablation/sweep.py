@@ -77,7 +77,8 @@ def _format_status(cell, code, table_costs):
             return "stopped; without --fresh the same command continues it"
         return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.read_error(cell)}"
     values = collect.collect_cell(cell, table_costs.get(cell.key, {}))["values"]
-    return f"clip {values['clip']:.1f}, video {values['video']:.1f}"
+    shown = ("clip", "video") if cell.kind != "decode" else ("frames_per_s", "wrong_frames")
+    return ", ".join(f"{name} {values[name]:.1f}" for name in shown)
 
 
 def make_slurm_launcher(options):
@@ -98,7 +99,7 @@ def make_slurm_launcher(options):
 
 def print_forecast(todo, table_costs):
     """Print how long the cells without a result will take; it trains some steps."""
-    pending = [cell for cell in todo if not cells.is_done(cell) and "error" not in table_costs[cell.key]]
+    pending = [cell for cell in todo if not cells.is_done(cell) and "gmacs" in table_costs[cell.key]]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
     trained.sort(key=lambda cell: table_costs[cell.key]["gmacs"])
     if not trained:

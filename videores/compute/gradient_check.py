@@ -13,17 +13,24 @@ from videores.compute import cost, precision
 MAX_RELATIVE_ERROR = 0.05  # relative error; bf16 rounds by 0.004
 
 
-def compute_layer_errors(network, clips_BCTHW, label_B, setting, exact=torch.float32):
+def compute_layer_errors(
+    network: torch.nn.Module,
+    clips_BCTHW: torch.Tensor,
+    label_B: torch.Tensor,
+    setting: precision.PrecisionSetting,
+    exact: torch.dtype = torch.float32,
+) -> dict[str, float]:
     """Return {name: relative error} of each layer's gradients in one training step.
 
     What goes into a layer, and the gradient that comes back to it, are those of the step. The network stays as it is.
     """
-    network, seen = copy.deepcopy(network).train(), {}
+    network = copy.deepcopy(network).train()
+    seen: dict[str, tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = {}
     for name, layer in network.named_modules():
         if isinstance(layer, cost.COUNTED_LAYERS):
             layer.register_forward_hook(_make_recorder(seen, name, layer))
     cost.run_step(network, clips_BCTHW, label_B, setting)
-    return {name: compute_layer_error(*arguments, setting, exact) for name, arguments in seen.items()}
+    return {name: compute_layer_error(*layer_x_upstream, setting, exact) for name, layer_x_upstream in seen.items()}
 
 
 def _make_recorder(seen, name, layer):

@@ -165,7 +165,7 @@ class DataConfig(Section):
 
     name: str  # names the data set in protocol strings and reports
     format: Literal[ListFormat, SyntheticFormat]  # of the lists, or an embedded data set: docs/guide/own-videos.md
-    root: UserPath  # the folder that the lists' paths are relative to
+    root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards
     splits: UserPath | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there

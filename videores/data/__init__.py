@@ -1,6 +1,7 @@
 """Turn lists of videos into batches.
 
 lists, formats, mirroring, splits, index   which videos there are, and which of them are held out
+shards                                     videos in tar files, in a folder or behind a URL
 video, probe, manifest, decode             what is in a file, and its frames by number, exactly
 sampling, transforms, augment, views       frames -> clips; corruptions for probing, mixing on the device
 cache, samplers, dataset, workers          clips -> batches

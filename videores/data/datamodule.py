@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.data import index, lists, manifest, mirroring, mixing, probe, transforms, views
+from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, transforms, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -166,7 +165,7 @@ class VideoData(pl.LightningDataModule):
         data, infos = self.data, self.videos.infos
         listed = self.listed(part)
         return VideoDataset(
-            Path(data.root),
+            shards.locate(data.root),
             listed,
             infos,
             data.clip,

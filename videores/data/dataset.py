@@ -5,7 +5,6 @@ Randomness is a function of seed, epoch and video.
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from videores.data.decode import read_frames
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
 from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, SAMPLING_STREAM, make_rng
+from videores.data.shards import Root
 from videores.data.video import sandbox
 from videores.data.views import count_views
 from videores.errors import UnreadableVideo
@@ -49,7 +49,7 @@ class VideoDataset(Dataset):
 
     def __init__(
         self,
-        root: str | Path,
+        root: Root,
         videos: Sequence[Video],
         infos: Mapping[str, VideoInfo],
         clip: ClipConfig,

@@ -3,20 +3,20 @@
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from videores.data.lists import split_segment
 from videores.data.probe import VideoInfo, probe, read_file_stamp
+from videores.data.shards import ShardVideo, Source
 from videores.data.video import readers
 from videores.data.video.opening import format_decode_error
 from videores.errors import UnreadableVideo, UserError
 
 
 def read_frames(
-    path: str | Path,
+    path: Source,
     indices: ArrayLike,
     *,
     reader: str = "auto",
@@ -37,14 +37,14 @@ def read_frames(
     _check_arguments(path, indices, short_side)
     wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     check_reader_installed(reader)
-    now = read_file_stamp(Path(path))
-    info = info or _probe_cached(str(path), str(now))
+    now = read_file_stamp(path)
+    info = info or _probe_cached(path, str(now))
     _check_file_unchanged(path, info, now)
     _check_request_fits_video(path, wanted, reader, info)
     name = _select_reader(reader, info, short_side)
+    # absolute, as FFmpeg takes what stands before a colon for a protocol
+    file = path.open() if isinstance(path, ShardVideo) else os.path.abspath(split_segment(path)[0])
     try:
-        # absolute, as FFmpeg takes what stands before a colon for a protocol
-        file = os.path.abspath(split_segment(path)[0])
         frames = readers.READERS[name](file, wanted + info.first, info.access, keep, short_side)
     except readers.DECODE_ERRORS as error:
         what = format_decode_error(error, 0) or type(error).__name__

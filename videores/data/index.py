@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from videores.config.schema import DataConfig
-from videores.data import formats
+from videores.data import formats, shards
 from videores.data.lists import (
     SPELLING_REMEDY,
     Index,
@@ -42,8 +42,10 @@ def read_index(data: DataConfig) -> Index:
     Videos of a format in INCOMPLETE_FORMATS that are not there are left out of train and val; test keeps all that are
     listed, so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many found.
     """
-    root = Path(data.root)
-    if data.format in datasets.SETS:
+    root = shards.locate(data.root)
+    if isinstance(root, shards.ShardSet):
+        shards.check_shards(root)
+    elif data.format in datasets.SETS:
         datasets.prepare_dataset(root, name=data.format)
     check_folders_exist(data)
     index = read_format(data)
@@ -77,8 +79,14 @@ def read_classes(data: DataConfig) -> tuple[str, ...]:
 def _identify_video(root, video):
     """Return what a video is, whatever it is called: a file and a part of it."""
     path, segment = split_segment(video.path)
-    identity = read_identity(root / path)
+    identity = _identify_file(root, path)
     return (identity, segment) if identity else None
+
+
+def _identify_file(root, path):
+    if isinstance(root, shards.ShardSet):
+        return path if path in root.extents else None
+    return read_identity(root / path)
 
 
 def _find_frame_folders(index, root, files):
@@ -87,7 +95,7 @@ def _find_frame_folders(index, root, files):
     Those, and copies of them, have the listed name without its suffix. Their identities are added to `files`.
     """
     others = {path: other for path in files if not files[path] and (other := os.path.splitext(path)[0]) != path}
-    files |= {other: (i, None) if (i := read_identity(root / other)) else None for other in others.values()}
+    files |= {other: (i, None) if (i := _identify_file(root, other)) else None for other in others.values()}
     found = {path: other for path, other in others.items() if files[other]}
     rename = lambda video: replace(video, path=found[video.path]) if video.path in found else video
     return replace(index, **{part: tuple(map(rename, getattr(index, part))) for part in PARTS}) if found else index
@@ -95,6 +103,10 @@ def _find_frame_folders(index, root, files):
 
 def check_folders_exist(data: DataConfig) -> None:
     """Check that the folders of a data set exist; else name its source."""
+    if isinstance(shards.locate(data.root), shards.ShardSet):
+        if data.splits not in (None, data.root):
+            raise UserError(f"data.splits must be null where data.root={data.root} has shards: the lists are in them")
+        return
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
         check_names([folder])
         if data.format not in datasets.SETS and not Path(folder).is_dir():
@@ -106,14 +118,17 @@ def _format_source(data):
 
 
 def read_format(data: DataConfig) -> Index:
-    """Read the lists of a data set in its format, as distributed."""
+    """Read the lists of a data set in its format, as distributed, or from its shards."""
+    root = shards.locate(data.root)
+    if isinstance(root, shards.ShardSet):
+        return shards.read_lists(root, data.format, data.split)
     try:
         return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
     except MissingList as error:
         raise UserError(f"{error}{_format_source(data)}") from None
 
 
-def check_index(index: Index, root: Path, files: Mapping[str, Hashable] | None = None) -> None:
+def check_index(index: Index, root: shards.Root, files: Mapping[str, Hashable] | None = None) -> None:
     """Check names, for empty lists, a video listed twice, and what is on both sides.
 
     `files` has the identity of each video's file, which is the same under all its names.
@@ -126,7 +141,7 @@ def check_index(index: Index, root: Path, files: Mapping[str, Hashable] | None =
     check_names([*index.classes, *(v.path for v in videos), *(v.group for v in videos if v.group)])
     _check_classes_differ(index.classes)
     # a/../b.mp4 and ./b.mp4 are b.mp4
-    paths = {name: [os.path.normpath(os.path.join(root, v.path)) for v in listed[name]] for name in PARTS}
+    paths = {name: [os.path.normpath(os.path.join(str(root), v.path)) for v in listed[name]] for name in PARTS}
     groups = {name: {v.group: v.group for v in listed[name] if v.group} for name in PARTS}
     known = files or {}
     names: dict[str, dict[Any, str]] = {name: {path: path for path in paths[name]} for name in PARTS}

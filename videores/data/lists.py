@@ -211,7 +211,7 @@ def _hint_at_likeness(name, others):
     return f"; {alike[0]!a} looks the same as {name!a}: {SPELLING_REMEDY}" if alike else ""
 
 
-def find_other_spelling(root: Path, path: str) -> str | None:
+def find_other_spelling(root: Any, path: str) -> str | None:
     """Return the name under which a missing file is there in another normal form."""
     others = {unicodedata.normalize(form, path) for form in ("NFC", "NFD")} - {path}
     return next((other for other in sorted(others) if (root / other).exists()), None)

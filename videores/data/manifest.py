@@ -7,16 +7,18 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from tqdm import tqdm
 
+from videores.data import shards
 from videores.data.probe import VideoInfo, probe_in_helper, read_file_stamp
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo
@@ -65,7 +67,7 @@ class Record(BaseModel):
 
 
 def probe_all(
-    root: str | Path,
+    root: str | shards.Root,
     paths: Sequence[str],
     *,
     progress: bool = True,
@@ -76,10 +78,11 @@ def probe_all(
 
     Returns {path: VideoInfo}, and {path: reason} of the files that do not decode.
     """
+    root = shards.locate(root)
     manifest_file = find_manifest_path(root, cache)
     with _lock_manifest(f"{manifest_file}.lock"):
         manifest = _read_manifest(manifest_file, root)
-        stamps = {path: read_file_stamp(Path(root) / path) for path in paths}
+        stamps = {path: read_file_stamp(root / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or not manifest[p].is_of(stamps[p])]
         _update_manifest(manifest, manifest_file, root, todo, progress, workers or machine.count_cpus())
     infos = {p: info for p in stamps if (info := manifest[p].info) is not None}
@@ -118,7 +121,7 @@ def _update_manifest(manifest, manifest_file, root, todo, progress, workers):
 
 
 def _probe_files(root, paths, workers):
-    work = partial(probe_one, str(root))
+    work = partial(probe_one, root)
     if len(paths) < MIN_FILES_FOR_POOL:
         yield from (work(sandbox.get_process_helper(os.getpid()), path) for path in paths)
     else:
@@ -126,27 +129,25 @@ def _probe_files(root, paths, workers):
 
 
 def probe_one(root, helper, path):
-    before = read_file_stamp(Path(root) / path)
+    video = shards.locate(root) / path
+    before = read_file_stamp(video)
     try:
-        return path, Record(stamp=before, info=probe_in_helper(helper, Path(root) / path))
+        return path, Record(stamp=before, info=probe_in_helper(helper, video))
     except UnreadableVideo as error:
         reason = error.reason.encode("utf-8", "backslashreplace").decode()  # it may have names that are not UTF-8
         # no file has the stamp False: it is probed again the next time
         return path, Record(stamp=before if error.lasting else False, bad=reason)
 
 
-def find_manifest_path(root: str | Path, cache: str | Path | None = None) -> Path:
+def find_manifest_path(root: str | shards.Root, cache: str | Path | None = None) -> Path:
     """Return the path of a data set's manifest in the user's cache.
 
     It is not beside the videos, whose folder may be read-only or shared.
     """
     cache = cache or os.environ.get("VIDEORES_CACHE") or Path(find_cache_root(), "videores")
-    root = Path(root).resolve()
-    return (
-        _find_writable_cache(cache)
-        / "manifests"
-        / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
-    )
+    name = shards.resolve(root)
+    file = f"{Path(name).name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.json"
+    return _find_writable_cache(cache) / "manifests" / file
 
 
 def _find_writable_cache(cache):
@@ -168,25 +169,66 @@ def _find_writable_cache(cache):
 def _make_manifest_signature(root):
     """Return what a manifest depends on besides the files."""
     versions = {name: str(version) for name, version in readers.READER_VERSIONS.items()}
-    return {"manifest": MANIFEST_VERSION, "root": str(Path(root).resolve()), **versions}
+    return {"manifest": MANIFEST_VERSION, "root": shards.resolve(root), **versions}
 
 
 def _read_manifest(path, root):
-    """Read the manifest; where it is damaged or of other versions, say so and return {}."""
+    """Read the manifest, above what came with shards.
+
+    Where it is damaged or of other versions, say so and leave it out.
+    """
+    signature = _make_manifest_signature(root)
+    packed = shards.read_manifest(root) if isinstance(root, shards.ShardSet) else {}
+    records = _parse_records(packed) if packed.get("made_by") == {**signature, "root": None} else {}
     try:
         content = json.loads(path.read_bytes())
-        if content["made_by"] != _make_manifest_signature(root):
-            print(f"{path} is of other versions of videores or the decoders; it is made anew", file=sys.stderr)
-            return {}
-        return {video: Record.model_validate(record) for video, record in content["videos"].items()}
+        if content["made_by"] == signature:
+            return {**records, **_parse_records(content)}
+        print(f"{path} is of other versions of videores or the decoders; it is made anew", file=sys.stderr)
     except FileNotFoundError:
-        return {}
+        pass
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # whatever else may stand there
         print(f"warning: {path} is damaged, so that what probing found is lost; it is made anew", file=sys.stderr)
-        return {}
+    return records
+
+
+def _parse_records(content):
+    return {video: Record.model_validate(record) for video, record in content["videos"].items()}
+
+
+def merge_parts(root: Path, parts: Path, paths: Sequence[str]) -> Path | None:
+    """Join the manifests of all parts of a data set, each in a folder of `parts`.
+
+    Returns the path of the manifest; None where some of `paths` are left to probe.
+    """
+    target, merged = find_manifest_path(root), {}
+    for part in sorted(parts.glob(f"*/manifests/{target.name}")):
+        for path, record in _read_manifest(part, root).items():
+            if record.stamp is False or record.is_of(read_file_stamp(root / path)):  # no leftover of another time
+                merged[path] = record
+    if not merged.keys() >= set(paths):
+        return None
+    with _lock_manifest(f"{target}.lock"):
+        _write_manifest(target, root, {**_read_manifest(target, root), **merged})
+    return target
+
+
+def export_manifest(root: str | Path, stamps: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Return what the manifest has of some videos, with other stamps: for their shards."""
+    known, videos = _read_manifest(find_manifest_path(root), root), {}
+    for path, stamp in stamps.items():
+        record = known.get(path)
+        if record is not None and record.stamp:  # what is not lasting is probed again
+            info = record.info and replace(record.info, stamp=tuple(stamp))
+            videos[path] = _record_to_json(record.model_copy(update={"stamp": tuple(stamp), "info": info}))
+    return {"made_by": {**_make_manifest_signature(root), "root": None}, "videos": videos}
 
 
 def _write_manifest(path, root, records):
-    videos = {video: record.model_dump(mode="json", exclude_none=True) for video, record in records.items()}
+    videos = {video: _record_to_json(record) for video, record in records.items()}
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps({"made_by": _make_manifest_signature(root), "videos": videos}))
+        temporary.write_text(json.dumps({"made_by": _make_manifest_signature(root), "videos": videos}, sort_keys=True))
+
+
+def _record_to_json(record):
+    return record.model_dump(mode="json", exclude_none=True)

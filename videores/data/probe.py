@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Base64Encoder, EncodedBytes
 
 from videores.data.lists import split_segment
+from videores.data.shards import ShardVideo, Source, as_file
 from videores.data.video import readers, sandbox
 from videores.data.video.packets import Access
 from videores.data.video.scan import ScanResult, scan
@@ -72,7 +73,7 @@ class VideoInfo:
         return np.arange(self.num_frames) / (self.fps or np.nan)
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: Source) -> VideoInfo:
     """Decode a file once and check random access against that.
 
     Raises UnreadableVideo(path, reason).
@@ -85,10 +86,16 @@ def probe_in_helper(helper, path):
 
     A reader that takes the helper with it is left out; without PyAV the file is bad.
     """
+    with as_file(path) as file:  # absolute, as the helper may be in another folder
+        info = _examine_in_helper(helper, file, path)
+    return replace(info, stamp=tuple(path.stamp)) if isinstance(path, ShardVideo) else info
+
+
+def _examine_in_helper(helper, file, path):
     without = ()
     while True:
         try:
-            return helper.call(examine, os.path.abspath(path), without)  # the helper may be in another folder
+            return helper.call(examine, file, without)
         except sandbox.HelperFailure as lost:
             if lost.stage == sandbox.STARTING_STAGE:
                 how = "see python tools/doctor.py"
@@ -275,7 +282,12 @@ def _compute_leeway(found):
 
 
 def read_file_stamp(path):
-    """Return [size, modification time] as JSON has it, None where there is no file."""
+    """Return [size, modification time] as JSON has it, None where there is no file.
+
+    Of a video in shards it is the size and the checksum.
+    """
+    if isinstance(path, ShardVideo):
+        return path.stamp
     try:
         status = os.stat(split_segment(path)[0])
     except OSError:

@@ -11,9 +11,12 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from videores.runtime import machine
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OK, WARNING, BAD = "ok", "WARNING", "BAD"
 GIB = 2**30
@@ -47,6 +50,7 @@ def run_checks() -> int:
 
 
 def run_check(check: Callable[[], Iterable[_Finding]]) -> list[_Finding]:
+    """Return the findings of a check; one that fails is a finding too."""
     try:
         return list(check())
     except Exception as error:  # a broken package may raise anything, and the other checks still say something
@@ -97,6 +101,32 @@ def check_gpus() -> Iterator[_Finding]:
         advice = "" if fits else f"this torch has no kernels for it (it has {', '.join(built)}): install another build"
         name = f"{torch.cuda.get_device_name(i)}, capability {major}.{minor}"
         yield _Finding(f"GPU {i}", OK if fits else BAD, name, advice)
+
+
+def check_cudnn() -> Iterator[_Finding]:
+    import torch
+
+    if torch.cuda.is_available() and (number := torch.backends.cudnn.version()):
+        version = split_cudnn_version(number)
+        advice = find_cudnn_defect(version)
+        yield _Finding("cuDNN", WARNING if advice else OK, ".".join(map(str, version)), advice)
+
+
+def split_cudnn_version(number: int) -> tuple[int, int, int]:
+    """Return (major, minor, patch) of cuDNN's number: 8902 is 8.9.2, 91002 is 9.10.2."""
+    major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)
+    return major, *divmod(rest, 100)
+
+
+def find_cudnn_defect(version: tuple[int, int, int]) -> str:
+    """Return advice about a version that is known to be wrong, "" for others.
+
+    Source: https://github.com/pytorch/pytorch/issues/163539, 166643, 194367.
+    """
+    if version >= (9, 15, 0):
+        return ""
+    upgrade = "pip install -U 'nvidia-cudnn-cu12>=9.15' (or -cu13)"
+    return f"below 9.15 it computes wrong bf16 3D convolutions; {upgrade}, or train with trainer.precision=fp32"
 
 
 def check_folders() -> Iterator[_Finding]:
@@ -157,7 +187,7 @@ def check_decoders() -> Iterator[_Finding]:
             yield _Finding(name, BAD if wrong else OK, found, advice)
 
 
-def make_numbered_frames(frames):
+def make_numbered_frames(frames: int) -> "np.ndarray":
     """Return uint8 frames_THWC, each with its number as eight vertical bars."""
     import numpy as np
 
@@ -208,4 +238,13 @@ def find_worst_gradient(setting, device):
     return max(errors)
 
 
-CHECKS = (check_cpus, check_memory, check_gpus, check_folders, check_decord, check_decoders, check_gradients)
+CHECKS = (
+    check_cpus,
+    check_memory,
+    check_gpus,
+    check_cudnn,
+    check_folders,
+    check_decord,
+    check_decoders,
+    check_gradients,
+)

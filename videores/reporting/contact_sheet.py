@@ -1,7 +1,6 @@
 """Make contact sheets: a few frames of a video side by side, as a JPEG file in memory."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -9,11 +8,12 @@ from PIL import Image
 from videores.data import sampling
 from videores.data.decode import read_frames
 from videores.data.probe import probe
+from videores.data.shards import Source
 
 GAP = 2  # white pixels between frames
 
 
-def contact_sheet(path: Path, reader: str = "auto", frames: int = 8, height: int = 96) -> tuple[bytes, int]:
+def contact_sheet(path: Source, reader: str = "auto", frames: int = 8, height: int = 96) -> tuple[bytes, int]:
     """Return (JPEG bytes, width on a page in pixels) of a video's frames.
 
     They are at the middles of equal parts of it.

@@ -14,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from videores.config.parse import load_config
 from videores.config.schema import Config
+from videores.data import shards
 from videores.data.lists import preview
-from videores.errors import UnreadableVideo, UserError, escape_controls
+from videores.errors import UserError, escape_controls
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
@@ -161,7 +162,7 @@ def _list_notes(tests):
 
 
 def _collect_details(test, cfg):
-    root = Path(cfg.data.root)
+    root = shards.locate(cfg.data.root)
     return {
         "classes": _collect_classes(test.predictions, test.metrics),
         "sweep": _render_sweep(test.predictions, test.metrics["protocol"]),
@@ -215,7 +216,7 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
             try:
                 picture, width = contact_sheet(root / mistake["video"], reader)
                 figure = _embed(picture, "jpeg", caption, width)
-            except UnreadableVideo as reason:
+            except UserError as reason:  # such as a server of shards that does not answer
                 error = str(reason)
         yield {"caption": caption, "figure": figure, "error": error}
 

@@ -10,7 +10,7 @@ from typing import Any
 from videores.config import parse
 from videores.data import formats, index, manifest
 from videores.data.lists import Index, split_segment, warn
-from videores.data.prepare import copies, duplicates, survey
+from videores.data.prepare import copies, duplicates, pack, survey
 from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
 from videores.data.video.reencode import EncodingSettings
@@ -34,6 +34,7 @@ class Options:
     settings: EncodingSettings
     duplicates: bool = False
     out: Path | None = None  # where copies go; None: survey alone
+    shards: Path | None = None  # where tar files of the videos go
     workers: int | None = None  # processes; None: as many as CPUs
     shard: tuple[int, int] = (1, 1)  # (i, n), from 1: the i-th of n parts
     slurm: tuple[str, ...] = ()  # number of shards to submit, and key=value of submitit
@@ -42,8 +43,10 @@ class Options:
         for name, folder in (("--root", self.root), ("--splits", self.splits or self.root)):
             if not folder.is_dir():
                 raise UserError(f"{name} must be a folder, and {folder} is none")
-        if (self.slurm or self.is_shard) and not self.out:
-            raise UserError("--shard and --slurm need copies to make: give --out")
+        if self.shards and (self.out or self.slurm or self.is_shard):
+            raise UserError(
+                "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
+            )
         if (self.slurm or self.is_shard) and self.duplicates:
             raise UserError("--duplicates compares all videos: drop --shard and --slurm")
         if self.slurm and self.is_shard:
@@ -58,8 +61,10 @@ class Options:
 
     @property
     def ledgers(self) -> Path:
-        """Return the folder of the copies' records."""
-        return Path(self.out or "", copies.LEDGER_DIR)
+        """Return the folder of what several parts record, of copies or of probing alone."""
+        return (
+            self.out / copies.LEDGER_DIR if self.out else manifest.find_manifest_path(self.root).with_suffix(".parts")
+        )
 
 
 def prepare(options: Options) -> int:
@@ -73,12 +78,18 @@ def prepare(options: Options) -> int:
         paths = [path for path in paths if (options.root / path).exists()]
     if options.out:
         copies.check_target(options.root, options.out, paths)
+    if options.shards:
+        pack.check_target(options.root, options.shards)
     if options.slurm:
         return _submit_shards(options)
     cache = options.ledgers / copies.format_shard(options.shard) if options.is_shard else None  # probing locks it
     mine = copies.select_shard(paths, options.shard)
     infos, bad = manifest.probe_all(options.root, mine, cache=cache, workers=options.workers)
     _print_survey(options, lists, infos)
+    if options.is_shard:
+        _merge_parts(options, paths)
+    if options.shards:
+        _pack_dataset(options, paths)
     if options.out:
         whole = sorted({split_segment(path)[0] for path in paths})
         if whole != paths:  # copies are of whole files, whatever parts of them are listed
@@ -92,6 +103,21 @@ def prepare(options: Options) -> int:
     _report_videos(options, "warnings.csv", noted, WARNING_COLUMNS)
     _report_videos(options, "bad.csv", rows, BAD_VIDEO_COLUMNS)
     return 1 if rows else 0
+
+
+def _merge_parts(options: Options, paths: list[str]) -> None:
+    """Join what all shards found, once the last one has ended."""
+    merged = manifest.merge_parts(options.root, options.ledgers, paths)
+    ends = f"wrote {merged}" if merged else "the last one to end writes the manifest of all"
+    print(f"shard {'{}/{}'.format(*options.shard)} is probed; {ends}")
+
+
+def _pack_dataset(options: Options, paths: list[str]) -> None:
+    out = Path(options.shards or "")
+    configs = survey.list_configs(options.format, options.root, options.splits, options.split)
+    lists = {int(data.split): index.read_format(data) for data in configs}
+    count = pack.write_shards(options.root, out, options.format, lists, paths)
+    print(f"wrote {out}: {count} tar files and their index (train with data.root={out} data.splits=null)")
 
 
 def _print_survey(options: Options, lists: Mapping[int, Index], infos: Mapping[str, VideoInfo]) -> None:
@@ -173,7 +199,8 @@ def _submit_shards(options: Options) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     jobs = slurm.submit(commands, logs, values)
     print(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs[:8])}{', ...' * (len(jobs) > 8)}")
-    print(f"wrote their logs to {logs}; the last one to end writes {options.out}/prepared.json")
+    result = options.out / "prepared.json" if options.out else manifest.find_manifest_path(options.root)
+    print(f"wrote their logs to {logs}; the last one to end writes {result}")
     return 0
 
 

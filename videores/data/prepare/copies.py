@@ -43,6 +43,11 @@ def check_target(root: Path, out: Path, paths: Sequence[str]) -> None:
         raise UserError(f"--out must be a folder, and {out} is a file: give another")
     if out.exists() and any(out.iterdir()) and not (out / LEDGER_DIR).is_dir():
         raise UserError(f"--out {out} has files that this tool did not write: give a new or an empty folder")
+    check_names_inside(root, paths)
+
+
+def check_names_inside(root: Path, paths: Sequence[str]) -> None:
+    """Check that no listed path leads out of the data set."""
     for path in paths:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise UserError(f"{path}: the lists must name files in {root}, for copies get the same names; mend them")

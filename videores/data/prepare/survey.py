@@ -19,11 +19,16 @@ SPLIT_NUMBERS = {"ucf101": (1, 2, 3), "hmdb51": (1, 2, 3)}  # the formats that h
 
 def read_all_lists(name: str, root: Path, splits: Path | None = None, split: int | str = "all") -> dict[int, Index]:
     """Read the lists of all splits of a format, or of one."""
+    return {data.split: index.read_index(data) for data in list_configs(name, root, splits, split)}
+
+
+def list_configs(name: str, root: Path, splits: Path | None, split: int | str) -> list[DataConfig]:
+    """List the configurations that read the splits of a format, or one, as they are."""
     numbers = SPLIT_NUMBERS.get(name, (1,)) if split == "all" else (int(split),)
     data: dict[str, Any] = dict(
         name=name, format=name, root=str(root), splits=splits and str(splits), val="none", on_unreadable="skip"
     )
-    return {number: index.read_index(DataConfig.model_validate({**data, "split": number})) for number in numbers}
+    return [DataConfig.model_validate({**data, "split": number}) for number in numbers]
 
 
 def count_listed(lists: Mapping[int, Index]) -> list[str]:

@@ -33,7 +33,12 @@ def open_container(path):
     http:a.mp4 for a protocol: an absolute path is none.
     """
     options = {"pattern_type": "none", **_limit_decoder()}
-    return av.open(os.path.abspath(path), metadata_errors="replace", options=options)
+    return av.open(find_source(path), metadata_errors="replace", options=options)
+
+
+def find_source(path):
+    """Return what a decoder opens: the absolute path, or a file that is open already."""
+    return path if hasattr(path, "read") else os.path.abspath(path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from videores.data.video import pictures
 from videores.data.video.convert import FrameConverter
-from videores.data.video.opening import open_video_stream
+from videores.data.video.opening import find_source, open_video_stream
 from videores.data.video.packets import Access, decode_by_packets, plan_runs
 
 decord.logging.set_level(decord.logging.QUIET)  # it would print raw lines, of files that the probe has told about
@@ -42,7 +42,7 @@ def read_pyav(path, indices, access=_FROM_START, keep=keep_whole_frame, short_si
 
 def decode_chosen(path, indices, access=_FROM_START):
     """Yield the decoded frames that `read_pyav` reads."""
-    if os.path.isdir(path):
+    if not hasattr(path, "read") and os.path.isdir(path):
         yield from pictures.decode_pictures(path, indices)
     else:
         with open_video_stream(path) as (container, stream):
@@ -82,7 +82,7 @@ def _read_decord(path, indices, access=_FROM_START, keep=keep_whole_frame, short
 
 
 def _open_decord(path):
-    return decord.VideoReader(os.path.abspath(path), num_threads=1)
+    return decord.VideoReader(find_source(path), num_threads=1)
 
 
 def _read_decord_batch(video, indices):
@@ -94,7 +94,7 @@ def _read_decord_batch(video, indices):
 def _read_torchcodec(path, indices, access=_FROM_START, keep=keep_whole_frame, short_side=None):
     from torchcodec.decoders import VideoDecoder  # an optional extra, which needs a system FFmpeg
 
-    decoder = VideoDecoder(os.path.abspath(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+    decoder = VideoDecoder(find_source(path), dimension_order="NHWC", num_ffmpeg_threads=1)
     return _postprocess_frames(decoder.get_frames_at([int(i) for i in indices]).data.numpy(), keep, short_side)
 
 
