@@ -61,7 +61,7 @@ def parse_model(model):
     if not model.strip():
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
-    overrides: dict[str, Any] = {}
+    overrides = {}
     for change in changes:
         parse.apply_override(overrides, change)
     return name, overrides
