@@ -62,8 +62,11 @@ def parse_model(model):
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
     overrides = {}
-    for change in changes:
-        parse.apply_override(overrides, change)
+    try:
+        for change in changes:
+            parse.apply_override(overrides, change)
+    except UserError as error:
+        raise UserError(f"{name}: write NAME key=value ..., without spaces in a value: {error}") from None
     return name, overrides
 
 
