@@ -61,9 +61,12 @@ def parse_model(model):
     if not model.strip():
         raise UserError('a network has no name: write "NAME key=value ...", such as "r3d_50 groups=32"')
     name, *changes = model.split()
-    overrides: dict[str, Any] = {}
-    for change in changes:
-        parse.apply_override(overrides, change)
+    overrides = {}
+    try:
+        for change in changes:
+            parse.apply_override(overrides, change)
+    except UserError as error:
+        raise UserError(f"{name}: write NAME key=value ..., without spaces in a value: {error}") from None
     return name, overrides
 
 
