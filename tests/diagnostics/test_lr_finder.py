@@ -70,6 +70,7 @@ def test_a_rate_on_which_seeds_disagree_is_not_sure():
     unsure = lr_finder.format_certainty([0.001, 0.02])
     assert unsure.startswith("unsure ")
     assert "20.0 times" in unsure
+    assert lr_finder.format_certainty([0.01, 0.02], at_end=True).startswith("unsure ")
 
 
 @pytest.fixture(scope="module")

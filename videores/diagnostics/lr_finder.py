@@ -83,16 +83,22 @@ def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int
     found = [test.best for test in tests]
     mean = math.exp(sum(map(math.log, found)) / len(found))
     print(f"rate    {format_suggestion_text(cfg.train, mean, optim.compute_global_batch_size(cfg, 1))}")
-    print(f"{format_certainty(found)}\nwrote   {folder}/lr.csv, lr.png, lr.svg")
+    at_end = any(test.best >= test.rates[len(test.smooth) - MIN_STEPS // 2] for test in tests)
+    print(f"{format_certainty(found, at_end)}\nwrote   {folder}/lr.csv, lr.png, lr.svg")
     return 0
 
 
-def format_certainty(rates: list[float]) -> str:
-    """Say how far the learning rates of the seeds are apart, and if that is sure."""
+def format_certainty(rates: list[float], at_end: bool = False) -> str:
+    """Say how far the learning rates of the seeds are apart, and if that is sure.
+
+    It is not where a loss falls fastest `at_end`, in the last steps before its minimum, which a few batches decide.
+    """
     factor = max(rates) / min(rates)
     apart = (
         f"single seeds give {', '.join(f'{rate:.2g}' for rate in rates)} (before base_batch), {factor:.1f} times apart"
     )
+    if at_end:
+        return f"unsure  {apart}; a loss falls fastest just before its minimum: give more --steps, or try a tenth"
     if factor <= SURE_FACTOR:
         return f"sure    {apart}"
     return f"unsure  {apart}, more than {SURE_FACTOR}: give more --steps or a narrower range, or train with both"
