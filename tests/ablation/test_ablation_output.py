@@ -252,10 +252,12 @@ def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypa
 
 
 def test_a_table_is_run_again_only_if_its_control_has_not_learnt_and_the_former_page_stays(tmp_path):
+    hardware = {"machine": "m", "cpu": "c", "cores": 2, "threads": 1, "gpus": []}
+    trained = {"start": "2026-11-25T10:00:00+00:00", "end": "2026-11-25T10:01:00+00:00", "hardware": hardware}
+    trained |= {"curves": {}, "versions": {"torch": "2", "lightning": "2"}, "precision": "fp32"}
     folder, results, about = tmp_path / "docs" / "t", tmp_path / "results", make(cells=TWO, learnt=90)
     rows = lambda train, **more: [
-        cell(row, 0, 60.0, start="2026-11-25T10:00:00+00:00", values={"video": 50.0, "train": train}, **more)
-        for row in ("a", "b")
+        cell(row, 0, 60.0, **trained, values={"video": 50.0, "train": train}, **more) for row in ("a", "b")
     ]
     for place, found in ((folder, rows(95.0)), (results, rows(95.0, key="of another recipe"))):
         tables.save_cells(place, found, ["a", "b"])
