@@ -6,6 +6,7 @@
     python tools/ablate.py --table c01_conv_type --scale full --launcher slurm --slurm timeout_min=600
     python tools/ablate.py --table all --scale smoke                              # test the set-up
     python tools/ablate.py --docs                                                 # docs/ablations from results
+    python tools/ablate.py --null                                                 # how often claims hold by chance
 
 A table is a file of configs/ablations/. Rows with a result are not computed again, so an interrupted sweep continues.
 Writes results/<table>/<scale>/; docs/ablations/README.md explains the result.
@@ -27,6 +28,10 @@ def main() -> int:
         from videores.ablation import docs
 
         return docs.write_docs()
+    if args.null:
+        from videores.ablation import null_check
+
+        return null_check.write_null_check()
     names = list_tables() if args.table == "all" else [args.table]
     by_name = {Path(name).stem: read_table(name) for name in names}
     from videores.ablation import commands  # torch takes seconds to import
@@ -47,6 +52,7 @@ def parse_args() -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
     which.add_argument("--docs", action="store_true", help="write docs/ablations/ from the results at scale cpu")
+    which.add_argument("--null", action="store_true", help="write docs/ablations/null.md: the rule on equal rows")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="(default: cpu)")
     parser.add_argument("--seeds", type=numbers, help="for example 0,1,2 (default: those of the table)")
     parser.add_argument("--rows", type=words, help="only these rows, separated by commas, and the rows that they need")

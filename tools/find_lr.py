@@ -3,8 +3,9 @@
     python tools/find_lr.py --cfg r2plus1d_motion.yaml
     python tools/find_lr.py --cfg r3d_ucf101.yaml --steps 300 --highest 1 data.root=/data/UCF-101
 
-Uses the configuration's videos, network, optimizer and seed; writes results/find_lr/<name>/lr.png, lr.svg and lr.csv,
-and no run folder. The learning rate is for the batch size of the configuration.
+Uses the configuration's videos, network and optimizer, with its seed and the next one, and says how far the two are
+apart. Writes results/find_lr/<name>/lr.png, lr.svg and lr.csv, and no run folder. The learning rate is for the batch
+size of the configuration.
 """
 
 from pathlib import Path

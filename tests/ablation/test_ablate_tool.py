@@ -140,7 +140,7 @@ def test_assertions_decide_the_exit_code_only_on_request(swept):
     plain, asserting = forked([command, (*command, "--assert")], folder)
     assert (plain.returncode, asserting.returncode) == (0, 1), plain.stderr
     text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
-    assert all(f"| {row} |" in text for row, _ in before), "the other rows have results too"
+    assert all(f"\n| {row} " in text for row, _ in before), "the other rows have results too"
     measured = lambda cells: [cells[row, 0]["values"]["latency"] for row in ("one", "other")]
     assert all(a != b for a, b in zip(measured(before), measured(cells_of(folder)), strict=True)), "all in turns"
 
@@ -214,8 +214,8 @@ def test_cells_of_other_code_are_refused(swept):
     alone = succeeded(*forked([(*command, "--rows", "one")], folder))
     assert "--reuse" in alone.stdout
     text = (folder / "results" / "t" / "cpu" / "table.md").read_text()
-    assert "| one |" in text
-    assert "| other |" not in text
+    assert "\n| one " in text
+    assert "\n| other " not in text
     record.write_text(before)
 
 

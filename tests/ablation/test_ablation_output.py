@@ -9,7 +9,7 @@ import pytest
 from helpers.ablation import TWO, make
 from helpers.figures import assert_legible, record_figures
 
-from videores.ablation import assertions, collect, commands, docs, plan, plots, published, spec, tables
+from videores.ablation import assertions, collect, commands, docs, exports, plan, plots, published, spec, tables
 from videores.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +71,11 @@ ABOUT = make(
 
 def test_markdown_has_means_spreads_failures_outcomes_and_targets():
     text = tables.format_markdown("t", ABOUT, "cpu", FOUND, [published.check_group(GROUP, "t")])
-    assert "| R3D | 1.500 | - | 61.0 ± 1.4 (published 64.2) | 0, 1 |" in text
-    assert "| a|b_1 | 1.500 | - | - | 0 |" in text
+    assert "| R3D | 1.500 | 61.0 ± 1.4 [0.0, 100.0] (published 64.2) | 0, 1 |" in text
+    assert "| a|b_1 | 1.500 | - | 0 |" in text
+    assert "Not known of these cells: clip top-1." in text
     assert "* a|b_1: seed 0 failed: the loss is nan" in text
-    assert "| c | **holds** | R3D 61 ± 1.4, interval 0.0 to 100.0 |" in text
+    assert "| c | **inconclusive** | R3D 61 ± 1.4: +61 (error " in text
     assert "other protocols" not in text
     elsewhere = published.check_group({**GROUP, "protocol": {"data": "ucf101-1"}}, "t")
     text = tables.format_markdown("t", ABOUT, "cpu", FOUND, [elsewhere])
@@ -83,11 +84,11 @@ def test_markdown_has_means_spreads_failures_outcomes_and_targets():
 
 
 def test_csv_has_a_line_a_cell_and_latex_a_line_a_row():
-    lines = tables.format_csv(ABOUT, FOUND).splitlines()
+    lines = exports.format_csv(ABOUT, FOUND).splitlines()
     assert lines[0].startswith("row,seed,kind,status,params,clip,video,protocol")
     assert lines[1].startswith(f"R3D,0,train,done,1500000.0,,60.0,{OURS}")
     assert lines[3].endswith("the loss is nan")
-    text = tables.format_latex(ABOUT, FOUND)
+    text = exports.format_latex(ABOUT, tables.summarize_rows(ABOUT, FOUND))
     assert r"R3D & 1.500 & - & 61.0 $\pm$ 1.4 \\" in text
     assert r"a|b\_1" in text
 
@@ -99,7 +100,7 @@ def test_cells_are_read_back_in_order_and_rebuild_the_same_files(tmp_path):
     assert [{**c, "place": 0} for c in again] == FOUND
     tables.delete_stale_cells(tmp_path, lambda c: c["seed"] == 1)
     assert [c["key"] for c in tables.load_cells(tmp_path)] == ["R3D1"]
-    assert tables.format_csv(ABOUT, again) == tables.format_csv(ABOUT, FOUND)
+    assert exports.format_csv(ABOUT, again) == exports.format_csv(ABOUT, FOUND)
 
 
 def test_a_saved_row_that_the_scale_no_longer_has_goes(tmp_path, monkeypatch):
@@ -237,16 +238,56 @@ def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tables, "plot_table", lambda *_: None)  # they have a test above
     committed = ROOT / docs.DOCS
-    for path in [*committed.glob("*/cells/*.json"), *committed.glob(f"*/{docs.NOTES}")]:
+    given = [committed / docs.FORMER_OUTCOMES, *committed.glob("*/cells/*.json"), *committed.glob(f"*/{docs.NOTES}")]
+    for path in given:
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     docs.write_docs()
-    for path in sorted(committed.rglob("README.md")):
+    for path in sorted([*committed.glob("*/README.md"), committed / "README.md", committed / "before-after.md"]):
         assert (tmp_path / path.relative_to(ROOT)).read_text() == path.read_text(), (
             f"tools/ablate.py --docs changes {path}"
         )
     assert (ROOT / docs.DOCS / "README.md").exists()
+
+
+def test_a_table_is_run_again_only_if_its_control_has_not_learnt_and_the_former_page_stays(tmp_path):
+    hardware = {"machine": "m", "cpu": "c", "cores": 2, "threads": 1, "gpus": []}
+    trained = {"start": "2026-11-25T10:00:00+00:00", "end": "2026-11-25T10:01:00+00:00", "hardware": hardware}
+    trained |= {"curves": {}, "versions": {"torch": "2", "lightning": "2"}, "precision": "fp32"}
+    folder, results, about = tmp_path / "docs" / "t", tmp_path / "results", make(cells=TWO, learnt=90)
+    rows = lambda train, **more: [
+        cell(row, 0, 60.0, **trained, values={"video": 50.0, "train": train}, **more) for row in ("a", "b")
+    ]
+    for place, found in ((folder, rows(95.0)), (results, rows(95.0, key="of another recipe"))):
+        tables.save_cells(place, found, ["a", "b"])
+    (folder / "README.md").write_text("former page")
+    with pytest.raises(UserError, match="control row has not learnt, and a has"):
+        docs._copy_results(results, folder, about)
+    assert tables.load_cells(folder)[0]["key"] == "a0"
+    tables.save_cells(folder, rows(50.0), ["a", "b"])
+    docs._copy_results(results, folder, about)
+    assert tables.load_cells(folder)[0]["key"] == "of another recipe"
+    former = folder / docs.FORMER / "2026-11-25"
+    assert (former / "README.md").read_text() == "former page"
+    assert tables.load_cells(former)[0]["key"] == "a0"
+    tables.save_cells(folder, rows(95.0), ["a", "b"])
+    tables.save_cells(results, rows(94.0), ["a", "b"])
+    docs._copy_results(results, folder, about)  # the same recipe, computed again
+    assert tables.load_cells(folder)[0]["values"]["train"] == 94
+
+
+def test_rows_that_have_not_learnt_are_marked_on_the_page():
+    trained = [
+        cell("R3D", seed, 60.0, values={"video": 50.0, "train": 80.0 + 15 * seed, "train_videos": 64})
+        for seed in (0, 1)
+    ]
+    text = tables.format_markdown("t", make(cells=TWO, columns=["train", "video"]), "cpu", trained, [])
+    assert "| R3D (not learnt) | 87.5 ± 10.6 of 64 |" in text
+    assert "* R3D: 80.0 % with seed 0" in text
+    assert "single batches" in text
+    trained = [{**one, "values": {**one["values"], "loss_steps": 8}} for one in trained]
+    assert "single batches" not in tables.format_markdown("t", make(cells=TWO, learnt=50), "cpu", trained, [])
 
 
 def test_the_errata_name_tests_and_tables_that_exist():

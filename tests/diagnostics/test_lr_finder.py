@@ -32,6 +32,17 @@ def test_the_suggestion_is_where_the_loss_falls_fastest_not_where_it_is_lowest()
     assert lr_finder.suggest_lr(rates, list(losses)) == pytest.approx(1e-2, rel=0.2)
 
 
+def test_smoothing_does_not_move_the_suggestion():
+    """A running mean alone lags behind the fall, and the suggestion is then several times too high."""
+    rates = lr_finder.make_lr_ramp(1e-5, 1, 101)
+    losses = (2 / (1 + np.exp(6 * (np.log10(rates) + 3)))).tolist()
+    assert lr_finder.suggest_lr(rates, lr_finder.center_smooth_losses(losses)) == pytest.approx(1e-3, rel=0.5)
+    assert lr_finder.suggest_lr(rates, lr_finder.smooth_losses(losses)) > 1.5e-3
+    for diverged in ([500.0] * 5, [math.nan]):
+        smooth = lr_finder.center_smooth_losses(losses[:80] + diverged)
+        assert lr_finder.suggest_lr(rates, smooth) == pytest.approx(1e-3, rel=0.5)
+
+
 def test_a_curve_that_only_rises_gives_no_suggestion():
     with pytest.raises(UserError, match="smaller --lowest"):
         lr_finder.suggest_lr(lr_finder.make_lr_ramp(1, 10, 30), list(range(30)))
@@ -54,6 +65,14 @@ def test_the_rate_is_told_as_the_key_that_base_batch_scales():
     assert lr_finder.format_suggestion_text(TrainConfig(epochs=1), 0.02, 8).startswith("0.02 (train.lr;")
 
 
+def test_a_rate_on_which_seeds_disagree_is_not_sure():
+    assert lr_finder.format_certainty([0.01, 0.02]).startswith("sure ")
+    unsure = lr_finder.format_certainty([0.001, 0.02])
+    assert unsure.startswith("unsure ")
+    assert "20.0 times" in unsure
+    assert lr_finder.format_certainty([0.01, 0.02], at_end=True).startswith("unsure ")
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """A working folder where the tool has run twice from the same seed, and once with wrong options."""
@@ -62,7 +81,7 @@ def found(tmp_path_factory):
     train = {"epochs": 1, "schedule": "plateau", "ema": 0.9}
     for name in ("one", "two"):
         write_config(place / f"{name}.yaml", train=train)
-    command = ("--steps", "24", "--lowest", "1e-4", "--highest", "300")
+    command = ("--steps", "40", "--lowest", "1e-4", "--highest", "1")
     cases = [("find_lr.py", "--cfg", f"{name}.yaml", *command) for name in ("one", "two")]
     cases.append(("find_lr.py", "--cfg", "one.yaml", "--lowest", "1", "--highest", "0.1"))
     cases.append(("train.py", "--cfg", "one.yaml"))
@@ -73,17 +92,20 @@ def found(tmp_path_factory):
 
 def table(place, name):
     with (place / "results" / "find_lr" / name / "lr.csv").open() as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def test_the_tool_writes_its_curve_and_no_run_folder(found):
     place, (first, *_) = found
     succeeded(first)
-    rows = table(place, "one")
-    assert [row["lr"] for row in rows] == pytest.approx(lr_finder.make_lr_ramp(1e-4, 300, 24)[: len(rows)])
+    for seed in (0, 1):
+        rows = [row for row in table(place, "one") if row["seed"] == seed]
+        assert len(rows) >= lr_finder.MIN_STEPS
+        assert [row["lr"] for row in rows] == pytest.approx(lr_finder.make_lr_ramp(1e-4, 1, 40)[: len(rows)])
     assert (place / "results" / "find_lr" / "one" / "lr.png").read_bytes().startswith(b"\x89PNG")
     assert ">falls fastest: " in (place / "results" / "find_lr" / "one" / "lr.svg").read_text()
     assert "rate " in first.stdout
+    assert "single seeds give " in first.stdout
     assert sorted(path.name for path in place.iterdir()) == ["data", "one.yaml", "results", "runs", "two.yaml"]
 
 

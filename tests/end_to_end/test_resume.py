@@ -166,7 +166,7 @@ def test_checkpoints_keep_the_keys_of_older_versions(monkeypatch):
     """Lightning skips the state of a callback whose key it does not know, without a word."""
     stop(monkeypatch, "keys", VideoClassifier, "training_step", STEPS, "train.ema=0.5", "train.patience=2")
     assert {key: set(state) for key, state in last("keys")["callbacks"].items()} == {
-        "History": {"rows"},
+        "History": {"rows", "sums"},
         "Averaging": {"count", "step"},
         "Patience": {"best", "waited"},
         "Saving": {"best"},

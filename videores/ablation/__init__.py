@@ -7,9 +7,11 @@ cells       a cell's folder, command, state and code hash
 executors   run cells in forked children (of fork_server) or on SLURM
 sweep       compute what is missing
 collect     results of cells -> rows
+significance  estimates with their error over seeds and groups of test videos
 assertions  judge the claims of a table
-columns, tables, plots    write a table
+columns, tables, exports, plots    write a table
 published   numbers from papers beside ours
-docs        the committed pages
+docs, changes    the committed pages
+null_rows, null_check    how often the rule is wrong on equal rows
 commands    what tools/ablate.py does
 """

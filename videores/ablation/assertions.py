@@ -1,220 +1,240 @@
 """Judge the assertions of a table by pure functions of the cells' numbers.
 
-A difference counts when it is 3 points, or 2 standard errors over seeds, and when 0 is outside the paired bootstrap
-interval over test videos, where there is one. A claim holds when the difference reaches its margin and counts. It
-fails when the shortfall counts. All else is inconclusive, and so is everything that has one seed. What can be proved
-must hold for every seed, and is never inconclusive.
+Each assertion is a list of excesses: how far a difference is above its margin, or a mean within its bound. It holds if
+every excess is significantly positive, and fails if one is significantly negative. All else is inconclusive. What has
+no error that can be estimated is told, never judged. What can be proved must hold for every seed, and is never
+inconclusive. docs/ablations/rule.md has the rule, and why it is this one.
 """
 
 import itertools
-import math
 import statistics
 
 import numpy as np
 
-from videores.ablation.columns import COLUMNS
-from videores.evaluation import metrics
+from videores.ablation.columns import COLUMNS, read_values
+from videores.ablation.significance import LEVEL, Estimate, estimate_mean, resample_accuracies
 
-MIN_POINTS = 3  # a difference of accuracies that counts
-MIN_STANDARD_ERRORS = 2  # standard errors that count
 OUTCOMES = ("fails", "inconclusive", "holds")  # from worst to best
 
 
-def judge_assertion(assertion, rows):
-    """Judge an assertion: {"claim", "outcome", "numbers", "hard"}.
+def judge_assertion(assertion, rows, bar=0):
+    """Judge an assertion: {"claim", "outcome", "numbers", "hard", "unlearnt"}.
 
-    `rows` has {row: [cell of each seed]}, of those that have results.
+    `rows` has {row: [cell of each seed]}, of those that have results. `unlearnt` are the rows that it rests on and that
+    have not learnt: whose training accuracy is below `bar`.
     """
     missing = [name for name in assertion.names() if name not in rows]
     if missing:
         return _format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
-    pairs = itertools.product(assertion.above, assertion.below)
-    checks = [_compare_rows(assertion, rows, *pair) for pair in pairs] or _judge_bounds(assertion, rows)
-    worst = min((outcome for outcome, _ in checks), key=OUTCOMES.index)
-    return _format_outcome(
-        assertion, worst, [f"{text}: {outcome}" if len(checks) > 1 else text for outcome, text in checks]
+    rows = {name: sorted(rows[name], key=lambda cell: cell["seed"]) for name in assertion.names()}
+    outcome, numbers = (_judge_proof if assertion.hard or assertion.equal is not None else _judge_claim)(
+        assertion, rows
     )
+    flagged = [] if assertion.hard else [name for name in rows if find_unlearnt_seeds(rows[name], bar)]
+    return _format_outcome(assertion, outcome, numbers, flagged)
 
 
-def _format_outcome(assertion, outcome, numbers):
-    return {"claim": assertion.claim, "outcome": outcome, "numbers": numbers, "hard": assertion.hard}
+def _format_outcome(assertion, outcome, numbers, unlearnt=()):
+    about = {"claim": assertion.claim, "outcome": outcome, "numbers": numbers, "hard": assertion.hard}
+    return {**about, "unlearnt": list(unlearnt)}
+
+
+def find_unlearnt_seeds(cells, bar):
+    """Return {seed: training accuracy} of the cells that are known not to have learnt."""
+    found = {cell["seed"]: cell["values"].get("train") for cell in cells}
+    return {seed: train for seed, train in found.items() if train is not None and train < bar}
+
+
+# What is estimated
+
+
+def _judge_claim(assertion, rows):
+    if obstacle := _find_obstacle(assertion.metric, rows):
+        return "inconclusive", [f"not judged: {obstacle}"]
+    checks = [_compare_rows(assertion, rows, *pair) for pair in _pair_rows(assertion)] or [
+        _compare_bound(assertion, rows, name) for name in assertion.rows
+    ]
+    if COLUMNS[assertion.metric].spread and any(excess.error == 0 for _, excesses in checks for excess in excesses):
+        return "inconclusive", ["not judged: seeds do not differ at all, which gives no error"]
+    outcomes = [decide_outcome(excesses, LEVEL / len(checks)) for _, excesses in checks]
+    numbers = [f"{text}: {one}" if len(checks) > 1 else text for one, (text, _) in zip(outcomes, checks, strict=True)]
+    return min(outcomes, key=OUTCOMES.index), numbers
+
+
+def decide_outcome(excesses: list[Estimate], fail_level: float = LEVEL) -> str:
+    """Return holds if all excesses are significantly above 0, fails if one is below.
+
+    A claim about several pairs holds only if each does, which needs no correction. It fails if one does, so that each
+    of k pairs is tested at `fail_level` = LEVEL / k.
+
+    Source: Berger 1982, Technometrics 24, 295-300 (all must hold); Bonferroni (one fails).
+    """
+    if all(excess.compute_limits()[0] > 0 for excess in excesses):
+        return "holds"
+    return "fails" if any(excess.compute_limits(fail_level)[1] < 0 for excess in excesses) else "inconclusive"
+
+
+def _find_obstacle(metric, rows):
+    """Say why there is no error to judge by, or return None."""
+    names, column = " and ".join(rows), COLUMNS[metric]
+    values = [read_values(cell)[metric] for cells in rows.values() for cell in cells]
+    if None in values:
+        return f"{metric} is not known of {names}"
+    seeds = {name: [cell["seed"] for cell in cells] for name, cells in rows.items()}
+    if min(map(len, seeds.values())) < 2:
+        return "one seed gives no error"
+    if len(set(map(tuple, seeds.values()))) > 1:
+        return f"seeds differ: {'; '.join(f'{name} {found}' for name, found in seeds.items())}"
+    if not column.tested:
+        return None
+    answers = [cell["answers"] for cells in rows.values() for cell in cells]
+    if len({one["list"] for one in answers}) > 1:
+        return f"{names} were tested on different videos"
+    if number_groups(answers[0]).max() == 0:
+        return "one group of test videos gives no error"
+    return None
+
+
+def _pair_rows(assertion):
+    """Return the pairs of rows to compare: above and below, or all to be close."""
+    if assertion.within is None:
+        return [*itertools.product(assertion.above, assertion.below)]
+    return [*itertools.combinations(assertion.rows, 2)]
 
 
 def _compare_rows(assertion, rows, one, other):
-    """Return outcome and numbers of one pair of rows."""
-    ours, theirs = rows[one], rows[other]
-    values = [_read_metric(cells, assertion.metric) for cells in (ours, theirs)]
-    if None in (*values[0], *values[1]):
-        return "inconclusive", f"{assertion.metric} is not known of {one} or {other}"
-    found = _compute_difference(*values)
-    interval = compute_paired_interval(ours, theirs) if assertion.metric == "video" else None
-    means = f"{one} {_compute_mean(values[0])} against {other} {_compute_mean(values[1])}"
-    text = f"{means}: {_format_difference(found, interval)}"
-    if assertion.hard:
-        pairs = list(zip(*(_read_metric(cells, assertion.metric) for cells in _match_seeds(ours, theirs)), strict=True))
-        if not pairs:
-            return "inconclusive", f"{one} and {other} have no seed in common"
-        return ("holds" if min(a - b for a, b in pairs) >= assertion.margin else "fails"), text
-    points = COLUMNS[assertion.metric].points
-    return _decide_outcome(found, assertion.margin, interval, points, min(map(len, values))), text
+    """Return (numbers, excesses) of two rows, paired by seed and test video."""
+    difference = estimate_rows(assertion.metric, rows[one], rows[other])
+    text = f"{one} {_format_mean(assertion.metric, rows[one])} against {other} "
+    text += f"{_format_mean(assertion.metric, rows[other])}: {_format_estimate(assertion.metric, difference)}"
+    single_S = _read_metric(assertion.metric, rows[one]) - _read_metric(assertion.metric, rows[other])
+    text += f", seeds {', '.join(f'{single:+.3g}' for single in single_S)}"
+    if assertion.within is None:
+        return text, [_shift(difference, assertion.margin)]
+    return text, [_shift(difference, -assertion.within), _shift(_negate(difference), -assertion.within)]
 
 
-def _decide_outcome(found, margin, interval, points, seeds):
-    """Decide on a difference (value, standard error) claimed to reach a margin.
+def _compare_bound(assertion, rows, name):
+    """Return (numbers, excesses) of one row and a number."""
+    mean = estimate_rows(assertion.metric, rows[name])
+    text = f"{name} {_format_mean(assertion.metric, rows[name])}: {_format_estimate(assertion.metric, mean)}"
+    if assertion.at_least is not None:
+        return text, [_shift(mean, assertion.at_least)]
+    return text, [_shift(_negate(mean), -assertion.at_most)]
 
-    The rule is at the head of this file.
+
+def _shift(estimate, margin):
+    return estimate._replace(value=estimate.value - margin)
+
+
+def _negate(estimate):
+    return estimate._replace(value=-estimate.value)
+
+
+def estimate_rows(metric, ours, theirs=None):
+    """Estimate the mean of a row, or the difference of two, paired by seed.
+
+    The error is over seeds and groups of test videos for what the answers of single videos give, else over seeds alone.
     """
-    if seeds < 2:
-        return "inconclusive"
-    value, error = found
-    shifted = [end - margin for end in interval] if interval else None
-    if value >= margin and _is_significant(value, error, interval, points):
-        return "holds"
-    if value < margin and _is_significant(value - margin, error, shifted, points):
-        return "fails"
-    return "inconclusive"
+    value_S, replicate_SB = _read_metric(metric, ours), _read_replicates(metric, ours)
+    if theirs is not None:
+        value_S = value_S - _read_metric(metric, theirs)
+        replicate_SB = None if replicate_SB is None else replicate_SB - _read_replicates(metric, theirs)
+    groups = None if replicate_SB is None else number_groups(ours[0]["answers"]).max() + 1
+    return estimate_mean(value_S, replicate_SB, groups)
 
 
-def _is_significant(value, error, interval, points):
-    if interval and interval[0] <= 0 <= interval[1]:
-        return False
-    return (points and abs(value) >= MIN_POINTS) or (value != 0 and abs(value) >= MIN_STANDARD_ERRORS * error)
+def _read_metric(metric, cells):
+    return np.array([read_values(cell)[metric] for cell in cells], dtype=float)
 
 
-def _judge_bounds(assertion, rows):
-    values = {name: _read_metric(rows[name], assertion.metric) for name in assertion.rows}
-    if any(value is None for row in values.values() for value in row):
-        return [("inconclusive", f"{assertion.metric} is not known of every row")]
-    if assertion.within is not None:
-        return [_judge_equivalence(assertion, rows, values)]
-    return [_judge_bound(assertion, rows, name, row) for name, row in values.items()]
+def _read_replicates(metric, cells):
+    """Return value_SB on resampled test lists, None where answers do not give it."""
+    if metric not in ("video", "gap"):
+        return None
+    right_SV = np.stack([read_answers(cell) for cell in cells])
+    video_SB = resample_accuracies(right_SV, number_groups(cells[0]["answers"]))
+    return video_SB if metric == "video" else _read_metric("train", cells)[:, None] - video_SB
 
 
-def _judge_bound(assertion, rows, name, values):
-    """Judge one row against a number."""
-    limit, sign = _get_limit(assertion)
-    text = f"{name} {_compute_mean(values)}{format_interval(_compute_interval(rows[name], assertion.metric))}"
-    if assertion.equal is not None:
-        return ("holds" if all(value == limit for value in values) else "fails"), text
-    if assertion.hard:
-        return ("holds" if all(sign * (value - limit) >= 0 for value in values) else "fails"), text
-    value, error = sign * (statistics.fmean(values) - limit), _compute_standard_error(values)
-    points = COLUMNS[assertion.metric].points
-    if len(values) < 2:
-        return "inconclusive", text
-    return ("holds" if value >= 0 else "fails" if _is_significant(value, error, None, points) else "inconclusive"), text
+# What can be proved
 
 
-def _get_limit(assertion):
-    if assertion.equal is not None:
-        return assertion.equal, 0
-    return (assertion.at_least, 1) if assertion.at_least is not None else (assertion.at_most, -1)
-
-
-def _judge_equivalence(assertion, rows, values):
-    """Judge whether all rows are within so much of each other.
-
-    The two that are farthest apart decide.
-    """
+def _judge_proof(assertion, rows):
+    """Judge what must hold for every seed that the rows have in common."""
     if assertion.metric == "scores":
         return _judge_same_scores(assertion, rows)
-    low, high = (choose(values, key=lambda name: statistics.fmean(values[name])) for choose in (min, max))
-    found = _compute_difference(values[high], values[low])
-    interval = compute_paired_interval(rows[high], rows[low]) if assertion.metric == "video" else None
-    means = f"{high} {_compute_mean(values[high])} is highest, {low} {_compute_mean(values[low])} lowest"
-    text = f"{means}: {_format_difference(found, interval)}"
-    if assertion.hard:
-        return ("holds" if found[0] <= assertion.within else "fails"), text
-    if min(map(len, values.values())) < 2:
-        return "inconclusive", text
-    if found[0] <= assertion.within:
-        return "holds", text
-    shifted = [end - assertion.within for end in interval] if interval else None
-    beyond = _is_significant(found[0] - assertion.within, found[1], shifted, COLUMNS[assertion.metric].points)
-    return ("fails" if beyond else "inconclusive"), text
+    names = assertion.names()
+    common = set.intersection(*({cell["seed"] for cell in rows[name]} for name in names))
+    if not common and (assertion.above or assertion.within is not None):
+        return "inconclusive", [f"{' and '.join(names)} have no seed in common"]
+    if any(read_values(cell)[assertion.metric] is None for name in names for cell in rows[name]):
+        return "inconclusive", [f"{assertion.metric} is not known of {' and '.join(names)}"]
+    of = lambda name: _read_metric(assertion.metric, [c for c in rows[name] if c["seed"] in common or not common])
+    numbers = [f"{name} {_format_mean(assertion.metric, rows[name])}" for name in names]
+    if assertion.above:
+        obeys = all((of(one) - of(other) >= assertion.margin).all() for one, other in _pair_rows(assertion))
+    elif assertion.within is not None:
+        obeys = all((abs(of(one) - of(other)) <= assertion.within).all() for one, other in _pair_rows(assertion))
+    else:
+        obeys = all(_meets_bound(assertion, _read_metric(assertion.metric, rows[name])) for name in names)
+    return ("holds" if obeys else "fails"), numbers
+
+
+def _meets_bound(assertion, value_S):
+    if assertion.equal is not None:
+        return (value_S == assertion.equal).all()
+    return (value_S >= assertion.at_least if assertion.at_most is None else value_S <= assertion.at_most).all()
 
 
 def _judge_same_scores(assertion, rows):
     """Compare the scores that cells keep, number by number, and all answers."""
-    cells = _match_seeds(*(rows[name] for name in assertion.rows))
-    if not cells[0]:
-        return "inconclusive", f"{' and '.join(assertion.rows)} have no seed in common"
+    seeds = set.intersection(*({cell["seed"] for cell in cells} for cells in rows.values()))
+    if not seeds:
+        return "inconclusive", [f"{' and '.join(rows)} have no seed in common"]
+    cells = [[cell for cell in cells if cell["seed"] in seeds] for cells in rows.values()]
     if len({cell["answers"]["list"] for row in cells for cell in row}) > 1:
-        return "fails", f"{' and '.join(assertion.rows)} were tested on other videos"
-    found = [_read_metric(row, "scores") for row in cells]
+        return "fails", [f"{' and '.join(rows)} were tested on other videos"]
+    found = [[cell["scores"] for cell in row] for row in cells]
     apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
-    answers = [[cell["answers"]["right"] for cell in _sort_by_seed(row)] for row in cells]
+    answers = [[cell["answers"]["right"] for cell in row] for row in cells]
     differ = sum(len(set(given)) > 1 for seeds in zip(*answers, strict=True) for given in zip(*seeds, strict=True))
     text = f"at most {apart:.2g} apart in {len(found[0][0])} videos of each seed; {differ} of "
     text += f"{sum(map(len, answers[0])):,} answers differ"
-    return ("holds" if apart <= assertion.within and not differ else "fails"), text
+    return ("holds" if apart <= assertion.within and not differ else "fails"), [text]
 
 
 # Numbers
 
 
-def _read_metric(cells, name):
-    """Return the value of each seed, in the order of seeds."""
-    return [cell["scores"] if name == "scores" else cell["values"].get(name) for cell in _sort_by_seed(cells)]
-
-
-def _sort_by_seed(cells):
-    return sorted(cells, key=lambda cell: cell["seed"])
-
-
-def _match_seeds(*rows):
-    """Return the rows without cells of seeds that not all have: some may have failed."""
-    seeds = set.intersection(*({cell["seed"] for cell in cells} for cells in rows))
-    return [[cell for cell in cells if cell["seed"] in seeds] for cells in rows]
-
-
-def _compute_difference(ours, theirs):
-    """Return (difference of means, its standard error over seeds)."""
-    error = math.hypot(_compute_standard_error(ours), _compute_standard_error(theirs))
-    return statistics.fmean(ours) - statistics.fmean(theirs), error
-
-
-def _compute_standard_error(values):
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-
-
-def compute_paired_interval(ours, theirs):
-    """Return the 95 % interval of the difference of video accuracies.
-
-    Each video's answers are averaged over seeds.
-
-    None where the two were tested on other videos. It says how much the choice of test videos matters, and not how much
-    the seed does.
-    """
-    lists = {cell["answers"]["list"] for cell in (*ours, *theirs)}
-    if len(lists) > 1:
-        return None
-    one_V, other_V = (np.mean([read_answers(cell) for cell in cells], axis=0) for cells in (ours, theirs))
-    return metrics.bootstrap_interval(one_V - other_V, ours[0]["answers"]["groups"])
-
-
-def _compute_interval(cells, name):
-    """Return the interval of one row's own accuracy, None for other metrics."""
-    if name != "video":
-        return None
-    return metrics.bootstrap_interval(
-        np.mean([read_answers(cell) for cell in cells], axis=0), cells[0]["answers"]["groups"]
-    )
-
-
 def read_answers(cell):
+    """Return right_V: 1 where the answer is right, else 0."""
     return np.array([int(digit) for digit in cell["answers"]["right"]])
 
 
-def _compute_mean(values):
+def number_groups(answers):
+    """Return group_V, numbered from 0; without groups each video is its own."""
+    if answers["groups"] is None:
+        return np.arange(len(answers["right"]))
+    return np.unique(answers["groups"], return_inverse=True)[1]
+
+
+def compute_interval(cells):
+    """Return the 95 % interval over groups of a row's accuracy, None without any."""
+    if any("answers" not in cell for cell in cells) or len({cell["answers"]["list"] for cell in cells}) > 1:
+        return None
+    if number_groups(cells[0]["answers"]).max() == 0:
+        return None
+    return np.percentile(_read_replicates("video", cells).mean(axis=0), [2.5, 97.5]).tolist()
+
+
+def _format_mean(metric, cells):
+    values = _read_metric(metric, cells).tolist()
     text = f"{statistics.fmean(values):.4g}"
     return f"{text} ± {statistics.stdev(values):.2g}" if len(values) > 1 else text
 
 
-def _format_difference(found, interval):
-    value, error = found
-    return f"{value:+.4g} (standard error {error:.2g}{format_interval(interval, '+')})"
-
-
-def format_interval(interval, sign=""):
-    return f", interval {interval[0]:{sign}.1f} to {interval[1]:{sign}.1f}" if interval else ""
+def _format_estimate(metric, estimate):
+    low, high = estimate.compute_limits()
+    text = f"{estimate.value:+.3g} (error {estimate.error:.2g}, {low:+.3g} to {high:+.3g})"
+    return text if metric in ("video", "gap") else f"{text} over seeds"

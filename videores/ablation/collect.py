@@ -171,7 +171,7 @@ def read_result(cell):
 def _read_accuracies(found):
     """Return the columns that a test gives: metrics of a column's name, and others.
 
-    The gap is of the tested weights, on training and held-out videos.
+    The gap is of the tested weights, on training and validation videos.
     """
     gap = found.get("gap") or {}
     return {
@@ -182,6 +182,7 @@ def _read_accuracies(found):
         "videos": found["videos"]["scored"],
         "mirrored": _compute_mirrored_accuracy(found["per_class_top1"]),
         "train": gap.get("train_video_top1"),
+        "train_videos": gap.get("train_videos"),
         "gap": gap.get("video_top1"),
     }
 
@@ -195,16 +196,19 @@ def _compute_mirrored_accuracy(per_class):
 def _read_training(cell):
     """Return the columns that a training's log gives.
 
-    The loss is the mean over the last epoch's logged steps.
+    The loss is the mean over the rows of the last epoch, each of the steps since the row before.
     """
     if cell.kind != "train":
         return {}
     rows = [row for row in read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl") if "train/loss" in row]
-    last = [row["train/loss"] for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
+    last = [row for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
+    steps = [row.get("train/steps", 1) for row in last]  # rows of older runs are of one step
+    losses = [row["train/loss"] for row in last]
     speeds = [row["clips_per_s"] for row in rows[1:] or rows if row.get("clips_per_s") is not None]
     gradients = [row["grad_norm/stem"] for row in rows if row.get("grad_norm/stem") is not None]
     return {
-        "train_loss": statistics.fmean(last) if last else None,
+        "train_loss": float(np.average(losses, weights=steps)) if last else None,
+        "loss_steps": sum(steps) if all("train/steps" in row for row in rows) else None,
         "clips_per_s": statistics.median(speeds) if speeds else None,
         "grad_stem": statistics.median(gradients) if gradients else None,
     }
@@ -240,6 +244,8 @@ def read_answers(p):
     group_V = metrics.group_indices(p.group[order], len(order))
     named = hashlib.sha256("\n".join(p.video[order].tolist()).encode()).hexdigest()[:16]
     alone = group_V.max() + 1 == len(group_V)
+    if len(set(p.group.tolist())) == 1 and p.group[0]:
+        alone, group_V = False, np.zeros_like(group_V)  # one group for all
     groups = None if alone else (group_V + 1).tolist()
     return {"list": named, "right": "".join(map(str, right_V.astype(int))), "groups": groups}
 

@@ -10,6 +10,7 @@ class _Column(NamedTuple):
     points: bool = False  # an accuracy, whose differences are percentage points
     cost: bool = False
     spread: bool = True  # whether seeds differ in it
+    tested: bool = False  # whether it depends on the test videos
 
 
 COLUMNS = {
@@ -19,13 +20,16 @@ COLUMNS = {
     "memory": _Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
     "latency": _Column("ms a clip", 2, cost=True, spread=False),
     "train": _Column("train video top-1", 1, points=True),
-    "clip": _Column("clip top-1", 1, points=True),
-    "video": _Column("video top-1", 1, points=True),
-    "video5": _Column("video top-5", 1, points=True),
-    "gap": _Column("gap", 1, points=True),
-    "nll": _Column("NLL", 3),
-    "ece": _Column("ECE", 3),
-    "mirrored": _Column("top-1 of mirrored classes", 1, points=True),
+    "clip": _Column("clip top-1", 1, points=True, tested=True),
+    "video": _Column("video top-1", 1, points=True, tested=True),
+    "video5": _Column("video top-5", 1, points=True, tested=True),
+    "mean_class_top1": _Column("mean class top-1", 1, points=True, tested=True),
+    "macro_f1": _Column("macro F1", 1, points=True, tested=True),
+    "gap": _Column("gap, train - test", 1, points=True, tested=True),
+    "val_gap": _Column("gap, train - validation that chose the checkpoint", 1, points=True),
+    "nll": _Column("NLL", 3, tested=True),
+    "ece": _Column("ECE", 3, tested=True),
+    "mirrored": _Column("top-1 of mirrored classes", 1, points=True, tested=True),
     "train_loss": _Column("training loss", 3),
     "grad_stem": _Column("gradient of the stem", 4),
     "clips_per_s": _Column("clips/s", 1),
@@ -35,8 +39,18 @@ COLUMNS = {
     "wrong_frames": _Column("wrong frames", 0),
     "failures": _Column("failed clips", 0),
     "memory_growth": _Column("memory growth (MB)", 1),
-    "videos": _Column("videos scored", 0, spread=False),
+    "videos": _Column("videos scored", 0, spread=False, tested=True),
 }
+
+
+def read_values(cell):
+    """Return {column: value or None} of a cell.
+
+    A cell keeps the `gap` of metrics.json, to the validation videos; the gap to the test videos is computed here.
+    """
+    values = {name: cell["values"].get(name) for name in COLUMNS}
+    known = values["train"] is not None and values["video"] is not None
+    return {**values, "gap": values["train"] - values["video"] if known else None, "val_gap": values["gap"]}
 
 
 def format_cell(name, mean, sd=None):

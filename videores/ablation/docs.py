@@ -1,47 +1,76 @@
 """Write docs/ablations/: an index, and a page for each table from its committed cells and notes.
 
 `write_docs` first copies the results at scale cpu from results/. Without results, it rebuilds the pages from the
-committed cells.
+committed cells. A result that is replaced by one of another recipe stays in former/, and its page is linked.
 """
 
+import json
 import shutil
-from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from videores.ablation import columns, published, spec, tables
-from videores.ablation.assertions import OUTCOMES
+from videores.ablation import changes, columns, published, spec, tables
+from videores.ablation.assertions import find_unlearnt_seeds
+from videores.errors import UserError
 
 DOCS = Path("docs", "ablations")
 PAGE_SCALE = "cpu"
 NOTES = "notes.md"  # written by hand: explains results that differ from the claims
+FORMER = "former"  # results of former recipes, each in a folder of its day
+FORMER_OUTCOMES = "former_outcomes.json"  # of the rule that rule.md replaced, by its code
 
 
 def write_docs(docs: Path = DOCS) -> int:
     """Write the pages of all tables from committed and computed results."""
     read = {name: spec.read_table(name) for name in spec.list_tables()}
     for name in read:
-        _copy_results(tables.table_folder(name, PAGE_SCALE), docs / name)
+        _copy_results(tables.table_folder(name, PAGE_SCALE), docs / name, read[name])
     there = {name: cells for name in read if (cells := tables.load_cells(docs / name))}
     for name, cells in there.items():
         path = docs / name / NOTES
         notes = path.read_text() if path.exists() else ""
-        (docs / name / "README.md").write_text(_build_page(name, read[name], cells, notes))
+        former = sorted(page.parent.name for page in (docs / name / FORMER).glob("*/README.md"))
+        (docs / name / "README.md").write_text(_build_page(name, read[name], cells, notes, former))
         tables.plot_table(docs / name, read[name], cells)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "README.md").write_text(_build_index(read, there))
+    if (docs / FORMER_OUTCOMES).exists():
+        judged = {name: tables.judge_table(read[name], PAGE_SCALE, cells) for name, cells in there.items()}
+        former = json.loads((docs / FORMER_OUTCOMES).read_text())
+        (docs / "before-after.md").write_text(changes.build_page(former, judged))
     print(f"wrote {docs}/README.md and {len(there)} pages")
     return 0
 
 
-def _copy_results(results, folder):
+def _copy_results(results, folder, table):
     """Replace the committed cells by the results there are."""
     if any((results / "cells").glob("*.json")):
+        _keep_former_result(folder, table, tables.load_cells(results))
         shutil.rmtree(folder / "cells", ignore_errors=True)
         shutil.copytree(results / "cells", folder / "cells")
 
 
-def _build_page(name, about, cells, notes=""):
+def _keep_former_result(folder, table, found):
+    """Copy the page and cells whose recipe `found` changes into former/.
+
+    Raises UserError if the control row had learnt: a table is not tuned until its claims hold.
+    """
+    former, keys = tables.load_cells(folder), {(cell["row"], cell["seed"]): cell["key"] for cell in found}
+    changed = [cell for cell in former if keys.get((cell["row"], cell["seed"]), cell["key"]) != cell["key"]]
+    if not changed:
+        return
+    control = table.control or former[0]["row"]
+    if not find_unlearnt_seeds([cell for cell in former if cell["row"] == control], table.learnt):
+        raise UserError(
+            f"{folder.name}: a table is run again with another recipe only if its control row has not learnt, and "
+            f"{control} has, or is not there: restore the recipe of {changed[0]['row']}, or make a table of another "
+            "name"
+        )
+    place = folder / FORMER / max(_format_days(former))
+    shutil.copytree(folder, place, ignore=shutil.ignore_patterns(FORMER), dirs_exist_ok=True)
+
+
+def _build_page(name, about, cells, notes="", former=()):
     body = tables.format_markdown(name, about, PAGE_SCALE, cells, published.read_published(name)).split("\n")
     pictures = [
         f"[![{title}]({file})]({Path(file).with_suffix('.svg')})"  # a click shows the vector version
@@ -54,6 +83,8 @@ def _build_page(name, about, cells, notes=""):
     lines = [body[0], "", about.question, "", about.shows.strip(), "", "## Result", "", *body[4:], ""]
     lines += [line for picture in pictures for line in (picture, "")]
     lines += ["## Notes", "", notes.strip(), ""] if notes else []
+    links = ", ".join(f"[{day}]({FORMER}/{day}/README.md)" for day in former)
+    lines += [f"Former results, of other recipes whose control row had not learnt: {links}.", ""] if former else []
     return "\n".join([*lines, *_format_commands(name, about, cells)]) + "\n"
 
 
@@ -156,17 +187,21 @@ python tools/ablate.py --table c01_conv_type --scale full --dry-run
 
 ## How assertions are judged
 
-The scale `cpu` can show an order of rows, not absolute numbers. A difference counts if it is at least 3 points or 2
-standard errors over seeds, and if 0 is outside the paired bootstrap interval over test videos (95 %, resampling groups
-of videos, with the answers for each video averaged over seeds).
+The scale `cpu` can show an order of rows, not absolute numbers. An assertion **holds** if its difference exceeds the
+margin significantly, with the error over seeds and over groups of test videos together. It **fails** if it falls short
+of it significantly. Everything else is **inconclusive**, as is everything with one seed. An assertion that can be
+proved (`hard`) must hold for every seed.
 
-* An assertion that compares rows **holds** if the difference reaches the margin and counts.
-* An assertion that bounds rows (`within`, `at_least`, `at_most`) holds if the means meet the bound.
-* An assertion **fails** if the shortfall itself counts.
-* Everything else is **inconclusive**, as is everything with one seed.
-* An assertion that can be proved (`hard`) must hold for every seed.
+* [The rule](rule.md): its formulae and sources.
+* [The rule on equal rows](null.md): how often it is wrong, and how many seeds it needs. `--null` writes it.
+* [Before and after](before-after.md): the outcomes that this rule changed.
 
-A failed assertion stays in the table: tables are not tuned until they agree.
+A row has not learnt if a seed's training accuracy is below `learnt` (90 % by default). Pages mark such rows, and the
+claims that rest on them.
+
+A failed assertion stays in the table: tables are not tuned until they agree. A table is run again with another recipe
+only if its control row (`control`, by default the first) has not learnt. `--docs` refuses all else, keeps the former
+result in `former/` and links it.
 
 ## What is missing
 
@@ -177,16 +212,21 @@ reached (c02, c06); milliseconds of training, of bf16 or of a GPU (c07); hours (
 
 
 def _build_index(read, there):
-    lines = ["| table | question | assertions | run |", "| --- | --- | --- | --- |"]
+    lines = ["| table | question | assertions | rows not learnt | run |", "| --- | --- | --- | --- | --- |"]
     for name, about in read.items():
         if name in there:
             link, ran = f"[{name}]({name}/README.md)", ", ".join(_format_days(there[name]))
-            lines.append(f"| {link} | {about.question} | {_count_outcomes(about, there[name])} | {ran} |")
+            outcomes, learnt = _count_outcomes(about, there[name]), _count_unlearnt(about, there[name])
+            lines.append(f"| {link} | {about.question} | {outcomes} | {learnt} | {ran} |")
         else:
-            lines.append(f"| {name} | {about.question} | | not run |")
+            lines.append(f"| {name} | {about.question} | | | not run |")
     return HEAD.replace("{TABLES}", "\n".join(lines))
 
 
 def _count_outcomes(about, cells):
-    counts = Counter(one["outcome"] for one in tables.judge_table(about, PAGE_SCALE, cells))
-    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in reversed(OUTCOMES) if counts[outcome])
+    return changes.format_counts(one["outcome"] for one in tables.judge_table(about, PAGE_SCALE, cells))
+
+
+def _count_unlearnt(about, cells):
+    rows = tables.summarize_rows(about, cells)
+    return f"{sum(bool(row['unlearnt']) for row in rows)} of {len(rows)}"

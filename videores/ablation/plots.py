@@ -154,3 +154,22 @@ def _move_apart(points):
         places = (x + sign * k * step / 3 for k in itertools.count() for sign in (1, -1))
         found[i] = next(place for place in places if all(abs(place - other) >= step for other in beside))
     return [found[i] for i in range(len(points))]
+
+
+def plot_power(path, powers, wanted):
+    """Plot the share of true differences that hold against the seeds of a row.
+
+    `powers` has {panel: {difference: {seeds: share}}}; a line is drawn at the share that is `wanted`.
+    """
+    figure, panels = plt.subplots(1, len(powers), figsize=(10, 3.8), layout="constrained", sharey=True)
+    for axes, (title, lines) in zip(panels, powers.items(), strict=True):
+        for (difference, shares), color, dashes in zip(lines.items(), COLORS, DASHES, strict=False):
+            label = f"{difference} points"
+            axes.plot([*shares], [*shares.values()], color=color, linestyle=dashes, marker=".", label=label)
+        axes.axhline(wanted, color="0.7", linewidth=0.8)
+        axes.set_title(figures.wrap_title(title, 4.5), fontsize=11)
+        axes.set(xlabel="seeds of a row", ylim=(0, 102))
+        axes.grid(alpha=0.3)
+        figures.add_legend(axes, columns=3, title="difference of the rows")
+    panels[0].set(ylabel="claims that hold (%)")
+    figures.save_figure(figure, path)

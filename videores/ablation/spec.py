@@ -73,7 +73,7 @@ class Assertion(Section):
     at_least: float | None = None
     at_most: float | None = None
     within: float | None = None
-    equal: float | None = None
+    equal: float | None = None  # margin and bounds are in the units of the column, accuracies in percentage points
     hard: bool = False  # can be proved: every seed must obey, and nothing is inconclusive
     scales: tuple[ScaleName, ...] = ("cpu", "full")
 
@@ -91,6 +91,19 @@ class Assertion(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def in_points(self):
+        """Refuse fractions for percentage points, which would be judged as 100 times smaller."""
+        given = [self.margin, self.within, self.at_least, self.at_most, self.equal]
+        points = self.metric in columns.COLUMNS and columns.COLUMNS[self.metric].points
+        wrong = [value for value in given if value and not 1 <= abs(value) <= 100]
+        if points and not self.hard and wrong:
+            raise ValueError(
+                f"{self.claim!r}: margin and bounds of {self.metric} must be percentage points from 1 to 100, or 0, "
+                f"got {wrong[0]:g}: multiply a fraction by 100"
+            )
+        return self
+
     def names(self):
         return (*self.above, *self.below, *self.rows)
 
@@ -103,6 +116,8 @@ class Table(Section):
     shows: str  # what to look at in the result, and what it cannot say
     columns: tuple[str, ...]  # names of columns, below
     seeds: tuple[int, ...] = (0, 1)  # every row is computed once for each
+    learnt: float = Field(90, ge=0, le=100)  # training accuracy (%) below which a row has not learnt
+    control: str | None = None  # row that must not have learnt for the table to be run again; default: the first
     # factor -> level -> overrides, one row for each combination of levels; `base` among the overrides is another file
     factors: dict[str, dict[str, Overrides]] = Field({})
     cells: tuple[Cell, ...] = ()  # further rows

@@ -1,14 +1,12 @@
 """Write an ablation table as text, CSV and JSON."""
 
-import csv
-import io
 import statistics
 from pathlib import Path
 
-from videores.ablation import plots
-from videores.ablation.assertions import judge_assertion
+from videores.ablation import exports, plots
+from videores.ablation.assertions import compute_interval, find_unlearnt_seeds, judge_assertion
 from videores.ablation.collect import read_saved_cell
-from videores.ablation.columns import COLUMNS, format_cell
+from videores.ablation.columns import COLUMNS, format_cell, read_values
 from videores.ablation.published import find_target, has_same_protocol, read_published
 from videores.evaluation.protocol import slugify
 from videores.reporting.results import format_json
@@ -49,8 +47,8 @@ def write_table(folder, name, table, scale, found):
     folder.mkdir(parents=True, exist_ok=True)
     published = read_published(name)
     (folder / "table.md").write_text(format_markdown(name, table, scale, found, published))
-    (folder / "table.csv").write_text(format_csv(table, found))
-    (folder / "table.tex").write_text(format_latex(table, found))
+    (folder / "table.csv").write_text(exports.format_csv(table, found))
+    (folder / "table.tex").write_text(exports.format_latex(table, summarize_rows(table, found)))
     return ["table.md", "table.csv", "table.tex", *plot_table(folder, table, found)]
 
 
@@ -78,7 +76,8 @@ def judge_table(table, scale, found):
     """Judge every assertion of this scale."""
     rows = {row: select_done(cells) for row, cells in collect_rows(found).items()}
     rows = {row: cells for row, cells in rows.items() if cells}
-    return [judge_assertion(assertion, rows) for assertion in table.assertions if scale in assertion.scales]
+    asserted = [assertion for assertion in table.assertions if scale in assertion.scales]
+    return [judge_assertion(assertion, rows, table.learnt) for assertion in asserted]
 
 
 def select_done(cells):
@@ -92,7 +91,8 @@ def summarize_rows(table, found):
 
 def _summarize_row(table, name, cells):
     finished = select_done(cells) or cells
-    numbers = {column: _compute_spread([cell["values"].get(column) for cell in finished]) for column in table.columns}
+    values = [read_values(cell) for cell in finished]
+    numbers = {column: _compute_spread([value[column] for value in values]) for column in table.columns}
     troubles = [
         f"seed {c['seed']} {c['status']}: {c['error']}" if c["error"] else f"seed {c['seed']} {c['status']}"
         for c in cells
@@ -101,9 +101,12 @@ def _summarize_row(table, name, cells):
     return {
         "row": name,
         "numbers": numbers,
+        "interval": compute_interval(finished),
+        "train_videos": sorted({n for cell in finished if (n := cell["values"].get("train_videos")) is not None}),
+        "unlearnt": find_unlearnt_seeds(finished, table.learnt),
         "seeds": [cell["seed"] for cell in finished],
         "protocol": finished[0]["protocol"],
-        "commit": ", ".join(sorted({_format_commit(cell) for cell in finished})),
+        "commit": ", ".join(sorted({exports.format_commit(cell) for cell in finished})),
         "trouble": "; ".join(troubles),
     }
 
@@ -116,10 +119,6 @@ def _compute_spread(values):
     if None in values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def _format_commit(cell):
-    return f"{(cell['commit'] or 'unknown')[:9]}{' (changed)' if cell['dirty'] else ''}"
 
 
 # Markdown
@@ -137,6 +136,7 @@ def format_markdown(name, table, scale, found, published):
             *format_numbers(table, rows, published),
             "",
             *_format_troubles(rows),
+            *_explain_numbers(table, rows, found),
             *_list_protocols(rows),
             "",
             *_format_assertions(judge_table(table, scale, found)),
@@ -146,16 +146,26 @@ def format_markdown(name, table, scale, found, published):
 
 
 def format_numbers(table, rows, published):
-    headings = ["row", *(COLUMNS[column].heading for column in table.columns), "seeds"]
+    columns = [column for column in table.columns if column not in _list_empty_columns(table, rows)]
+    headings = ["row", *(COLUMNS[column].heading for column in columns), "seeds"]
     lines = [headings, ["---"] * len(headings)]
     for row in rows:
-        values = [_format_value(row, column, published) for column in table.columns]
-        lines.append([row["row"], *values, ", ".join(map(str, row["seeds"]))])
+        values = [_format_value(row, column, published) for column in columns]
+        name = row["row"] + (" (not learnt)" if row["unlearnt"] else "")
+        lines.append([name, *values, ", ".join(map(str, row["seeds"]))])
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _list_empty_columns(table, rows):
+    return [column for column in table.columns if all(row["numbers"][column][0] is None for row in rows)]
 
 
 def _format_value(row, column, published):
     text = format_cell(column, *row["numbers"][column])
+    if column == "video" and row["interval"] and row["numbers"][column][0] is not None:
+        text += " [{:.1f}, {:.1f}]".format(*row["interval"])
+    if column == "train" and row["train_videos"]:
+        text += f" of {' or '.join(map(str, row['train_videos']))}"
     target = find_target(published, row["row"], column, row["protocol"])
     return text if target is None else f"{text} (published {format_cell(column, target * COLUMNS[column].unit)})"
 
@@ -163,6 +173,29 @@ def _format_value(row, column, published):
 def _format_troubles(rows):
     lines = [f"* {row['row']}: {row['trouble']}" for row in rows if row["trouble"]]
     return ["Without result:", "", *lines, ""] if lines else []
+
+
+def _explain_numbers(table, rows, found):
+    """Say what spreads and intervals are, what no cell has, and which rows have not learnt."""
+    lines = ["Mean ± standard deviation over seeds; in brackets the 95 % interval over groups of test videos."]
+    trained = [cell for cell in select_done(found) if cell["kind"] == "train"]
+    if "train" in table.columns and trained:
+        lines.append("Training accuracy is measured in evaluation mode, `of` so many training videos.")
+        if any(cell["values"].get("train_videos") is None for cell in trained):
+            lines.append("Where the number is missing, it was not kept: it is that of the validation videos.")
+    if any(cell["values"].get("loss_steps") is None for cell in trained):
+        lines.append("Training losses and curves are of single batches: cells before means over all steps were logged.")
+    if empty := _list_empty_columns(table, rows):
+        names = ", ".join(COLUMNS[column].heading for column in empty)
+        lines.append(f"Not known of these cells: {names}.")
+    unlearnt = [
+        f"* {row['row']}: {', '.join(f'{train:.1f} % with seed {seed}' for seed, train in row['unlearnt'].items())}"
+        for row in rows
+        if row["unlearnt"]
+    ]
+    if unlearnt:
+        unlearnt = [f"Not learnt (training accuracy below {table.learnt:g} %):", "", *unlearnt, ""]
+    return [*lines, "", *unlearnt]
 
 
 def _list_protocols(rows):
@@ -174,7 +207,7 @@ def _list_protocols(rows):
     alone = len(by_protocol) == 1
     lines = [f"* `{protocol}`" + ("" if alone else f": {', '.join(names)}") for protocol, names in by_protocol.items()]
     commits = ", ".join(sorted({row["commit"] for row in rows if row["protocol"] or not row["trouble"]}))
-    return ["Mean ± standard deviation over seeds. Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
+    return ["Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
 
 
 def _format_assertions(found):
@@ -183,8 +216,14 @@ def _format_assertions(found):
     lines = [["claim", "outcome", "numbers"], ["---"] * 3]
     for one in found:
         claim = one["claim"] + (" (must hold: it can be proved)" if one["hard"] else "")
-        lines.append([claim, f"**{one['outcome']}**", "; ".join(one["numbers"])])
+        lines.append([claim, format_outcome(one), "; ".join(one["numbers"])])
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def format_outcome(one):
+    """Format an outcome, with the rows that it rests on and that have not learnt."""
+    rests = f", on rows that have not learnt: {', '.join(one['unlearnt'])}" if one["unlearnt"] else ""
+    return f"**{one['outcome']}**{rests}"
 
 
 def _format_other_targets(rows, published):
@@ -203,34 +242,3 @@ def _format_published(p):
     for row, values in p.values.items():
         lines.append([row, *(f"{values[name]:g}" if name in values else "-" for name in names)])
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-# CSV and LaTeX
-
-
-def format_csv(table, found):
-    """Format one line a cell, with everything that identifies it."""
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(["row", "seed", "kind", "status", *table.columns, "protocol", "commit", "key", "error"])
-    for cell in found:
-        values = [cell["values"].get(column) for column in table.columns]
-        about = [cell["protocol"], _format_commit(cell), cell["key"], cell.get("error")]
-        rows.writerow([cell["row"], cell["seed"], cell["kind"], cell["status"], *values, *about])
-    return file.getvalue()
-
-
-def format_latex(table, found):
-    rows = summarize_rows(table, found)
-    lines = [["row", *(COLUMNS[column].heading for column in table.columns)]]
-    lines += [[row["row"], *(format_cell(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
-    body = [" & ".join(map(_escape_latex, line)) + r" \\" for line in lines]
-    columns = "l" + "r" * len(table.columns)
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
-    )
-
-
-def _escape_latex(text):
-    special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
-    return "".join(special.get(letter, letter) for letter in text)

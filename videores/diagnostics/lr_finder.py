@@ -1,12 +1,14 @@
-"""Find a learning rate by a range test: record the loss while the learning rate rises.
+"""Find a learning rate by range tests: record the loss while the learning rate rises, with two seeds.
 
 Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3; exponential
 rise, smoothing and stop as in fastai (Howard and Gugger).
 """
 
 import csv
+import itertools
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import matplotlib.pyplot as plt
@@ -25,6 +27,18 @@ from videores.training.trainer import make_trial_options
 LOSS_SMOOTHING = 0.95  # of the running mean of losses
 DIVERGENCE_FACTOR = 4  # times the lowest smoothed loss
 MIN_STEPS = 10  # steps before a loss may be called diverged, and of which a suggestion can be made
+SEEDS = 2  # range tests, from the configuration's seed on
+SURE_FACTOR = 3  # between the rates of the seeds, up to which a suggestion is sure
+
+
+class RangeTest(NamedTuple):
+    """The losses of one seed, and the learning rate at which they fall fastest."""
+
+    seed: int
+    rates: list[float]
+    losses: list[float]
+    smooth: list[float]  # up to the lowest
+    best: float
 
 
 class LRRangeTest(pl.Callback):
@@ -46,31 +60,55 @@ class LRRangeTest(pl.Callback):
 
 
 def find_lr(cfg: Config, folder: Path, lowest: float, highest: float, steps: int) -> int:
-    """Run the range test, write lr.csv, lr.png and lr.svg, and print a learning rate.
+    """Run two range tests, write their curves, and print a learning rate.
 
-    Returns the exit code. Raises UserError if the loss does not fall.
+    It says how sure it is, and writes lr.csv, lr.png and lr.svg. Returns the exit code. Raises UserError if a loss does
+    not fall.
     """
-    ramp = LRRangeTest(make_lr_ramp(lowest, highest, steps))
     constant = cfg.train.model_copy(update={"schedule": "constant", "warmup": 0, "milestones": ()})
-    _run_range_test(cfg.model_copy(update={"train": constant}), ramp)
-    losses = ramp.losses
-    rates, smooth = ramp.rates[: len(losses)], smooth_losses(losses)
-    best = suggest_lr(rates, smooth)  # before anything is written: the two files are of one search
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "lr.csv", rates, losses, smooth)
-    _plot_losses(folder / "lr.png", rates, losses, smooth, best)
-    ended = "diverged" if find_divergence(losses) else "did not diverge"
-    print(f"steps   {len(losses)} from {rates[0]:.2g} to {rates[-1]:.2g}, where the loss {ended}")
-    print(f"rate    {format_suggestion_text(cfg.train, best, optim.compute_global_batch_size(cfg, 1))}")
-    print(f"wrote   {folder}/lr.csv, lr.png, lr.svg")
+    tests = []
+    for seed in range(cfg.run.seed, cfg.run.seed + SEEDS):
+        ramp = LRRangeTest(make_lr_ramp(lowest, highest, steps))
+        run = cfg.run.model_copy(update={"seed": seed})
+        _run_range_test(cfg.model_copy(update={"train": constant, "run": run}), ramp)
+        rates, smooth = ramp.rates[: len(ramp.losses)], center_smooth_losses(ramp.losses)
+        tests.append(RangeTest(seed, rates, ramp.losses, smooth, suggest_lr(rates, smooth)))
+    folder.mkdir(parents=True, exist_ok=True)  # now: the files are of whole tests
+    write_csv(folder / "lr.csv", tests)
+    _plot_losses(folder / "lr.png", tests)
+    for test in tests:
+        ended = "diverged" if find_divergence(test.losses) else "did not diverge"
+        reached = f"{len(test.losses)} from {test.rates[0]:.2g} to {test.rates[-1]:.2g}, where the loss {ended}"
+        print(f"steps   seed {test.seed}: {reached}")
+    found = [test.best for test in tests]
+    mean = math.exp(sum(map(math.log, found)) / len(found))
+    print(f"rate    {format_suggestion_text(cfg.train, mean, optim.compute_global_batch_size(cfg, 1))}")
+    at_end = any(test.best >= test.rates[len(test.smooth) - MIN_STEPS // 2] for test in tests)
+    print(f"{format_certainty(found, at_end)}\nwrote   {folder}/lr.csv, lr.png, lr.svg")
     return 0
+
+
+def format_certainty(rates: list[float], at_end: bool = False) -> str:
+    """Say how far the learning rates of the seeds are apart, and if that is sure.
+
+    It is not where a loss falls fastest `at_end`, in the last steps before its minimum, which a few batches decide.
+    """
+    factor = max(rates) / min(rates)
+    apart = (
+        f"single seeds give {', '.join(f'{rate:.2g}' for rate in rates)} (before base_batch), {factor:.1f} times apart"
+    )
+    if at_end:
+        return f"unsure  {apart}; a loss falls fastest just before its minimum: give more --steps, or try a tenth"
+    if factor <= SURE_FACTOR:
+        return f"sure    {apart}"
+    return f"unsure  {apart}, more than {SURE_FACTOR}: give more --steps or a narrower range, or train with both"
 
 
 def format_suggestion_text(train, rate, global_batch):
     """Format a learning rate as train.lr, which `base_batch` scales."""
     factor = optim.scale_lr(train, global_batch) / train.lr
     scaled = f", {rate:.2g} at {global_batch} videos a step" if train.base_batch else ""
-    return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there)"
+    return f"{rate / factor:.2g} (train.lr{scaled}; the loss falls fastest there, geometric mean of {SEEDS} seeds)"
 
 
 def _run_range_test(cfg, ramp):
@@ -103,6 +141,18 @@ def smooth_losses(losses):
     return smooth
 
 
+def center_smooth_losses(losses):
+    """Return the mean of the running means in both directions, which has no lag.
+
+    One alone lags by about 20 steps: with 100 steps from 1e-5 to 1, a factor of 10 in the learning rate. The curve ends
+    at the lowest running mean, or a divergence would reach back to steps before it.
+    """
+    forth = smooth_losses(losses)
+    end = int(np.nanargmin(forth)) + 1
+    back = smooth_losses(losses[:end][::-1])[::-1]
+    return [(one + other) / 2 for one, other in zip(forth[:end], back, strict=True)]
+
+
 def find_divergence(losses):
     if not math.isfinite(losses[-1]):
         return True
@@ -124,20 +174,23 @@ def suggest_lr(rates, smooth):
     return rates[int(np.argmin(slopes))]
 
 
-def write_csv(path, rates, losses, smooth):
+def write_csv(path, tests):
+    columns = [([test.seed] * len(test.rates), test.rates, test.losses, test.smooth) for test in tests]
+    rows = [row for test in columns for row in itertools.zip_longest(*test, fillvalue="")]
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("lr", "loss", "smoothed"), *zip(rates, losses, smooth, strict=True)])
+        csv.writer(file).writerows([("seed", "lr", "loss", "smoothed"), *rows])
 
 
-def _plot_losses(path, rates, losses, smooth, best):
+def _plot_losses(path, tests):
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(rates, losses, color="0.8", label="loss of a batch")
-    axes.plot(rates, smooth, label="smoothed")
-    axes.axvline(best, color="tab:red", linestyle="--", label=f"falls fastest: {best:.2g}")
+    for test, color in zip(tests, ("tab:blue", "tab:orange"), strict=True):
+        axes.plot(test.rates, test.losses, color=color, alpha=0.3, linewidth=0.8)
+        axes.plot(test.rates[: len(test.smooth)], test.smooth, color=color, label=f"seed {test.seed}, smoothed")
+        axes.axvline(test.best, color=color, linestyle="--", label=f"falls fastest: {test.best:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-    finite = [value for value in smooth if math.isfinite(value)]
-    axes.set_ylim(min(0, *finite), 1.1 * min(max(finite), 2 * finite[0]))
+    finite = [value for test in tests for value in test.smooth if math.isfinite(value)]
+    axes.set_ylim(min(0, *finite), 1.1 * min(max(finite), 2 * tests[0].smooth[0]))
     axes.grid(alpha=0.3)
     figures.label_log_axis(axes.xaxis)
-    figures.add_legend(axes, columns=3)
+    figures.add_legend(axes, columns=2)
     figures.save_figure(figure, path)

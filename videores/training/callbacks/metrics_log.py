@@ -38,14 +38,15 @@ def read_metrics_log(path: Path) -> list[dict[str, Any]]:
 class MetricsLog(pl.Callback):
     """Write a row every `log_every` steps, and one for each validation.
 
-    Rows go to the loggers too. Those of steps have the figures of `throughput` and `watch`. A resumed run appends.
+    Rows go to the loggers too. Those of steps have the mean loss and accuracy of the `train/steps` steps since the last
+    such row, and the figures of `throughput` and `watch`. A resumed run appends.
     """
 
     state_key = "History"  # the class's former name, in checkpoints of older runs
 
     def __init__(self, path: Path, log_every: int, throughput: Throughput, watch: Watch) -> None:
         self.path, self.log_every, self.throughput, self.watch = path, log_every, throughput, watch
-        self.batch_outputs: list[dict[str, Any]] = []  # of the batches of this step
+        self.sums: dict[str, Any] = {}  # of the batches since the last row
         self.lr = math.nan  # that this step is made with
         self.loggers: list[Any] = []
         self.num_rows = 0  # written up to the checkpoint that is continued, and since
@@ -63,19 +64,21 @@ class MetricsLog(pl.Callback):
         self.lr = trainer.optimizers[0].param_groups[0]["lr"]  # at the batch's end it is the next step's already
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.batch_outputs.append(outputs)
-        if not module.ends_step(batch_idx):
-            return
-        batches, self.batch_outputs = self.batch_outputs, []
-        if trainer.global_step % self.log_every == 0 and trainer.is_global_zero:
-            row = {
-                "train/loss": sum(float(one["loss"]) for one in batches),  # Lightning has divided each by their number
-                "train/top1": 100 * sum(float(one["hits"]) for one in batches) / len(batches),
-                "lr": self.lr,
-                **self.throughput.measure_since_last(trainer),
-                **self.watch.values,
-            }
-            self.write(trainer, row)
+        ends_step = module.ends_step(batch_idx)
+        batch = {"loss": outputs["loss"].detach(), "hits": outputs["hits"], "batches": 1, "steps": int(ends_step)}
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in batch.items()}
+        if ends_step and trainer.global_step % self.log_every == 0:
+            sums, self.sums = self.sums, {}
+            if trainer.is_global_zero:
+                row = {
+                    "train/loss": float(sums["loss"]) / sums["steps"],  # Lightning has divided each by those of a step
+                    "train/top1": 100 * float(sums["hits"]) / sums["batches"],
+                    "train/steps": int(sums["steps"]),
+                    "lr": self.lr,
+                    **self.throughput.measure_since_last(trainer),
+                    **self.watch.values,
+                }
+                self.write(trainer, row)
 
     def on_validation_end(self, trainer, module):
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -94,10 +97,10 @@ class MetricsLog(pl.Callback):
             self.loggers.pop(0).close()
 
     def state_dict(self):
-        return {"rows": self.num_rows}
+        return {"rows": self.num_rows, "sums": {name: float(value) for name, value in self.sums.items()}}
 
     def load_state_dict(self, state_dict):
-        self.num_rows = state_dict["rows"]
+        self.num_rows, self.sums = state_dict["rows"], state_dict.get("sums", {})  # older checkpoints have no sums
 
     def write(self, trainer, values):
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
