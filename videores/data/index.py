@@ -108,7 +108,7 @@ def _format_source(data):
 def read_format(data: DataConfig) -> Index:
     """Read the lists of a data set in its format, as distributed."""
     try:
-        return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
+        return formats.read_lists(data.format, Path(data.root), Path(data.splits or data.root), data.split)
     except MissingList as error:
         raise UserError(f"{error}{_format_source(data)}") from None
 

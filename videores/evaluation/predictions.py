@@ -78,6 +78,7 @@ class Metrics(TypedDict, total=False):
     list: _List
     gap: _Gap | None
     floors: ComparedFloors | None
+    own_metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from videores.evaluation.predictions import read_metrics
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting import plots
 from videores.runtime.files import read_json, write_atomically, write_text
+from videores.runtime.own_parts import call_part
 from videores.runtime.tables import format_csv
 
 MISTAKE_COLUMNS = ("video", "label", "predicted", "confidence")
@@ -127,7 +129,19 @@ def _compute_result(cfg, part, videos, arrays):
         "videos": _count_videos(videos, part),
         "floors": floors.compare_with_floors(floors.find_floors(cfg.data, videos, part), numbers["ci95_video_top1"]),
     }
+    if views.metrics:
+        result["own_metrics"] = {path: measure(path, part, scores_VN, label_V) for path in views.metrics}
     return result, mistakes + [{"video": v.path, "label": classes[v.label]} for v in unread]
+
+
+def measure(path: str, part: str, scores_VN: np.ndarray, label_V: np.ndarray) -> float | None:
+    """Return what the metric of an import path says, None where it fails: scores are kept."""
+    try:
+        value = call_part(f"{part}.metrics", path, scores_VN=scores_VN, label_V=label_V)
+        return float(value) if value is not None and np.isfinite(float(value)) else None  # JSON has no infinity
+    except Exception as error:  # of code that is not ours
+        print(f"warning: {part}.metrics={path} gave no number: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
 
 
 def _check_finite(logits_VKN, paths, unreadable, weights):
@@ -215,6 +229,8 @@ def _print_result(result, target):
         print(f"gap     {format_gap(result['gap'])}")
     if "clean" in result:
         print(f"probe   {_format_drop(result['clean'])}")
+    for name, value in result.get("own_metrics", {}).items():
+        print(f"metric  {name} {value}")
     print_accuracies(result)
 
 
