@@ -10,7 +10,6 @@ from videores.config import parse
 from videores.data import datamodule, thumbnails
 from videores.data.lists import Index, Video
 from videores.data.synthetic import datasets
-from videores.data.video import readers
 from videores.evaluation import floors
 from videores.reporting import results
 
@@ -128,24 +127,18 @@ def test_held_out_videos_are_known_to_the_test_but_not_to_themselves(tmp_path):
 # Thumbnails
 
 
-@pytest.mark.parametrize("codec", ["h264", "h264_gop", "mpeg4_avi"])
-def test_one_frame_of_a_video_is_decoded(codec, numbered, monkeypatch):
-    path, decoded = numbered[codec], []
-    (info,) = datamodule.manifest.probe_all(path.parent, [path.name], progress=False)[0].values()
-    convert = readers._decode_frames
-
-    def count(container, stream, indices, keyframes):
-        decode = container.decode
-        container_of = type("Counting", (), {"seek": container.seek})()
-        container_of.decode = lambda stream: (decoded.append(frame.pts) or frame for frame in decode(stream))
-        return convert(container_of, stream, indices, keyframes)
-
-    monkeypatch.setattr(readers, "_decode_frames", count)
-    thumbnails_VHWC, readable_V = thumbnails.read_thumbnails(path.parent, [path.name], {path.name: info})
+@pytest.mark.parametrize(("codec", "points"), [("h264", {0}), ("h264_gop", {12, 24}), ("mpeg4_avi", {0})])
+def test_the_frame_of_a_thumbnail_is_a_seek_point(codec, points, numbered, monkeypatch):
+    path, asked = numbered[codec], []
+    infos = datamodule.manifest.probe_all(path.parent, [path.name], progress=False)[0]
+    read = thumbnails.read_frames
+    spy = lambda path, wanted, **how: asked.append(wanted) or read(path, wanted, **how)
+    monkeypatch.setattr(thumbnails, "read_frames", spy)
+    thumbnails_VHWC, readable_V = thumbnails.read_thumbnails(path.parent, [path.name], infos)
     assert readable_V.all()
     assert thumbnails_VHWC.min() > 30
-    assert len(decoded) == 1
-    assert (decoded[0] > 1) == (codec == "h264_gop")  # the seek point in the middle, if there is one
+    assert [len(wanted) for wanted in asked] == [1]
+    assert asked[0][0] in points
 
 
 def test_a_file_that_changed_is_left_out(shown, tmp_path):
