@@ -53,6 +53,7 @@ def train(cfg: Config, config_name: str) -> int:
         checkpointing = Checkpointing(folder, cfg.run, inputs.signature, signals)
         trainer = setup.build_trainer(hardware, cfg, inputs, checkpointing, record)
         run = Run(cfg, folder, network.module, data, trainer)
+        record.update(own_parts=inputs.own_parts)
         _report_start(run, network, record, inputs.resume_point)
         # train, test, report
         signals.raise_at_once = False
@@ -66,6 +67,7 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
     UserError for wrong input.
     """
     hardware = make_hardware_options(cfg.trainer)
+    setup.import_own_parts(cfg, folder)
     videos = setup.prepare_test_videos(cfg, part)
     module = VideoClassifier(cfg, videos.index.classes)
     trainer = setup.build_test_trainer(cfg, folder, hardware, videos)

@@ -35,6 +35,7 @@ DATA = [  # within data, in the order of the data's way
     "sampling",
     "decode",
     "prepare",
+    "thumbnails",
     "transforms",
     "augment",
     "mixing",

@@ -1,5 +1,6 @@
 """The command line as users meet it: what it prints, the files of a run folder, and that a run can be repeated."""
 
+import csv
 import json
 import re
 import shutil
@@ -29,6 +30,8 @@ from videores.config import parse
 from videores.data.synthetic import datasets
 from videores.models.weights import safe_load
 from videores.training import run_folder, setup
+
+TESTED = ("metrics.json", "predictions.npz", "mistakes.csv", "confusion.png", "confusion.svg")
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +71,34 @@ def test_run_folder_has_the_files_of_the_design_and_no_others(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     (test,) = {path.name for path in (run / "test").iterdir()}
     assert re.fullmatch(r"[A-Za-z0-9.@_-]+", test)
-    tested = {f"test/{test}/{name}" for name in ("metrics.json", "predictions.npz", "confusion.png", "confusion.svg")}
+    tested = {f"test/{test}/{name}" for name in TESTED}
     checkpoints = {f"checkpoints/{name}.ckpt" for name in ("best", "last", "last-previous")}
     trained = {"config.yaml", "env.json", "run.lock", "metrics.jsonl", "curves.png", "curves.svg"}
     assert names == trained | checkpoints | tested
 
 
+def test_mistakes_are_all_wrong_videos(run):
+    found, arrays = result(run)
+    (path,) = run.glob("test/*/mistakes.csv")
+    rows = list(csv.DictReader(path.open()))
+    p_VN = torch.from_numpy(arrays["logits"]).double().softmax(-1).mean(1)
+    wrong = arrays["video"][p_VN.argmax(1).numpy() != arrays["label"]].tolist()
+    assert sorted(row["video"] for row in rows) == sorted(wrong)
+    assert [{**row, "confidence": float(row["confidence"])} for row in rows[:20]] == found["worst"]
+
+
+def test_a_test_prints_and_keeps_its_floors(trained, run):
+    floors = result(run)[0]["floors"]
+    assert (floors["majority"], floors["training_videos"]) == (pytest.approx(100 / 7), 12)
+    (line,) = (line for line in trained[1].stdout.splitlines() if line.startswith("floors"))
+    assert f"majority class {floors['majority']:.2f}, size and length {floors['size']:.2f}, thumbnail" in line
+    assert ("NOT BEATEN" in line) is not floors["above"]
+
+
 def test_metrics_json_has_the_keys_of_the_design(run):
     found, _ = result(run)
     accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
-    more = ["ci95_over", "uar", "macro_f1", "nll", "ece", "per_class_top1", "confusion", "worst"]
+    more = ["ci95_over", "uar", "macro_f1", "nll", "ece", "per_class_top1", "confusion", "worst", "floors"]
     assert set(found) == {
         *("protocol", "precision", "ci95_video_top1", "videos", "checkpoint", "list", "gap", *accuracies, *more)
     }

@@ -52,6 +52,7 @@ def run(path, arguments, environment, files):
     for stream, file in zip((1, 2), files):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     sys.argv, sys.path[0] = [path, *arguments], os.path.dirname(path)
+    sys.path[1:1] = environment["PYTHONPATH"].split(os.pathsep)[1:]  # what this process has not
     torch.seed(), numpy.random.seed()  # as in a new process: nothing may hang on the state that was forked
     try:
         runpy.run_path(path, run_name="__main__")
@@ -93,9 +94,10 @@ for line in sys.stdin:
 """
 
 
-def environment():
+def environment(*folders):
+    """The environment of a user who has further folders on Python's path."""
     cleared = {key: value for key, value in os.environ.items() if not key.startswith("VIDEORES_TEST")}
-    return cleared | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return cleared | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *folders)))}
 
 
 def tool(name, *arguments, cwd, python=(sys.executable,), timeout=240):
@@ -111,14 +113,15 @@ def start_server():
     return subprocess.Popen([sys.executable, "-c", SERVER], env=environment(), **pipes)
 
 
-def forked_ranks(cases, cwd):
+def forked_ranks(cases, cwd, *folders):
     """Runs several commands, each (number of ranks, tool or path of a script, *arguments), one after the other.
 
-    Each of several ranks has the environment that torchrun gives it. Returns a CompletedProcess for each, with the exit
-    code of all ranks and what they printed together.
+    Each of several ranks has the environment that torchrun gives it, all have `folders` on Python's path. Returns a
+    CompletedProcess for each, with the exit code of all ranks and what they printed together.
     """
     cases, server = [[world, *map(str, case)] for world, *case in cases], start_server()
-    print(json.dumps([os.path.abspath(cwd), environment(), str(ROOT / "tools"), cases]), file=server.stdin, flush=True)
+    request = [os.path.abspath(cwd), environment(*folders), str(ROOT / "tools"), cases]
+    print(json.dumps(request), file=server.stdin, flush=True)
     results = json.loads(server.stdout.readline())
     assert all(len(set(codes)) == 1 for codes, _, _ in results), results
     return [
@@ -127,9 +130,9 @@ def forked_ranks(cases, cwd):
     ]
 
 
-def forked(cases, cwd):
+def forked(cases, cwd, *folders):
     """Runs several commands, each (tool, *arguments), one after the other. Returns a CompletedProcess for each."""
-    return forked_ranks([(1, *case) for case in cases], cwd)
+    return forked_ranks([(1, *case) for case in cases], cwd, *folders)
 
 
 def succeeded(process, code=0):

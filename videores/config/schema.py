@@ -1,6 +1,7 @@
 """Typed sections of the configuration with the default of every key."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
@@ -40,7 +41,17 @@ def _expand_home(path: str) -> str:
     return prefix + colon + os.path.expanduser(file)
 
 
+IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def _check_import_path(path: str) -> str:
+    if not IMPORT_PATH.fullmatch(path):
+        raise ValueError("must be an import path, package.module:name")
+    return path
+
+
 FileNamePart = Annotated[str, Field(pattern=r"^[^/\\]*$")]  # part of a file's name
+ImportPath = Annotated[str, AfterValidator(_check_import_path)]  # of an own part: docs/guide/own-parts.md
 UserPath = Annotated[str, AfterValidator(_expand_home)]
 IntRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_check_ascending)]
 Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_check_ascending)]
@@ -130,6 +141,7 @@ class AugmentConfig(Section):
     trivialaugment: bool = False  # one random operation of random magnitude
     erasing: Fraction = 0.0  # probability that a box through all frames is filled with noise
     erasing_area: FractionRange = (0.02, 1 / 3)  # share of the frame that the box covers
+    own: ImportPath | None = None  # a step of your own, after these on the CPU: docs/guide/own-parts.md
     mixup: NonNegativeFloat = 0.0  # alpha of Beta(alpha, alpha); with cutmix, each batch takes one of the two
     cutmix: NonNegativeFloat = 0.0  # alpha; labels are weighted by area
 
@@ -152,6 +164,7 @@ class ViewsConfig(Section):
     order: Literal["normal", "shuffled", "reversed", "frozen", "subsampled"] = "normal"  # of the frames of each clip
     corruption: Literal["none", "noise", "blur", "brightness", "frame_drop", "compression"] = "none"  # of the frames
     severity: Annotated[int, Field(ge=1, le=5)] = 3  # of the corruption
+    metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md
 
 
 ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"]
@@ -164,7 +177,8 @@ class DataConfig(Section):
     contradictions = checks.check_data
 
     name: str  # names the data set in protocol strings and reports
-    format: Literal[ListFormat, SyntheticFormat]  # of the lists, or an embedded data set: docs/guide/own-videos.md
+    # of the lists, or an embedded data set: docs/guide/own-videos.md; or an import path: docs/guide/own-parts.md
+    format: Literal[ListFormat, SyntheticFormat] | ImportPath
     root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards
     splits: UserPath | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
@@ -183,7 +197,7 @@ class DataConfig(Section):
 
 
 class _NamedNetwork(Section):
-    name: str  # docs/reference/networks.md lists the names
+    name: str  # docs/reference/networks.md lists the names; or an import path: docs/guide/own-parts.md
 
 
 _KINDS = get_type_hints(NetworkOptions, include_extras=True)

@@ -12,6 +12,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from videores.data import transforms
+from videores.errors import UserError
+from videores.runtime.own_parts import call_part
 
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width of an erased box: Zhong et al. 2017, arXiv:1708.04896
 
@@ -34,7 +36,23 @@ def augment_clip(clip_THWC, augment, fill, rng):
     if rng.random() < augment.grey:
         clip_TCHW = F.rgb_to_grayscale(clip_TCHW, num_output_channels=3)
     clip_THWC = clip_TCHW.permute(0, 2, 3, 1).contiguous()
-    return erase_box(clip_THWC, augment.erasing_area, rng) if rng.random() < augment.erasing else clip_THWC
+    if rng.random() < augment.erasing:
+        clip_THWC = erase_box(clip_THWC, augment.erasing_area, rng)
+    return apply_own_step(augment.own, clip_THWC, rng) if augment.own else clip_THWC
+
+
+def apply_own_step(path: str, clip_THWC: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Apply the augmentation of an import path to a uint8 clip.
+
+    Raises UserError where what it returns is no clip of the same type and shape.
+    """
+    changed = call_part("data.augment.own", path, clip_THWC=clip_THWC, rng=rng)
+    if not isinstance(changed, torch.Tensor) or (changed.shape, changed.dtype) != (clip_THWC.shape, torch.uint8):
+        got = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed).__name__
+        raise UserError(
+            f"data.augment.own={path} must return uint8 clips of the shape given, {tuple(clip_THWC.shape)}, got {got}"
+        )
+    return changed.contiguous()
 
 
 def _draw_with_rng(rng, transform, clip_TCHW):

@@ -1,4 +1,4 @@
-"""Read the list formats: `reader(root, splits, split)` returns an `Index`.
+"""Read the list formats: `reader(root, splits, split)` returns an `Index`, also of an import path.
 
 ucf101    splits/classInd.txt, trainlist0N.txt, testlist0N.txt; paths `Class/v_Class_gNN_cMM.avi`
 hmdb51    splits/<class>_test_splitN.txt, one a class, `name flag`: 1 training, 2 test, 0 unused; root/<class>/<name>
@@ -19,6 +19,7 @@ with any suffix (index.read_index).
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,7 @@ from videores.data.lists import (
 from videores.data.synthetic import datasets
 from videores.data.video.pictures import is_frame_folder
 from videores.errors import UserError
+from videores.runtime.own_parts import call_part, is_import_path
 
 # -- UCF101 -----------------------------------------------------------------------------------------------------------
 
@@ -310,6 +312,26 @@ def _check_single_labels(classes, path):
         parts = [part.strip() for part in re.split(r"[|;]", name)]
         if len(parts) > 1 and set(parts) <= set(classes):
             raise UserError(f"{path}: label {name!r} names {len(parts)} classes; give a video one label")
+
+
+def read_lists(name: str, root: Path, splits: Path, split: int) -> Index:
+    """Read the lists of a format, one of READERS or an import path."""
+    if is_import_path(name):
+        return _check_own_index(name, call_part("data.format", name, root=root, splits=splits, split=split))
+    return READERS[name](root, splits, split)
+
+
+def _check_own_index(name, index):
+    """Check what the rest relies on and the readers here ensure."""
+    if not isinstance(index, Index):
+        raise UserError(f"data.format={name} must return a videores.data.lists.Index, got {type(index).__name__}")
+    for video in (*index.train, *index.val, *index.test):
+        if not isinstance(video, Video) or video.label not in range(len(index.classes)):
+            raise UserError(
+                f"data.format={name} must list Video(path, label, group) with labels from 0 to "
+                f"{len(index.classes) - 1}, got {video!r}"
+            )
+    return replace(index, **{key: tuple(getattr(index, key)) for key in ("classes", "train", "val", "test")})
 
 
 READERS = {

@@ -123,7 +123,7 @@ def read_format(data: DataConfig) -> Index:
     if isinstance(root, shards.ShardSet):
         return shards.read_lists(root, data.format, data.split)
     try:
-        return formats.READERS[data.format](Path(data.root), Path(data.splits or data.root), data.split)
+        return formats.read_lists(data.format, Path(data.root), Path(data.splits or data.root), data.split)
     except MissingList as error:
         raise UserError(f"{error}{_format_source(data)}") from None
 

@@ -85,8 +85,21 @@ def probe_all(
         stamps = {path: read_file_stamp(root / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or not manifest[p].is_of(stamps[p])]
         _update_manifest(manifest, manifest_file, root, todo, progress, workers or machine.count_cpus())
-    infos = {p: info for p in stamps if (info := manifest[p].info) is not None}
-    return infos, {p: bad for p in stamps if (bad := manifest[p].bad) is not None}
+    return _split_results(manifest, stamps)
+
+
+def find_probed(
+    root: str | Path, paths: Sequence[str], cache: str | Path | None = None
+) -> tuple[dict[str, VideoInfo], dict[str, str]]:
+    """Return what `probe_all` would of the `paths` that are probed already."""
+    manifest = _read_manifest(find_manifest_path(root, cache), root)
+    known = [p for p in paths if p in manifest and manifest[p].is_of(read_file_stamp(Path(root) / p))]
+    return _split_results(manifest, known)
+
+
+def _split_results(manifest, paths):
+    infos = {p: info for p in paths if (info := manifest[p].info) is not None}
+    return infos, {p: bad for p in paths if (bad := manifest[p].bad) is not None}
 
 
 @contextmanager

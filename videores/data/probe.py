@@ -32,6 +32,8 @@ Packed = Annotated[bytes, EncodedBytes(Base64Encoder)]  # as text in the manifes
 
 @dataclass(frozen=True)
 class VideoInfo:
+    """What a video file holds, and how to read it exactly."""
+
     num_frames: int
     fps: float  # as the file states it, or as its time stamps have it where the two differ
     width: int  # after rotation, as the frames are

@@ -17,6 +17,7 @@ from videores.evaluation.fusion import (
 
 RESAMPLES = 2000
 BINS = 15  # of the calibration error
+WORST_MISTAKES = 20  # that metrics.json names
 
 
 # One number each
@@ -221,9 +222,12 @@ def _compute_video_metrics(scores_VN, label_V, fusion, group_V):
 
 
 def find_worst_mistakes(
-    scores_VN: np.ndarray, label_V: np.ndarray, fusion: str, most: int = 20
+    scores_VN: np.ndarray, label_V: np.ndarray, fusion: str, most: int | None = None
 ) -> list[tuple[int, int, float]]:
-    """Return the surest mistakes: [(video, predicted class, probability)]."""
+    """Return all or `most` mistakes: [(video, predicted class, probability)].
+
+    The surest come first.
+    """
     p_VN, predicted_V = to_probabilities(scores_VN, fusion), _predict_classes(scores_VN, label_V)
     wrong = np.flatnonzero((predicted_V >= 0) & (predicted_V != np.asarray(label_V)))
     confidence = p_VN[wrong, predicted_V[wrong]]

@@ -11,6 +11,7 @@ import numpy as np
 
 from videores.errors import UserError
 from videores.evaluation import metrics, view_subset
+from videores.evaluation.floors import compare_with_floors
 from videores.evaluation.fusion import fuse_views, softmax, to_probabilities
 from videores.evaluation.predictions import Predictions
 
@@ -51,10 +52,14 @@ def _add_metadata(p, numbers, scores_VN, fusion, name):
             "predicted": classes[predicted],
             "confidence": confidence,
         }
-        for v, predicted, confidence in metrics.find_worst_mistakes(scores_VN, p.label, fusion)
+        for v, predicted, confidence in metrics.find_worst_mistakes(scores_VN, p.label, fusion, metrics.WORST_MISTAKES)
     ]
     named = dict(zip(classes, numbers["per_class_top1"], strict=True))
-    return {"protocol": name, **numbers, "per_class_top1": named, "worst": worst, "videos": _count_videos(p, scores_VN)}
+    beaten = {}
+    if "floors" in p.metrics:  # they are of the videos, whatever the views
+        beaten["floors"] = compare_with_floors(p.metrics["floors"], numbers["ci95_video_top1"])
+    videos = _count_videos(p, scores_VN)
+    return {"protocol": name, **numbers, "per_class_top1": named, "worst": worst, "videos": videos, **beaten}
 
 
 def format_protocol(p: Predictions, fusion: str) -> str:

@@ -14,6 +14,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from videores.data.lists import preview
 from videores.errors import UserError
+from videores.evaluation.floors import ComparedFloors
 from videores.runtime.files import read_json
 
 FILE_NAME = "predictions.npz"
@@ -76,6 +77,8 @@ class Metrics(TypedDict, total=False):
     checkpoint: _Checkpoint
     list: _List
     gap: _Gap | None
+    floors: ComparedFloors | None
+    own_metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)

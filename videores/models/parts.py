@@ -14,9 +14,15 @@ def split_into_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
     They are the parts that have parameters, in the order of the data.
 
     A pre-activated network has its last norm as "last", a pooling that learns is "pool". Other libraries' networks have
-    their blocks as "block0", "block1", ..., and the last of them, their head, as "fc".
+    their blocks as "block0", "block1", ..., and the last of them, their head, as "fc". One of an import path has its
+    children by their names, where a classifier is "fc", after "own", the parameters that lie in no child.
     """
-    found = _split_resnet(model) if isinstance(model, ResNet) else _split_blocks(model)
+    found: dict[str, list[nn.Module]]
+    if hasattr(model, "import_path"):
+        found = {"own": [nn.ParameterList(model.parameters(recurse=False))]}
+        found |= {name: [child] for name, child in model.named_children()}
+    else:
+        found = _split_resnet(model) if isinstance(model, ResNet) else _split_blocks(model)
     return {name: modules for name, modules in found.items() if any(True for m in modules for _ in m.parameters())}
 
 

@@ -58,7 +58,7 @@ class _ZooNet(nn.Module):
         self.builder, self.net = builder, net
         for module in list(net.modules()):
             _replace_pools(module)
-            _replace_layers(module)
+            replace_layers(module)
 
     def forward(self, clips_BCTHW):
         check_clips(clips_BCTHW)
@@ -101,8 +101,8 @@ def _replace_pools(module):
 OWN_LAYERS = {nn.Conv2d: cpu_conv.Conv2d, nn.Conv3d: cpu_conv.Conv3d, nn.BatchNorm3d: norms.BatchNorm3d}
 
 
-def _replace_layers(module):
-    """Replace layers by the same with our checks and our convolution.
+def replace_layers(module: nn.Module) -> None:
+    """Replace a layer of torch by the same with our checks and our convolution.
 
     That avoids oneDNN's wrong bf16 gradients.
     """

@@ -34,7 +34,17 @@ TEMPLATES = Environment(
     undefined=StrictUndefined,
     finalize=lambda value: escape_controls(value) if type(value) is str else value,
 )
-COLUMNS = ("clip top-1", "top-5", "video top-1", "95 % interval", "top-5", "mean class", "macro-F1", "videos")
+COLUMNS = (
+    "clip top-1",
+    "top-5",
+    "video top-1",
+    "95 % interval",
+    "top-5",
+    "mean class",
+    "macro-F1",
+    "best floor",
+    "videos",
+)
 
 
 class _TestResult(NamedTuple):
@@ -89,6 +99,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "tests": tests,
         "columns": COLUMNS,
         "rows": [_format_row(test) for test in tests if test.metrics],
+        "floors": list(dict.fromkeys(results.format_floors(f) for test in tests if (f := test.metrics.get("floors")))),
         "gaps": list(dict.fromkeys(results.format_gap(gap) for test in tests if (gap := test.metrics.get("gap")))),
         "notes": list(_list_notes(tests)),
         "curves": _render(lambda path: plots.plot_curves(run, path), f"Up to step {log[-1]['step']}.", 1040)
@@ -145,11 +156,17 @@ def _format_row(test):
     protocol = metrics.get("protocol", "–")
     if "+" in test.folder.name and {"checkpoint", "list"} <= metrics.keys():  # others than the run's own
         protocol += f" ({metrics['checkpoint']['file']} on {metrics['list']['source']})"
-    return [protocol, *map(number, before), interval, *map(number, after), counts]
+    floors = metrics.get("floors")
+    floor = f"{floors[floors['best']]:.2f}" if floors else "–"
+    return [protocol, *map(number, before), interval, *map(number, after), floor, counts]
 
 
 def _list_notes(tests):
     for test in tests:
+        floors = test.metrics.get("floors")
+        if floors and not floors["above"]:
+            name = test.metrics.get("protocol", test.folder.name)
+            yield f"{name} does not beat its floors: {results.format_floors(floors)}."
         unreadable = test.metrics.get("videos", {}).get("unreadable")
         if unreadable:
             name = test.metrics.get("protocol", test.folder.name)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,15 @@ from videores.data.datamodule import Videos
 from videores.data.lists import Video, preview
 from videores.data.views import count_crops, count_views
 from videores.errors import UserError
-from videores.evaluation import fusion, metrics
+from videores.evaluation import floors, fusion, metrics
 from videores.evaluation.predictions import read_metrics
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting import plots
 from videores.runtime.files import read_json, write_atomically, write_text
+from videores.runtime.own_parts import call_part
+from videores.runtime.tables import format_csv
+
+MISTAKE_COLUMNS = ("video", "label", "predicted", "confidence")
 
 
 class CellRecord(TypedDict):
@@ -50,8 +55,8 @@ def write_test(
 ) -> None:
     """Write the files of one protocol's test, and print the result.
 
-    metrics.json, predictions.npz, confusion.png and confusion.svg replace what <folder>/<part>/<protocol>[+<digest>]/
-    held.
+    metrics.json, predictions.npz, mistakes.csv, confusion.png and confusion.svg replace what
+    <folder>/<part>/<protocol>[+<digest>]/ held.
 
     Args:
         folder: the run folder.
@@ -76,13 +81,14 @@ def write_test(
         "crop": crop,
         "logits": _add_missing_videos(logits_VKN, scored, listed),
     }
-    result = {**_compute_result(cfg, part, videos, arrays), **tested, "gap": gap}
+    numbers, mistakes = _compute_result(cfg, part, videos, arrays)
+    result = {**numbers, **tested, "gap": gap}
     result |= _compare_to_clean(folder / part, suffix, cfg, part, result)
-    _write_files(target, result, arrays)
+    _write_files(target, result, arrays, mistakes)
     _print_result(result, target)
 
 
-def _write_files(target, result, arrays):
+def _write_files(target, result, arrays, mistakes):
     """Write the files of a test: scores and metrics replace old ones when all are written."""
     is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
@@ -94,6 +100,7 @@ def _write_files(target, result, arrays):
             counts_NN, path = np.array(result["confusion"]), target / "confusion.png"
             # 13 inches: 90 MB and a second less than a large one
             plots.plot_confusion(path, counts_NN, arrays["classes"], result["protocol"], max_inches=13)
+            write_text(target / "mistakes.csv", format_csv(mistakes, MISTAKE_COLUMNS))
             write_text(target / "metrics.json", format_json(result))
             shutil.rmtree(target / "offline", ignore_errors=True)  # what was made of the old predictions
     except BaseException:
@@ -103,21 +110,38 @@ def _write_files(target, result, arrays):
 
 
 def _compute_result(cfg, part, videos, arrays):
-    """Compute metrics.json from the arrays of predictions.npz, without the weights."""
+    """Compute metrics.json from the arrays of predictions.npz, without the weights, and the rows of mistakes.csv."""
     listed, views, classes = getattr(videos.index, part), getattr(cfg, part), arrays["classes"]
     logits_VKN, label_V = arrays["logits"], arrays["label"]
     infos = {path: info for path, info in videos.infos.items() if path not in videos.unreadable[part]}
     views_V = [count_views(infos.get(v.path), cfg.data.clip, views) for v in listed]
     numbers = metrics.compute_metrics(logits_VKN, label_V, views.fusion, arrays["group"], views_V)
     scores_VN = fusion.fuse_views(logits_VKN, views.fusion, views_V)
-    return {
+    found = metrics.find_worst_mistakes(scores_VN, label_V, views.fusion)
+    mistakes = _describe_mistakes(found, listed, classes)
+    unread = [v for v in listed if v.path in videos.unreadable[part]]
+    result = {
         "protocol": format_protocol(cfg, part),
         "precision": cfg.trainer.score_precision,
         **numbers,
         "per_class_top1": dict(zip(classes, numbers["per_class_top1"], strict=True)),
-        "worst": _describe_mistakes(metrics.find_worst_mistakes(scores_VN, label_V, views.fusion), listed, classes),
+        "worst": mistakes[: metrics.WORST_MISTAKES],
         "videos": _count_videos(videos, part),
+        "floors": floors.compare_with_floors(floors.find_floors(cfg.data, videos, part), numbers["ci95_video_top1"]),
     }
+    if views.metrics:
+        result["own_metrics"] = {path: measure(path, part, scores_VN, label_V) for path in views.metrics}
+    return result, mistakes + [{"video": v.path, "label": classes[v.label]} for v in unread]
+
+
+def measure(path: str, part: str, scores_VN: np.ndarray, label_V: np.ndarray) -> float | None:
+    """Return what the metric of an import path says, None where it fails: scores are kept."""
+    try:
+        value = call_part(f"{part}.metrics", path, scores_VN=scores_VN, label_V=label_V)
+        return float(value) if value is not None and np.isfinite(float(value)) else None  # JSON has no infinity
+    except Exception as error:  # of code that is not ours
+        print(f"warning: {part}.metrics={path} gave no number: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
 
 
 def _check_finite(logits_VKN, paths, unreadable, weights):
@@ -205,11 +229,15 @@ def _print_result(result, target):
         print(f"gap     {format_gap(result['gap'])}")
     if "clean" in result:
         print(f"probe   {_format_drop(result['clean'])}")
+    for name, value in result.get("own_metrics", {}).items():
+        print(f"metric  {name} {value}")
     print_accuracies(result)
 
 
 def print_accuracies(result: Mapping[str, Any]) -> None:
-    """Print clip and video accuracy, the last lines of a test."""
+    """Print the floors, and clip and video accuracy, the last lines of a test."""
+    if "floors" in result:
+        print(f"floors  {format_floors(result['floors'])}")
     top5 = lambda value: "" if value is None else f"  top-5 {value:.2f}"
     if result["clip_top1"] is not None:  # an ensemble has none
         print(f"clip    top-1 {result['clip_top1']:.2f}{top5(result['clip_top5'])}")
@@ -242,6 +270,18 @@ def format_gap(gap: Mapping[str, Any]) -> str:
     """Format the generalization gap of tested weights."""
     train, val = (f"{gap[f'{part}_video_top1']:.2f} on {gap[f'{part}_videos']} {part}" for part in ("train", "val"))
     return f"{gap['video_top1']:.2f} points of video top-1: {train}, {val} videos ({gap['protocol']})"
+
+
+FLOOR_NAMES = {"majority": "majority class", "size": "size and length", "thumbnail": "thumbnail"}
+
+
+def format_floors(found: Mapping[str, Any] | None) -> str:
+    """Format what the video accuracy must beat, and whether its interval is above that."""
+    if found is None:
+        return "unknown: the training videos are not probed here (tools/prepare.py does)"
+    numbers = ", ".join(f"{name} {found[key]:.2f}" for key, name in FLOOR_NAMES.items())
+    mark = "below the interval" if found["above"] else f"NOT BEATEN, the interval reaches {FLOOR_NAMES[found['best']]}"
+    return f"{numbers}: {mark}"
 
 
 def _format_drop(clean):

@@ -16,6 +16,7 @@ from videores.errors import UserError
 from videores.runtime.environment import collect_environment, format_utc_now
 from videores.runtime.files import read_json, write_json, write_text
 from videores.runtime.launch import is_rank_zero
+from videores.runtime.own_parts import OwnPart
 from videores.training.checkpoint_io import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
@@ -50,6 +51,7 @@ class Environment(TypedDict, total=False):
     autotune: _Tuning
     manifest: dict[str, str]
     lists: dict[str, str]
+    own_parts: dict[str, OwnPart]
 
 
 LOCK_NAME = "run.lock"

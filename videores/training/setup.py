@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.config.schema import Config, DataConfig, TrainConfig
 from videores.data import datamodule, mirroring, splits, workers
+from videores.data.augment import apply_own_step
 from videores.data.datamodule import Videos
 from videores.data.lists import Index
 from videores.errors import UserError
+from videores.models.registry import check_own_output
 from videores.models.weights import compatibility, loading, preprocessing
+from videores.runtime import own_parts
 from videores.runtime.launch import is_rank_zero
 from videores.training import optim, trainer
 from videores.training.callbacks.checkpointing import Checkpointing, disable_lightning_signals
@@ -44,6 +48,7 @@ class _Inputs:
     gap_indices: Sequence[int]  # of the training videos that are scored for the gap
     signature: dict[str, Any]  # must be equal when the run resumes: ranks, device, precision, lists
     resume_point: ResumePoint | None
+    own_parts: dict[str, own_parts.OwnPart]  # by key
 
     @property
     def first_step(self) -> int:
@@ -79,9 +84,13 @@ def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> _Inpu
 
     Raises UserError for videos that do not suit the recipe, and for a checkpoint that cannot be resumed.
     """
+    parts = import_own_parts(cfg, folder)
+    if cfg.data.augment.own:
+        _try_own_augmentation(cfg.data)
     videos = datamodule.load_videos(cfg.data)
     classes = videos.index.classes
     signature = trainer.make_resume_signature(cfg.trainer, hardware) | _make_list_signature(videos, LEARNING_PARTS)
+    signature |= _make_code_signature(parts)
     resume_point = find_resume_point(cfg, folder, signature, list(classes))
     datamodule.check_enough_videos(videos, optim.compute_global_batch_size(cfg, signature["processes"]))
     _check_monitor(cfg.train, videos)
@@ -91,7 +100,7 @@ def prepare_inputs(cfg: Config, folder: Path, hardware: dict[str, Any]) -> _Inpu
     mirroring.check_mirrored_views(cfg.data, cfg.test, classes)
     warn_mirrored_classes(cfg.data, classes)
     _warn_untrained_classes(videos.index)
-    return _Inputs(videos, gap_indices, signature, resume_point)
+    return _Inputs(videos, gap_indices, signature, resume_point, parts)
 
 
 def prepare_test_videos(cfg: Config, part: str) -> Videos:
@@ -157,6 +166,30 @@ def _make_list_signature(videos: Videos, parts: Collection[str] = datamodule.PAR
     return {f"the list of {part} videos": value for part, value in _fingerprint_lists(videos).items() if part in parts}
 
 
+def import_own_parts(cfg: Config, folder: Path) -> dict[str, own_parts.OwnPart]:
+    """Import the own parts that a configuration names; print where their code is from.
+
+    It also says where the run in `folder` had other code. Raises UserError for a part that is not there.
+    """
+    parts, record = own_parts.identify_parts(cfg), read_record(folder) or {}
+    for key, part in parts.items():
+        before = record.get("own_parts", {}).get(key, part)["sha256"]
+        if is_rank_zero():
+            print(f"own     {own_parts.format_part(key, part)}" + f" (it was {before})" * (before != part["sha256"]))
+    return parts
+
+
+def _try_own_augmentation(data: DataConfig) -> None:
+    """Raise UserError where an own augmentation does not return the clip that it should, here a black one."""
+    clip_THWC = torch.zeros((data.clip.frames, data.transform.crop, data.transform.crop, 3), dtype=torch.uint8)
+    apply_own_step(str(data.augment.own), clip_THWC, np.random.default_rng(0))
+
+
+def _make_code_signature(parts: Mapping[str, own_parts.OwnPart]) -> dict[str, str]:
+    """Return the hashes of the code of own parts that training runs, by the names that messages give them."""
+    return {f"the code of {key}": part["sha256"] for key, part in parts.items() if key.startswith(("data", "model"))}
+
+
 # Build
 
 
@@ -168,8 +201,10 @@ def build_network(cfg: Config, classes: Sequence[str], resume_point: ResumePoint
     """
     torch.manual_seed(cfg.run.seed)
     module = VideoClassifier(cfg, classes)
-    crop = cfg.data.transform.crop
-    gmacs = cost.count_gmacs(module.model, (1, 3, cfg.data.clip.frames, crop, crop))
+    frames, crop = cfg.data.clip.frames, cfg.data.transform.crop
+    if own_parts.is_import_path(cfg.model.name):
+        check_own_output(module.model, (2, 3, frames, crop, crop), len(classes))
+    gmacs = cost.count_gmacs(module.model, (1, 3, frames, crop, crop))
     weights_report = None if resume_point else _load_initial_weights(cfg, module)
     module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
     if teacher_report and is_rank_zero():
@@ -203,7 +238,8 @@ def build_trainer(
     """Build the trainer of a training; its ranks first check that they agree."""
     folder = record.path.parent
     options = trainer.make_training_options(cfg, folder, checkpointing, inputs.resume_point, record)
-    facts = _make_list_signature(inputs.videos) | {"the step that they start from": inputs.first_step}
+    facts: dict[str, Any] = _make_list_signature(inputs.videos) | _make_code_signature(inputs.own_parts)
+    facts |= {"the step that they start from": inputs.first_step}
     return pl.Trainer(**hardware, **options | {"callbacks": [RankCheck(facts), *options["callbacks"]]})
 
 

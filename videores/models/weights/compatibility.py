@@ -13,6 +13,7 @@ from torch import nn
 from videores.config.schema import NetworkConfig
 from videores.errors import UserError
 from videores.models import create_model
+from videores.runtime.own_parts import is_import_path
 
 # Keys that show in shapes, or say nothing about what a trained network answers.
 HARMLESS_OPTIONS = (
@@ -38,9 +39,10 @@ def find_differences(network: Mapping[str, Any] | None, model: nn.Module) -> lis
 
 
 def _find_run_differences(theirs, model):
-    if "pytorchvideo/" in theirs["name"] or hasattr(model, "builder"):
-        ours = f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else theirs["name"]
-        return _compare_options({"name": theirs["name"]}, {"name": ours})
+    ours = getattr(model, "import_path", f"pytorchvideo/{model.builder}" if hasattr(model, "builder") else None)
+    # a network of an import path is not made for that: a file names it, and may be of anybody
+    if ours or "pytorchvideo/" in theirs["name"] or is_import_path(theirs["name"]):
+        return _compare_options({"name": theirs["name"]}, {"name": ours or theirs["name"]})
     options = {key: value for key, value in theirs.items() if key in NetworkConfig.model_fields}
     try:
         with torch.device("meta"):

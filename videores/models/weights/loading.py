@@ -131,13 +131,20 @@ def _set_eps(state, model, eps):
 
     Exact in evaluation and for frozen norms; in training the norms have the model's own epsilon.
     """
+    if eps is None:
+        return state
     norms = {f"{name}.running_var": module.eps for name, module in model.named_modules() if hasattr(module, "eps")}
     return {key: value + (eps - norms.get(key, eps)) if key in norms else value for key, value in state.items()}
 
 
 def _find_head(model):
     """Return the name of the classifier: fc, or the last linear layer of a network of others."""
-    return "fc" if hasattr(model, "fc") else [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if hasattr(getattr(model, "fc", None), "weight"):
+        return "fc"
+    if not linear:
+        raise UserError("model.weights needs a classifier, the network has neither fc nor a linear layer: name it fc")
+    return linear[-1]
 
 
 def _list_head_parts(model, name):

@@ -10,6 +10,7 @@ import torch
 from videores.errors import UserError, format_suggestion
 from videores.models.weights import key_maps, safe_load, safetensors
 from videores.models.weights.preprocessing import extract_preprocessing
+from videores.runtime.own_parts import is_import_path
 
 LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
 CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")  # what trainers call weights in checkpoints
@@ -24,7 +25,7 @@ class _StoredWeights:
     state: dict
     classes: list | None = None
     preprocessing: dict | None = None  # mean, std, crop, short_side, frames, stride, fps, as far as known
-    eps: float = 1e-5  # of the norms that the weights were trained with
+    eps: float | None = 1e-5  # of the norms that the weights were trained with; None: as the model's
     network: dict | None = None  # what is known of the network that they were trained in: keys of `model`
     usual: str | None = None  # the preprocessing of the library's own weights, where the file has none
 
@@ -109,13 +110,16 @@ def _read_run(stored):
     known = stored["hyper_parameters"]
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     data, model = known["config"]["data"], known["config"]["model"]
-    return _StoredWeights(state, known["classes"], extract_preprocessing(data), model.get("norm_eps") or 1e-5, model)
+    return _StoredWeights(state, known["classes"], extract_preprocessing(data), _find_eps(model), model)
 
 
 def _read_exported(source):
     state, about = safetensors.read_safetensors(source)
-    eps = about["model"].get("norm_eps") or 1e-5
-    return _StoredWeights(state, about["classes"], about["preprocessing"], eps, about["model"])
+    return _StoredWeights(state, about["classes"], about["preprocessing"], _find_eps(about["model"]), about["model"])
+
+
+def _find_eps(model):
+    return None if is_import_path(model["name"]) else model.get("norm_eps") or 1e-5
 
 
 def _check_named_tensors(source, stored):
