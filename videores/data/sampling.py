@@ -111,7 +111,7 @@ def _tile_starts(num_frames, frames, step):
 
     The last one of a video that they do not divide is moved back to end with the video, and overlaps the one before.
     """
-    last, length = max(num_frames - compute_span(frames, step), 0), _count_source_frames(frames, step)
+    last, length = max(num_frames - compute_span(frames, step), 0), count_source_frames(frames, step)
     starts = np.arange(0, last + 1, length)
     return np.append(starts, last) if starts[-1] + length < num_frames and starts[-1] < last else starts
 
@@ -124,10 +124,10 @@ def _space_dense_starts(num_frames, frames, step, clips):
     Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
     10 clips of 8 frames, 8 apart.
     """
-    return np.linspace(0, max(num_frames - _count_source_frames(frames, step), 0), clips, dtype=int)
+    return np.linspace(0, max(num_frames - count_source_frames(frames, step), 0), clips, dtype=int)
 
 
-def _count_source_frames(frames, step):
+def count_source_frames(frames, step):
     """Count the frames of the video per clip, where clips follow each other evenly."""
     return max(1, int(np.floor(frames * step + 0.5)))
 

@@ -1,0 +1,163 @@
+"""Read a video from its first frame on: a file, a pipe, a camera or an address.
+
+Frames are those of one sequential decode, which is what a frame is, so nothing is probed. Time stamps are seconds from
+the first frame; where a file's do not rise, they follow from its rate; those of a camera are when frames arrived.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import av
+import numpy as np
+
+from videores.data.video import opening, pictures
+from videores.data.video.convert import FrameConverter
+from videores.errors import UnreadableVideo
+
+OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 15.0  # seconds that an address may take to answer, or to send more
+PICTURE_RATE = 25.0  # frames per second of a folder of frames, which states none
+CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+
+
+class OpenVideo(NamedTuple):
+    """A video that is read from its first frame on."""
+
+    frames: Iterator[tuple[float, np.ndarray]]  # (seconds, uint8 RGB frame_HWC); raises UnreadableVideo
+    rate: float | None  # frames per second, None where it is not constant or not known
+    duration: float | None  # seconds that the file announces
+
+
+@contextmanager
+def open_video(source: str | Path | int | BinaryIO, name: str | None = None) -> Iterator[OpenVideo]:
+    """Open a file, a folder of frames, bytes that come through a pipe, a camera's number or an address.
+
+    `name` stands for a pipe in messages. Raises UnreadableVideo.
+    """
+    name = str(source) if name is None else name
+    if not isinstance(source, int) and hasattr(source, "is_dir") and source.is_dir():
+        yield OpenVideo(_number_pictures(name, source), None, None)
+        return
+    try:
+        container = _open(source)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableVideo(name, _describe_absence(source, error), lasting=False) from None
+    with container:
+        if not is_address(source):  # an address may be a list of files of the server it names
+            opening.check_not_playlist(container, name)
+        stream = opening.select_video_stream(container, name)
+        rate = None if isinstance(source, int) else float(stream.average_rate or stream.guessed_rate or 0) or None
+        duration = container.duration / av.time_base if container.duration and not isinstance(source, int) else None
+        by_arrival = isinstance(source, int)
+        yield OpenVideo(_decode(container, stream, name, rate, by_arrival), rate, duration)
+
+
+def is_address(source: object) -> bool:
+    """Return whether a source is on another machine, or a program's output on this one: scheme://..."""
+    return isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source) is not None
+
+
+def _open(source):
+    if isinstance(source, int):
+        kind, pattern = CAMERA_FORMATS.get(sys.platform, CAMERA_FORMATS["linux"])
+        return av.open(pattern.format(source), format=kind, timeout=(OPEN_TIMEOUT, READ_TIMEOUT))
+    if is_address(source):
+        options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
+        return av.open(source, options=options, metadata_errors="replace", timeout=(OPEN_TIMEOUT, READ_TIMEOUT))
+    if isinstance(source, (str, Path)):
+        return opening.open_container(source)
+    return av.open(source, metadata_errors="replace")
+
+
+def _describe_absence(source, error):
+    what = opening.format_decode_error(error, 0)
+    if isinstance(source, int):
+        return f"there is no camera of this number, or it is in use ({what}): give another number, or a file"
+    if is_address(source):
+        return f"the address does not answer with a video ({what}): look whether it is right and reachable"
+    return what
+
+
+def _decode(container, stream, name, rate, by_arrival):
+    """Yield (seconds, frame_HWC); a frame without a time stamp that rises follows the one before it."""
+    convert, seconds, first, size, count = FrameConverter(), None, None, None, 0
+    try:
+        for frame in container.decode(stream):
+            stamp = (
+                time.monotonic() if by_arrival else None if frame.pts is None else float(frame.pts * stream.time_base)
+            )
+            first = stamp if first is None else first
+            since = None if None in (stamp, first) else stamp - first
+            if seconds is None:
+                seconds = 0.0
+            else:
+                seconds = since if since is not None and since > seconds else seconds + 1 / (rate or 25)
+            image = convert(frame)
+            size = size or image.shape
+            if image.shape != size:
+                before, after = (f"{shape[1]}x{shape[0]}" for shape in (size, image.shape))
+                raise UnreadableVideo(name, f"its pictures change size from {before} to {after} at frame {count}")
+            yield seconds, image
+            count += 1
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideo(name, opening.format_decode_error(error, count), lasting=False) from None
+    if not count:
+        raise UnreadableVideo(name, "no frame decodes")
+
+
+def _number_pictures(name, folder):
+    convert = FrameConverter()
+    for number, frame in enumerate(pictures.decode_pictures(folder)):
+        yield number / PICTURE_RATE, convert(frame)
+
+
+class SpooledPipe:
+    """Bytes of a pipe, kept in a temporary file, so that a reader may go back, or ahead of what has come.
+
+    mp4 files have their index at the end, and a pipe cannot be sought.
+    """
+
+    def __init__(self, pipe: BinaryIO):
+        self.pipe, self.file, self.size, self.position = pipe, tempfile.NamedTemporaryFile(), 0, 0  # noqa: SIM115
+
+    @property
+    def path(self) -> Path:
+        """Return the path of a file with all bytes, once the pipe has ended."""
+        self._fill(None)
+        self.file.flush()
+        return Path(self.file.name)
+
+    def read(self, count: int = -1) -> bytes:
+        """Read on, waiting for what has not come yet."""
+        self._fill(None if count < 0 else self.position + count)
+        self.file.seek(self.position)
+        content = self.file.read(count)
+        self.position += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place; what the end is, only the end of the pipe tells."""
+        if whence == os.SEEK_END:
+            self._fill(None)
+        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        return self.position
+
+    def tell(self) -> int:
+        """Return the place that is read next."""
+        return self.position
+
+    def _fill(self, end):
+        """Take from the pipe until `end` bytes are there, or all."""
+        while end is None or self.size < end:
+            content = self.pipe.read1(1 << 20) if hasattr(self.pipe, "read1") else self.pipe.read(1 << 16)
+            if not content:
+                return
+            self.file.seek(self.size)
+            self.file.write(content)
+            self.size += len(content)
