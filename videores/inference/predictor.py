@@ -127,9 +127,9 @@ class Predictor:
         Raises UnreadableVideo where the file stops to decode; the windows before that have come.
         """
         with open_video(Path(video)) as opened:
-            yield from self.score_open_video(opened, self._find_rate(Path(video), opened), every, batch_size)
+            yield from self.score_open_video(opened, self.find_rate(Path(video), opened), every, batch_size)
 
-    def _find_rate(self, path: Path, opened: OpenVideo) -> float | None:
+    def find_rate(self, path: Path, opened: OpenVideo) -> float | None:
         """Return the rate of a file, by which a test would cut its clips, None where time stamps decide."""
         if self.preprocessing.clip.fps is None:
             return opened.rate

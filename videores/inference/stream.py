@@ -13,6 +13,7 @@ from torch import Tensor
 
 from videores.compute.scoring import score_clips
 from videores.data.views import count_crops
+from videores.errors import UnreadableVideo
 from videores.inference.prediction import Prediction
 from videores.inference.source import TrainedNetwork
 from videores.inference.windows import Window, Windows
@@ -30,7 +31,7 @@ def score_stream(
     scorer = (_FrameScorer if can_reuse_frames(network.model, windows) else _ClipScorer)(network, batch_size)
     ring: dict[int, np.ndarray] = {}  # number -> scaled frame
     start, oldest = None, 0
-    for number, (seconds, frame_HWC) in enumerate(frames):
+    for number, (seconds, frame_HWC) in enumerate(_until_stop(frames, stops := [])):
         arrived = time.monotonic()
         start = seconds if start is None else start
         ring[number] = network.preprocessing.scale(frame_HWC)
@@ -41,9 +42,19 @@ def score_stream(
             scorer.forget(old)
         oldest = windows.first_kept
     arrived = time.monotonic()
-    for window in windows.end():
+    for window in () if stops else windows.end():
         yield from scorer.add(window, ring, arrived)
     yield from scorer.flush()
+    if stops:
+        raise stops[0]
+
+
+def _until_stop(frames, stops):
+    """Yield frames up to an error, which is kept: the windows before it have their answers first."""
+    try:
+        yield from frames
+    except UnreadableVideo as error:
+        stops.append(error)
 
 
 def can_reuse_frames(model: object, windows: Windows) -> bool:

@@ -4,6 +4,7 @@ Frames are those of one sequential decode, which is what a frame is, so nothing 
 the first frame; where a file's do not rise, they follow from its rate; those of a camera are when frames arrived.
 """
 
+import errno
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,7 +24,7 @@ from videores.data.video.convert import FrameConverter
 from videores.errors import UnreadableVideo
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 15.0  # seconds that an address may take to answer, or to send more
-PICTURE_RATE = 25.0  # frames per second of a folder of frames, which states none
+PICTURE_RATE = 25  # frames per second of a folder of frames, which states none
 CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 
 
@@ -32,6 +34,7 @@ class OpenVideo(NamedTuple):
     frames: Iterator[tuple[float, np.ndarray]]  # (seconds, uint8 RGB frame_HWC); raises UnreadableVideo
     rate: float | None  # frames per second, None where it is not constant or not known
     duration: float | None  # seconds that the file announces
+    time_base: Fraction  # seconds of the unit of its time stamps
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def open_video(source: str | Path | int | BinaryIO, name: str | None = None) -> 
     """
     name = str(source) if name is None else name
     if not isinstance(source, int) and hasattr(source, "is_dir") and source.is_dir():
-        yield OpenVideo(_number_pictures(name, source), None, None)
+        yield OpenVideo(_number_pictures(name, source), None, None, 1 / Fraction(PICTURE_RATE))
         return
     try:
         container = _open(source)
@@ -55,7 +58,7 @@ def open_video(source: str | Path | int | BinaryIO, name: str | None = None) -> 
         rate = None if isinstance(source, int) else float(stream.average_rate or stream.guessed_rate or 0) or None
         duration = container.duration / av.time_base if container.duration and not isinstance(source, int) else None
         by_arrival = isinstance(source, int)
-        yield OpenVideo(_decode(container, stream, name, rate, by_arrival), rate, duration)
+        yield OpenVideo(_decode(container, stream, name, rate, by_arrival), rate, duration, stream.time_base)
 
 
 def is_address(source: object) -> bool:
@@ -126,9 +129,11 @@ class SpooledPipe:
     def __init__(self, pipe: BinaryIO):
         self.pipe, self.file, self.size, self.position = pipe, tempfile.NamedTemporaryFile(), 0, 0  # noqa: SIM115
 
-    @property
-    def path(self) -> Path:
-        """Return the path of a file with all bytes, once the pipe has ended."""
+    def drain(self) -> Path:
+        """Wait for the end of the pipe, and return the path of a file with all its bytes.
+
+        The file goes with this object. Raises OSError where a server's answer stops early.
+        """
         self._fill(None)
         self.file.flush()
         return Path(self.file.name)
@@ -157,6 +162,8 @@ class SpooledPipe:
         while end is None or self.size < end:
             content = self.pipe.read1(1 << 20) if hasattr(self.pipe, "read1") else self.pipe.read(1 << 16)
             if not content:
+                if missing := getattr(self.pipe, "length", None):  # a server's answer ended early
+                    raise OSError(errno.EIO, f"the stream stopped, {missing:,} bytes are missing")
                 return
             self.file.seek(self.size)
             self.file.write(content)
