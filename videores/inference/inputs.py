@@ -6,9 +6,9 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -96,25 +96,34 @@ def open_input(given: Input) -> Iterator[Path | SpooledPipe | OpenVideo]:
         yield Path(given.source)
     elif given.source == "-":
         yield SpooledPipe(sys.stdin.buffer)
-    elif (response := _request_file(given)) is not None:
-        with response:
-            yield SpooledPipe(response)
+    elif _is_http_file(str(given.source)):
+        with _request(given) as response:
+            if response.length is not None:
+                yield SpooledPipe(response)
+            else:
+                with open_video(_Unseekable(response), given.name) as opened:
+                    yield opened
     else:
         with open_video(given.source, given.name) as opened:
             yield opened
 
 
-def _request_file(given: Input) -> BinaryIO | None:
-    """Return the answer of a server that states a length, which is a file; None: a stream, or no server of files."""
-    if not re.match("https?:", str(given.source), re.IGNORECASE):
-        return None
+class _Unseekable:
+    """The bytes of a server's answer as they come."""
+
+    def __init__(self, response: HTTPResponse):
+        self.read = response.read1
+
+
+def _is_http_file(address: str) -> bool:
+    """Return whether a web server is asked for one file or stream, not for a list of them, which FFmpeg follows."""
+    path = Path(address.partition("?")[0])
+    return re.match("https?:", address, re.IGNORECASE) is not None and path.suffix.lower() not in PLAYLIST_SUFFIXES
+
+
+def _request(given: Input) -> HTTPResponse:
     try:
-        response = urlopen(given.source, timeout=OPEN_TIMEOUT)
+        return urlopen(str(given.source), timeout=OPEN_TIMEOUT)
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UnreadableVideo(given.name, f"the address does not answer ({reason}); look whether it is right") from None
-    is_playlist = Path(str(given.source).partition("?")[0]).suffix.lower() in PLAYLIST_SUFFIXES
-    if response.length is None or is_playlist:
-        response.close()
-        return None
-    return response

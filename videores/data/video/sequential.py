@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -24,7 +25,7 @@ from videores.data.video.convert import FrameConverter
 from videores.errors import UnreadableVideo
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 15.0  # seconds that an address may take to answer, or to send more
-PICTURE_RATE = 25  # frames per second of a folder of frames, which states none
+DEFAULT_RATE = 25  # frames per second where none is stated, as of a folder of frames
 CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 
 
@@ -45,7 +46,7 @@ def open_video(source: str | Path | int | BinaryIO, name: str | None = None) -> 
     """
     name = str(source) if name is None else name
     if not isinstance(source, int) and hasattr(source, "is_dir") and source.is_dir():
-        yield OpenVideo(_number_pictures(name, source), None, None, 1 / Fraction(PICTURE_RATE))
+        yield OpenVideo(_number_pictures(name, source), None, None, 1 / Fraction(DEFAULT_RATE))
         return
     try:
         container = _open(source)
@@ -89,35 +90,39 @@ def _describe_absence(source, error):
 
 def _decode(container, stream, name, rate, by_arrival):
     """Yield (seconds, frame_HWC); a frame without a time stamp that rises follows the one before it."""
-    convert, seconds, first, size, count = FrameConverter(), None, None, None, 0
-    try:
-        for frame in container.decode(stream):
-            stamp = (
-                time.monotonic() if by_arrival else None if frame.pts is None else float(frame.pts * stream.time_base)
-            )
-            first = stamp if first is None else first
+    convert, seconds, first, size, stops, count = FrameConverter(), 0.0, None, None, [], 0
+    for frame in _decode_until_stop(container, stream, stops):
+        stamp = time.monotonic() if by_arrival else None if frame.pts is None else float(frame.pts * stream.time_base)
+        if count:
             since = None if None in (stamp, first) else stamp - first
-            if seconds is None:
-                seconds = 0.0
-            else:
-                seconds = since if since is not None and since > seconds else seconds + 1 / (rate or 25)
-            image = convert(frame)
-            size = size or image.shape
-            if image.shape != size:
-                before, after = (f"{shape[1]}x{shape[0]}" for shape in (size, image.shape))
-                raise UnreadableVideo(name, f"its pictures change size from {before} to {after} at frame {count}")
-            yield seconds, image
-            count += 1
-    except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideo(name, opening.format_decode_error(error, count), lasting=False) from None
+            seconds = since if since is not None and since > seconds else seconds + 1 / (rate or DEFAULT_RATE)
+        first, image = stamp if count == 0 else first, convert(frame)
+        size = size or image.shape
+        if image.shape != size:
+            before, after = (f"{shape[1]}x{shape[0]}" for shape in (size, image.shape))
+            raise UnreadableVideo(name, f"its pictures change size from {before} to {after} at frame {count}")
+        yield seconds, image
+        count += 1
+    if stops:
+        raise UnreadableVideo(name, opening.format_decode_error(stops[0], count), lasting=False)
     if not count:
         raise UnreadableVideo(name, "no frame decodes")
+
+
+def _decode_until_stop(container, stream, stops):
+    """Yield frames up to an error, which is kept, and those that the decoder still holds then."""
+    try:
+        yield from container.decode(stream)
+    except (av.FFmpegError, OSError) as error:
+        stops.append(error)
+        with suppress(av.FFmpegError):
+            yield from stream.codec_context.decode(None)
 
 
 def _number_pictures(name, folder):
     convert = FrameConverter()
     for number, frame in enumerate(pictures.decode_pictures(folder)):
-        yield number / PICTURE_RATE, convert(frame)
+        yield number / DEFAULT_RATE, convert(frame)
 
 
 class SpooledPipe:
@@ -126,7 +131,7 @@ class SpooledPipe:
     mp4 files have their index at the end, and a pipe cannot be sought.
     """
 
-    def __init__(self, pipe: BinaryIO):
+    def __init__(self, pipe: BufferedIOBase):
         self.pipe, self.file, self.size, self.position = pipe, tempfile.NamedTemporaryFile(), 0, 0  # noqa: SIM115
 
     def drain(self) -> Path:
@@ -139,18 +144,18 @@ class SpooledPipe:
         return Path(self.file.name)
 
     def read(self, count: int = -1) -> bytes:
-        """Read on, waiting for what has not come yet."""
-        self._fill(None if count < 0 else self.position + count)
+        """Read on, at most `count` bytes of what has come; wait only where there is nothing."""
+        self._fill(None if count < 0 else self.position + 1)
         self.file.seek(self.position)
         content = self.file.read(count)
         self.position += len(content)
         return content
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place; what the end is, only the end of the pipe tells."""
+        """Go to a place, and return it; -1 for the end, which only the end of the pipe tells."""
         if whence == os.SEEK_END:
-            self._fill(None)
-        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+            return -1  # an exception would be printed by PyAV, which asks for the size so
+        self.position = offset + (self.position if whence == os.SEEK_CUR else 0)
         return self.position
 
     def tell(self) -> int:
@@ -160,7 +165,7 @@ class SpooledPipe:
     def _fill(self, end):
         """Take from the pipe until `end` bytes are there, or all."""
         while end is None or self.size < end:
-            content = self.pipe.read1(1 << 20) if hasattr(self.pipe, "read1") else self.pipe.read(1 << 16)
+            content = self.pipe.read1(1 << 20)  # what has come, however little
             if not content:
                 if missing := getattr(self.pipe, "length", None):  # a server's answer ended early
                     raise OSError(errno.EIO, f"the stream stopped, {missing:,} bytes are missing")
