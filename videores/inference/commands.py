@@ -101,7 +101,7 @@ def _predict_all(job: _Job, inputs: Sequence[Input]) -> None:
     for one in tqdm(inputs, "predicting", disable=None if len(inputs) > 1 else True):
         try:
             if one.is_file and not job.options.has_windows:
-                _report_video(job, one.name, Path(one.source), next(answers))
+                _report_video(job, one.name, one.path, next(answers))
             else:
                 _predict_input(job, one)
         except UnreadableVideo as error:
@@ -111,9 +111,9 @@ def _predict_all(job: _Job, inputs: Sequence[Input]) -> None:
 def _predict_files(job: _Job, inputs: Sequence[Input]) -> Iterator[Prediction | UnreadableVideo]:
     """Yield the answers for whole files; those of one folder share a manifest."""
     while inputs:
-        root = Path(inputs[0].source).parent
-        count = next((n for n, one in enumerate(inputs) if Path(one.source).parent != root), len(inputs))
-        names = [Path(one.source).name for one in inputs[:count]]
+        root = inputs[0].path.parent
+        count = next((n for n, one in enumerate(inputs) if one.path.parent != root), len(inputs))
+        names = [one.path.name for one in inputs[:count]]
         workers = min(4, count_cpus()) if count >= MIN_VIDEOS_FOR_WORKERS else 0
         yield from (answer for _, answer in job.predictor.predict_videos(root, names, workers=workers, progress=True))
         inputs = inputs[count:]
@@ -145,6 +145,8 @@ def _predict_input(job: _Job, one: Input) -> None:
                 rate = job.predictor.find_rate(opened, video) if isinstance(opened, Path) else video.rate
                 find_path = lambda: opened if isinstance(opened, Path) else _drain(opened, one.name)
                 _predict_windows(job, one.name, find_path, video, rate, None)
+            if isinstance(opened, SpooledPipe):
+                _drain(opened, one.name)  # which tells whether it stopped early
 
 
 def _drain(pipe: SpooledPipe, name: str) -> Path:
@@ -175,8 +177,8 @@ def _predict_windows(
             _warn_short(name, window)
             meter.latencies.append(window.latency)
             top = window.top(options.top)
-            record = make_record(name, "window", window.start, window.end, top)
-            job.write(record | ({"latency": round(window.latency, 4)} if find_path is None else {}))
+            latency = {"latency": round(window.latency, 4)} if find_path is None else {}
+            job.write({**make_record(name, "window", window.start, window.end, top), **latency})
             if find_path is None or not options.timeline:
                 _print(name, window, top, meter if find_path is None else None)
             segments += segmenter.add(window)

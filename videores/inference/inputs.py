@@ -33,6 +33,11 @@ class Input(NamedTuple):
         """Return whether it is a file or a folder of frames."""
         return isinstance(self.source, Path)
 
+    @property
+    def path(self) -> Path:
+        """Return the path of a file."""
+        return Path(str(self.source))
+
 
 def list_inputs(given: Sequence[str], network: bool) -> list[Input]:
     """Return the videos that are named, those of folders and patterns sorted.
@@ -93,7 +98,7 @@ def open_input(given: Input) -> Iterator[Path | SpooledPipe | OpenVideo]:
     Raises UnreadableVideo where a camera or address is not there.
     """
     if given.is_file:
-        yield Path(given.source)
+        yield given.path
     elif given.source == "-":
         yield SpooledPipe(sys.stdin.buffer)
     elif _is_http_file(str(given.source)):

@@ -36,7 +36,12 @@ def open_records(
             writers.append(stack.enter_context(_open_json(json_path, header)))
         if csv_path:
             writers.append(stack.enter_context(_open_csv(csv_path)))
-        yield lambda record: [write(record) for write in writers] and None
+
+        def write_record(record: Record) -> None:
+            for write in writers:
+                write(record)
+
+        yield write_record
 
 
 @contextmanager

@@ -78,8 +78,8 @@ class Predictor:
     @torch.inference_mode()
     def _score(self, dataset: VideoDataset, workers: int) -> Iterator[Prediction | UnreadableVideo]:
         """Yield the answer for each video of a dataset, in the batches of the test loop."""
-        t, size = self.preprocessing.transform, self.network.batch_size
-        sampler = EvalSampler(len(dataset), views.compute_batch_size(dataset.views, size))
+        t, protocol, size = self.preprocessing.transform, self.preprocessing.views, self.network.batch_size
+        sampler = EvalSampler(len(dataset), views.compute_batch_size(protocol, size))
         parallel: dict[str, Any] = dict(
             num_workers=workers,
             multiprocessing_context=workers_of.make_worker_context(),
@@ -90,13 +90,13 @@ class Predictor:
         )
         for batch in loader:
             rows: dict[int, list[np.ndarray]] = defaultdict(list)
-            for video_X, _, clips_XTHWC in views.split_batch(batch, t.crop, dataset.views, size):
+            for video_X, _, clips_XTHWC in views.split_batch(batch, t.crop, protocol, size):
                 clips_XTHWC = clips_XTHWC.to(self.network.device)
                 logits_XN = score_clips(self.network.model, clips_XTHWC, t, self.network.number_format)
                 for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
                     rows[video].append(logits_N)
             answers: dict[int, Prediction | UnreadableVideo] = {
-                video: UnreadableVideo(dataset.root / dataset.videos[video].path, reason)
+                video: UnreadableVideo(Path(dataset.root, dataset.videos[video].path), reason)
                 for video, reason in batch["unreadable"]
             }
             answers |= {video: self._make_prediction(dataset, video, np.stack(rows[video])) for video in rows}
@@ -104,7 +104,7 @@ class Predictor:
 
     def _make_prediction(self, dataset: VideoDataset, video: int, logits_KN: np.ndarray) -> Prediction:
         info, index_KT = dataset.info(video), dataset.frames_shown(video)
-        seconds_T = np.array(read_frame_times(dataset.root / dataset.videos[video].path))
+        seconds_T = np.array(read_frame_times(Path(dataset.root, dataset.videos[video].path)), dtype=float)
         if len(seconds_T) != info.num_frames:  # hidden frames, or none with a time of its own
             seconds_T = np.nan_to_num(info.seconds_T)
         ends_T = np.append(seconds_T[1:], seconds_T[-1] + (1 / info.fps if info.fps else 0))
@@ -116,7 +116,13 @@ class Predictor:
             else sampling.compute_span(clip.frames, sampling.compute_step(rate, clip.stride, clip.fps))
         )
         return Prediction(
-            0.0, float(ends_T[-1]), logits_KN, dataset.views.fusion, self.classes, spans, is_short=moments < span
+            0.0,
+            float(ends_T[-1]),
+            logits_KN,
+            self.preprocessing.views.fusion,
+            self.classes,
+            spans,
+            is_short=moments < span,
         )
 
     def predict_windows(

@@ -76,8 +76,10 @@ class Preprocessing(Section):
 
         Use it with `views.collate_items` and `views.split_batch`, as the test loop does.
         """
-        options = dict(views=self.views, reader=reader, marks_unreadable=True)
-        return VideoDataset(Path(root), videos, infos, self.clip, self.transform, **options)
+        clip, transform, views = self.clip, self.transform, self.views
+        return VideoDataset(
+            Path(root), videos, infos, clip, transform, views=views, reader=reader, marks_unreadable=True
+        )
 
     def read_views(self, path: str | Path) -> torch.Tensor:
         """Return uint8 clips_VTHWC, all views of a video file.

@@ -31,7 +31,8 @@ def score_stream(
     scorer = (_FrameScorer if can_reuse_frames(network.model, windows) else _ClipScorer)(network, batch_size)
     ring: dict[int, np.ndarray] = {}  # number -> scaled frame
     start, oldest = None, 0
-    for number, (seconds, frame_HWC) in enumerate(_until_stop(frames, stops := [])):
+    stops: list[UnreadableVideo] = []
+    for number, (seconds, frame_HWC) in enumerate(_until_stop(frames, stops)):
         arrived = time.monotonic()
         start = seconds if start is None else start
         ring[number] = network.preprocessing.scale(frame_HWC)

@@ -10,12 +10,11 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -29,6 +28,13 @@ DEFAULT_RATE = 25  # frames per second where none is stated, as of a folder of f
 CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 
 
+class Readable(Protocol):
+    """Bytes that come, with or without `seek` and `tell`."""
+
+    @property
+    def read(self) -> Callable[[int], bytes]: ...
+
+
 class OpenVideo(NamedTuple):
     """A video that is read from its first frame on."""
 
@@ -39,7 +45,7 @@ class OpenVideo(NamedTuple):
 
 
 @contextmanager
-def open_video(source: str | Path | int | BinaryIO, name: str | None = None) -> Iterator[OpenVideo]:
+def open_video(source: str | Path | int | Readable, name: str | None = None) -> Iterator[OpenVideo]:
     """Open a file, a folder of frames, bytes that come through a pipe, a camera's number or an address.
 
     `name` stands for a pipe in messages. Raises UnreadableVideo.
@@ -80,7 +86,7 @@ def _open(source):
 
 
 def _describe_absence(source, error):
-    what = opening.format_decode_error(error, 0)
+    what = "there is no such file" if isinstance(error, FileNotFoundError) else opening.format_decode_error(error, 0)
     if isinstance(source, int):
         return f"there is no camera of this number, or it is in use ({what}): give another number, or a file"
     if is_address(source):
@@ -128,11 +134,13 @@ def _number_pictures(name, folder):
 class SpooledPipe:
     """Bytes of a pipe, kept in a temporary file, so that a reader may go back, or ahead of what has come.
 
-    mp4 files have their index at the end, and a pipe cannot be sought.
+    The pipe needs read1, as standard input and a server's answer have. mp4 files have their index at the end, and a pipe cannot be sought. `error` is why it stopped early, if it did.
     """
 
-    def __init__(self, pipe: BufferedIOBase):
-        self.pipe, self.file, self.size, self.position = pipe, tempfile.NamedTemporaryFile(), 0, 0  # noqa: SIM115
+    def __init__(self, pipe: Any):
+        self.pipe, self.file = pipe, tempfile.NamedTemporaryFile()  # noqa: SIM115 (it goes with this object)
+        self.size, self.position = 0, 0
+        self.error: OSError | None = None
 
     def drain(self) -> Path:
         """Wait for the end of the pipe, and return the path of a file with all its bytes.
@@ -140,6 +148,8 @@ class SpooledPipe:
         The file goes with this object. Raises OSError where a server's answer stops early.
         """
         self._fill(None)
+        if self.error:
+            raise self.error
         self.file.flush()
         return Path(self.file.name)
 
@@ -163,12 +173,15 @@ class SpooledPipe:
         return self.position
 
     def _fill(self, end):
-        """Take from the pipe until `end` bytes are there, or all."""
+        """Take from the pipe until `end` bytes are there, or all; where it stops early that is the end, too."""
         while end is None or self.size < end:
-            content = self.pipe.read1(1 << 20)  # what has come, however little
+            try:
+                content = self.pipe.read1(1 << 20)  # what has come, however little
+            except OSError as error:
+                self.error, content = error, b""
             if not content:
-                if missing := getattr(self.pipe, "length", None):  # a server's answer ended early
-                    raise OSError(errno.EIO, f"the stream stopped, {missing:,} bytes are missing")
+                if missing := getattr(self.pipe, "length", None):  # of a server's answer
+                    self.error = OSError(errno.EIO, f"the stream stopped, {missing:,} bytes are missing")
                 return
             self.file.seek(self.size)
             self.file.write(content)
