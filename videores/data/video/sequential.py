@@ -134,7 +134,8 @@ def _number_pictures(name, folder):
 class SpooledPipe:
     """Bytes of a pipe, kept in a temporary file, so that a reader may go back, or ahead of what has come.
 
-    The pipe needs read1, as standard input and a server's answer have. mp4 files have their index at the end, and a pipe cannot be sought. `error` is why it stopped early, if it did.
+    mp4 files have their index at the end, and a pipe cannot be sought. The pipe needs `read1`, as standard input and a
+    server's answer have. `error` is why it stopped early, if it did.
     """
 
     def __init__(self, pipe: Any):
