@@ -246,7 +246,7 @@ def _find_frame_folders(root, paths):
 
 
 def is_video_file(path: Path) -> bool:
-    """Return whether a file is a video by its suffix or, as copies of folders have none, by its content."""
+    """Return whether a file is a video by its suffix or, without one, its content."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or (not re.fullmatch(r"\.[a-z]\w*", suffix) and _is_mp4(path))
 

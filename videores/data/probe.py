@@ -31,6 +31,8 @@ Packed = Annotated[bytes, EncodedBytes(Base64Encoder)]  # as text in the manifes
 
 @dataclass(frozen=True)
 class VideoInfo:
+    """Hold what a file has: its frames, their size and times, and who reads them."""
+
     num_frames: int
     fps: float  # as the file states it, or as its time stamps have it where the two differ
     width: int  # after rotation, as the frames are

@@ -68,9 +68,9 @@ class _Job:
 
 
 def predict_inputs(predictor: Predictor, given: Sequence[str], options: Options) -> int:
-    """Predict everything that is named and return the exit code: 1 where some of it is bad.
+    """Predict everything that is named and return the exit code.
 
-    Raises UserError for names of nothing.
+    It is 1 where some of it is bad. Raises UserError for names of nothing.
     """
     inputs = list_inputs(given, options.network)
     header: dict[str, Any] = {

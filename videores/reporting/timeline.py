@@ -13,7 +13,7 @@ MAX_LINES = 8  # classes that have a line: those that are ever the highest
 
 
 def plot_timeline(path: Path, curve: Curve, segments: Sequence[Segment], classes: Sequence[str], title: str) -> None:
-    """Plot the probabilities of windows over time, and the segments below them, in the colors of their classes."""
+    """Plot the probabilities of windows over time, with the segments below."""
     scores_TN = np.stack([*curve.scores, *(scores for _, scores in curve.waiting[:1] if not curve.scores)])
     times = curve.times or [curve.waiting[0][0]]
     shown = np.argsort(-scores_TN.max(0), kind="stable")[:MAX_LINES]

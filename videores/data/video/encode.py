@@ -52,7 +52,7 @@ def open_mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.Byte
 
 
 def draw_on_video(path: Path, source: Path, draw: Callable[[float, np.ndarray], np.ndarray]) -> int:
-    """Write a copy of a video as mp4 with each frame changed; return the number of frames.
+    """Write a video as mp4 with each frame changed, and return their number.
 
     `draw(seconds, frame_HWC)` returns a frame of the same size; seconds count from the first frame. Time stamps stay,
     and where they do not rise the rate gives them. Sound is left out. Raises UnreadableVideo.

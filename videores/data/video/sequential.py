@@ -46,8 +46,9 @@ class OpenVideo(NamedTuple):
 
 @contextmanager
 def open_video(source: str | Path | int | Readable, name: str | None = None) -> Iterator[OpenVideo]:
-    """Open a file, a folder of frames, bytes that come through a pipe, a camera's number or an address.
+    """Open a video to read it from its first frame on.
 
+    It is a file, a folder of frames, bytes that come, a camera's number or an address.
     `name` stands for a pipe in messages. Raises UnreadableVideo.
     """
     name = str(source) if name is None else name
@@ -69,7 +70,7 @@ def open_video(source: str | Path | int | Readable, name: str | None = None) -> 
 
 
 def is_address(source: object) -> bool:
-    """Return whether a source is on another machine, or a program's output on this one: scheme://..."""
+    """Return whether a source is an address, scheme://..."""
     return isinstance(source, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", source) is not None
 
 
@@ -132,9 +133,9 @@ def _number_pictures(name, folder):
 
 
 class SpooledPipe:
-    """Bytes of a pipe, kept in a temporary file, so that a reader may go back, or ahead of what has come.
+    """Keep the bytes of a pipe in a temporary file, so that it can be sought.
 
-    mp4 files have their index at the end, and a pipe cannot be sought. The pipe needs `read1`, as standard input and a
+    mp4 files have their index at the end, to which a reader goes first. The pipe needs `read1`, as standard input and a
     server's answer have. `error` is why it stopped early, if it did.
     """
 
