@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from videores.inference import segments
-from videores.inference.prediction import Prediction
+from videores.inference.prediction import Prediction, Times
 
 
 def window(start, probabilities, length=1.0):
     logits_KN = np.log(np.array([probabilities]))
-    return Prediction(start, start + length, logits_KN, "softmax-mean", ("a", "b", "c"))
+    return Prediction(logits_KN, "softmax-mean", ("a", "b", "c"), lambda: Times(start, start + length, ()))
 
 
 def join(windows, threshold=0.5):

@@ -1,11 +1,22 @@
 """Hold what a network answers for a video, or for a window of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from videores.errors import UserError
 from videores.evaluation import fusion
+
+
+class Times(NamedTuple):
+    """When something is shown, in seconds from the first frame of its video."""
+
+    start: float
+    end: float  # when the next frame is shown
+    spans: tuple[tuple[float, float], ...]  # of each clip
 
 
 @dataclass(frozen=True)
@@ -15,12 +26,10 @@ class Prediction:
     `logits_KN` are those of its views, bit for bit the test loop's on the same frames, in batches of the same size.
     """
 
-    start: float  # seconds
-    end: float
     logits_KN: np.ndarray
     fusion: str  # of the views: test.fusion
     classes: tuple[str, ...]
-    spans: tuple[tuple[float, float], ...] = ()  # seconds of each clip
+    find_times: Callable[[], Times]  # of a file, from its time stamps, which takes as long as opening it
     latency: float = 0.0  # seconds from its last frame's arrival to its score
     is_short: bool = False  # the video is shorter than a clip, which repeats frames
 
@@ -30,6 +39,26 @@ class Prediction:
                 "the network's scores must be finite and are not: its weights diverged in training (lower train.lr), "
                 "or trainer.score_precision overflows (use fp32)"
             )
+
+    @cached_property
+    def times(self) -> Times:
+        """Return its start and end, and those of its clips."""
+        return self.find_times()
+
+    @property
+    def start(self) -> float:
+        """Return the second at which it begins."""
+        return self.times.start
+
+    @property
+    def end(self) -> float:
+        """Return the second at which it ends."""
+        return self.times.end
+
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """Return the seconds at which each clip begins and ends."""
+        return self.times.spans
 
     @property
     def scores_N(self) -> np.ndarray:

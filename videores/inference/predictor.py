@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from videores.data.samplers import EvalSampler
 from videores.data.video.opening import read_frame_times
 from videores.data.video.sequential import OpenVideo, open_video
 from videores.errors import UnreadableVideo
-from videores.inference.prediction import Prediction
+from videores.inference.prediction import Prediction, Times
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork
 from videores.inference.stream import score_stream
@@ -103,27 +104,12 @@ class Predictor:
             yield from (answers[video] for video in sorted(answers))
 
     def _make_prediction(self, dataset: VideoDataset, video: int, logits_KN: np.ndarray) -> Prediction:
-        info, index_KT = dataset.info(video), dataset.frames_shown(video)
-        seconds_T = np.array(read_frame_times(Path(dataset.root, dataset.videos[video].path)), dtype=float)
-        if len(seconds_T) != info.num_frames:  # hidden frames, or none with a time of its own
-            seconds_T = np.nan_to_num(info.seconds_T)
-        ends_T = np.append(seconds_T[1:], seconds_T[-1] + (1 / info.fps if info.fps else 0))
-        spans = tuple((float(seconds_T[index_T.min()]), float(ends_T[index_T.max()])) for index_T in index_KT)
-        clip, (moments, rate) = self.preprocessing.clip, sampling.measure_timeline(info, self.preprocessing.clip)
-        span = (
-            1
-            if clip.sampling == "segments"
-            else sampling.compute_span(clip.frames, sampling.compute_step(rate, clip.stride, clip.fps))
-        )
-        return Prediction(
-            0.0,
-            float(ends_T[-1]),
-            logits_KN,
-            self.preprocessing.views.fusion,
-            self.classes,
-            spans,
-            is_short=moments < span,
-        )
+        clip, (moments, rate) = self.preprocessing.clip, sampling.measure_timeline(dataset.info(video), dataset.clip)
+        step = sampling.compute_step(rate, clip.stride, clip.fps)
+        is_short = clip.sampling == "dense" and moments < sampling.compute_span(clip.frames, step)
+        find_times = partial(_find_times, dataset, video)
+        fusion = self.preprocessing.views.fusion
+        return Prediction(logits_KN, fusion, self.classes, find_times, is_short=is_short)
 
     def predict_windows(
         self, video: str | Path, *, every: float | None = None, batch_size: int | None = None
@@ -171,3 +157,14 @@ class Predictor:
             for number, frame in enumerate(frames)
         )
         yield from score_stream(self.network, timed, windows, batch_size)
+
+
+def _find_times(dataset: VideoDataset, video: int) -> Times:
+    """Return the times of a whole video and its clips."""
+    info, index_KT = dataset.info(video), dataset.frames_shown(video)
+    seconds_T = np.array(read_frame_times(Path(dataset.root, dataset.videos[video].path)), dtype=float)
+    if len(seconds_T) != info.num_frames:  # hidden frames, or none with a time of its own
+        seconds_T = np.nan_to_num(info.seconds_T)
+    ends_T = np.append(seconds_T[1:], seconds_T[-1] + (1 / info.fps if info.fps else 0))
+    spans = ((float(seconds_T[index_T.min()]), float(ends_T[index_T.max()])) for index_T in index_KT)
+    return Times(0.0, float(ends_T[-1]), tuple(spans))

@@ -132,9 +132,10 @@ def _read_safetensors(source, device):
     state, about = read_safetensors(source)
     network = parse.build_section(ModelConfig, about["model"], source)
     model = _build(source, network, about["classes"], state)
-    return TrainedNetwork(
-        source, model, tuple(about["classes"]), Preprocessing.from_weights(about["preprocessing"]), device
-    )
+    preprocessing = Preprocessing.from_weights(about["preprocessing"])
+    if "config" in about:  # older files lack it, and so the views of the test
+        preprocessing = Preprocessing.from_config(parse.build_config(about["config"], source))
+    return TrainedNetwork(source, model, tuple(about["classes"]), preprocessing, device)
 
 
 def _read_torchvision(source, device):

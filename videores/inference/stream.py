@@ -14,7 +14,7 @@ from torch import Tensor
 from videores.compute.scoring import score_clips
 from videores.data.views import count_crops
 from videores.errors import UnreadableVideo
-from videores.inference.prediction import Prediction
+from videores.inference.prediction import Prediction, Times
 from videores.inference.source import TrainedNetwork
 from videores.inference.windows import Window, Windows
 
@@ -137,6 +137,6 @@ def _forward(network, clips_XTHWC, forward):
 
 
 def _make_prediction(network, window, logits_KN, arrived):
-    span, fusion = (window.start, window.end), network.preprocessing.views.fusion
-    latency = time.monotonic() - arrived
-    return Prediction(*span, logits_KN, fusion, network.classes, (span,), latency, window.is_short)
+    fusion, latency = network.preprocessing.views.fusion, time.monotonic() - arrived
+    times = Times(window.start, window.end, ((window.start, window.end),))
+    return Prediction(logits_KN, fusion, network.classes, lambda: times, latency, window.is_short)
