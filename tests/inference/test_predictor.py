@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,16 @@ from videores.inference.predictor import Predictor
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork
 from videores.models import create_model
+
+
+class Tracked(np.ndarray):
+    """An array that can be referred to weakly, with an identity of its own."""
+
+    __hash__ = object.__hash__
+
+    def __new__(cls, values):
+        return np.asarray(values).view(cls)
+
 
 NAMES = [f"test/{i:02}.mp4" for i in range(7)]
 
@@ -191,3 +202,23 @@ def test_sequential_frames_are_the_frames(numbered):
 def test_a_checkpoint_of_its_own_loads(tmp_path):
     path = save(tmp_path / "own.ckpt", make_task())
     assert videores.load(path).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("every", [None, 0.2])
+@pytest.mark.parametrize("name", ["f_r2d_18", "r3d_18"])
+def test_frames_of_a_long_stream_are_let_go(name, every):
+    """Scaled frames, which a 40 x 32 picture makes new ones."""
+    one, alive, scaled = random_predictor(name), [], weakref.WeakSet()
+    scale = type(one.preprocessing).scale
+
+    def watch(self, frame_HWC):
+        frame = Tracked(scale(self, frame_HWC))
+        scaled.add(frame)
+        alive.append(len(scaled))
+        return frame
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(one.preprocessing), "scale", watch)
+        frames = (np.full((40, 50, 3), number % 256, np.uint8) for number in range(400))
+        assert sum(1 for _ in one.stream(frames, every=every)) >= 50
+    assert max(alive) < 30
