@@ -100,7 +100,7 @@ def test_weights_without_class_names_need_them(tmp_path):
     one = videores.load(source, network=network, classes=["x", "y", "z"])
     with torch.no_grad():
         np.testing.assert_allclose(one.model(CLIPS), task.model.eval()(CLIPS), atol=1e-6)
-    with pytest.raises(UserError, match="no class names"):
+    with pytest.raises(UserError, match="classes"):
         videores.load(source, network=network, classes=[])
 
 

@@ -152,7 +152,7 @@ def _read_torchvision(source, device):
 
 
 def _read_library(source, device, network, classes):
-    if network is None or classes is None:
+    if network is None or not classes:
         raise UserError(
             f"{source} does not say its network and classes: give network={{'name': ...}} and classes=[...] to "
             "videores.load, or test it by tools/evaluate.py --weights, which takes them from a configuration"
