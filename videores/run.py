@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lightning.pytorch as pl
-import torch
 
-from videores.compute.precision import to_channels_last, use_channels_last_scores
+from videores.compute.scoring import set_score_layout
 from videores.config.schema import Config
 from videores.data.datamodule import VideoData
 from videores.reporting import plots, results
@@ -130,9 +129,7 @@ def test(run: Run, checkpoint: Path, part: str) -> int:
     """
     weights = {"file": os.path.relpath(checkpoint, run.folder), **setup.load_weights_for_test(run.module, checkpoint)}
     gap = weights.pop("gap", None)
-    run.module.model.to(memory_format=torch.contiguous_format)  # whatever training had
-    if use_channels_last_scores(run.trainer.strategy.root_device.type, run.cfg.trainer.score_precision):
-        to_channels_last(run.module.model)
+    set_score_layout(run.module.model, run.trainer.strategy.root_device.type, run.cfg.trainer.score_precision)
     (run.trainer.test if part == "test" else run.trainer.validate)(run.module, run.data, verbose=False)
     scored, unreadable = run.data.dataset(part).videos, run.data.videos.unreadable
     failed = [scored[number].path for number in run.module.scoring[part].scores.failed_V.nonzero()]

@@ -16,6 +16,7 @@ PACKAGES = [
     "evaluation",
     "compute",
     "training",
+    "inference",
     "reporting",
     "run",
     "diagnostics",

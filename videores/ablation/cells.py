@@ -12,13 +12,14 @@ from pathlib import Path
 
 from videores.ablation.plan import RUNS
 from videores.config import parse
+from videores.config.shipped import find_shipped
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting.results import CellRecord, read_cell_record
 from videores.runtime import files
 from videores.runtime.environment import read_git_state
 from videores.training import run_folder
 
-TOOLS = Path(__file__).parents[2] / "tools"
+TOOLS = find_shipped("tools")
 PACKAGE = Path(__file__).parents[1]
 RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
 

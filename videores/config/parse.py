@@ -15,9 +15,10 @@ import yaml
 from pydantic import ValidationError
 
 from videores.config.schema import Config, Section
+from videores.config.shipped import find_shipped
 from videores.errors import UserError, format_suggestion
 
-CONFIG_DIR = Path(__file__).parents[2] / "configs"
+CONFIG_DIR = find_shipped("configs")
 MAX_YAML_VALUES = 100_000  # of a file, its aliases unfolded
 MAX_SHOWN_LETTERS = 200  # of a wrong value
 S = TypeVar("S", bound=Section)

@@ -161,7 +161,7 @@ def _find_video_files(root, part):
     """
     paths = list_files(root / part)[::-1]
     found = {p.parent.name: p.parent for p in paths if p.suffix.lower() in IMAGE_SUFFIXES}
-    found |= {p.stem: p for p in paths if _is_video_file(p)}
+    found |= {p.stem: p for p in paths if is_video_file(p)}
     return {name: path.relative_to(root).as_posix() for name, path in found.items()}
 
 
@@ -225,8 +225,8 @@ def _read_folder(root, splits, split):
     inside = [path for path in files if len(path.relative_to(root).parts) > 2]
     frames = _find_frame_folders(root, inside)
     single = [path for path in inside if path not in frames]
-    has_videos = any(_is_video_file(path) for path in single) or frames
-    taken = [path for path in single if (_is_video_file(path) if has_videos else path.suffix.lower() in IMAGE_SUFFIXES)]
+    has_videos = any(is_video_file(path) for path in single) or frames
+    taken = [path for path in single if (is_video_file(path) if has_videos else path.suffix.lower() in IMAGE_SUFFIXES)]
     _warn_left_out(root, taken, set(single) - set(taken), set(files) - set(inside))
     folders = set(frames.values())
     if folders:
@@ -247,8 +247,8 @@ def _find_frame_folders(root, paths):
     return {folder / name: folder for folder, some in names.items() if is_frame_folder(some) for name in some}
 
 
-def _is_video_file(path):
-    """Return whether a file is a video by its suffix or, as copies of folders have none, by its content."""
+def is_video_file(path: Path) -> bool:
+    """Return whether a file is a video by its suffix or, without one, its content."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or (not re.fullmatch(r"\.[a-z]\w*", suffix) and _is_mp4(path))
 

@@ -67,7 +67,7 @@ class EvalSampler(Sampler):
     A rank without videos has one empty batch, so that it takes part in what all ranks do together.
     """
 
-    def __init__(self, length, batch_size, rank=0, world_size=1):
+    def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1):
         self.numbers, self.batch_size = range(rank, length, world_size), batch_size
 
     def __len__(self):

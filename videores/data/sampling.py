@@ -7,6 +7,7 @@ segments  the video is cut into T equal parts, and a clip has one frame of each.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from videores.config.schema import ClipConfig
 from videores.data.probe import VideoInfo
@@ -71,12 +72,13 @@ def sample_view_clips(num_frames, fps, clip, views):
 # Dense
 
 
-def compute_step(fps, stride=1, target_fps=None):
+def compute_step(fps: float | None, stride: int = 1, target_fps: float | None = None) -> float:
     """Return the distance of a clip's frames: the stride, or fps / target_fps."""
-    return stride if target_fps is None else fps / target_fps
+    return stride if target_fps is None or fps is None else fps / target_fps
 
 
-def compute_span(frames, step):
+def compute_span(frames: int, step: float) -> int:
+    """Return the distance from a clip's first frame to its last, plus one."""
     return int(np.floor((frames - 1) * step + 0.5)) + 1
 
 
@@ -111,7 +113,7 @@ def _tile_starts(num_frames, frames, step):
 
     The last one of a video that they do not divide is moved back to end with the video, and overlaps the one before.
     """
-    last, length = max(num_frames - compute_span(frames, step), 0), _count_source_frames(frames, step)
+    last, length = max(num_frames - compute_span(frames, step), 0), count_source_frames(frames, step)
     starts = np.arange(0, last + 1, length)
     return np.append(starts, last) if starts[-1] + length < num_frames and starts[-1] < last else starts
 
@@ -124,15 +126,17 @@ def _space_dense_starts(num_frames, frames, step, clips):
     Source: the dense test sampling of TSM's authors (github.com/mit-han-lab/temporal-shift-module, ops/dataset.py):
     10 clips of 8 frames, 8 apart.
     """
-    return np.linspace(0, max(num_frames - _count_source_frames(frames, step), 0), clips, dtype=int)
+    return np.linspace(0, max(num_frames - count_source_frames(frames, step), 0), clips, dtype=int)
 
 
-def _count_source_frames(frames, step):
+def count_source_frames(frames: int, step: float) -> int:
     """Count the frames of the video per clip, where clips follow each other evenly."""
     return max(1, int(np.floor(frames * step + 0.5)))
 
 
-def compute_clip_indices(starts, frames, step, num_frames, short="loop"):
+def compute_clip_indices(
+    starts: ArrayLike, frames: int, step: float, num_frames: int, short: str = "loop"
+) -> np.ndarray:
     """Return index_KT of the clips that begin at `starts`.
 
     Past the end a short video loops or shows its last frame.

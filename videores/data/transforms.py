@@ -117,7 +117,7 @@ def crop_and_scale(frames_THWC, box, crop, flip=False, chosen=None):
     return clip_TCHW.permute(0, 2, 3, 1).contiguous()
 
 
-def scale_frame(frame_HWC, short_side):
+def scale_frame(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
     """Scale the short side to `short_side` pixels, the other in proportion.
 
     It is rounded down.
@@ -134,7 +134,13 @@ def scale_frame(frame_HWC, short_side):
     return interpolate(frames_BCHW, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def crop_views(scaled_UHWC, place_KT, crop, crops, chosen=None):
+def crop_views(
+    scaled_UHWC: np.ndarray | torch.Tensor,
+    place_KT: np.ndarray | torch.Tensor,
+    crop: int,
+    crops: int | str,
+    chosen: Sequence[int] | None = None,
+) -> torch.Tensor:
     """Return uint8 test views_VTHWC: each of K clips in each of the crops.
 
     `place_KT` numbers the frames of the clips.

@@ -5,7 +5,7 @@ where the network runs, as many at a time as it takes. So neither memory nor wha
 with the number of views of a frame.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -37,7 +37,7 @@ def compute_batch_size(views: ViewsConfig, batch_size: int) -> int:
     return 1 if views.clips == "all" else max(1, batch_size // (views.clips * count_crops(views)))
 
 
-def collate_items(items):
+def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Collate items of several videos, or of none, of any sizes and lengths.
 
     {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and

@@ -6,13 +6,14 @@ import os
 import threading
 from functools import lru_cache
 from multiprocessing import connection, forkserver
+from multiprocessing.context import BaseContext
 
 from videores.config.schema import DataConfig
 from videores.errors import UserError
 from videores.runtime import machine, signals
 
 
-def make_worker_context():
+def make_worker_context() -> BaseContext:
     """Return a context in which workers fork from a clean server.
 
     The server has the imports done.
@@ -27,7 +28,7 @@ def make_worker_context():
     return context
 
 
-def init_worker(_):
+def init_worker(_: int) -> None:
     """Prepare a worker, before it does anything else."""
     signals.ignore_signals().__enter__()  # for good
     threading.Thread(target=_exit_with_parent, daemon=True).start()

@@ -2,7 +2,7 @@
 
 import re
 
-from videores.config.schema import ClipConfig, Config, DataConfig, TransformConfig
+from videores.config.schema import ClipConfig, Config, DataConfig, TransformConfig, ViewsConfig
 
 
 def format_protocol(cfg: Config, part: str = "test") -> str:
@@ -11,11 +11,16 @@ def format_protocol(cfg: Config, part: str = "test") -> str:
     `<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`
     """
     views = getattr(cfg, part)
-    clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    views_text = f"{format_sampling(cfg.data.clip, cfg.data.transform)} {clips}x{views.crops} {views.fusion}"
     order = "" if views.order == "normal" else f" {views.order}"
     corruption = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
+    views_text = format_views(cfg.data.clip, cfg.data.transform, views)
     return f"{views_text} {cfg.data.name}-{format_split(cfg.data, part)}{order}{corruption}"
+
+
+def format_views(clip: ClipConfig, transform: TransformConfig, views: ViewsConfig) -> str:
+    """Return the part of a protocol string that tells clips, crops and fusion."""
+    clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
+    return f"{format_sampling(clip, transform)} {clips}x{views.crops} {views.fusion}"
 
 
 def format_sampling(clip: ClipConfig, transform: TransformConfig) -> str:

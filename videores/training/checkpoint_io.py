@@ -16,8 +16,7 @@ from videores.errors import UserError
 from videores.models.weights.safe_load import check_run_checkpoint, list_differences, read_checkpoint
 from videores.runtime.files import remove_temporary_files, write_atomically
 from videores.training.module import VideoClassifier
-
-LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "last-previous.ckpt", "best.ckpt"
+from videores.training.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from videores.compute import precision
+from videores.compute.scoring import score_clips
 from videores.config import parse
 from videores.config.schema import Config
-from videores.data import transforms, views
+from videores.data import views
 from videores.data.datamodule import VideoData
 from videores.data.dataset import VideoDataset
 from videores.evaluation import accumulator, metrics, protocol
@@ -179,19 +180,15 @@ class VideoClassifier(pl.LightningModule):
 
         It is empty on a rank without a video, where there are fewer videos than ranks.
         """
-        data, t, (dataset, scores) = self.cfg.data, self.cfg.data.transform, scoring
-        device, number_format = self.device.type, self.cfg.trainer.score_precision
-        last = precision.use_channels_last_scores(device, number_format)
-        memory_format = torch.channels_last_3d if last else torch.contiguous_format
+        data, (dataset, scores) = self.cfg.data, scoring
         for video, reason in batch["unreadable"]:
             path = dataset.videos[video].path
             print(f"warning: {path}: {reason} (no longer decodes: counts as wrong)", file=sys.stderr)
             scores.fail(video)
-        for video_X, view_X, clips_XTHWC in views.split_batch(batch, t.crop, dataset.views, data.batch_size):
-            clips_XCTHW = transforms.normalize_clips(clips_XTHWC[None], t.mean, t.std)[0]
-            clips_XCTHW = clips_XCTHW.contiguous(memory_format=memory_format)
-            with precision.autocast(device, number_format):
-                scores.update(video_X, view_X, self(clips_XCTHW))
+        split = views.split_batch(batch, data.transform.crop, dataset.views, data.batch_size)
+        for video_X, view_X, clips_XTHWC in split:
+            logits_XN = score_clips(self, clips_XTHWC, data.transform, self.cfg.trainer.score_precision)
+            scores.update(video_X, view_X, logits_XN)
 
     def setup(self, stage):
         if stage != "fit":

@@ -17,13 +17,10 @@ from videores.runtime.environment import collect_environment, format_utc_now
 from videores.runtime.files import read_json, write_json, write_text
 from videores.runtime.launch import is_rank_zero
 from videores.runtime.own_parts import OwnPart
-from videores.training.checkpoint_io import (
-    BEST_CHECKPOINT,
-    LAST_CHECKPOINT,
-    PREVIOUS_CHECKPOINT,
-    remove_partial_checkpoints,
-)
+from videores.training.checkpoint_io import remove_partial_checkpoints
 from videores.training.resume import check_same_config
+from videores.training.run_files import BEST_CHECKPOINT, LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
+from videores.training.run_files import find_best_checkpoint as find_best_checkpoint
 
 
 class _Start(TypedDict):
@@ -146,12 +143,6 @@ def _delete_run_files(folder):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def find_best_checkpoint(folder: Path) -> Path:
-    """Return the path of best.ckpt, or of last.ckpt where nothing was validated."""
-    best, last = (folder / "checkpoints" / name for name in (BEST_CHECKPOINT, LAST_CHECKPOINT))
-    return best if best.exists() else last
 
 
 def format_unfinished_note(folder: Path) -> str | None:

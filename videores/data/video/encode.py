@@ -2,14 +2,15 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
+from videores.data.video.sequential import open_video
 from videores.errors import UserError
 from videores.runtime.files import write_atomically
 
@@ -48,6 +49,36 @@ def open_mp4_in_memory() -> Iterator[tuple[av.container.OutputContainer, io.Byte
     buffer = io.BytesIO()  # whose owner then writes it, and sees a full disk as it is: PyAV would hide the reason
     with av.open(buffer, "w", format="mp4") as container:
         yield container, buffer
+
+
+def draw_on_video(path: Path, source: Path, draw: Callable[[float, np.ndarray], np.ndarray]) -> int:
+    """Write a video as mp4 with each frame changed, and return their number.
+
+    `draw(seconds, frame_HWC)` returns a frame of the same size; seconds count from the first frame. Time stamps stay,
+    and where they do not rise the rate gives them. Sound is left out. Raises UnreadableVideo.
+    """
+    count = 0
+    with ExitStack() as stack:
+        temporary, opened = stack.enter_context(write_atomically(path)), stack.enter_context(open_video(source))
+        container = stack.enter_context(av.open(os.path.abspath(temporary), "w", format="mp4"))
+        stream = container.add_stream("libx264", options={"crf": "18", "preset": "veryfast", "bf": "0"})
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", opened.time_base
+        for seconds, image_HWC in opened.frames:
+            image_HWC = _pad_to_even(draw(seconds, image_HWC))
+            if count == 0:
+                stream.height, stream.width = image_HWC.shape[:2]
+            frame = av.VideoFrame.from_ndarray(image_HWC, format="rgb24")
+            frame.pts, frame.time_base = round(seconds / opened.time_base), opened.time_base
+            container.mux(stream.encode(frame))
+            count += 1
+        container.mux(stream.encode(None))
+    return count
+
+
+def _pad_to_even(image_HWC):
+    """Repeat the last row or column of a picture of odd size, which 4:2:0 has not."""
+    height, width = image_HWC.shape[:2]
+    return np.pad(image_HWC, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
 
 
 def encode_frames(container, frames, fps, codec, pix_fmt, options, pixel_aspect=1):

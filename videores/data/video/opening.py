@@ -48,6 +48,21 @@ def open_video_stream(path):
         yield container, select_video_stream(container, path)
 
 
+def read_frame_times(path: str | os.PathLike[str]) -> list[float]:
+    """Return the seconds of a file's frames from the first one, without decoding.
+
+    Empty where not every frame has a time stamp of its own.
+    """
+    if os.path.isdir(path):
+        return []
+    with open_video_stream(path) as (container, stream):
+        stamps = [packet.pts for packet in container.demux(stream) if packet.size]
+        base = stream.time_base
+    if None in stamps or len(set(stamps)) < len(stamps):
+        return []
+    return [float((stamp - min(stamps)) * base) for stamp in sorted(stamps)]
+
+
 def select_video_stream(container, path):
     stream = container.streams.best("video")
     if stream is not None and stream.disposition & COVER:

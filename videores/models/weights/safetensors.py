@@ -43,10 +43,10 @@ METADATA_KINDS = {
 }
 
 
-def read_safetensors(path):
-    """Read (state dict, {"classes", "model", "preprocessing", "epoch", "step"}) of a file.
+def read_safetensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the state dict and the metadata of a file.
 
-    Raises UserError.
+    The metadata are those of METADATA_KINDS. Raises UserError.
     """
     try:
         with safe_open(path, framework="pt") as file:

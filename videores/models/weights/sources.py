@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 from urllib.error import URLError
 
 import torch
@@ -19,7 +20,7 @@ TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, 
 
 
 @dataclass(frozen=True)
-class _StoredWeights:
+class StoredWeights:
     """Weights under our names, and what is known of them: None where the source does not say."""
 
     state: dict
@@ -33,7 +34,7 @@ class _StoredWeights:
 # Sources
 
 
-def read_source(source, model):
+def read_source(source: str | os.PathLike[str], model: Any) -> StoredWeights:
     """Read the weights of a source, under the names of the model that they are for."""
     source = os.fspath(source)
     name, colon, path = source.partition(":")
@@ -77,7 +78,7 @@ def _read_torchvision(source):
         raise UserError(f"{source}: {file} does not load safely ({what}): delete it to download it again") from None
     preprocessing = _read_torchvision_preprocessing(weights)
     network = {"stem": "nopool" if "fps" in preprocessing else "pool"}
-    return _StoredWeights(state, list(weights.meta["categories"]), preprocessing, network=network)
+    return StoredWeights(state, list(weights.meta["categories"]), preprocessing, network=network)
 
 
 def _read_torchvision_preprocessing(weights):
@@ -103,26 +104,26 @@ def _read_library(name, path, model):
     state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
     network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
-    return _StoredWeights(state, eps=layout.eps, network=network, usual=usual)
+    return StoredWeights(state, eps=layout.eps, network=network, usual=usual)
 
 
 def _read_run(stored):
     known = stored["hyper_parameters"]
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     data, model = known["config"]["data"], known["config"]["model"]
-    return _StoredWeights(state, known["classes"], extract_preprocessing(data), _find_eps(model), model)
+    return StoredWeights(state, known["classes"], extract_preprocessing(data), _find_eps(model), model)
 
 
 def _read_exported(source):
     state, about = safetensors.read_safetensors(source)
-    return _StoredWeights(state, about["classes"], about["preprocessing"], _find_eps(about["model"]), about["model"])
+    return StoredWeights(state, about["classes"], about["preprocessing"], _find_eps(about["model"]), about["model"])
 
 
 def _find_eps(model):
     return None if is_import_path(model["name"]) else model.get("norm_eps") or 1e-5
 
 
-def _check_named_tensors(source, stored):
+def _check_named_tensors(source: str, stored: Any) -> NoReturn:
     while isinstance(stored, dict) and not _is_state_dict(stored) and any(key in stored for key in CONTAINERS):
         stored = next(stored[key] for key in CONTAINERS if key in stored)
     looks = key_maps.guess_layout(stored) if _is_state_dict(stored) else None

@@ -1,0 +1,32 @@
+"""Score clips: the one forward pass of validation, test and prediction."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from videores.compute import precision
+from videores.config.schema import TransformConfig
+from videores.data import transforms
+
+
+def score_clips(
+    model: Callable[[Tensor], Tensor], clips_XTHWC: Tensor, transform: TransformConfig, number_format: str
+) -> Tensor:
+    """Return logits_XN of uint8 clips on the model's device, in a number format."""
+    device = clips_XTHWC.device.type
+    last = precision.use_channels_last_scores(device, number_format)
+    clips_XCTHW = transforms.normalize_clips(clips_XTHWC[None], transform.mean, transform.std)[0]
+    clips_XCTHW = clips_XCTHW.contiguous(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
+    with precision.autocast(device, number_format):
+        return model(clips_XCTHW)
+
+
+def set_score_layout(model: nn.Module, device: str, number_format: str) -> None:
+    """Bring a network's weights to the memory layout that its scores are computed in.
+
+    Which is that of the test, whatever training had.
+    """
+    model.to(memory_format=torch.contiguous_format)
+    if precision.use_channels_last_scores(device, number_format):
+        precision.to_channels_last(model)

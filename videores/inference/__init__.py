@@ -1,0 +1,12 @@
+"""Use a trained network: one predictor for files, streams, exported files and public weights.
+
+preprocessing  from the frames of a video to clips, exactly as the test loop makes them
+source         a run folder, a checkpoint, an exported file or public weights -> network, classes, preprocessing
+windows        which frames make the windows of a video that is read from its first frame on
+stream         a ring buffer of frames, each decoded and scaled once -> scored windows
+predictor      Predictor: predict videos, stream frames
+load           videores.load
+segments       scored windows -> stretches of a video with one class, or with nothing
+inputs         files, folders, patterns, pipes, cameras and addresses of a command line
+outputs        JSON, CSV, the plot of a timeline, and videos with labels drawn in
+"""

@@ -1,0 +1,103 @@
+"""Define how a network's clips are made from a video, and make them as the test loop does.
+
+A `Preprocessing` travels as JSON in the metadata of exported files. It has the keys of a configuration, and applies the
+functions of `videores.data` that validation and test apply.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from typing_extensions import Self
+
+from videores.config.parse import build_section
+from videores.config.schema import ClipConfig, Config, Section, TransformConfig, ViewsConfig
+from videores.data import transforms, views
+from videores.data.dataset import VideoDataset
+from videores.data.lists import Video
+from videores.data.probe import VideoInfo, probe
+from videores.errors import UserError
+from videores.evaluation.protocol import format_views
+
+
+class Preprocessing(Section):
+    """The clips of a video: which frames, their size and colors, and which views.
+
+    The keys are those of the sections data.clip, data.transform and test of a configuration.
+    """
+
+    clip: ClipConfig = ClipConfig()
+    transform: TransformConfig = TransformConfig()
+    views: ViewsConfig = ViewsConfig()
+
+    @classmethod
+    def from_config(cls, cfg: Config, part: str = "test") -> Self:
+        """Return that of a run's configuration, with the views of `part` on normal frames."""
+        usual = dict(order="normal", corruption="none")
+        return cls(clip=cfg.data.clip, transform=cfg.data.transform, views=getattr(cfg, part).model_copy(update=usual))
+
+    @classmethod
+    def from_weights(cls, known: Mapping[str, Any], views: ViewsConfig = ViewsConfig()) -> Self:  # noqa: B008 (frozen)
+        """Return that of weights: what `extract_preprocessing` knows, defaults else."""
+        given = {key: value for key, value in known.items() if value is not None}
+        pick = lambda section: {key: given[key] for key in section.model_fields if key in given}
+        return cls(clip=ClipConfig(**pick(ClipConfig)), transform=TransformConfig(**pick(TransformConfig)), views=views)
+
+    @classmethod
+    def from_json(cls, text: str, where: Path | str) -> Self:
+        """Read it from JSON that `where` names. Raises UserError."""
+        try:
+            return build_section(cls, json.loads(text), where)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: its preprocessing must be JSON, got {error}; export the network again") from None
+
+    def to_json(self) -> str:
+        """Format it as JSON, for `from_json`."""
+        return self.model_dump_json()
+
+    def with_views(self, **changes: Any) -> Self:
+        """Return it with other views, such as clips="all". Raises UserError."""
+        values = self.views.model_dump() | changes
+        return self.model_copy(update={"views": build_section(ViewsConfig, values, "views")})
+
+    def __str__(self) -> str:
+        """Format it as protocol strings do, without the data set."""
+        return format_views(self.clip, self.transform, self.views)
+
+    # Apply
+
+    def make_dataset(
+        self, root: str | Path, videos: Sequence[Video], infos: Mapping[str, VideoInfo], reader: str = "auto"
+    ) -> VideoDataset:
+        """Return the dataset of a test; a video that no longer decodes is marked.
+
+        Use it with `views.collate_items` and `views.split_batch`, as the test loop does.
+        """
+        clip, transform, views = self.clip, self.transform, self.views
+        return VideoDataset(
+            Path(root), videos, infos, clip, transform, views=views, reader=reader, marks_unreadable=True
+        )
+
+    def read_views(self, path: str | Path) -> torch.Tensor:
+        """Return uint8 clips_VTHWC, all views of a video file.
+
+        Raises UnreadableVideo.
+        """
+        path = Path(path)
+        dataset = self.make_dataset(path.parent, [Video(path.name, 0)], {path.name: probe(path)})
+        return views.list_item_views(dataset.fixed_views(0, 0), self.transform.crop, self.views)
+
+    def scale(self, frame_HWC: np.ndarray) -> np.ndarray:
+        """Scale one uint8 frame to the short side."""
+        return transforms.scale_frame(frame_HWC, self.transform.short_side)
+
+    def cut_views(self, scaled_UHWC: np.ndarray, place_KT: np.ndarray) -> torch.Tensor:
+        """Return uint8 clips_VTHWC: K clips of scaled frames, each in all crops."""
+        return transforms.crop_views(scaled_UHWC, place_KT, self.transform.crop, self.views.crops)
+
+    def normalize(self, clips_XTHWC: torch.Tensor) -> torch.Tensor:
+        """Return float32 clips_XCTHW, the input of the network, from uint8 clips."""
+        return transforms.normalize_clips(clips_XTHWC[None], self.transform.mean, self.transform.std)[0]

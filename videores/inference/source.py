@@ -1,0 +1,176 @@
+"""Resolve a source: what it names, its network with weights, its classes and its preprocessing.
+
+A source is one of
+    runs/x                          a run folder: its best checkpoint
+    runs/x/checkpoints/last.ckpt    a checkpoint
+    net.safetensors, .pt2, .onnx    what tools/export.py wrote
+    torchvision/<model>/<weights>   public weights by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1
+    <layout>:<file>                 a file of another library, which says neither network nor classes: give both
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videores.compute.scoring import set_score_layout
+from videores.config import parse
+from videores.config.schema import ModelConfig, ViewsConfig
+from videores.errors import UserError
+from videores.inference.preprocessing import Preprocessing
+from videores.models import MODELS, create_model
+from videores.models.weights import safe_load
+from videores.models.weights.loading import load_weights
+from videores.models.weights.safetensors import read_safetensors
+from videores.models.weights.sources import LAYOUTS, read_source
+from videores.training.run_files import find_best_checkpoint
+
+TORCHVISION_CLIPS = 5  # of a video, of which torchvision states the accuracy of its video networks
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that is ready to score, and what it takes and answers."""
+
+    source: str
+    model: Callable[[Tensor], Tensor]  # clips_BCTHW -> logits_BN, on `device`
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    device: str = "cpu"
+    number_format: str = "fp32"
+    batch_size: int = 16  # clips that are scored at a time
+
+
+def resolve_source(
+    source: str | Path,
+    device: str = "cpu",
+    *,
+    network: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+) -> TrainedNetwork:
+    """Load what a source names.
+
+    Args:
+        device: "cpu", "cuda", ..., or "auto", a GPU where there is one.
+        network: keys of `model` of a configuration, for a file that does not say its network.
+        classes: their names in order, for a file without them.
+
+    Raises:
+        UserError: if the source names nothing that can be loaded, or does not say what it classifies.
+    """
+    device = _select_device(device)
+    trained = _read(str(source), device, network, classes)
+    if not trained.classes:
+        raise UserError(f"{source} has no class names: give them by classes=[...], in the order of its outputs")
+    if isinstance(trained.model, nn.Module):
+        trained.model.requires_grad_(False).to(device).eval()
+    if isinstance(trained.model, nn.Module) and hasattr(trained.model, "design"):
+        set_score_layout(trained.model, device, trained.number_format)
+    return trained
+
+
+def _select_device(device):
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device} needs a CUDA device and torch finds none: use cpu")
+    return device
+
+
+def _read(source, device, network, classes):
+    prefix, colon, _ = source.partition(":")
+    if source.startswith("torchvision/") and not Path(source).exists():
+        return _read_torchvision(source, device)
+    if colon and prefix in LAYOUTS:
+        return _read_library(source, device, network, classes)
+    safe_load.check_local_path(source)
+    path = Path(source)
+    if path.is_dir():
+        return _read_checkpoint(source, _find_checkpoint(path), device)
+    if not path.exists():
+        raise UserError(
+            f"{source}: there is no such run, checkpoint or exported file, and no public weights are called so; those "
+            "are torchvision/<model>/<weights> (docs/guide/weights.md)"
+        )
+    if path.suffix in (".pt2", ".onnx"):
+        from videores.inference.exported import load_exported  # what it imports are extras
+
+        found = load_exported(path)
+        return TrainedNetwork(source, found, tuple(found.classes), found.preprocessing, device)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(source, device)
+    return _read_checkpoint(source, path, device)
+
+
+def _find_checkpoint(folder):
+    """Return the checkpoint of a run folder."""
+    path = find_best_checkpoint(folder)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not a run folder (it has no config.yaml): give one, or a checkpoint")
+    if not path.exists():
+        raise UserError(f"{folder} has no checkpoint yet: train it to its first one, by run.resume=auto")
+    return path
+
+
+def _read_checkpoint(source, path, device):
+    """Read a checkpoint of a run, which has its whole configuration."""
+    stored = safe_load.read_checkpoint(path)
+    safe_load.check_run_checkpoint(path, stored)
+    known = stored["hyper_parameters"]
+    cfg = parse.build_config(known["config"], path)
+    state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
+    model = _build(path, cfg.model, known["classes"], state)
+    preprocessing = Preprocessing.from_config(cfg)
+    precision = "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
+    return TrainedNetwork(source, model, tuple(known["classes"]), preprocessing, device, precision, cfg.data.batch_size)
+
+
+def _read_safetensors(source, device):
+    state, about = read_safetensors(source)
+    network = parse.build_section(ModelConfig, about["model"], source)
+    model = _build(source, network, about["classes"], state)
+    preprocessing = Preprocessing.from_weights(about["preprocessing"])
+    if "config" in about:  # older files lack it, and so the views of the test
+        preprocessing = Preprocessing.from_config(parse.build_config(about["config"], source))
+    return TrainedNetwork(source, model, tuple(about["classes"]), preprocessing, device)
+
+
+def _read_torchvision(source, device):
+    """Read public weights by name, with torchvision's own classes and preprocessing."""
+    name = source.split("/")[1]
+    ours = next((n for n in (name, name.replace("resnet", "f_r2d_", 1), f"f_{name}") if n in MODELS), None)
+    if ours is None:
+        raise UserError(f"{source}: videores has no network {name!r}: docs/guide/weights.md lists those that it has")
+    stored = read_source(source, None)
+    model = _build(source, ModelConfig(name=ours), stored.classes, stored.state)
+    views = ViewsConfig(clips=TORCHVISION_CLIPS if "fps" in stored.preprocessing else 1)
+    preprocessing = Preprocessing.from_weights(stored.preprocessing, views)
+    return TrainedNetwork(source, model, tuple(stored.classes), preprocessing, device)
+
+
+def _read_library(source, device, network, classes):
+    if network is None or not classes:
+        raise UserError(
+            f"{source} does not say its network and classes: give network={{'name': ...}} and classes=[...] to "
+            "videores.load, or test it by tools/evaluate.py --weights, which takes them from a configuration"
+        )
+    section = parse.build_section(ModelConfig, dict(network), f"network of {source}")
+    model = create_model(section.name, len(classes), **section.overrides())
+    load_weights(model, source, classes, head="keep")
+    return TrainedNetwork(source, model, tuple(classes), Preprocessing(), device)
+
+
+def _build(source, network, classes, state):
+    """Return a network with all tensors of a state dict. Raises UserError where one does not fit."""
+    with torch.random.fork_rng(devices=[]):  # a script that loads a network draws the same numbers as without
+        model = create_model(network.name, len(classes), **network.overrides())
+    if lines := safe_load.list_differences(state, model.state_dict()):
+        raise UserError(
+            f"{source} does not fit {network.name}, the network that it names: {len(lines)} tensors differ "
+            "(file / network)\n  " + "\n  ".join(lines[:10])
+        )
+    model.load_state_dict(state)
+    return model
