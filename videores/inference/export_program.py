@@ -62,7 +62,9 @@ def _trace(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             f"torch.export does not take this network with a free batch size: {str(error).splitlines()[0]}; "
             "--format safetensors keeps its weights"
         ) from None
-    program.example_inputs = None  # they would be in the file
+    program.example_inputs = None  # they would be in the file, as would paths of this machine
+    for node in (node for part in program.graph_module.modules() for node in part.graph.nodes):
+        node.meta.pop("stack_trace", None)
     return program
 
 
