@@ -51,7 +51,7 @@ def main() -> int:
         "--weights",
         nargs="+",
         metavar="W",
-        help="with --cfg: public weights by name, or a file; with --scores: a weight for each run, or val; default: equal",
+        help="with --cfg: public weights by name, or a file; with --scores: a weight for each run, or val",
     )
     parser.add_argument(
         "--class-map", type=Path, metavar="CSV", help="with --cfg: columns weights,data, where classes have other names"
@@ -80,9 +80,9 @@ def evaluate_run(args: argparse.Namespace) -> int:
 def evaluate_file(args: argparse.Namespace) -> int:
     check_options_absent(args, (*SCORES_OPTIONS, "weights", "class_map", "checkpoint"), "--run FILE")
     from videores import run
-    from videores.inference import test_setup
+    from videores.inference import testing
 
-    return run.evaluate_source(test_setup.prepare_file_test(args.run, args.overrides, args.out), args.part or "test")
+    return run.evaluate_source(testing.prepare_file_test(args.run, args.overrides, args.out), args.part or "test")
 
 
 def evaluate_weights(args: argparse.Namespace) -> int:
@@ -91,10 +91,10 @@ def evaluate_weights(args: argparse.Namespace) -> int:
     if not source:
         raise UserError("--cfg needs --weights, e.g. torchvision/r3d_18/KINETICS400_V1: add them")
     from videores import run
-    from videores.inference import test_setup
+    from videores.inference import testing
 
     overrides += args.overrides
-    tested = test_setup.prepare_weights_test(source, args.cfg, overrides, args.class_map, args.out)
+    tested = testing.prepare_weights_test(source, args.cfg, overrides, args.class_map, args.out)
     return run.evaluate_source(tested, args.part or "test")
 
 

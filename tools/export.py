@@ -1,6 +1,6 @@
 """Write a trained network as one file for others: its weights, classes and preprocessing.
 
-python tools/export.py --run runs/r2plus1d_motion                    # weights.safetensors, to start other trainings from
+python tools/export.py --run runs/r2plus1d_motion                    # weights.safetensors, to start trainings from
 python tools/export.py --run runs/r2plus1d_motion --format pt2       # network.pt2: torch alone runs it
 python tools/export.py --run runs/r2plus1d_motion --format onnx --preprocess   # decoded frames in, probabilities out
 python tools/export.py --weights torchvision/r3d_18/KINETICS400_V1 --format onnx --out r3d_18.onnx
@@ -23,7 +23,9 @@ def main() -> None:
     source.add_argument("--weights", metavar="NAME", help="public weights instead: torchvision/<model>/<weights>")
     parser.add_argument("--checkpoint", type=Path, help="export this checkpoint instead of the best of the run")
     parser.add_argument("--format", choices=("safetensors", "pt2", "onnx"), default="safetensors")
-    parser.add_argument("--out", type=Path, help="output file (default: weights.safetensors, network.<format> in the run)")
+    parser.add_argument(
+        "--out", type=Path, help="output file (default: weights.safetensors, network.<format> in the run)"
+    )
     graph = parser.add_argument_group("with --format pt2 or onnx")
     graph.add_argument("--preprocess", action="store_true", help="uint8 B x T x H x W x 3 in, probabilities out")
     graph.add_argument(
@@ -48,11 +50,13 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def export_weights(args: argparse.Namespace) -> None:
+    from videores.inference.export import describe_run
     from videores.models.weights import safetensors
     from videores.training import run_folder
 
     path = args.out or args.run / "weights.safetensors"
-    count = safetensors.export_weights(args.checkpoint or run_folder.find_best_checkpoint(args.run), path)
+    checkpoint = args.checkpoint or run_folder.find_best_checkpoint(args.run)
+    count = safetensors.export_weights(checkpoint, path, describe_run(checkpoint)[1])
     print(f"wrote   {path}: {count} tensors")
     if note := run_folder.format_unfinished_note(args.run):
         print(f"note    {note}")

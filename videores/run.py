@@ -18,7 +18,7 @@ from videores.config.schema import Config
 from videores.data.datamodule import VideoData
 from videores.inference import class_map
 from videores.inference.class_map import MappedNetwork
-from videores.inference.test_setup import SourceTest
+from videores.inference.testing import SourceTest
 from videores.reporting import plots, results
 from videores.runtime import cli, failures
 from videores.runtime.launch import is_rank_zero, run_local_ranks

@@ -67,7 +67,9 @@ def _read_map(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> dict[st
     return chosen
 
 
-def _check_unambiguous(outputs_N, chosen, theirs, ours):
+def _check_unambiguous(
+    outputs_N: list[list[int]], chosen: dict[str, list[int]], theirs: Sequence[str], ours: Sequence[str]
+) -> None:
     """Raise UserError where an output stands for two classes, or several are only spelled alike."""
     users: dict[int, list[str]] = {}
     for name, outputs in zip(ours, outputs_N, strict=True):

@@ -13,7 +13,7 @@ from videores.inference.export_check import SampleClips, compare_answers, draw_s
 from videores.inference.export_program import write_program
 from videores.inference.exported import ExportDescription, load_exported
 from videores.inference.preprocessing import Preprocessing
-from videores.inference.source import TrainedNetwork, resolve_source
+from videores.inference.source import resolve_source
 from videores.models.weights import safe_load
 from videores.runtime.environment import read_git_state
 from videores.runtime.files import write_atomically
@@ -46,18 +46,20 @@ def export_source(
         UserError: if the network cannot be exported, or the file answers otherwise; then there is no file.
     """
     trained = resolve_source(source)
-    cfg, known = _describe_run(trained.source)
+    cfg: Config | None = None
+    known: dict[str, Any] = {"protocol": None, "commit": _format_commit()}
+    if Path(source).is_file():
+        cfg, known = describe_run(source)
     about = ExportDescription(
         classes=list(trained.classes),
         preprocessing=trained.preprocessing.model_dump(mode="json"),
-        commit=_format_commit(),
         input="frames" if with_preprocessing else "clips",
         output="probabilities" if with_preprocessing else "logits",
         folded=fold,
         source=trained.source,
         **known,
     )
-    samples, compared_on = _find_samples(trained.preprocessing, videos, cfg and cfg.data)
+    samples, compared_on = _find_samples(trained.preprocessing, videos, cfg.data if cfg else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         write_program(trained.model, about, temporary)
@@ -65,21 +67,23 @@ def export_source(
     return ExportReport(path.stat().st_size, differences, compared_on)
 
 
-def _describe_run(source: str) -> tuple[Config | None, dict[str, Any]]:
-    """Return the configuration of the run of a checkpoint, and what the file says of it; nothing for weights."""
-    if not Path(source).is_file():
-        return None, {"protocol": None}
-    stored = safe_load.read_checkpoint(source)
+def describe_run(checkpoint: str | Path) -> tuple[Config, dict[str, Any]]:
+    """Return the configuration of the run of a checkpoint, and what exported files say of it.
+
+    Raises UserError for a file that is none.
+    """
+    stored = safe_load.read_checkpoint(checkpoint)
+    safe_load.check_run_checkpoint(checkpoint, stored)
     config = stored["hyper_parameters"]["config"]
-    cfg = parse.build_section(Config, config, source)
-    about = {"protocol": format_protocol(cfg), "config": config}
+    cfg = parse.build_config(config, checkpoint)
+    about = {"protocol": format_protocol(cfg), "commit": _format_commit(), "config": config}
     return cfg, about | {"epoch": stored["epoch"], "step": stored["global_step"]}
 
 
 def _format_commit() -> str | None:
     """Return the commit of this code, marked where files differ; None without git."""
     state = read_git_state()
-    return state and state["commit"] + " with changes" * state["dirty"]
+    return state["commit"] + " with changes" * state["dirty"] if state else None
 
 
 def _find_samples(

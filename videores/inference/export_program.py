@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ def _write_onnx(program: torch.export.ExportedProgram, about: ExportDescription,
     import_extra("onnxscript")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        written = torch.onnx.export(
+        written: Any = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=[about.input], output_names=[about.output]
         )
     written.model.metadata_props.update(about.to_metadata())

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
@@ -112,8 +113,7 @@ def _load_pt2(path: Path) -> ExportedNetwork:
 
     def run(batch: Tensor) -> Tensor:
         if batch.device not in modules:
-            moved = torch.export.passes.move_to_device_pass(program, str(batch.device))
-            modules[batch.device] = moved.module()
+            modules[batch.device] = move_to_device_pass(program, str(batch.device)).module()
         return modules[batch.device](batch)
 
     return ExportedNetwork(path, about, run)

@@ -1,5 +1,7 @@
 """Put a network's preprocessing in front of it, as part of the network."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -23,7 +25,7 @@ class FramesNetwork(nn.Module):
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
         clips, frames, height, width, _ = frames_BTHWC.shape
         shorter = torch.sym_min(height, width)
-        size = [height * self.short_side // shorter, width * self.short_side // shorter]
+        size: list[Any] = [height * self.short_side // shorter, width * self.short_side // shorter]
         frames_XCHW = frames_BTHWC.flatten(0, 1).permute(0, 3, 1, 2)
         x_XHWC = interpolate(frames_XCHW, size, mode="bilinear", antialias=True).permute(0, 2, 3, 1)
         for axis, side in enumerate(size, 1):

@@ -28,9 +28,7 @@ _WORDS = (
     r"|L|size|torch\.sym_(?:min|max)|frames_BTHWC|clips_BCTHW|and|or|not"
 )
 _EXPRESSION = re.compile(rf"(?:(?:{_WORDS})\b|\.size\b|\b\d+\b|[\s()\[\],'=<>!+*/%-])*")
-_TREE = re.compile(
-    r'(?:"(?:type|context|children_spec|null|\[\]|builtins\.(?:tuple|list|dict))"|null|[\[\]{}:,\s\d])*'
-)
+_TREE = re.compile(r'(?:"(?:type|context|children_spec|null|\[\]|builtins\.(?:tuple|list|dict))"|null|[\[\]{}:,\s\d])*')
 _ALLOWED = {  # key of a program -> what its text may be
     **dict.fromkeys(("target", "as_operator"), _OPERATOR),
     **dict.fromkeys(("expr_str", "guards_code"), _EXPRESSION),

@@ -108,12 +108,16 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
 def _check(test: SourceTest) -> SourceTest:
     """Raise UserError where the configuration asks for what the network does not take."""
     transform, theirs = test.cfg.data.transform, test.network.preprocessing.transform
-    source, exported = test.network.source, isinstance(test.network.model, ExportedNetwork)
+    source, model = test.network.source, test.network.model
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
-        raise UserError(f"data.transform.{wrong[0]} must be {list(getattr(theirs, wrong[0]))} for {source}: leave it out")
-    if exported and test.cfg.trainer.score_precision != "fp32":
+        raise UserError(
+            f"data.transform.{wrong[0]} must be {list(getattr(theirs, wrong[0]))} for {source}: leave it out"
+        )
+    if not isinstance(model, ExportedNetwork):
+        return test
+    if test.cfg.trainer.score_precision != "fp32":
         raise UserError(f"trainer.score_precision must be fp32 for {source}, whose export fixed it: leave it out")
-    if exported and test.network.model.about.input == "frames":
+    if model.about.input == "frames":
         raise UserError(f"{source} holds its preprocessing and takes whole frames: test an export without --preprocess")
     return test
