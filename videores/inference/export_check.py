@@ -19,7 +19,7 @@ from videores.inference.source import TrainedNetwork
 
 BATCHES = (1, 2, 5)  # sizes that are compared
 TOLERANCE = 1e-4  # of logits, times the largest where that is above 1
-RESIZE_TOLERANCE = 0.02  # of probabilities, where ONNX scales frames and rounds grey levels otherwise
+RESIZE_TOLERANCE = 0.01  # of probabilities, where ONNX scales frames and rounds grey levels otherwise
 
 
 @dataclass(frozen=True)
