@@ -10,6 +10,7 @@ Writes Markdown tables, and JSON with every figure.
     python tools/benchmark.py overhead                      the time that Lightning and our callbacks add to a step
     python tools/benchmark.py upkeep                        the cost of weight averages and checkpoints
     python tools/benchmark.py duplicates --videos DIR       recall of copies that are planted among the videos
+    python tools/benchmark.py export                        exported files, compared with the network
     python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
     python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
 
@@ -22,7 +23,7 @@ import sys
 
 from videores.runtime import cli
 
-SUBCOMMANDS = ("loader", "test", "probe", "memory", "step", "overhead", "upkeep", "duplicates")
+SUBCOMMANDS = ("loader", "test", "probe", "memory", "step", "overhead", "upkeep", "duplicates", "export")
 # of benchmarks/, where they are called otherwise
 MODULES = {"loader": "clip_loading", "test": "view_loading", "probe": "probing"}
 

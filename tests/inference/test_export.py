@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -90,8 +91,10 @@ def test_a_file_says_what_it_is(pt2):
 
 @pytest.mark.parametrize(
     "batch",
-    [torch.zeros(2, 3, 5, 16, 16), torch.zeros(2, 3, 4, 18, 16), torch.zeros(0, 3, 4, 16, 16)]
-    + [torch.zeros(2, 3, 4, 16, 16).double(), torch.zeros(2, 4, 16, 16, 3, dtype=torch.uint8)],
+    [
+        *(torch.zeros(2, 3, 5, 16, 16), torch.zeros(2, 3, 4, 18, 16), torch.zeros(0, 3, 4, 16, 16)),
+        *(torch.zeros(2, 3, 4, 16, 16).double(), torch.zeros(2, 4, 16, 16, 3, dtype=torch.uint8)),
+    ],
     ids=lambda batch: str(list(batch.shape)),
 )
 def test_other_input_than_its_own_is_refused(pt2, batch):
@@ -155,41 +158,37 @@ class Payload:
         return Path.touch, (self.target,)
 
 
-def change_program(text, change):
-    program = json.loads(text)
-    change(program)
-    return json.dumps(program).encode()
-
-
 def attack_sizes(program, target):
-    tensors = program["graph_module"]["graph"]["tensor_values"].values()
-    size = next(tensor["sizes"][0]["as_expr"] for tensor in tensors if "as_expr" in tensor["sizes"][0])
-    size["expr_str"] = f"__import__('pathlib').Path('{target}').touch() or 2"
+    text = json.dumps(program)
+    code = f"__import__('pathlib').Path('{target}').touch() or 2"
+    return json.loads(re.sub(r'"expr_str": "[^"]*"', f'"expr_str": "{code}"', text, count=1))
 
 
 def attack_guards(program, target):
     program["guards_code"] = [f"__import__('pathlib').Path('{target}').touch() or True"]
+    return program
 
 
 def attack_operator(program, target):
     program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.hub.load"
+    return program
 
 
 def attack_file(program, target):
     program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.ops.aten.from_file.default"
+    return program
 
 
 def attack_tree(program, target):
     call = program["graph_module"]["module_call_graph"][0]["signature"]
     call["in_spec"] = '[1, {"type": "collections.defaultdict", "context": {}, "children_spec": []}]'
+    return program
 
 
 @pytest.mark.parametrize("attack", [attack_sizes, attack_guards, attack_operator, attack_file, attack_tree])
 def test_a_program_that_would_run_code_is_refused(pt2, tmp_path, attack):
     target = tmp_path / "touched"
-    change = lambda name, text: (
-        change_program(text, lambda program: attack(program, target)) if name.endswith("model.json") else text
-    )
+    change = lambda name, text: json.dumps(attack(json.loads(text), target)) if name.endswith("model.json") else text
     rewrite(pt2[1], tmp_path / "n.pt2", change)
     with pytest.raises(UserError, match=r"n\.pt2 must hold a network"):
         load_exported(tmp_path / "n.pt2")
@@ -258,7 +257,6 @@ def exports(trained, tmp_path_factory):
         "another batch": test("network.pt2", "data.batch_size=3", "--out", folder / "another"),
         "frames": test("frames.onnx"),
         "another normalization": test("network.pt2", "data.transform.mean=[0,0,0]"),
-        "another size": test("network.pt2", "data.transform.crop=24"),
         "half": test("network.onnx", "trainer.score_precision=bf16"),
         "suffix": export("x.pt2", "--format", "onnx"),
         "option": ("export.py", "--run", run, "--preprocess"),
@@ -299,7 +297,6 @@ def test_the_tool_prints_what_it_compared(exports):
     [
         ("frames", "frames.onnx"),
         ("another normalization", "data.transform.mean"),
-        ("another size", "network.pt2"),
         ("half", "trainer.score_precision"),
         ("suffix", "--out"),
         ("option", "--preprocess"),
