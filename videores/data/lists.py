@@ -199,7 +199,7 @@ def read_json_list(path: Path, kind: Any) -> Any:
 
 
 def find_label(name: str, classes: Sequence[str], where: str) -> int:
-    """Return the place of a class. Raises UserError, which names `where` and alike classes."""
+    """Return the place of a class. Raises UserError, which names `where`."""
     try:
         return classes.index(name)
     except ValueError:

@@ -65,9 +65,9 @@ def _read_run(path: Path, network: TrainedNetwork) -> dict[str, Any]:
 def prepare_weights_test(
     source: str, cfg_name: str, overrides: Sequence[str], class_map: Path | None = None, out: Path | None = None
 ) -> SourceTest:
-    """Return the test of public weights on the videos of a configuration, with their own preprocessing.
+    """Return the test of public weights on the videos of a configuration.
 
-    Files of other libraries say neither preprocessing nor network: both are those of the configuration.
+    The preprocessing is that of the weights. Files of other libraries say neither preprocessing nor network: both are those of the configuration.
     """
     cfg = parse.load_config(cfg_name, overrides)
     library = source.partition(":")[0] in LAYOUTS
