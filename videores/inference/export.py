@@ -68,7 +68,7 @@ def export_source(
 
 
 def describe_run(checkpoint: str | Path) -> tuple[Config, dict[str, Any]]:
-    """Return the configuration of the run of a checkpoint, and what exported files say of it.
+    """Return a checkpoint's configuration, and what exported files say of it.
 
     Raises UserError for a file that is none.
     """
