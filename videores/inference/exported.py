@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.passes import move_to_device_pass
 
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
@@ -21,7 +20,7 @@ SUFFIXES = (".pt2", ".onnx")
 
 @dataclass(frozen=True)
 class ExportDescription:
-    """What an exported file says of itself: each field is an entry of its metadata, as JSON."""
+    """What an exported file says of itself, each field an entry of its metadata."""
 
     classes: list[str]  # in the order of the outputs
     preprocessing: dict[str, Any]  # of a Preprocessing
@@ -113,6 +112,8 @@ def _load_pt2(path: Path) -> ExportedNetwork:
 
     def run(batch: Tensor) -> Tensor:
         if batch.device not in modules:
+            from torch.export.passes import move_to_device_pass  # here: it takes a while
+
             modules[batch.device] = move_to_device_pass(program, str(batch.device)).module()
         return modules[batch.device](batch)
 
