@@ -26,8 +26,8 @@ EXAMPLE = 2  # clips; from one, torch would fix the batch size at one
 def write_program(network: nn.Module, about: ExportDescription, path: Path) -> None:
     """Write a network to a .pt2 or .onnx file.
 
-    It is on the CPU, in the memory layout of scores. `about` says what is written: its input, and whether norms are folded. Raises UserError for a network that cannot be
-    exported, and where the extra `export` is not installed.
+    It is on the CPU, in the memory layout of scores. `about` says what is written: its input, and whether norms are
+    folded. Raises UserError for a network that cannot be exported, and where the extra `export` is not installed.
     """
     preprocessing = Preprocessing.model_validate(about.preprocessing)
     example = _make_example(preprocessing, "clips")

@@ -67,7 +67,8 @@ def prepare_weights_test(
 ) -> SourceTest:
     """Return the test of public weights on the videos of a configuration.
 
-    The preprocessing is that of the weights. Files of other libraries say neither preprocessing nor network: both are those of the configuration.
+    The preprocessing is that of the weights. Files of other libraries say neither theirs nor their network: both are
+    those of the configuration.
     """
     cfg = parse.load_config(cfg_name, overrides)
     library = source.partition(":")[0] in LAYOUTS
