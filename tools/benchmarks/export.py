@@ -82,7 +82,7 @@ def measure(name, args, folder):
 def make_runs(name, args, folder):
     """Return ({what runs: a function of clips}, clips_BCTHW)."""
     torch.manual_seed(0)
-    model = create_model(name, len(CLASSES), frames=args.frames).eval().requires_grad_(False)
+    model = create_model(name, len(CLASSES)).eval().requires_grad_(False)
     set_score_layout(model, "cpu", "fp32")
     clips = torch.randn(args.batch, 3, args.frames, args.size, args.size)
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
@@ -104,14 +104,14 @@ def plot(rows, settings, path):
 
     names = list(dict.fromkeys(row["network"] for row in rows))
     runs = list(dict.fromkeys(row["run"] for row in rows))
-    figure = Figure(figsize=(7, 0.5 + 0.9 * len(names)), layout="constrained")
+    figure = Figure(figsize=(7, 0.9 + 0.9 * len(names)), layout="constrained")
     axes = figure.subplots()
     for number, run in enumerate(runs):
         mine = [row for row in rows if row["run"] == run]
         places = [names.index(row["network"]) + 0.16 * (number - (len(runs) - 1) / 2) for row in mine]
         axes.barh(places, [row["times"] for row in mine], height=0.15, label=run)
         for place, row in zip(places, mine, strict=True):
-            note = f"{row['cpu_ms']:.0f} ms" + (f", logits {row['difference']:.0e}" if run != EAGER else "")
+            note = f"{row['cpu_ms']:.0f} ms" + (f", logits differ by {row['difference']:.0e}" if run != EAGER else "")
             axes.text(row["times"] + 0.01, place, note, va="center", fontsize=7)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
@@ -119,6 +119,6 @@ def plot(rows, settings, path):
     axes.set_xlim(0, 1.3 * max(row["times"] for row in rows))
     shape = f"{settings['frames']}x{settings['size']}x{settings['size']}, batch {settings['batch']}"
     axes.set_xlabel(f"processor time / the network's ({shape}, threads: {settings['threads']})")
-    axes.legend(fontsize=7, loc="lower right")
+    figure.legend(fontsize=7, loc="outside upper center", ncols=len(runs))
     figures.save_figure(figure, path)
     print(f"wrote {path}")
