@@ -14,6 +14,7 @@ import torch
 from helpers.commands import ROOT, environment, forked, read_result, succeeded
 from helpers.weights import randomise
 
+import videores
 from videores.compute.scoring import set_score_layout
 from videores.data import transforms
 from videores.errors import UserError
@@ -285,6 +286,15 @@ def test_the_test_of_a_run_through_its_files_gives_its_numbers(exports):
     np.testing.assert_allclose(another["logits"], arrays["logits"], rtol=0, atol=1e-5)
     _, onnx = logits_of(folder / "network.onnx.results")
     np.testing.assert_allclose(onnx["logits"], arrays["logits"], rtol=0, atol=1e-4)
+
+
+def test_the_predictor_gives_the_same_scores_through_a_file(exports, trained):
+    folder, run, _ = exports
+    _, arrays = logits_of(run)
+    for name, tolerance in (("network.pt2", 1e-5), ("network.onnx", 1e-4)):
+        video = trained[0] / "data" / str(arrays["video"][0])
+        answer = videores.load(folder / name).predict(video)
+        np.testing.assert_allclose(answer.logits_KN, arrays["logits"][0], rtol=0, atol=tolerance)
 
 
 def test_the_tool_prints_what_it_compared(exports):

@@ -116,7 +116,7 @@ def plot(rows, settings, path):
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.3 * max(row["times"] for row in rows))
+    axes.set_xlim(0, 1.5 * max(row["times"] for row in rows))
     shape = f"{settings['frames']}x{settings['size']}x{settings['size']}, batch {settings['batch']}"
     axes.set_xlabel(f"processor time / the network's ({shape}, threads: {settings['threads']})")
     figure.legend(fontsize=7, loc="outside upper center", ncols=len(runs))

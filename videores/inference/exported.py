@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videores.config import parse
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.program_check import check_program
 from videores.runtime.files import check_type
 
-SUFFIXES = (".pt2", ".onnx")
+DEFAULT_BATCH = 16  # clips
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class ExportDescription:
     epoch: int | None = None  # of the weights, from 0
     step: int | None = None
 
+    @property
+    def batch_size(self) -> int:
+        """Return how many clips the run's test scores at a time; of public weights a default."""
+        return parse.build_config(self.config, self.source).data.batch_size if self.config else DEFAULT_BATCH
+
     def to_metadata(self) -> dict[str, str]:
         """Return each field as JSON."""
         return {key: json.dumps(value) for key, value in vars(self).items()}
@@ -47,7 +53,7 @@ class ExportDescription:
                 f"{where} was not written by tools/export.py: its metadata has no {missing[0]}; export the network"
             )
         values = {
-            key: check_type(text.encode(), kinds[key], f"{where}: {key}")
+            key: check_type(text.encode(), kinds[key], f"{where}: {key}", "export the network again")
             for key, text in metadata.items()
             if key in kinds
         }

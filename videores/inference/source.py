@@ -99,7 +99,9 @@ def _read(source, device, network, classes):
         from videores.inference.exported import load_exported  # what it imports are extras
 
         found = load_exported(path)
-        return TrainedNetwork(source, found, tuple(found.classes), found.preprocessing, device)
+        return TrainedNetwork(
+            source, found, found.classes, found.preprocessing, device, batch_size=found.about.batch_size
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(source, device)
     return _read_checkpoint(source, path, device)
