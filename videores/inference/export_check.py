@@ -11,7 +11,6 @@ from torch import Tensor
 from videores.compute.scoring import score_clips
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
-from videores.data.video.readers import keep_whole_frame
 from videores.errors import UserError
 from videores.inference.exported import ExportedNetwork
 from videores.inference.preprocessing import Preprocessing
@@ -41,7 +40,7 @@ def read_samples(
 def _read_sample(root, path, infos, preprocessing, count):
     views = preprocessing.with_views(clips=count, crops=1, starts="uniform")
     dataset = views.make_dataset(root, [Video(path, 0)], infos)
-    frames_UHWC, place_KT = dataset.frames(0, dataset.frames_shown(0), keep_whole_frame)
+    frames_UHWC, place_KT = dataset.frames(0, dataset.frames_shown(0), lambda frame_HWC: frame_HWC)
     return _cut_sample(preprocessing, frames_UHWC, place_KT)
 
 

@@ -22,8 +22,7 @@ decord.logging.set_level(decord.logging.QUIET)  # it would print raw lines, of f
 _FROM_START = Access()
 
 
-def keep_whole_frame(frame_HWC: np.ndarray) -> np.ndarray:
-    """Return a frame as it is, for readers that can keep a part of it."""
+def keep_whole_frame(frame_HWC):
     return frame_HWC
 
 
