@@ -17,7 +17,7 @@ def make_info(seconds_T, fps, uneven):
         num_frames=len(seconds_T),
         fps=fps,
         **dict(width=64, height=48, rotation=0, mirrored=False, pixel_aspect="1:1", has_audio=False),
-        **dict(readers=("pyav",), reader="pyav", seek_points=b"", digest="", stamp=(0, 0)),
+        **dict(readers=("pyav",), reader="pyav", seek_points=b"", packet_order=b"", digest="", stamp=(0, 0)),
         uneven_seconds=np.asarray(seconds_T, float).tobytes() if uneven else b"",
     )
 
