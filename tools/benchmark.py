@@ -12,6 +12,7 @@ Writes Markdown tables, and JSON with every figure.
     python tools/benchmark.py duplicates --videos DIR       recall of copies that are planted among the videos
     python tools/benchmark.py decode --cfg NAME.yaml        a reader, right or wrong (ablation table c18_decode)
     python tools/benchmark.py gpu                           all about a GPU in under 10 minutes (tools/gpu_check.sh)
+    python tools/benchmark.py export                        exported files, compared with the network
     python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
     python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
 
@@ -24,7 +25,10 @@ import sys
 
 from videores.runtime import cli
 
-SUBCOMMANDS = ("loader", "test", "probe", "memory", "step", "overhead", "upkeep", "duplicates", "decode", "gpu")
+SUBCOMMANDS = (
+    *("loader", "test", "probe", "memory", "step", "overhead", "upkeep"),
+    *("duplicates", "decode", "gpu", "export"),
+)
 # of benchmarks/, where they are called otherwise
 MODULES = {"loader": "clip_loading", "test": "view_loading", "probe": "probing"}
 

@@ -1,4 +1,4 @@
-"""Test the best checkpoint of a run under any protocol, or use saved predictions.
+"""Test a run, an exported file or public weights under any protocol, or use saved predictions.
 
 Test a checkpoint; this writes <run>/test/<protocol>/:
 
@@ -6,6 +6,15 @@ python tools/evaluate.py --run runs/r2plus1d_motion
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.clips=10 test.crops=3
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.order=shuffled               # does it use time?
 python tools/evaluate.py --run runs/r2plus1d_ucf101 --part val val.clips=10           # the validation videos
+
+Test an exported file on the videos of its run; this writes <file>.results/:
+
+python tools/evaluate.py --run runs/r2plus1d_motion/network.onnx
+
+Test public weights, or any file, on the videos of a configuration; this writes results/weights/<name>/:
+
+python tools/evaluate.py --weights torchvision/r2plus1d_18/KINETICS400_V1 --cfg r2plus1d_kinetics400.yaml
+python tools/evaluate.py --weights runs/a/network.pt2 --cfg r2plus1d_ucf101.yaml --class-map classes.csv
 
 Use saved predictions, without a model:
 
@@ -26,40 +35,67 @@ from videores.config.parse import load_config
 from videores.errors import UserError
 from videores.runtime import cli
 
-RUN_OPTIONS = ("checkpoint", "part", "overrides")  # what only --run takes
-SCORES_OPTIONS = (
-    "clips",
-    "crops",
-    "fusion",
-    "sweep",
-    "weights",
-    "compare",
-    "suspects",
-    "out",
-)  # what only --scores takes
+RUN_OPTIONS = ("checkpoint", "part", "class_map", "overrides")  # what --scores does not take
+SCORES_OPTIONS = ("clips", "crops", "fusion", "sweep", "compare", "suspects")  # what only --scores takes
 
 
 def main() -> int:
     parser = cli.make_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, help="the run folder")
+    source.add_argument("--run", type=Path, help="the run folder, or a file of tools/export.py")
+    source.add_argument("--cfg", metavar="NAME", help="test --weights on the videos of this configuration")
     source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
     parser.add_argument("--part", choices=("test", "val"), help="which videos; val writes <run>/val/")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="with --cfg: public weights by name, or a file; with --scores: a weight for each run, or val",
+    )
+    parser.add_argument(
+        "--class-map", type=Path, metavar="CSV", help="with --cfg: columns weights,data, where classes have other names"
+    )
+    parser.add_argument("--out", type=Path, help="output folder, but of a run folder's test")
     add_scores_arguments(parser.add_argument_group("with --scores, without a model"))
     cli.add_overrides(parser, "test.clips=10")
     args = parser.parse_intermixed_args()
-    return evaluate_scores(args) if args.scores else evaluate_run(args)
+    if args.scores:
+        return evaluate_scores(args)
+    if args.cfg:
+        return evaluate_weights(args)
+    return evaluate_file(args) if args.run.is_file() else evaluate_run(args)
 
 
 def evaluate_run(args: argparse.Namespace) -> int:
-    check_options_absent(args, SCORES_OPTIONS, "--run")
+    check_options_absent(args, (*SCORES_OPTIONS, "weights", "class_map", "out"), "--run DIR")
     if not (args.run / "config.yaml").is_file():
-        raise UserError(f"--run {args.run} must be a run folder with config.yaml")
+        raise UserError(f"--run {args.run} must be a run folder with config.yaml, or a file of tools/export.py")
     cfg = load_config(args.run / "config.yaml", args.overrides)
     from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
     return run.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
+
+
+def evaluate_file(args: argparse.Namespace) -> int:
+    check_options_absent(args, (*SCORES_OPTIONS, "weights", "class_map", "checkpoint"), "--run FILE")
+    from videores import run
+    from videores.inference import testing
+
+    return run.evaluate_source(testing.prepare_file_test(args.run, args.overrides, args.out), args.part or "test")
+
+
+def evaluate_weights(args: argparse.Namespace) -> int:
+    check_options_absent(args, (*SCORES_OPTIONS, "checkpoint"), "--cfg")
+    source, *overrides = args.weights or [""]  # key=value after --weights are among its values
+    if not source:
+        raise UserError("--cfg needs --weights, e.g. torchvision/r3d_18/KINETICS400_V1: add them")
+    from videores import run
+    from videores.inference import testing
+
+    overrides += args.overrides
+    tested = testing.prepare_weights_test(source, args.cfg, overrides, args.class_map, args.out)
+    return run.evaluate_source(tested, args.part or "test")
 
 
 def add_scores_arguments(group: argparse._ArgumentGroup) -> None:
@@ -71,9 +107,6 @@ def add_scores_arguments(group: argparse._ArgumentGroup) -> None:
         help="fusion of views (default: as tested)",
     )
     group.add_argument("--sweep", action="store_true", help="one run: accuracy against the number of views")
-    group.add_argument(
-        "--weights", nargs="+", metavar="W", help="several runs: a weight for each; or val; default: equal"
-    )
     group.add_argument("--compare", action="store_true", help="two runs: McNemar's test, differences of the classes")
     group.add_argument(
         "--suspects",
@@ -82,7 +115,6 @@ def add_scores_arguments(group: argparse._ArgumentGroup) -> None:
         const="self_confidence",
         help="runs that tested disjoint or equal videos: those whose label is doubtful, sorted by this",
     )
-    group.add_argument("--out", type=Path, help="output folder")
 
 
 def evaluate_scores(args: argparse.Namespace) -> int:
@@ -104,7 +136,8 @@ def evaluate_scores(args: argparse.Namespace) -> int:
 
 
 def check_options_absent(args: argparse.Namespace, names: Sequence[str], what: str) -> None:
-    wrong = ["key=value" if name == "overrides" else f"--{name}" for name in names if getattr(args, name)]
+    wrong = [name for name in names if getattr(args, name)]
+    wrong = ["key=value" if name == "overrides" else f"--{name.replace('_', '-')}" for name in wrong]
     if wrong:
         raise UserError(f"{what} does not go with {', '.join(wrong)}: drop one")
 

@@ -1,7 +1,7 @@
 """A run, phase by phase: resolve, check, prepare data, build, train, test, report.
 
-`train` and `evaluate` are tools/train.py and tools/evaluate.py. The helpers of a phase are in training/setup.py. All
-that can be wrong is checked before the run folder is written to.
+`train` is tools/train.py; `evaluate` and, without a run folder, `evaluate_source` are tools/evaluate.py. The helpers of
+a phase are in training/setup.py. All that can be wrong is checked before the run folder is written to.
 """
 
 import os
@@ -16,6 +16,9 @@ import lightning.pytorch as pl
 from videores.compute.scoring import set_score_layout
 from videores.config.schema import Config
 from videores.data.datamodule import VideoData
+from videores.inference import class_map
+from videores.inference.class_map import MappedNetwork
+from videores.inference.testing import SourceTest
 from videores.reporting import plots, results
 from videores.runtime import cli, failures
 from videores.runtime.launch import is_rank_zero, run_local_ranks
@@ -77,6 +80,31 @@ def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: st
         return test(run, checkpoint or run_folder.find_best_checkpoint(folder), part)
 
 
+def evaluate_source(tested: SourceTest, part: str = "test") -> int:
+    """Test an exported file or public weights, and return the exit code.
+
+    It is 1 where videos do not decode, or the weights do not have a class of the data: those count as wrong.
+    """
+    cfg, network = tested.cfg, tested.network
+    hardware = make_hardware_options(cfg.trainer)
+    videos = setup.prepare_test_videos(cfg, part)
+    classes = videos.index.classes
+    outputs_N = class_map.map_classes(network.classes, classes, tested.class_map)
+    is_same = network.classes == tuple(classes) and not tested.class_map
+    module = VideoClassifier(cfg, classes, network.model if is_same else MappedNetwork(network.model, outputs_N))
+    trainer = setup.build_test_trainer(cfg, tested.folder, hardware, videos)
+    run = Run(cfg, tested.folder, module, VideoData.from_config(cfg, videos), trainer)
+    if is_rank_zero():
+        for line in class_map.format_map(network.classes, classes, outputs_N):
+            print(line, file=sys.stderr)
+    with exit_on_sigterm(), _run_all_ranks(trainer):
+        scores = _score(run, part)
+        if is_rank_zero():
+            tested_list = {"source": cfg.data.splits or cfg.data.root, "hash": setup.hash_lists(videos)[part]}
+            results.write_test(tested.folder, cfg, scores, {"checkpoint": tested.about, "list": tested_list})
+    return 1 if any(videos.unreadable.values()) or not all(outputs_N) else 0
+
+
 def _report_start(run: Run, network: Network, record: run_folder.RunRecord, resume_point: ResumePoint | None) -> None:
     """Write and print the facts of a run that are known before its first step."""
     values = setup.collect_start_record(run, network)
@@ -129,13 +157,18 @@ def test(run: Run, checkpoint: Path, part: str) -> int:
     """
     weights = {"file": os.path.relpath(checkpoint, run.folder), **setup.load_weights_for_test(run.module, checkpoint)}
     gap = weights.pop("gap", None)
+    scores = _score(run, part)
+    if is_rank_zero():
+        tested_list, digest = setup.identify_test(run, checkpoint, part)
+        results.write_test(run.folder, run.cfg, scores, {"checkpoint": weights, "list": tested_list}, gap, digest)
+    return 1 if any(scores.videos.unreadable.values()) else 0
+
+
+def _score(run: Run, part: str) -> results.TestScores:
+    """Score the videos of a part; those that no longer decode become unreadable."""
     set_score_layout(run.module.model, run.trainer.strategy.root_device.type, run.cfg.trainer.score_precision)
     (run.trainer.test if part == "test" else run.trainer.validate)(run.module, run.data, verbose=False)
     scored, unreadable = run.data.dataset(part).videos, run.data.videos.unreadable
     failed = [scored[number].path for number in run.module.scoring[part].scores.failed_V.nonzero()]
     unreadable[part].update(dict.fromkeys(failed, "no longer decodes"))
-    if is_rank_zero():
-        scores = results.TestScores(part, run.data.videos, scored, run.module.logits_VKN)
-        tested_list, digest = setup.identify_test(run, checkpoint, part)
-        results.write_test(run.folder, run.cfg, scores, {"checkpoint": weights, "list": tested_list}, gap, digest)
-    return 1 if any(unreadable.values()) else 0
+    return results.TestScores(part, run.data.videos, scored, run.module.logits_VKN)

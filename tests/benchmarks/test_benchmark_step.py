@@ -6,12 +6,10 @@ import csv
 import pytest
 import torch
 from benchmarks import step
-from torch import nn
 
 from videores.compute import precision
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
-from videores.models.registry import create_model
 
 TINY = ["--frames", "2", "--size", "32", "--batch", "1", "--threads", "1", "--rounds", "1"]
 
@@ -54,19 +52,6 @@ def test_all_runs_answer_alike_and_are_written(tmp_path, monkeypatch, capsys, on
     printed = capsys.readouterr().out
     assert printed.count("reached") == 4 + low_precision
     assert f"wrote {out}" in printed
-
-
-@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18"])
-def test_folding_norms_leaves_the_function_as_it_is(name):
-    model = create_model(name, 5, layers=[1, 1], width=8).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            for value in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
-                value.uniform_(0.5, 2)
-    folded, clips = step.folded(model), torch.randn(2, 3, 4, 32, 32)
-    assert not any(isinstance(module, nn.BatchNorm3d) for module in folded.modules())
-    with torch.no_grad():
-        torch.testing.assert_close(folded(clips), model(clips), rtol=1e-4, atol=1e-4)
 
 
 def test_verdicts_follow_the_targets():

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torch import nn
 
 from videores.compute import cost, precision
 from videores.compute.precision import PrecisionSetting
 from videores.config.schema import TrainerConfig
 from videores.errors import UserError
+from videores.inference.folding import fold_batch_norms
 from videores.models import create_model
 from videores.runtime.files import write_atomically
 
@@ -109,7 +109,7 @@ def inference_runs(theirs, ours, default, args):
         "torchvision fp32": cost.make_runner(theirs, clips, PLAIN),
         "ours, equal settings": cost.make_runner(ours, clips, PLAIN),
         f"ours, default of scores: {describe(scores)}": cost.make_runner(ours, clips, scores),
-        "ours, norms folded too": cost.make_runner(folded(ours), clips, scores),
+        "ours, norms folded too": cost.make_runner(fold_batch_norms(ours, clips[:1]), clips, scores),
     }
     if default.precision != "fp32":
         runs[f"ours, score_precision: {describe(default)}"] = cost.make_runner(ours, clips, default)
@@ -143,22 +143,6 @@ def trainer(model, args, setting, **optimizer_options):
         return loss
 
     return step
-
-
-def folded(model):
-    """A copy whose batch norms are folded into the convolutions before them: the same function, in evaluation."""
-    model = copy.deepcopy(model).eval()
-    for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
-        for i in range(len(sequence) - 1):
-            conv, norm = sequence[i], sequence[i + 1]
-            if not isinstance(norm, nn.BatchNorm3d):
-                continue
-            conv = conv if isinstance(conv, nn.Conv3d) else conv[-1]  # (2+1)D ends with its convolution in time
-            scale = norm.weight.data / (norm.running_var + norm.eps).sqrt()
-            conv.weight.data *= scale.reshape(-1, 1, 1, 1, 1)
-            conv.bias = nn.Parameter(norm.bias.data - norm.running_mean * scale)
-            sequence[i + 1] = nn.Identity()
-    return model
 
 
 def table(name, what, runs, default, args):

@@ -148,7 +148,9 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     return [(f"{path}:{number}", line.strip()) for number, line in numbered if line.strip()]
 
 
-def read_csv_rows(path, header, needs, known=None):
+def read_csv_rows(
+    path: Path, header: str, needs: Sequence[str], known: Sequence[str] | None = None
+) -> list[tuple[str, dict[str, str]]]:
     """Read the rows as dicts, with `path:number` of each.
 
     `header` shows how the first line should be; each row must have the columns of `needs`. Columns that are not in
@@ -196,7 +198,8 @@ def read_json_list(path: Path, kind: Any) -> Any:
     return check_type(read_text(path).encode(), kind, path, "mend it, or get it again where data.source says")
 
 
-def find_label(name, classes, where):
+def find_label(name: str, classes: Sequence[str], where: str) -> int:
+    """Return the place of a class. Raises UserError, which names `where`."""
     try:
         return classes.index(name)
     except ValueError:

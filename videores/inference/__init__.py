@@ -9,4 +9,8 @@ load           videores.load
 segments       scored windows -> stretches of a video with one class, or with nothing
 inputs         files, folders, patterns, pipes, cameras and addresses of a command line
 outputs        JSON, CSV, the plot of a timeline, and videos with labels drawn in
+export         a network as .pt2 or .onnx: program, description, comparison on real clips before the file has its name
+exported       such a file read back; program_check refuses a .pt2 that could run code
+folding, frames_network   batch norms within convolutions; preprocessing within the network
+testing        how tools/evaluate.py tests a file or public weights; class_map maps their classes to the data's
 """

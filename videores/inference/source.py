@@ -8,13 +8,13 @@ A source is one of
     <layout>:<file>                 a file of another library, which says neither network nor classes: give both
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from videores.compute.scoring import set_score_layout
 from videores.config import parse
@@ -36,7 +36,7 @@ class TrainedNetwork:
     """A network that is ready to score, and what it takes and answers."""
 
     source: str
-    model: Callable[[Tensor], Tensor]  # clips_BCTHW -> logits_BN, on `device`
+    model: nn.Module  # clips_BCTHW -> logits_BN, on `device`
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     device: str = "cpu"
@@ -99,7 +99,9 @@ def _read(source, device, network, classes):
         from videores.inference.exported import load_exported  # what it imports are extras
 
         found = load_exported(path)
-        return TrainedNetwork(source, found, tuple(found.classes), found.preprocessing, device)
+        return TrainedNetwork(
+            source, found, found.classes, found.preprocessing, device, batch_size=found.about.batch_size
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(source, device)
     return _read_checkpoint(source, path, device)

@@ -218,7 +218,8 @@ def _print_result(result, target):
     bad = f", {len(videos['unreadable'])} unreadable count as wrong" if videos["unreadable"] else ""
     bad += f" ({missing} of them are not there)" if missing else ""
     print(f"wrote   {target}")
-    print(f"weights {result['checkpoint']['file']}, after epoch {result['checkpoint']['epoch'] + 1}")
+    epoch = result["checkpoint"].get("epoch")  # public weights do not say it
+    print(f"weights {result['checkpoint']['file']}" + (f", after epoch {epoch + 1}" if epoch is not None else ""))
     if "+" in target.name:
         print(
             f"list    {result['list']['source']}: not the checkpoint and list of the run, so in a folder of their own"

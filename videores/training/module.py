@@ -36,17 +36,17 @@ class _Scoring(NamedTuple):
 class VideoClassifier(pl.LightningModule):
     """A network with its recipe and the names of its classes.
 
-    They travel in the checkpoint as primitives. `teacher` is set from outside.
+    They travel in the checkpoint as primitives. `teacher` is set from outside. With `trained`, that network is tested.
     """
 
     logits_VKN: np.ndarray  # of all videos of the last validation or test
 
-    def __init__(self, cfg: Config, classes: Sequence[str]):
+    def __init__(self, cfg: Config, classes: Sequence[str], trained: torch.nn.Module | None = None):
         super().__init__()
         self.save_hyperparameters({"config": parse.dump_config(cfg), "classes": list(classes)})
         self.cfg, self.classes = cfg, list(classes)
-        self.model = create_model(cfg.model.name, len(classes), **cfg.model.overrides())
-        self.frozen_modules = parts.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
+        self.model = trained or create_model(cfg.model.name, len(classes), **cfg.model.overrides())
+        self.frozen_modules = [] if trained else parts.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("class_weight_N", None, persistent=False)  # in the loss
         self.teacher: Any = None  # a distillation.Teacher
         self.scoring: dict[str, _Scoring] = {}  # by part, of the loop that is running or was the last

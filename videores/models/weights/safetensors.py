@@ -1,7 +1,9 @@
 """Write a run's network as safetensors, and read it back."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -12,8 +14,11 @@ from videores.models.weights import preprocessing, safe_load
 from videores.runtime.files import check_type, write_atomically
 
 
-def export_weights(source: Path, path: Path) -> int:
-    """Write the network of a checkpoint to `path`; return how many tensors it has."""
+def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingProxyType({})) -> int:
+    """Write the network of a checkpoint to `path`; return how many tensors it has.
+
+    `more` are further entries of the metadata: "protocol", "commit", "config".
+    """
     stored = safe_load.read_checkpoint(source)
     safe_load.check_run_checkpoint(source, stored)
     known, config = stored["hyper_parameters"], stored["hyper_parameters"]["config"]
@@ -23,6 +28,7 @@ def export_weights(source: Path, path: Path) -> int:
         "preprocessing": preprocessing.extract_preprocessing(config["data"]),
         "epoch": stored["epoch"],
         "step": stored["global_step"],
+        **more,
     }
     network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
     own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
@@ -41,12 +47,13 @@ METADATA_KINDS = {
     "epoch": int,
     "step": int,
 }
+ADDED_KINDS = {"protocol": str | None, "commit": str | None, "config": dict[str, Any]}  # older files lack them
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the state dict and the metadata of a file.
 
-    The metadata are those of METADATA_KINDS. Raises UserError.
+    The metadata are those of METADATA_KINDS and, where they are, of ADDED_KINDS. Raises UserError.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -57,5 +64,6 @@ def read_safetensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
     if not METADATA_KINDS.keys() <= about.keys():
         raise UserError(f"{path} was not written by tools/export.py: it does not say what its weights are for")
+    kinds = {key: kind for key, kind in {**METADATA_KINDS, **ADDED_KINDS}.items() if key in about}
     check = lambda key, kind: check_type(about[key].encode(), kind, f"{path}: {key}", "tools/export.py writes it again")
-    return state, {key: check(key, kind) for key, kind in METADATA_KINDS.items()}
+    return state, {key: check(key, kind) for key, kind in kinds.items()}
