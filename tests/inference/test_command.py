@@ -46,6 +46,14 @@ def test_commands_are_listed_and_a_wrong_one_names_the_nearest(tmp_path, monkeyp
     assert "did you mean predict?" in capsys.readouterr().err
 
 
+def test_a_wheel_has_all_packages():
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "videores").rglob("__init__.py")}
+    listed = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML").loads(
+        (ROOT / "pyproject.toml").read_text()
+    )["tool"]["setuptools"]
+    assert set(listed["packages"]) == found | listed["package-dir"].keys()
+
+
 @pytest.mark.slow
 def test_a_wheel_trains_and_predicts_by_name(tmp_path):
     """Built without network; its environment sees this one's packages, and not this repository."""

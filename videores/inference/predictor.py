@@ -97,7 +97,7 @@ class Predictor:
                 for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
                     rows[video].append(logits_N)
             answers: dict[int, Prediction | UnreadableVideo] = {
-                video: UnreadableVideo(Path(dataset.root, dataset.videos[video].path), reason)
+                video: UnreadableVideo(Path(str(dataset.root), dataset.videos[video].path), reason)
                 for video, reason in batch["unreadable"]
             }
             answers |= {video: self._make_prediction(dataset, video, np.stack(rows[video])) for video in rows}
@@ -162,7 +162,7 @@ class Predictor:
 def _find_times(dataset: VideoDataset, video: int) -> Times:
     """Return the times of a whole video and its clips."""
     info, index_KT = dataset.info(video), dataset.frames_shown(video)
-    seconds_T = np.array(read_frame_times(Path(dataset.root, dataset.videos[video].path)), dtype=float)
+    seconds_T = np.array(read_frame_times(Path(str(dataset.root), dataset.videos[video].path)), dtype=np.float64)
     if len(seconds_T) != info.num_frames:  # hidden frames, or none with a time of its own
         seconds_T = np.nan_to_num(info.seconds_T)
     ends_T = np.append(seconds_T[1:], seconds_T[-1] + (1 / info.fps if info.fps else 0))

@@ -8,6 +8,7 @@ A source is one of
     <layout>:<file>                 a file of another library, which says neither network nor classes: give both
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from videores.models.weights import safe_load
 from videores.models.weights.loading import load_weights
 from videores.models.weights.safetensors import read_safetensors
 from videores.models.weights.sources import LAYOUTS, read_source
+from videores.runtime.own_parts import is_import_path
 from videores.training.run_files import find_best_checkpoint
 
 TORCHVISION_CLIPS = 5  # of a video, of which torchvision states the accuracy of its video networks
@@ -167,6 +169,8 @@ def _read_library(source, device, network, classes):
 
 def _build(source, network, classes, state):
     """Return a network with all tensors of a state dict. Raises UserError where one does not fit."""
+    if is_import_path(network.name):
+        print(f"importing {network.name}, the network that {source} names", file=sys.stderr)
     with torch.random.fork_rng(devices=[]):  # a script that loads a network draws the same numbers as without
         model = create_model(network.name, len(classes), **network.overrides())
     if lines := safe_load.list_differences(state, model.state_dict()):
