@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.damage import BROKEN_JSON, VALUES, change, list_places
 
-from videores.ablation import cells, collect, docs, spec, tables
+from videores.ablation import cells, collect, docs, exports, spec, tables
 from videores.config.parse import load_config
 from videores.errors import UserError
 
@@ -29,7 +29,7 @@ def test_every_change_of_a_saved_cell_is_told_or_makes_no_difference(tmp_path, k
             try:
                 read = tables.load_cells(tmp_path)
                 docs._build_page(TABLE, table, read)
-                tables.format_csv(table, read)
+                exports.format_csv(table, read)
             except UserError as error:
                 assert str(error).startswith(str(path))  # noqa: PT017
                 told += 1

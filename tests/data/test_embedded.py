@@ -7,12 +7,14 @@ pass it, however large it is and however long it trains.
 import colorsys
 import json
 from collections import Counter, defaultdict
+from typing import get_args
 
 import numpy as np
 import pytest
 from helpers.commands import result, succeeded, tool
 from helpers.embedded import contents, decode, rows
 
+from videores.config import schema
 from videores.config.schema import DataConfig
 from videores.data import index, mirroring
 from videores.data.synthetic import datasets, sprites
@@ -176,7 +178,7 @@ def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, name, sizes, messag
 def test_formats_that_a_configuration_may_name_are_those_that_are_read():
     from videores.data.formats import READERS
 
-    assert set(DataConfig.model_fields["format"].annotation.__args__) == set(READERS)
+    assert {*get_args(schema.ListFormat), *get_args(schema.SyntheticFormat)} == set(READERS)
     assert set(datasets.SETS) < set(READERS)
 
 
