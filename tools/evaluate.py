@@ -72,15 +72,17 @@ def evaluate_run(args: argparse.Namespace) -> int:
     if not (args.run / "config.yaml").is_file():
         raise UserError(f"--run {args.run} must be a run folder with config.yaml, or a file of tools/export.py")
     cfg = load_config(args.run / "config.yaml", args.overrides)
-    from videores import run  # here, so that helper processes, which import this file, need not import Lightning
+    with cli.import_quickly():
+        from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
     return run.evaluate(cfg, args.run, args.checkpoint, args.part or "test")
 
 
 def evaluate_file(args: argparse.Namespace) -> int:
     check_options_absent(args, (*SCORES_OPTIONS, "weights", "class_map", "checkpoint"), "--run FILE")
-    from videores import run
-    from videores.inference import testing
+    with cli.import_quickly():
+        from videores import run
+        from videores.inference import testing
 
     return run.evaluate_source(testing.prepare_file_test(args.run, args.overrides, args.out), args.part or "test")
 
@@ -90,8 +92,9 @@ def evaluate_weights(args: argparse.Namespace) -> int:
     source, *overrides = args.weights or [""]  # key=value after --weights are among its values
     if not source:
         raise UserError("--cfg needs --weights, e.g. torchvision/r3d_18/KINETICS400_V1: add them")
-    from videores import run
-    from videores.inference import testing
+    with cli.import_quickly():
+        from videores import run
+        from videores.inference import testing
 
     overrides += args.overrides
     tested = testing.prepare_weights_test(source, args.cfg, overrides, args.class_map, args.out)

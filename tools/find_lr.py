@@ -28,7 +28,8 @@ def main() -> int:
         raise UserError("--lowest must be > 0 and < --highest, and --steps >= 20")
     cfg = load_config(args.cfg, args.overrides)
     index.check_folders_exist(cfg.data)
-    from videores.diagnostics import lr_finder  # it imports Lightning, which takes seconds
+    with cli.import_quickly():
+        from videores.diagnostics import lr_finder
 
     folder = Path("results", "find_lr", Path(args.cfg).stem)
     return lr_finder.find_lr(cfg, folder, args.lowest, args.highest, args.steps)

@@ -19,7 +19,8 @@ def main() -> int:
     args = parser.parse_intermixed_args()
     cfg = load_config(args.cfg, args.overrides)
     index.check_folders_exist(cfg.data)  # before the seconds that importing Lightning takes
-    from videores import run  # here, so that helper processes, which import this file, need not import Lightning
+    with cli.import_quickly():
+        from videores import run  # here, so that helper processes, which import this file, need not import Lightning
 
     return run.train(cfg, args.cfg)
 

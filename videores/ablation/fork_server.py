@@ -11,4 +11,5 @@ from videores.runtime import cli, signals
 signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
 cli.silence_libraries()
 
-import videores.run  # noqa: E402, F401 (takes seconds, in which signals come)
+with cli.import_quickly():
+    import videores.run  # noqa: F401 (takes seconds, in which signals come)

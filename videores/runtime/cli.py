@@ -8,6 +8,7 @@ Imports nothing heavy: DataLoader workers and sandboxed decoders import the tool
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import select
@@ -16,8 +17,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +50,22 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if _is_reader_gone(stream):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left in its buffer goes nowhere
     sys.exit(code)
+
+
+@contextmanager
+def import_quickly() -> Iterator[None]:
+    """Import large libraries without looking for garbage, now or at the end.
+
+    What they define is never looked at again.
+
+    Importing Lightning and ending takes 3.3 s of processor time with it and 5.5 s without.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class _EscapingStream:

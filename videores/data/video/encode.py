@@ -91,11 +91,12 @@ def encode_frames(container, frames, fps, codec, pix_fmt, options, pixel_aspect=
     if pixel_aspect != 1:  # what files have that say nothing
         stream.codec_context.sample_aspect_ratio = pixel_aspect
     stream.codec_context.thread_count = 1  # rate control and slices depend on the number of threads
+    time_base = 1 / stream.codec_context.framerate
     for i, image_HWC in enumerate(frames):
         if i == 0:
             stream.height, stream.width = image_HWC.shape[:2]
         frame = av.VideoFrame.from_ndarray(image_HWC, format="rgb24")
-        frame.pts, frame.time_base = i, 1 / stream.codec_context.framerate
+        frame.pts, frame.time_base = i, time_base
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
