@@ -1,5 +1,6 @@
 """Whether an assertion of an ablation table holds: orders, bounds, nearness, and what is not judged."""
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -90,6 +91,15 @@ def test_rows_close_to_each_other():
     assert judge(near, rows=["a", "b"], within=1) == "inconclusive"
     far = {"a": results([90, 91, 90]), "b": results([88, 89, 88])}
     assert judge(far, rows=["a", "b"], within=1.5, hard=True) == "fails"
+
+
+def test_rows_within_little_fail_by_chance_at_most_one_time_in_twenty():
+    """Equal rows can seem too far apart on either side."""
+    rng, outcomes = np.random.default_rng(0), []
+    for _ in range(1000):
+        rows = {name: results(rng.normal(0, 1, 3).tolist(), "train_loss") for name in ("a", "b")}
+        outcomes.append(judge(rows, rows=["a", "b"], metric="train_loss", within=0.01))
+    assert 0.02 < outcomes.count("fails") / len(outcomes) <= 0.05
 
 
 def test_scores_are_equal_where_numbers_and_answers_are():

@@ -56,7 +56,8 @@ def _judge_claim(assertion, rows):
     ]
     if COLUMNS[assertion.metric].spread and any(excess.error == 0 for _, excesses in checks for excess in excesses):
         return "inconclusive", ["not judged: seeds do not differ at all, which gives no error"]
-    outcomes = [decide_outcome(excesses, LEVEL / len(checks)) for _, excesses in checks]
+    fail_level = LEVEL / sum(len(excesses) for _, excesses in checks)
+    outcomes = [decide_outcome(excesses, fail_level) for _, excesses in checks]
     numbers = [f"{text}: {one}" if len(checks) > 1 else text for one, (text, _) in zip(outcomes, checks, strict=True)]
     return min(outcomes, key=OUTCOMES.index), numbers
 
@@ -64,8 +65,8 @@ def _judge_claim(assertion, rows):
 def decide_outcome(excesses: list[Estimate], fail_level: float = LEVEL) -> str:
     """Return holds if all excesses are significantly above 0, fails if one is below.
 
-    A claim about several pairs holds only if each does, which needs no correction. It fails if one does, so that each
-    of k pairs is tested at `fail_level` = LEVEL / k.
+    A claim about several pairs holds only if each does, which needs no correction. It fails if one excess is below 0,
+    so that each of its k excesses is tested at `fail_level` = LEVEL / k.
 
     Source: Berger 1982, Technometrics 24, 295-300 (all must hold); Bonferroni (one fails).
     """
