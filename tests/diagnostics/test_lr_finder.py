@@ -48,6 +48,12 @@ def test_a_curve_that_only_rises_gives_no_suggestion():
         lr_finder.suggest_lr(lr_finder.make_lr_ramp(1, 10, 30), list(range(30)))
 
 
+@pytest.mark.parametrize("first", [math.nan, math.inf])
+def test_a_first_loss_that_is_not_finite_gives_no_suggestion(first):
+    with pytest.raises(UserError, match="smaller --lowest"):
+        lr_finder.suggest_lr([1e-5], lr_finder.center_smooth_losses([first]))
+
+
 def test_a_loss_diverges_when_it_is_not_finite_or_four_times_the_lowest():
     assert lr_finder.find_divergence([1.0, math.nan])
     assert not lr_finder.find_divergence([1.0] * 20)

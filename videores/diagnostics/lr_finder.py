@@ -148,9 +148,14 @@ def center_smooth_losses(losses):
     at the lowest running mean, or a divergence would reach back to steps before it.
     """
     forth = smooth_losses(losses)
-    end = int(np.nanargmin(forth)) + 1
+    end = _count_up_to_lowest(forth)
     back = smooth_losses(losses[:end][::-1])[::-1]
     return [(one + other) / 2 for one, other in zip(forth[:end], back, strict=True)]
+
+
+def _count_up_to_lowest(smooth):
+    """Return the number of steps up to the lowest loss, 1 if all are NaN."""
+    return int(np.where(np.isnan(smooth), math.inf, smooth).argmin()) + 1
 
 
 def find_divergence(losses):
@@ -165,7 +170,7 @@ def suggest_lr(rates, smooth):
 
     Only steps before its minimum count. The slope is with respect to the logarithm of the learning rate.
     """
-    end = int(np.nanargmin(smooth)) + 1
+    end = _count_up_to_lowest(smooth)
     if end < MIN_STEPS:
         raise UserError(
             f"the loss must fall for at least {MIN_STEPS} steps, got {end}: give a smaller --lowest or more --steps"
