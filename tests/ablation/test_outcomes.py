@@ -173,6 +173,10 @@ def test_what_gives_no_error_is_told_and_not_judged():
         cell["answers"]["list"] = "others"
     assert "different videos" in obstacle({**rows, "a": other})
     assert "different videos" in obstacle({"a": [rows["a"][0], other[1]]}, rows=["a"], at_least=50)
+    for other in (results([90, 91], groups=[*range(100)] * 2), results([90, 91])):
+        other[1]["answers"]["right"] += "1" * (other[1]["answers"]["groups"] is None)
+        assert "different videos" in obstacle({**rows, "a": other})
+        assert assertions.compute_interval([other[1], rows["a"][1]]) is None
     alike = {name: results(values, groups=[1] * 200) for name, values in (("a", [90, 91]), ("b", [50, 51]))}
     assert "one group" in obstacle(alike)
     equal = {"a": results([100, 100], "train"), "b": results([90, 90], "train")}

@@ -88,10 +88,10 @@ def _find_obstacle(metric, rows):
         return f"seeds differ: {'; '.join(f'{name} {found}' for name, found in seeds.items())}"
     if not column.tested:
         return None
-    answers = [cell["answers"] for cells in rows.values() for cell in cells]
-    if len({one["list"] for one in answers}) > 1:
-        return f"{names} were tested on different videos"
-    if number_groups(answers[0]).max() == 0:
+    tested = [cell for cells in rows.values() for cell in cells]
+    if not _share_videos(tested):
+        return f"{names} were tested on different videos, or on other groups of them"
+    if number_groups(tested[0]["answers"]).max() == 0:
         return "one group of test videos gives no error"
     return None
 
@@ -194,7 +194,7 @@ def _judge_same_scores(assertion, rows):
     if not seeds:
         return "inconclusive", [f"{' and '.join(rows)} have no seed in common"]
     cells = [[cell for cell in cells if cell["seed"] in seeds] for cells in rows.values()]
-    if len({cell["answers"]["list"] for row in cells for cell in row}) > 1:
+    if not _share_videos(itertools.chain(*cells)):
         return "fails", [f"{' and '.join(rows)} were tested on other videos"]
     found = [[cell["scores"] for cell in row] for row in cells]
     apart = max(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(found, 2))
@@ -220,9 +220,15 @@ def number_groups(answers):
     return np.unique(answers["groups"], return_inverse=True)[1]
 
 
+def _share_videos(cells):
+    """Return whether the answers of cells are to the same videos, in the same groups."""
+    answers = [cell["answers"] for cell in cells]
+    return len({(one["list"], len(one["right"]), tuple(one["groups"] or ())) for one in answers}) == 1
+
+
 def compute_interval(cells):
     """Return the 95 % interval over groups of a row's accuracy, None without any."""
-    if any("answers" not in cell for cell in cells) or len({cell["answers"]["list"] for cell in cells}) > 1:
+    if any("answers" not in cell for cell in cells) or not _share_videos(cells):
         return None
     if number_groups(cells[0]["answers"]).max() == 0:
         return None
