@@ -281,7 +281,8 @@ def format_floors(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "unknown: the training videos are not probed here (tools/prepare.py does)"
     numbers = ", ".join(f"{name} {found[key]:.2f}" for key, name in FLOOR_NAMES.items())
-    mark = "below the interval" if found["above"] else f"NOT BEATEN, the interval reaches {FLOOR_NAMES[found['best']]}"
+    best = FLOOR_NAMES[found["best"]]
+    mark = "below the interval" if found["above"] else f"NOT BEATEN, the interval is not above {best}"
     return f"{numbers}: {mark}"
 
 
