@@ -18,7 +18,7 @@ from videores.config.schema import Config
 from videores.data.datamodule import VideoData
 from videores.inference import class_map
 from videores.inference.class_map import MappedNetwork
-from videores.inference.testing import SourceTest
+from videores.inference.testing import SourceTest, digest_source_test
 from videores.reporting import plots, results
 from videores.runtime import cli, failures
 from videores.runtime.launch import is_rank_zero, run_local_ranks
@@ -94,14 +94,17 @@ def evaluate_source(tested: SourceTest, part: str = "test") -> int:
     module = VideoClassifier(cfg, classes, network.model if is_same else MappedNetwork(network.model, outputs_N))
     trainer = setup.build_test_trainer(cfg, tested.folder, hardware, videos)
     run = Run(cfg, tested.folder, module, VideoData.from_config(cfg, videos), trainer)
+    tested_list = {"source": cfg.data.splits or cfg.data.root, "hash": setup.hash_lists(videos)[part]}
+    digest = digest_source_test(tested, part, tested_list["hash"])
     if is_rank_zero():
         for line in class_map.format_map(network.classes, classes, outputs_N):
             print(line, file=sys.stderr)
     with exit_on_sigterm(), _run_all_ranks(trainer):
         scores = _score(run, part)
         if is_rank_zero():
-            tested_list = {"source": cfg.data.splits or cfg.data.root, "hash": setup.hash_lists(videos)[part]}
-            results.write_test(tested.folder, cfg, scores, {"checkpoint": tested.about, "list": tested_list})
+            results.write_test(
+                tested.folder, cfg, scores, {"checkpoint": tested.about, "list": tested_list}, digest=digest
+            )
     return 1 if any(videos.unreadable.values()) or not all(outputs_N) else 0
 
 

@@ -40,6 +40,19 @@ def tests(trained, tmp_path_factory):
         "mapped": weights(checkpoint, "other.yaml", "--class-map", folder / "map.csv"),
         "missing": weights(checkpoint, "other.yaml"),
         "nothing": weights("torchvision/r3d_18/NONE", "tiny.yaml"),
+        "first list": (
+            "evaluate.py",
+            "--weights",
+            checkpoint,
+            "--cfg",
+            folder / "other.yaml",
+            "--out",
+            folder / "twice",
+        ),
+        "second list": (
+            *("evaluate.py", "--weights", checkpoint, "--cfg", folder / "other.yaml", "--out", folder / "twice"),
+            f"data.root={place / 'data'}",
+        ),
         "no weights": ("evaluate.py", "--cfg", folder / "tiny.yaml"),
         "no such": weights(folder / "none.pt2", "tiny.yaml"),
     }
@@ -78,6 +91,17 @@ def test_a_missing_class_is_listed_counts_as_wrong_and_exits_with_1(tests):
     found, arrays = result_of(folder / "0" / "other.yaml")
     assert found["per_class_top1"]["raise"] == 0
     assert np.isfinite(arrays["logits"]).all()
+
+
+def test_another_list_of_the_same_name_does_not_replace_a_result(tests):
+    folder, _, processes = tests
+    succeeded(processes["first list"], code=1)
+    succeeded(processes["second list"])
+    first, second = sorted((folder / "twice" / "test").iterdir(), key=lambda path: len(path.name))
+    assert second.name.startswith(f"{first.name}+")
+    assert read_result(first)[0]["list"]["source"] == str(folder / "other")
+    assert "up" in read_result(second)[0]["per_class_top1"]
+    assert second.name in processes["second list"].stdout
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Decide how a file or public weights are tested: configuration, classes, and the folder of the result."""
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +12,7 @@ from videores.config import parse
 from videores.config.schema import Config
 from videores.data.lists import read_csv_rows
 from videores.errors import UserError
+from videores.evaluation.predictions import read_metrics
 from videores.inference.exported import ExportedNetwork
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork, resolve_source
@@ -79,7 +82,8 @@ def prepare_weights_test(
     else:
         cfg = parse.load_config(cfg_name, [*_format_overrides(network.preprocessing), *overrides])
     slug = re.sub(r"[^A-Za-z0-9.@-]+", "-", source)
-    return _check(SourceTest(network, cfg, out or RESULTS / slug, {"file": source}, class_map))
+    about = {"file": source, **({"class_map": str(class_map)} if class_map else {})}
+    return _check(SourceTest(network, cfg, out or RESULTS / slug, about, class_map))
 
 
 def _read_output_numbers(source: str, class_map: Path | None) -> list[str]:
@@ -104,6 +108,20 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
         "data.transform.jitter": None,  # of trainings, and it may not be smaller than the crop
     }
     return [f"{key}={'null' if value is None else value}" for key, value in values.items()]
+
+
+def digest_source_test(test: SourceTest, part: str, list_hash: str) -> str | None:
+    """Return a digest of the file and the list where the folder has results of others.
+
+    The folder belongs to the first that was tested. Raises UserError for damaged results.
+    """
+    own = (read_metrics(path) for path in sorted((test.folder / part).glob("*/")) if "+" not in path.name)
+    facts = (test.about, list_hash)
+    if all(
+        (found["checkpoint"], found["list"]["hash"]) == facts for found in own if {"checkpoint", "list"} <= found.keys()
+    ):
+        return None
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
 def _check(test: SourceTest) -> SourceTest:

@@ -62,7 +62,7 @@ def write_test(
         folder: the run folder.
         tested: which "checkpoint" was tested on which "list", for metrics.json.
         gap: the generalization gap that training measured of these weights.
-        digest: of the checkpoint and the list, where they are not the run's own.
+        digest: of the checkpoint and the list, where they are not those of the folder.
 
     Raises:
         UserError: if scores of a readable video are not finite.
@@ -222,7 +222,7 @@ def _print_result(result, target):
     print(f"weights {result['checkpoint']['file']}" + (f", after epoch {epoch + 1}" if epoch is not None else ""))
     if "+" in target.name:
         print(
-            f"list    {result['list']['source']}: not the checkpoint and list of the run, so in a folder of their own"
+            f"list    {result['list']['source']}: this or the checkpoint is another than usual, hence the folder with +"
         )
     precision = "" if result["precision"] == "fp32" else f", in {result['precision']}"
     print(f"tested  {result['protocol']}{precision}: {videos['scored']} of {videos['expected']} videos{bad}")
