@@ -8,6 +8,7 @@ from torchvision import models as torchvision_models
 
 import videores
 from videores.errors import UserError
+from videores.inference.export import describe_run
 from videores.inference.source import resolve_source
 from videores.models.weights.safetensors import export_weights
 
@@ -22,15 +23,16 @@ def checkpoint(tmp_path_factory):
 
 def test_a_run_a_checkpoint_and_an_exported_file_are_one_network(trained, tmp_path):
     run = trained[0] / "runs" / "tiny"
-    export_weights(run / "checkpoints" / "best.ckpt", tmp_path / "weights.safetensors")
-    found = [
-        resolve_source(path) for path in (run, run / "checkpoints" / "best.ckpt", tmp_path / "weights.safetensors")
-    ]
+    best = run / "checkpoints" / "best.ckpt"
+    export_weights(best, tmp_path / "weights.safetensors", describe_run(best)[1])
+    found = [resolve_source(path) for path in (run, best, tmp_path / "weights.safetensors")]
     with torch.no_grad():
         logits = [one.model(CLIPS) for one in found]
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(logits[0], logits[2])
     assert {one.classes for one in found} == {found[0].classes}
+    assert {one.batch_size for one in found} == {4}  # of the run, as its precision is
+    assert {one.number_format for one in found} == {found[0].number_format}
     assert found[0].preprocessing == found[1].preprocessing
     assert found[0].preprocessing.views.clips == 2
     for part in ("clip", "transform"):
@@ -102,6 +104,12 @@ def test_weights_without_class_names_need_them(tmp_path):
         np.testing.assert_allclose(one.model(CLIPS), task.model.eval()(CLIPS), atol=1e-6)
     with pytest.raises(UserError, match="classes"):
         videores.load(source, network=network, classes=[])
+
+
+def test_classes_and_networks_that_would_be_ignored_are_refused(checkpoint):
+    for options in ({"classes": ["x", "y", "z"]}, {"network": {"name": "r3d_18"}}):
+        with pytest.raises(UserError, match=r"own\.ckpt"):
+            videores.load(checkpoint, **options)
 
 
 def test_a_file_that_does_not_fit_its_own_network_is_refused(tmp_path, checkpoint):

@@ -66,7 +66,7 @@ def resolve_source(
     device = _select_device(device)
     trained = _read(str(source), device, network, classes)
     if not trained.classes:
-        raise UserError(f"{source} has no class names: give them by classes=[...], in the order of its outputs")
+        raise UserError(f"{source} must have class names, and its list is empty: export the network again")
     if isinstance(trained.model, nn.Module):
         trained.model.requires_grad_(False).to(device).eval()
     if isinstance(trained.model, nn.Module) and hasattr(trained.model, "design"):
@@ -84,10 +84,12 @@ def _select_device(device):
 
 def _read(source, device, network, classes):
     prefix, colon, _ = source.partition(":")
-    if source.startswith("torchvision/") and not Path(source).exists():
-        return _read_torchvision(source, device)
     if colon and prefix in LAYOUTS:
         return _read_library(source, device, network, classes)
+    if network is not None or classes is not None:
+        raise UserError(f"{source} says its network and classes itself: leave out network= and classes=")
+    if source.startswith("torchvision/") and not Path(source).exists():
+        return _read_torchvision(source, device)
     safe_load.check_local_path(source)
     path = Path(source)
     if path.is_dir():
@@ -127,19 +129,26 @@ def _read_checkpoint(source, path, device):
     cfg = parse.build_config(known["config"], path)
     state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
     model = _build(path, cfg.model, known["classes"], state)
-    preprocessing = Preprocessing.from_config(cfg)
-    precision = "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
-    return TrainedNetwork(source, model, tuple(known["classes"]), preprocessing, device, precision, cfg.data.batch_size)
+    return _describe_run(source, model, known["classes"], cfg, device)
 
 
 def _read_safetensors(source, device):
     state, about = read_safetensors(source)
     network = parse.build_section(ModelConfig, about["model"], source)
     model = _build(source, network, about["classes"], state)
-    preprocessing = Preprocessing.from_weights(about["preprocessing"])
-    if "config" in about:  # older files lack it, and so the views of the test
-        preprocessing = Preprocessing.from_config(parse.build_config(about["config"], source))
-    return TrainedNetwork(source, model, tuple(about["classes"]), preprocessing, device)
+    if "config" in about:
+        return _describe_run(source, model, about["classes"], parse.build_config(about["config"], source), device)
+    # older files lack the views of the test
+    return TrainedNetwork(
+        source, model, tuple(about["classes"]), Preprocessing.from_weights(about["preprocessing"]), device
+    )
+
+
+def _describe_run(source, model, classes, cfg, device):
+    """Return the network of a run, to be scored as its test scores."""
+    precision = "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
+    preprocessing, size = Preprocessing.from_config(cfg), cfg.data.batch_size
+    return TrainedNetwork(source, model, tuple(classes), preprocessing, device, precision, size)
 
 
 def _read_torchvision(source, device):
