@@ -204,6 +204,27 @@ def test_a_short_video_is_answered_with_a_warning(run, place):
         assert len(content["records"]) == 1
 
 
+def test_outputs_of_inputs_of_one_name_do_not_replace_each_other(run, place):
+    given = ["one/x.mp4", "two/x.mp4", "two/x-2.mp4"]
+    for name in given:
+        (place / name).parent.mkdir(exist_ok=True)
+        shutil.copy(place / "a.mp4", place / name)
+    code, printed, _ = run(*given, "--video", "--out", "labeled")
+    assert code == 0
+    assert len(list((place / "labeled").iterdir())) == 3
+    assert printed.out.count("60 frames") == 3
+
+
+def test_video_of_a_stream_is_refused_by_name_and_the_rest_goes_on(run, place):
+    remux(place / "a.mp4", place / "a.mkv")
+    with serve((place / "a.mkv").read_bytes(), length=False) as address:
+        code, printed, content = run(address, "a.mp4", "--network", "--video", "--out", "streamed")
+    assert code == 1
+    assert f"error: {address}: --video" in printed.err
+    assert [record["kind"] for record in content["records"]] == ["error", "video"]
+    assert [path.name for path in (place / "streamed").iterdir()] == ["a_labeled.mp4"]
+
+
 def test_csv_has_the_answers_of_json(run, place):
     _, _, content = run("a.mp4", "absent.mp4", "--every", "0.5", "--csv", "answers.csv", "--top", "2")
     with (place / "answers.csv").open(newline="") as file:

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from videores.data.video.sequential import OpenVideo, SpooledPipe, open_video
-from videores.errors import UnreadableVideo, UserError, escape_controls
+from videores.errors import UnreadableVideo, escape_controls
 from videores.inference.inputs import Input, list_inputs, open_input
 from videores.inference.outputs import Record, make_record, open_records, write_labeled_video
 from videores.inference.prediction import Prediction
@@ -52,7 +53,7 @@ class _Job:
     options: Options
     write: Callable[[Record], None]
     bad: int = 0
-    names: dict[str, int] = field(default_factory=dict)  # of output files
+    written: set[Path] = field(default_factory=set)
 
     def fail(self, name: str, error: UnreadableVideo) -> None:
         """Name a bad input; the others go on."""
@@ -63,8 +64,10 @@ class _Job:
     def name_output(self, name: str, suffix: str) -> Path:
         """Return the path of an output file of an input; inputs of one name get numbers."""
         stem = "pipe" if name == "-" else Path(name.rstrip("/").rpartition("/")[2]).stem or "stream"
-        number = self.names[stem + suffix] = self.names.get(stem + suffix, 0) + 1
-        return self.options.out / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
+        paths = (self.options.out / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}" for number in count(1))
+        path = next(path for path in paths if path not in self.written)
+        self.written.add(path)
+        return path
 
 
 def predict_inputs(predictor: Predictor, given: Sequence[str], options: Options) -> int:
@@ -112,11 +115,11 @@ def _predict_files(job: _Job, inputs: Sequence[Input]) -> Iterator[Prediction | 
     """Yield the answers for whole files; those of one folder share a manifest."""
     while inputs:
         root = inputs[0].path.parent
-        count = next((n for n, one in enumerate(inputs) if one.path.parent != root), len(inputs))
-        names = [one.path.name for one in inputs[:count]]
-        workers = min(4, count_cpus()) if count >= MIN_VIDEOS_FOR_WORKERS else 0
+        size = next((n for n, one in enumerate(inputs) if one.path.parent != root), len(inputs))
+        names = [one.path.name for one in inputs[:size]]
+        workers = min(4, count_cpus()) if size >= MIN_VIDEOS_FOR_WORKERS else 0
         yield from (answer for _, answer in job.predictor.predict_videos(root, names, workers=workers, progress=True))
-        inputs = inputs[count:]
+        inputs = inputs[size:]
 
 
 def _report_video(job: _Job, name: str, path: Path, answer: Prediction | UnreadableVideo) -> None:
@@ -168,7 +171,7 @@ def _predict_windows(
     """Predict a video window by window; `find_path` is None where it can be read only once."""
     options, segmenter, curve = job.options, Segmenter(job.options.threshold), Curve()
     if options.video and find_path is None:
-        raise UserError(f"--video needs a file, and {name} can be read only once: record it first")
+        raise UnreadableVideo(name, "--video needs a file, and this can be read only once: record it first")
     segments: list[Segment] = []
     meter = _Meter(video, name)
     error = None
@@ -208,8 +211,7 @@ def _report_timeline(job: _Job, name: str, curve: Curve, segments: Sequence[Segm
 
 def _write_video(job: _Job, name: str, source: Path, segments: Sequence[Segment]) -> None:
     path = job.name_output(name, "_labeled.mp4")
-    count = write_labeled_video(path, source, segments)
-    print(f"wrote   {path}: {count} frames")
+    print(f"wrote   {path}: {write_labeled_video(path, source, segments)} frames")
 
 
 def _warn_short(name: str, answer: Prediction) -> None:
@@ -231,7 +233,7 @@ class _Meter:
         self.began, self.count, self.seconds = time.monotonic(), 0, 0.0
         self.latencies: deque[float] = deque(maxlen=1000)
         total = video.duration and round(video.duration, 1)
-        self.bar = tqdm(total=total, desc=name, unit="s", disable=None, leave=False)
+        self.bar = tqdm(total=total, desc=escape_controls(name), unit="s", disable=None, leave=False)
         self.opened = video._replace(frames=self.watch(video.frames))
 
     def watch(self, frames: Iterator[Any]) -> Iterator[Any]:
