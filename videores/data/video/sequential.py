@@ -10,9 +10,11 @@ import re
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +27,7 @@ from videores.errors import UnreadableVideo
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 15.0  # seconds that an address may take to answer, or to send more
 DEFAULT_RATE = 25  # frames per second where none is stated, as of a folder of frames
+DERIVED_DELAY = 2  # frames: AVI files hold no time stamps, and FFmpeg swaps those that it derives for packed B frames
 CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 
 
@@ -98,8 +101,9 @@ def _describe_absence(source, error):
 def _decode(container, stream, name, rate, by_arrival):
     """Yield (seconds, frame_HWC); a frame without a time stamp that rises follows the one before it."""
     convert, seconds, first, size, stops, count = FrameConverter(), 0.0, None, None, [], 0
-    for frame in _decode_until_stop(container, stream, stops):
-        stamp = time.monotonic() if by_arrival else None if frame.pts is None else float(frame.pts * stream.time_base)
+    frames = _decode_until_stop(container, stream, stops)
+    for frame, pts in _sort_stamps(frames, DERIVED_DELAY if container.format.name == "avi" else 0):
+        stamp = time.monotonic() if by_arrival else None if pts is None else float(pts * stream.time_base)
         if count:
             since = None if None in (stamp, first) else stamp - first
             seconds = since if since is not None and since > seconds else seconds + 1 / (rate or DEFAULT_RATE)
@@ -124,6 +128,19 @@ def _decode_until_stop(container, stream, stops):
         stops.append(error)
         with suppress(av.FFmpegError):
             yield from stream.codec_context.decode(None)
+
+
+def _sort_stamps(frames, delay):
+    """Yield (frame, time stamp), the lowest of those of the next `delay` frames."""
+    waiting, stamps = deque(), []
+    for frame in frames:
+        waiting.append(frame)
+        if frame.pts is not None:
+            heappush(stamps, frame.pts)
+        if len(waiting) > delay:
+            yield waiting.popleft(), heappop(stamps) if stamps else None
+    for frame in waiting:
+        yield frame, heappop(stamps) if stamps else None
 
 
 def _number_pictures(name, folder):

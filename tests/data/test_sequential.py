@@ -1,0 +1,16 @@
+"""Videos that are read from their first frame on: when each frame is shown."""
+
+import numpy as np
+import pytest
+
+from videores.data.video.opening import read_frame_times
+from videores.data.video.sequential import open_video
+
+
+@pytest.mark.parametrize("name", ["mpeg4_320x240_25fps_audio.avi", "av1_640x360.mkv", "h264_unordered.mov"])
+def test_frames_have_the_times_of_their_packets(shared_data, name):
+    """In the first, an AVI with packed B frames, the decoder gives them in another order than the frames."""
+    path = shared_data / "videos" / name
+    with open_video(path) as opened:
+        seconds = [seconds for seconds, _ in opened.frames]
+    np.testing.assert_allclose(seconds, read_frame_times(path), atol=1e-9)
