@@ -159,15 +159,17 @@ class SpooledPipe:
     def __init__(self, pipe: Any):
         self.pipe, self.file = pipe, tempfile.NamedTemporaryFile()  # noqa: SIM115 (it goes with this object)
         self.size, self.position = 0, 0
-        self.error: OSError | None = None
+        self.error: OSError | KeyboardInterrupt | None = None
 
     def drain(self) -> Path:
         """Wait for the end of the pipe, and return the path of a file with all its bytes.
 
-        The file goes with this object. Raises OSError where a server's answer stops early.
+        The file goes with this object. Raises OSError where a server's answer stops early,
+        and KeyboardInterrupt where that came while it was read.
         """
-        self._fill(None)
-        if self.error:
+        if self.error is None:
+            self._fill(None)
+        if self.error is not None:
             raise self.error
         self.file.flush()
         return Path(self.file.name)
@@ -196,6 +198,9 @@ class SpooledPipe:
         while end is None or self.size < end:
             try:
                 content = self.pipe.read1(1 << 20)  # what has come, however little
+            except KeyboardInterrupt as error:
+                self.error = error  # `drain` raises it again: PyAV may swallow it, and take it for the end
+                raise
             except OSError as error:
                 self.error, content = error, b""
             if not content:
