@@ -17,6 +17,7 @@ import videores
 from videores.data.probe import probe
 from videores.data.video.sequential import open_video
 from videores.errors import UnreadableVideo, UserError
+from videores.inference import stream
 from videores.inference.predictor import Predictor
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork
@@ -32,6 +33,8 @@ class Tracked(np.ndarray):
         return np.asarray(values).view(cls)
 
 
+DEPTH = 3
+CAUSAL = {"shift": 2, "causal": True, "layers": [2, 1]}
 NAMES = [f"test/{i:02}.mp4" for i in range(7)]
 
 
@@ -121,9 +124,39 @@ def test_networks_that_see_single_frames_score_each_frame_once(tmp_path, crops, 
     np.testing.assert_allclose(logits_of(found), logits_of(whole.predict_windows(path, every=0.2)), atol=1e-5)
 
 
+@pytest.mark.parametrize("every", [0.04, 0.12, 0.2, 0.6])
+@pytest.mark.parametrize("clip", [{"frames": 8}, {"frames": 6, "stride": 2}, {"frames": 6, "fps": 10}])
+def test_causal_shifts_score_only_what_depends_on_the_window(tmp_path, every, clip):
+    path = numbered_video(tmp_path / "a", 40)
+    one = random_predictor(clip=clip, views={"crops": 3}, **CAUSAL)
+    seen, features = [], one.model.features
+    one.model.features = lambda clips: seen.append(clips.shape[2]) or features(clips)
+    found = list(one.predict_windows(path, every=every))
+    one.model.features = features
+    whole = Predictor(replace(one.network, model=lambda clips: one.model(clips)))  # of which nothing is known
+    np.testing.assert_allclose(logits_of(found), logits_of(whole.predict_windows(path, every=every)), atol=1e-5)
+    if every == 0.04 and "fps" not in clip:  # a window a frame: its new frame and its first 3, after one for each phase
+        phases = clip.get("stride", 1)
+        assert sum(seen) == phases * clip["frames"] + (len(found) - phases) * (1 + DEPTH)
+
+
+def test_what_causal_shifts_keep_does_not_grow(tmp_path, monkeypatch):
+    kept, forget = [], stream._CausalScorer.forget
+
+    def count(scorer, number):
+        forget(scorer, number)
+        kept.append(max(len(scorer.features), len(scorer.shifted)))
+
+    monkeypatch.setattr(stream._CausalScorer, "forget", count)
+    list(random_predictor(**CAUSAL).predict_windows(numbered_video(tmp_path / "a", 60), every=0.04))
+    assert len(kept) > 50
+    assert 0 < max(kept) <= 8
+
+
 def test_networks_that_see_time_score_windows_whole(tmp_path):
     path = numbered_video(tmp_path / "a", 30)
-    for model in ({"shift": 8}, {"name": "r3d_18"}, {"stage_pool": True, "layers": [1, 1]}):
+    deep = {"shift": 8, "causal": True, "layers": [7]}  # every feature depends on the window's first frame
+    for model in ({"shift": 8}, deep, {"name": "r3d_18"}, {"stage_pool": True, "layers": [1, 1]}):
         one = random_predictor(**model)
         found = list(one.predict_windows(path, every=0.2))
         with torch.inference_mode():

@@ -55,6 +55,7 @@ def single_overrides():
     yield "f_r2d_50", {"stride_in": "conv1"}
     yield "r3d_50", {"base_width": 128, "norm_eps": 1e-3}
     yield "f_r2d_18", {"shift": 8}
+    yield "f_r2d_18", {"shift": 4, "causal": True}
     yield "f_r2d_50", {"shift": 4, "stage_pool": True, "block": "preact"}
     yield "f_r2d_18", {"stage_pool": True, "layers": (1, 1), "pool": "weights", "frames": FRAMES}
     yield "plain3d_18", {"norm": "none"}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from videores.models import cpu_conv
-from videores.models.layers import Subsample, drop_branch, shift_frames
+from videores.models.layers import Shift, Subsample, drop_branch
 from videores.models.norms import group_norm
 from videores.models.registry import create_model
 
@@ -152,11 +152,18 @@ def test_stochastic_depth_drops_branches_of_clips_in_proportion_to_depth():
 
 def test_shift_moves_an_eighth_each_way_within_clips():
     x_BTC = torch.arange(2 * 3 * 8.0).reshape(2, 3, 8) + 1
-    shifted = shift_frames(x_BTC.reshape(6, 8, 1, 1), 2, 8).reshape(2, 3, 8)
+    shifted = Shift(8, causal=False)(x_BTC.reshape(6, 8, 1, 1), 2).reshape(2, 3, 8)
     assert torch.equal(shifted[:, :, 2:], x_BTC[:, :, 2:])
     for clip in (0, 1):
         assert shifted[clip, :, 0].tolist() == [x_BTC[clip, 1, 0], x_BTC[clip, 2, 0], 0]
         assert shifted[clip, :, 1].tolist() == [0, x_BTC[clip, 0, 1], x_BTC[clip, 1, 1]]
+
+
+def test_a_causal_shift_moves_an_eighth_from_the_frame_before_alone():
+    x_BTC = torch.arange(2 * 3 * 8.0).reshape(2, 3, 8) + 1
+    shifted = Shift(8, causal=True)(x_BTC.reshape(6, 8, 1, 1), 2).reshape(2, 3, 8)
+    assert torch.equal(shifted[:, :, 1:], x_BTC[:, :, 1:])
+    assert shifted[:, :, 0].tolist() == [[0, *clip_TC[:2, 0].tolist()] for clip_TC in x_BTC]
 
 
 def test_padded_shortcut_takes_every_second_frame_and_pixel():

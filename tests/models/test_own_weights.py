@@ -95,6 +95,11 @@ def test_an_own_run_keeps_its_epsilon(tmp_path):
         ({"stem": "pool"}, {"stem": "nopool"}, "model.stem is nopool here, pool where it was trained"),
         ({"name": "f_r2d_18", "shift": 4}, {"name": "f_r2d_18"}, "model.shift is null here, 4 where"),
         ({"name": "r3d_50"}, {"name": "r3d_50", "stride_in": "conv1"}, "model.stride_in is conv1 here, conv2 where"),
+        (
+            {"name": "f_r2d_18", "shift": 4, "causal": True},
+            {"name": "f_r2d_18", "shift": 4},
+            "model.causal is False here, True where",
+        ),
         ({"name": "f_r2d_18", "stage_pool": True}, {"name": "f_r2d_18"}, "model.stage_pool is False here, True where"),
         ({"pool": "max"}, {}, "model.pool is mean here, max where"),
         ({"control": "no_relu"}, {}, "model.control is null here, no_relu where"),

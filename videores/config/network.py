@@ -37,6 +37,7 @@ class NetworkOptions:
     se: Count | None = None  # squeeze-excitation with this reduction
     # TSM: of so many channels, one comes from the next frame and one from the frame before
     shift: Annotated[int, Field(ge=2, strict=True)] | None = None
+    causal: bool = False  # shift takes channels from the frame before only, for live video
     stage_pool: bool = False  # a max over 3 frames with stride 2 between stages
     drop_path: Rate = 0.0  # probability that a clip skips the last block; before it, in proportion to depth
     pool: Pool = "mean"  # temporal pooling

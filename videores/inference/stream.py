@@ -1,7 +1,8 @@
 """Score the windows of frames that come one after the other, each of which is scaled once.
 
 A ring buffer holds the scaled frames that a later window may show. Networks that see single frames (f-R2D without
-temporal shift) keep the features of each frame instead where windows overlap, so that a window costs its new frames.
+temporal shift) keep the features of each frame where windows overlap, so that a window costs its new frames. Networks
+with causal shifts do so for the frames whose features do not depend on where the window begins.
 """
 
 import time
@@ -14,6 +15,7 @@ from torch import Tensor
 from videores.compute.scoring import score_clips
 from videores.data.views import count_crops
 from videores.errors import UnreadableVideo
+from videores.inference.carry import carry_shifts, find_shifts
 from videores.inference.prediction import Prediction, Times
 from videores.inference.source import TrainedNetwork
 from videores.inference.windows import Window, Windows
@@ -28,7 +30,7 @@ def score_stream(
     Seconds count from any point; those of predictions count from the first frame. `batch_size` clips are scored at a
     time: 1 answers at once, more are faster.
     """
-    scorer = (_FrameScorer if can_reuse_frames(network.model, windows) else _ClipScorer)(network, batch_size)
+    scorer = _select_scorer(network.model, windows)(network, batch_size)
     ring: dict[int, np.ndarray] = {}  # number -> scaled frame
     start, oldest = None, 0
     stops: list[UnreadableVideo] = []
@@ -58,11 +60,14 @@ def _until_stop(frames, stops):
         stops.append(error)
 
 
-def can_reuse_frames(model: object, windows: Windows) -> bool:
-    """Return whether a network sees each frame alone, and windows share frames."""
+def _select_scorer(model, windows):
+    """Return the scorer that keeps what windows share, where they share frames and features of frames are the same."""
     design = getattr(model, "design", None)
-    sees_frames = design is not None and design.dim == 2 and not (design.fold or design.shift or design.stage_pool)
-    return sees_frames and windows.every is not None
+    if windows.every is None or design is None or design.dim == 3 or design.fold or design.stage_pool:
+        return _ClipScorer
+    if design.shift is None:
+        return _FrameScorer
+    return _CausalScorer if design.causal and sum(design.layers) + 1 < windows.clip.frames else _ClipScorer
 
 
 class _ClipScorer:
@@ -122,6 +127,51 @@ class _FrameScorer:
 
     def forget(self, number):
         self.features.pop(number, None)
+
+    def flush(self):
+        yield from ()
+
+
+class _CausalScorer:
+    """Score windows of causal shifts from each one's first frames, and those that no window before it had.
+
+    A network of `depth` blocks with shifts looks `depth` frames back. So the features of a window's frames from place
+    `depth` on are those of any other window with the same frames before them; zeros come into the frames before that.
+    """
+
+    def __init__(self, network, batch_size):
+        self.network, self.depth = network, len(find_shifts(network.model))
+        self.features: dict[tuple[int, ...], Tensor] = {}  # numbers of `depth` frames and the next -> its features_KD
+        self.shifted: dict[tuple[int, ...], list[Tensor]] = {}  # `depth` frames -> what their last one hands on
+
+    def add(self, window, ring, arrived):
+        index, depth = tuple(window.index_T.tolist()), self.depth
+        keys = [index[place - depth : place + 1] for place in range(depth, len(index))]
+        known = next((i for i, key in enumerate(keys) if key not in self.features), len(keys))
+        past = self.shifted.get(index[known : known + depth]) if known else None
+        start = 0 if past is None else depth + known  # of the frames to compute, after those whose features begin anew
+        parts = [self.compute(index[:depth], ring)] if start else []
+        parts += [torch.stack([self.features[key] for key in keys[:known]], 1)] if start else []
+        parts += [self.compute(index[start:], ring, past, index[-depth:])] if start < len(index) else []
+        features_KTD = torch.cat(parts, 1)
+        self.features |= dict(zip(keys, features_KTD[:, depth:].unbind(1), strict=True))
+        logits_KN = self.network.model.head(features_KTD).float().cpu().numpy()
+        yield _make_prediction(self.network, window, logits_KN, arrived)
+
+    def compute(self, index, ring, past=None, key=None):
+        """Return features_KTD of frames after `past`, and keep under `key` what the last one hands on."""
+        chosen, place_T = np.unique(index, return_inverse=True)
+        views = self.network.preprocessing.cut_views(np.stack([ring[int(number)] for number in chosen]), place_T[None])
+        with carry_shifts(self.network.model, past) as shifted:
+            features_KTD = _forward(self.network, views, self.network.model.features)
+        if key is not None:
+            self.shifted[key] = shifted
+        return features_KTD
+
+    def forget(self, number):
+        for known in (self.features, self.shifted):
+            for key in [key for key in known if number in key]:
+                del known[key]
 
     def flush(self):
         yield from ()

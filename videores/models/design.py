@@ -110,6 +110,10 @@ def _check_time(d: Design, given: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} needs a 2D network that sees single frames, such as f_r2d_18: drop {key}"
     if d.shift and d.width < d.shift:
         yield f"shift must be <= the channels of the first stage ({d.width}), got {d.shift}: lower it"
+    if d.causal and not d.shift:
+        yield "causal says where model.shift takes channels from, got shift=null: give shift=8 or drop causal"
+    if d.causal and d.stage_pool:
+        yield "causal needs frames that do not know the next one, which maxima between stages do: drop stage_pool"
     if d.stage_pool and len(d.layers) == 1:
         yield "stage_pool needs several stages, between which it pools: drop stage_pool"
     if d.frames is None and (d.fold or d.pool == "weights"):

@@ -41,15 +41,22 @@ class SqueezeExcite(nn.Module):
         return x * gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
 
 
-def shift_frames(x, clips, part):
+class Shift(nn.Module):
     """Temporal shift (Lin et al. 2019, arXiv:1811.08383) in 2D: 1/part of the channels come from the next frame, as
-    many from the one before, and zeros come in at both ends of a clip."""
-    x_BTCHW = x.unflatten(0, (clips, -1))
-    n = x.shape[1] // part
-    ahead, back, same = x_BTCHW.split([n, n, x.shape[1] - 2 * n], 2)
-    ahead = torch.cat([ahead[:, 1:], torch.zeros_like(ahead[:, :1])], 1)
-    back = torch.cat([torch.zeros_like(back[:, :1]), back[:, :-1]], 1)
-    return torch.cat([ahead, back, same], 2).flatten(0, 1)
+    many from the one before, and zeros come in at both ends of a clip. `causal`: the first 1/part of the channels come
+    from the frame before, and no others move (the paper's online models)."""
+
+    def __init__(self, part, causal):
+        super().__init__()
+        self.part, self.causal = part, causal
+
+    def forward(self, x, clips):
+        x_BTCHW = x.unflatten(0, (clips, -1))
+        n = x.shape[1] // self.part
+        ahead, back, same = x_BTCHW.split([0 if self.causal else n, n, x.shape[1] - (2 - self.causal) * n], 2)
+        ahead = torch.cat([ahead[:, 1:], torch.zeros_like(ahead[:, :1])], 1)
+        back = torch.cat([torch.zeros_like(back[:, :1]), back[:, :-1]], 1)
+        return torch.cat([ahead, back, same], 2).flatten(0, 1)
 
 
 def subsample_frames(x, clips):

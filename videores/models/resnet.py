@@ -186,15 +186,14 @@ class Residual(nn.Module):
         self.branch = _add_layers(self, _name_units(d.dim, units))
         self.se = layers.SqueezeExcite(cout, d.se) if d.se else None
         self.downsample = _make_shortcut(d, cin, cout, stride)
-        self.plain, self.shift, self.rate, self.relu_after = d.shortcut == "none", d.shift, rate, not d.preact
+        self.shift = layers.Shift(d.shift, d.causal) if d.shift else None
+        self.plain, self.rate, self.relu_after = d.shortcut == "none", rate, not d.preact
         self.scale = nn.Parameter(torch.zeros(())) if d.norm == "none" and not self.plain else None
 
     def forward(self, x, clips):
         """`clips` is B, which a 2D network needs to tell clips from frames."""
         activated = self.preact(x) if hasattr(self, "preact") else x
-        y = _run_layers(
-            self, self.branch, layers.shift_frames(activated, clips, self.shift) if self.shift else activated
-        )
+        y = _run_layers(self, self.branch, activated if self.shift is None else self.shift(activated, clips))
         y = y if self.se is None else self.se(y)
         y = y if self.scale is None else y * self.scale
         y = layers.drop_branch(y, clips, self.rate) if self.training and self.rate else y
