@@ -42,15 +42,19 @@ class SqueezeExcite(nn.Module):
 
 
 class Shift(nn.Module):
-    """Temporal shift (Lin et al. 2019, arXiv:1811.08383) in 2D: 1/part of the channels come from the next frame, as
-    many from the one before, and zeros come in at both ends of a clip. `causal`: the first 1/part of the channels come
-    from the frame before, and no others move (the paper's online models)."""
+    """Move channels of each frame to its neighbors in a clip, in 2D.
 
-    def __init__(self, part, causal):
+    1/part of the channels come from the next frame, as many from the one before, and zeros come in at both ends of a
+    clip (Lin et al. 2019, arXiv:1811.08383).
+
+    `causal`: the first 1/part come from the frame before, and no others move (the paper's online models).
+    """
+
+    def __init__(self, part: int, causal: bool):
         super().__init__()
         self.part, self.causal = part, causal
 
-    def forward(self, x, clips):
+    def forward(self, x: torch.Tensor, clips: int) -> torch.Tensor:
         x_BTCHW = x.unflatten(0, (clips, -1))
         n = x.shape[1] // self.part
         ahead, back, same = x_BTCHW.split([0 if self.causal else n, n, x.shape[1] - (2 - self.causal) * n], 2)
