@@ -13,22 +13,23 @@ from videores.config.parse import load_config
 from videores.errors import UserError
 
 CELLS = Path(__file__).parents[2] / docs.DOCS
-TABLE = "c10_test_views"  # it has cells of every kind of test and training
+TABLES = {"train": "c10_test_views", "test": "c10_test_views", "decode": "c18_decode"}  # with cells of every kind
 
 
-@pytest.mark.parametrize("kind", ["train", "test"])
+@pytest.mark.parametrize("kind", TABLES)
 def test_every_change_of_a_saved_cell_is_told_or_makes_no_difference(tmp_path, kind):
-    found = {json.loads(path.read_text())["kind"]: path for path in sorted((CELLS / TABLE / "cells").glob("*.json"))}
+    name = TABLES[kind]
+    found = {json.loads(path.read_text())["kind"]: path for path in sorted((CELLS / name / "cells").glob("*.json"))}
     path = tmp_path / "cells" / found[kind].name
     path.parent.mkdir()
-    value, table, told = json.loads(found[kind].read_text()), spec.read_table(TABLE), 0
+    value, table, told = json.loads(found[kind].read_text()), spec.read_table(name), 0
     value["answers"] = {"list": "l", "right": "0110", "groups": [1, 1, 2, 3]}  # few, so that intervals take no time
     for number, place in enumerate(list_places(value)):
         for new in (VALUES[number % len(VALUES)], VALUES[(5 * number + 1) % len(VALUES)]):
             path.write_text(json.dumps(change(value, place, new)))
             try:
                 read = tables.load_cells(tmp_path)
-                docs._build_page(TABLE, table, read)
+                docs._build_page(name, table, read)
                 exports.format_csv(table, read)
             except UserError as error:
                 assert str(error).startswith(str(path))  # noqa: PT017

@@ -57,7 +57,7 @@ class _Cell(TypedDict):
     """The content of cells/*.json, as far as tables and pages read it."""
 
     row: str
-    kind: Literal["train", "test", "measure"]
+    kind: Literal["train", "test", "measure", "decode"]
     seed: int
     key: str
     code: str | None
@@ -79,15 +79,17 @@ class _Cell(TypedDict):
 
 
 _TESTED_KEYS = ("answers", "scores", "protocol")
-_TRAINED_KEYS = ("curves", "start", "end", "hardware", "versions", "precision")
+_MACHINE_KEYS = ("start", "hardware", "versions", "precision")
+_TRAINED_KEYS = ("curves", "end", *_MACHINE_KEYS)
 
 
 def read_saved_cell(path: Path) -> dict[str, Any]:
     """Read one of cells/*.json of a table. Raises UserError where it is damaged."""
     remedy = "restore it, or remove it and run the table again"
     cell = read_json(path, _Cell, remedy)
-    is_tested = cell["status"] == "done" and cell["kind"] != "measure"
-    wanted = _TESTED_KEYS * is_tested + _TRAINED_KEYS * any(key in cell for key in _TRAINED_KEYS)
+    is_done, is_decoded = cell["status"] == "done", cell["kind"] == "decode"
+    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test")) + _MACHINE_KEYS * (is_done and is_decoded)
+    wanted += _TRAINED_KEYS * (not is_decoded and any(key in cell for key in _TRAINED_KEYS))
     missing = [key for key in wanted if cell.get(key) is None]
     answers = cell.get("answers") or {"groups": None}
     if answers["groups"] and len(answers["groups"]) != len(answers["right"]):
