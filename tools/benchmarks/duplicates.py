@@ -165,8 +165,12 @@ def _report(planted, found):
     count = lambda some: f"{sum(some)} of {len(some)}" if some else ""
     folders = list(dict.fromkeys(_name_folder(source) for source in source_of.values()))
     rows = [(*names, *(count(of.get(folder)) for folder in folders)) for names, of in hits.items()]
-    other = [c for c in found if source_of.get(c.path, c.path) != source_of.get(c.source, c.source)]
-    lines = [f"* {c.path}, {c.source}: {c.kind}, {c.match.likeness:.3f}" for c in other]
+    other = {}  # likeness of pairs, of an original or copy each
+    for copy in found:
+        pair = sorted(source_of.get(path, path) for path in (copy.path, copy.source))
+        if pair[0] != pair[1]:
+            other.setdefault(" and ".join(pair), []).append(copy.match.likeness)
+    lines = [f"* {pair}, or copies: {len(some)} times, likeness up to {max(some):.3f}" for pair, some in other.items()]
     table = format_markdown_table(("kind", "strength", *folders), rows)
     sources = ["Sources:", *(f"* {source}" for source in dict.fromkeys(source_of.values()))]
-    return "\n".join([table, "", *sources, "", f"{len(other)} pairs were not planted:", *lines, ""])
+    return "\n".join([table, "", *sources, "", f"{len(other)} pairs of originals were not planted:", *lines, ""])
