@@ -55,6 +55,7 @@ def tests(trained, tmp_path_factory):
         ),
         "no weights": ("evaluate.py", "--cfg", folder / "tiny.yaml"),
         "no such": weights(folder / "none.pt2", "tiny.yaml"),
+        "no map": weights(checkpoint, "other.yaml", "--class-map", folder / "none.csv"),
     }
     (logits,) = (read_result(path)[1]["logits"] for path in (run / "test").iterdir())
     return folder, logits, dict(zip(cases, forked(list(cases.values()), place), strict=True))
@@ -106,7 +107,13 @@ def test_another_list_of_the_same_name_does_not_replace_a_result(tests):
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("no names", "--class-map"), ("nothing", "NONE"), ("no weights", "--weights"), ("no such", "none.pt2")],
+    [
+        ("no names", "--class-map"),
+        ("nothing", "NONE"),
+        ("no weights", "--weights"),
+        ("no such", "none.pt2"),
+        ("no map", "--class-map"),
+    ],
 )
 def test_weights_that_cannot_be_tested_are_refused(tests, name, key):
     process = tests[2][name]

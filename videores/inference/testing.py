@@ -73,6 +73,8 @@ def prepare_weights_test(
     The preprocessing is that of the weights. Files of other libraries say neither theirs nor their network: both are
     those of the configuration.
     """
+    if class_map and not class_map.is_file():
+        raise UserError(f"--class-map: there is no file {class_map}; give a CSV with the columns weights,data")
     cfg = parse.load_config(cfg_name, overrides)
     library = source.partition(":")[0] in LAYOUTS
     names = _read_output_numbers(source, class_map) if library else None
