@@ -1,5 +1,7 @@
 """Estimates with their error, against references: scipy, a plain loop, and data of known truth."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -134,6 +136,14 @@ def test_simulated_equal_rows_differ_by_chance_at_most_one_time_in_twenty(shape)
     for seeds in (2, 3):
         holds, fails, _ = null_rows.simulate_nulls(pairs, seeds, shape, simulations=600).count_outcomes()
         assert max(holds, fails) <= 5
+
+
+def test_the_null_page_begins_with_the_worst_share_of_each_table():
+    page = (DOCS / "null.md").read_text()
+    intro, shares, wide = re.split("## False outcomes|## Where it is wrong more often|## Seeds that", page)[:3]
+    pairs = [re.findall(r"\| ([\d.]+) / ([\d.]+)", part) for part in (shares, wide)]
+    worst = [max(float(share) for pair in table for share in pair) for table in pairs]
+    assert [float(share) for share in re.findall(r"is (\d+\.\d) %", intro)] == worst
 
 
 def test_too_few_seeds_give_no_null_check(tmp_path):
