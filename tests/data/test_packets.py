@@ -50,7 +50,7 @@ def write_packed(path, frames):
         start = coded[0].index(b"\0\0\1\xb6")
         coded[0] = coded[0][:start] + b"\0\0\1\xb2DivX503b1393p" + coded[0][start:]
         packed = coded[:1]
-        for one, other in zip(coded[1::2], coded[2::2], strict=False):
+        for one, other in zip(coded[1::2], coded[2::2], strict=True):
             packed += [one + other, b"\0\0\1\xb6\x50\xcf"]
         for number, content in enumerate(packed):
             packet = av.Packet(content)

@@ -98,6 +98,13 @@ def change(value, path, new):
     return value
 
 
+def list_changes(value):
+    """Copies of a value in which one place after the other has two other values."""
+    for number, place in enumerate(list_places(value)):
+        yield change(value, place, VALUES[number % len(VALUES)])
+        yield change(value, place, VALUES[(5 * number + 1) % len(VALUES)])
+
+
 BROKEN_JSON = (b"", b"{", b"[" * 99999, b"\xff\xfe", b"null", b"3", b'{"a": 1}\n{"a": 1}', b"\0" * 100)
 
 

@@ -120,9 +120,8 @@ def test_a_file_that_does_not_fit_its_own_network_is_refused(tmp_path, checkpoin
         videores.load(tmp_path / "cut.ckpt")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused(checkpoint):
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
     with pytest.raises(UserError, match="cuda"):
         videores.load(checkpoint, device="cuda")
     assert resolve_source(checkpoint, "auto").device == "cpu"

@@ -163,9 +163,10 @@ def plot_power(path, powers, wanted):
     """
     figure, panels = plt.subplots(1, len(powers), figsize=(10, 3.8), layout="constrained", sharey=True)
     for axes, (title, lines) in zip(panels, powers.items(), strict=True):
-        for (difference, shares), color, dashes in zip(lines.items(), COLORS, DASHES, strict=False):
+        for number, (difference, shares) in enumerate(lines.items()):
             label = f"{difference} points"
-            axes.plot([*shares], [*shares.values()], color=color, linestyle=dashes, marker=".", label=label)
+            style = dict(color=COLORS[number], linestyle=DASHES[number], marker=".")
+            axes.plot([*shares], [*shares.values()], label=label, **style)
         axes.axhline(wanted, color="0.7", linewidth=0.8)
         axes.set_title(figures.wrap_title(title, 4.5), fontsize=11)
         axes.set(xlabel="seeds of a row", ylim=(0, 102))

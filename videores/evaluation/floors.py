@@ -129,6 +129,10 @@ def compare_with_floors(floors: Floors | None, interval: Sequence[float]) -> Com
     """Return floors beside the interval of a result, None without any."""
     if floors is None:
         return None
-    names: tuple[Name, ...] = ("majority", "size", "thumbnail")
-    best = max(names, key=lambda name: floors[name])  # type: ignore[literal-required]
-    return {**floors, "best": best, "above": interval[0] > floors[best]}
+    floor: dict[Name, float] = {
+        "majority": floors["majority"],
+        "size": floors["size"],
+        "thumbnail": floors["thumbnail"],
+    }
+    best = max(floor, key=floor.__getitem__)
+    return {**floors, "best": best, "above": interval[0] > floor[best]}
