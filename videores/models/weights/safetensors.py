@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -31,7 +32,12 @@ def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingPr
         **more,
     }
     network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
-    own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
+    return write_safetensors(path, {key.removeprefix("model."): value for key, value in network.items()}, about)
+
+
+def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> int:
+    """Write a state dict and what METADATA_KINDS and ADDED_KINDS say of it; return how many tensors it has."""
+    own = {key: value.contiguous().clone() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         # not save_file, whose error is none of the disk's where that is full
@@ -48,6 +54,7 @@ METADATA_KINDS = {
     "step": int,
 }
 ADDED_KINDS = {"protocol": str | None, "commit": str | None, "config": dict[str, Any]}  # older files lack them
+ADDED_KINDS |= {"pruning": dict[str, Any]}  # of pruned networks
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
