@@ -5,7 +5,7 @@ python tools/compress.py prune --run runs/r3d_motion --ratio layer1=0.25,layer3=
 python tools/compress.py prune --run runs/r3d_motion --ratio 0.5 --scope network --importance bn
 python tools/compress.py prune --run runs/r3d_motion --ratio 0.75 --steps 3 train.epochs=1   # trained after each step
 python tools/compress.py prune --run runs/r3d_motion --ratio 0.5 --scope weights        # single weights: no faster
-python tools/compress.py prune --run runs/r3d_motion --ratio 0.5 --no-train             # the file alone
+python tools/compress.py prune --run runs/r3d_motion --ratio 0.5 --no-train             # and test the file
 
 prune writes <run>-pruned-<percent>.safetensors, and trains on from it in an ordinary run of that name, with the
 configuration of --run and the given key=value. docs/guide/smaller.md leads from a run to a small file.
@@ -42,7 +42,7 @@ def add_prune_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a channel: the size of its weights and of those that depend on it, or the scale of its batch norm",
     )
     parser.add_argument("--steps", type=cli.positive, default=1, help="so many times: prune a share, and train")
-    parser.add_argument("--no-train", dest="train", action="store_false", help="write the pruned network alone")
+    parser.add_argument("--no-train", dest="train", action="store_false", help="write and test the pruned network alone")
     parser.add_argument("--out", type=Path, help="run folder of the result (default: <run>-pruned-<percent>)")
     cli.add_overrides(parser, "train.epochs=2")
 
@@ -51,17 +51,18 @@ def prune(args: argparse.Namespace) -> int:
     with cli.import_quickly():
         from videores import run
         from videores.compress import pruned_run
+        from videores.inference import testing
 
     pruning = pruned_run.Pruning(pruned_run.parse_ratio(args.ratio), args.scope, args.importance, args.steps)
-    steps = pruned_run.plan_run(args.run, args.out, pruning, args.overrides, args.train)
+    code, steps = 0, pruned_run.plan_run(args.run, args.out, pruning, args.overrides, args.train)
     for step in steps:
         report = pruned_run.write_pruned(step)
         print(pruned_run.format_report(report))
         if args.train:
             code = run.train(pruned_run.make_finetuning(step, report, args.overrides), step.folder.name)
-            if code not in (0, 1):
-                return code
-    return code if args.train else 0
+        else:
+            code = run.evaluate_source(testing.prepare_file_test(step.path, args.overrides, args.out))
+    return code
 
 
 if __name__ == "__main__":

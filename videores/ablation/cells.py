@@ -12,8 +12,10 @@ from pathlib import Path
 
 from videores.ablation.plan import RUNS
 from videores.config import parse
+from videores.config.schema import ModelConfig
 from videores.config.shipped import find_shipped
 from videores.evaluation.protocol import format_protocol, slugify
+from videores.models.weights.safetensors import read_safetensors
 from videores.reporting.results import CellRecord, read_cell_record
 from videores.runtime import files
 from videores.runtime.environment import read_git_state
@@ -21,7 +23,7 @@ from videores.training import run_folder
 
 TOOLS = find_shipped("tools")
 PACKAGE = Path(__file__).parents[1]
-RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
+RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training", "compress")  # and run.py, which joins them
 
 
 def cell_folder(cell):
@@ -37,6 +39,9 @@ def build_command(cell):
     if cell.kind == "train":
         options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
+    if cell.kind == "compress":
+        options = [*cell.command.split(), "--run", str(cell_folder(cell.needs)), "--out", str(cell_folder(cell))]
+        return [str(TOOLS / "compress.py"), *options, *cell.overrides[len(cell.needs.overrides) :], "run.resume=auto"]
     if cell.kind == "decode":
         options = [f"run.seed={cell.seed}", "--out", str(decode_path(cell))]
         return [str(TOOLS / "benchmark.py"), "decode", "--cfg", cell.base, *cell.overrides, *options]
@@ -52,6 +57,28 @@ def build_command(cell):
 def decode_path(cell):
     """Return where the benchmark of reading writes its result."""
     return cell_folder(cell) / "decode.json"
+
+
+def compressed_path(cell):
+    """Return the file of a compressed network, which says its channels."""
+    return RUNS / f"{cell.key}.safetensors"
+
+
+def _read_compressed(cell):
+    """Return what the file of a compressed network says, or {}."""
+    path = compressed_path(cell)
+    return read_safetensors(path)[1] if cell.kind == "compress" and path.exists() else {}
+
+
+def read_network(cell):
+    """Return the keys of a cell's network; those of one that was pruned are in its file."""
+    about = _read_compressed(cell)
+    return parse.build_section(ModelConfig, about["model"], cell.key) if about else cell.config.model
+
+
+def count_zeros(cell):
+    """Return how many weights of a pruned network are zero."""
+    return _read_compressed(cell).get("pruning", {}).get("zeros", 0)
 
 
 def prepare_cell(cell):
@@ -84,7 +111,7 @@ def is_done(cell):
         return decode_path(cell).exists()
     if not (test_folder(cell) / "metrics.json").exists():
         return False
-    return cell.kind == "test" or read_environment(cell).get("exit_status") in (0, 1)
+    return not cell.trains or read_environment(cell).get("exit_status") in (0, 1)
 
 
 def read_environment(cell):

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import lightning.pytorch as pl
 import torch
 
+from videores.ablation.cells import read_network
 from videores.compute import cost
+from videores.config.schema import ModelConfig
 from videores.data import datamodule, index
 from videores.data.datamodule import VideoData
 from videores.data.synthetic import datasets
@@ -31,19 +33,20 @@ def count_costs(cells):
 
     They are of one clip, in bytes and GMACs. Cells that read clips alone have none.
     """
-    return {cell.key: {} if cell.kind == "decode" else _try_count_cost(cell.config) for cell in cells}
+    return {cell.key: {} if cell.kind == "decode" else _try_count_cost(cell) for cell in cells}
 
 
-def _try_count_cost(cfg):
+def _try_count_cost(cell):
     try:
-        return _count_cost(cfg)
+        return _count_cost(cell.config, read_network(cell))
     except UserError as error:
         return {"error": str(error)}
 
 
-def _count_cost(cfg):
+def _count_cost(cfg, network):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    found = _count_network_cost(cfg.model, _count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
+    size = (_count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
+    found = _count_network_cost(network.model_dump_json(), *size)
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
@@ -53,7 +56,8 @@ def _count_cost(cfg):
 
 
 @cache  # a deep one takes seconds, and seeds and tables share them
-def _count_network_cost(model, classes, frames, crop):
+def _count_network_cost(model_json, classes, frames, crop):
+    model = ModelConfig.model_validate_json(model_json)
     return cost.count_costs(build_network(model, classes, "meta"), frames, crop)
 
 
@@ -71,14 +75,14 @@ def measure_latencies(cells, rounds=20):
 
     It is the median of `rounds` turns over all networks.
     """
-    runs = {cell.key: _read_inference_setting(cell.config) for cell in cells}
+    runs = {cell.key: _read_inference_setting(cell.config, read_network(cell)) for cell in cells}
     return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
 
 
-def _read_inference_setting(cfg):
+def _read_inference_setting(cfg, model):
     """Return a function that scores one clip."""
     crop = cfg.data.transform.crop
-    network = build_network(cfg.model, _count_classes(cfg.data), "cpu")
+    network = build_network(model, _count_classes(cfg.data), "cpu")
     return cost.make_runner(network, torch.randn(1, 3, cfg.data.clip.frames, crop, crop), cost.MODES["fp32"])
 
 
@@ -124,7 +128,7 @@ def count_passes(cell, sizes):
     """
     cfg, (train, val, test) = cell.config, sizes
     clips = test * count_views(cfg.test)
-    if cell.kind == "train":
+    if cell.trains:
         beside = min(train, val if cfg.train.gap_videos == "auto" else cfg.train.gap_videos)
         clips += count_steps(cfg, train) * count_step_clips(cfg) * (1 + BACKWARD)
         clips += (val + beside) * count_views(cfg.val) * cfg.train.epochs

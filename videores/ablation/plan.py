@@ -34,11 +34,17 @@ class _PlannedCell:
     config: Config
     needs: "_PlannedCell | None"
     key: str
+    command: str | None = None  # of tools/compress.py
 
     @property
     def rescored(self):
         """Return True for a test that is computed from the saved scores of another test."""
         return self.kind == "test" and self.needs.kind == "test"
+
+    @property
+    def trains(self):
+        """Return True where the cell is a run, with a log and checkpoints."""
+        return self.kind == "train" or (self.kind == "compress" and "--no-train" not in self.command)
 
     @property
     def origin(self):
@@ -151,7 +157,7 @@ def _load_base(base, overrides):
 
 def _resolve_cell(cell, scale, seed, done, small_data):
     needs = done[cell.needs] if cell.needs else None
-    if cell.kind == "test":
+    if cell.kind in ("test", "compress"):
         base, before = needs.base, needs.overrides
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()
@@ -163,8 +169,8 @@ def _resolve_cell(cell, scale, seed, done, small_data):
     if small_data and embedded in datasets.SETS:
         overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
     config = _load_base(base, (*overrides, f"run.seed={seed}"))
-    key = _compute_key(config, cell.kind, needs)
-    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key)
+    key = _compute_key(config, " ".join([cell.kind, *(cell.command or "").split()]), needs)
+    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command)
 
 
 def _weights_overrides(needs, cell):

@@ -168,7 +168,7 @@ def write_pruned(step: Step) -> PruneReport:
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
     about |= {"config": config, "model": config["model"], "classes": list(trained.classes)}
     about |= {"preprocessing": preprocessing.extract_preprocessing(config["data"])}
-    about |= {"pruning": {"source": str(step.source), "sha256": digest, **step.pruning._asdict()}}
+    about |= {"pruning": {"source": str(step.source), "sha256": digest, **step.pruning._asdict(), "zeros": zeros}}
     safetensors.write_safetensors(step.path, model.state_dict(), about)
     return PruneReport(step.path, network.channels or {}, (before, _count(model)), zeros, whole)
 
