@@ -1,7 +1,7 @@
 """Prune the network of a run: into a file, and into the configuration of the run that fine-tunes it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,14 @@ from videores.models.weights import preprocessing, safetensors
 from videores.runtime.own_parts import is_import_path
 from videores.training.run_folder import find_best_checkpoint
 
+ANY = object()
+# (key of a design, value, why its channels cannot be pruned)
+UNFOLLOWED = (
+    ("shortcut", "A", "its shortcuts pad channels, which have to keep their order"),
+    ("shift", ANY, "which channels are shifted depends on how many there are"),
+    ("pool", "lstm", "its gates are not followed"),
+    ("norm", "frozen", "its statistics could not adapt to the pruning"),
+)
 Target = Mapping[str, int] | float  # widths of layers, or the share that goes of what is there
 
 
@@ -83,11 +91,13 @@ def plan_run(
     """
     if pruning.steps > 1 and not trains:
         raise UserError(f"--steps {pruning.steps} needs a training after each step: drop --no-train or --steps")
-    cfg, _ = describe_run(_find_checkpoint(source))
-    check_pruning(_override(parse.dump_config(cfg), overrides, source), pruning)
+    checkpoint = _find_checkpoint(source)
+    cfg, _ = describe_run(checkpoint)
+    model = resolve_source(checkpoint).model
+    check_pruning(_override(parse.dump_config(cfg), overrides, source), pruning, model)
     out = out or _name_result(source, pruning)
     folders = [out.with_name(f"{out.name}-step{n}") for n in range(1, pruning.steps)] + [out]
-    targets = _plan_targets(source, pruning)
+    targets = _plan_targets(model, pruning)
     sources = [source, *folders]
     return [
         Step(before, folder.with_name(f"{folder.name}.safetensors"), folder, pruning, target)
@@ -107,34 +117,34 @@ def _name_result(source, pruning):
     return run.with_name("-".join([run.name, "pruned", *words]))
 
 
-def check_pruning(cfg: Config, pruning: Pruning) -> None:
+def check_pruning(cfg: Config, pruning: Pruning, model: nn.Module) -> None:
     """Raise UserError for a network that cannot be pruned so; `cfg` is of the training that follows."""
-    model, train = cfg.model, cfg.train
+    for reason in _find_obstacles(cfg, pruning, getattr(model, "design", None)):
+        raise UserError(reason)
+
+
+def _find_obstacles(cfg: Config, pruning: Pruning, design: Any) -> Iterator[str]:
+    train, weights = cfg.train, pruning.scope == "weights"
     if train.freeze or train.freeze_bn:
         key, off = ("train.freeze", "[]") if train.freeze else ("train.freeze_bn", "false")
-        raise UserError(f"{key} must be off, or what is frozen could not adapt to the pruning: add {key}={off}")
+        yield f"{key} must be off, or what is frozen could not adapt to the pruning: add {key}={off}"
     if pruning.scope != "layer" and isinstance(pruning.ratio, Mapping):
-        raise UserError(f"--scope {pruning.scope} needs one --ratio, got ratios of parts: give a number")
-    if pruning.scope == "weights":
-        if pruning.importance != "magnitude":
-            raise UserError("--importance is of channels, and --scope weights removes none: drop one")
-        return
-    if is_import_path(model.name):
-        raise UserError(
-            f"model.name={model.name} must be a network of videores or pytorchvideo, since yours takes no channel "
-            "plan: use --scope weights"
-        )
-    if model.norm == "frozen":
-        raise UserError("model.norm must not be frozen, or the norms could not adapt to the pruning: train batch norms")
-    if pruning.importance == "bn" and model.norm in ("group", "none"):
-        raise UserError(f"--importance bn needs batch norms, got model.norm={model.norm}: use magnitude")
+        yield f"--scope {pruning.scope} needs one --ratio, got ratios of parts: give a number"
+    if weights and pruning.importance != "magnitude":
+        yield "--importance is of channels, and --scope weights removes none: drop one"
+    if is_import_path(cfg.model.name) and not weights:
+        yield f"model.name={cfg.model.name}: an own network takes no channel plan: use --scope weights"
+    for key, value, reason in UNFOLLOWED if design and not weights else ():
+        if getattr(design, key) == value or (value is ANY and getattr(design, key)):
+            yield f"model.{key}={getattr(design, key)}: {reason}: train another network, or use --scope weights"
+    if pruning.importance == "bn" and design and design.norm in ("group", "none"):
+        yield f"--importance bn needs batch norms, got model.norm={design.norm}: use magnitude"
 
 
-def _plan_targets(source: Path, pruning: Pruning) -> list[Target]:
+def _plan_targets(model: nn.Module, pruning: Pruning) -> list[Target]:
     """Return what each step leaves, or takes of what is there by then."""
     shares = [step / pruning.steps for step in range(pruning.steps + 1)]
     if isinstance(pruning.ratio, Mapping) or pruning.scope == "layer":
-        model = resolve_source(_find_checkpoint(source)).model
         parts = [part for part in split_into_parts(model) if part not in structured.KEPT_PARTS]
         ratios = pruning.ratio if isinstance(pruning.ratio, Mapping) else dict.fromkeys(parts, pruning.ratio)
         by_step = [{part: ratio * share for part, ratio in ratios.items()} for share in shares[1:]]
