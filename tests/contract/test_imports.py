@@ -17,6 +17,7 @@ PACKAGES = [
     "compute",
     "training",
     "inference",
+    "compress",
     "reporting",
     "run",
     "diagnostics",

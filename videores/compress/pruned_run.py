@@ -204,9 +204,9 @@ def _make_plan(network: ModelConfig, pruned: nn.Module) -> dict[str, int] | None
     outputs = {id(layer) for part in classes for layer in part.modules()}
     with torch.device("meta"):
         design = read_widths(create_model(network.name, 2, **network.overrides() | {"channels": None}))
-    widths = read_widths(pruned)
     free = [name for name in design if id(pruned.get_submodule(name)) not in outputs]
-    return {name: widths[name] for name in free if widths[name] != design[name]} or None
+    widths = {name: pruned.get_submodule(name).weight.shape[0] for name in free}
+    return {name: width for name, width in widths.items() if width != design[name]} or None
 
 
 def _rebuild(network: ModelConfig, pruned: nn.Module) -> nn.Module:

@@ -113,7 +113,7 @@ def find_whole_layers(pruned: nn.Module, before: Mapping[str, int], wanted: Mapp
 
     Raises UserError where a layer shares its channels with another that was given another ratio.
     """
-    widths = read_widths(pruned)
+    widths = {name: pruned.get_submodule(name).weight.shape[0] for name in wanted}
     whole = [name for name, width in wanted.items() if widths[name] == before[name] != width]
     for name, width in wanted.items():
         if widths[name] not in (width, before[name]):
