@@ -42,7 +42,9 @@ def add_prune_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a channel: the size of its weights and of those that depend on it, or the scale of its batch norm",
     )
     parser.add_argument("--steps", type=cli.positive, default=1, help="so many times: prune a share, and train")
-    parser.add_argument("--no-train", dest="train", action="store_false", help="write and test the pruned network alone")
+    parser.add_argument(
+        "--no-train", dest="train", action="store_false", help="write and test the pruned network alone"
+    )
     parser.add_argument("--out", type=Path, help="run folder of the result (default: <run>-pruned-<percent>)")
     cli.add_overrides(parser, "train.epochs=2")
 

@@ -14,7 +14,6 @@ from videores.compress.pruned_run import Pruning
 from videores.errors import UserError
 from videores.models.weights import safe_load
 from videores.models.weights.safetensors import read_safetensors
-from videores.training import distillation
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 

@@ -23,7 +23,15 @@ from videores.training import run_folder
 
 TOOLS = find_shipped("tools")
 PACKAGE = Path(__file__).parents[1]
-RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training", "compress")  # and run.py, which joins them
+RESULT_CODE = (
+    "config",
+    "data",
+    "models",
+    "evaluation",
+    "compute",
+    "training",
+    "compress",
+)  # and run.py, which joins them
 
 
 def cell_folder(cell):

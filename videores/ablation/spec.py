@@ -27,8 +27,8 @@ class Cell(Section):
     `train` is an ordinary run. If it needs another row, it starts from the weights of that row or, with keys of
     `train.distill`, learns from that row as its teacher. `test` tests the row that it needs again; if that row is
     itself a test, it uses the saved scores. `measure` computes the cost of the network only; with a `base` of its own,
-    it ignores the keys of the scale. `decode` reads the training clips by `data.reader`, without a network. `compress` makes
-    the row that it needs smaller, by a command of tools/compress.py, and trains on if the command does.
+    it ignores the keys of the scale. `decode` reads the training clips by `data.reader`, without a network.
+    `compress` makes the row that it needs smaller, by a command of tools/compress.py, and trains on if that does.
     """
 
     name: str  # of the row, and in `needs` and assertions

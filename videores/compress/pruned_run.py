@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from videores.errors import UserError
 from videores.inference.export import describe_run
 from videores.inference.source import resolve_source
 from videores.models import create_model
-from videores.models.channels import read_widths
+from videores.models.channels import read_shape, read_widths
 from videores.models.parts import split_into_parts
 from videores.models.registry import find_clip_shape
 from videores.models.weights import preprocessing, safetensors
@@ -152,7 +153,7 @@ def _plan_targets(model: nn.Module, pruning: Pruning) -> list[Target]:
     if pruning.scope == "weights":
         return [pruning.ratio * share for share in shares[1:]]
     left = [1 - pruning.ratio * share for share in shares]
-    return [1 - after / before for before, after in zip(left, left[1:], strict=False)]
+    return [1 - after / before for before, after in pairwise(left)]
 
 
 # Prune
@@ -180,7 +181,7 @@ def write_pruned(step: Step) -> PruneReport:
     about |= {"preprocessing": preprocessing.extract_preprocessing(config["data"])}
     about |= {"pruning": {"source": str(step.source), "sha256": digest, **step.pruning._asdict(), "zeros": zeros}}
     safetensors.write_safetensors(step.path, model.state_dict(), about)
-    return PruneReport(step.path, network.channels or {}, (before, _count(model)), zeros, whole)
+    return PruneReport(step.path, config["model"]["channels"] or {}, (before, _count(model)), zeros, whole)
 
 
 def _count(model):
@@ -189,9 +190,10 @@ def _count(model):
 
 def _prune_layers(model: nn.Module, pruning: Pruning, target: Target) -> tuple[nn.Module, list[str]]:
     """Return the pruned network, and the layers that keep their width though they should be narrower."""
-    widths, ratio = read_widths(model), target
+    widths, ratio = read_widths(model), cast("Mapping[str, float] | float", target)
     if isinstance(target, Mapping):
-        ratio = {name: 1 - (width + 1e-6) / widths[name] for name, width in target.items() if width < widths[name]}
+        shares = {name: 1 - (width + 1e-6) / widths[name] for name, width in target.items()}
+        ratio = {name: share for name, share in shares.items() if target[name] < widths[name]}
     if not ratio:
         return model, []
     pruned = structured.prune_channels(model, find_clip_shape(model), ratio, pruning.importance)
@@ -205,7 +207,7 @@ def _make_plan(network: ModelConfig, pruned: nn.Module) -> dict[str, int] | None
     with torch.device("meta"):
         design = read_widths(create_model(network.name, 2, **network.overrides() | {"channels": None}))
     free = [name for name in design if id(pruned.get_submodule(name)) not in outputs]
-    widths = {name: pruned.get_submodule(name).weight.shape[0] for name in free}
+    widths = {name: read_shape(pruned.get_submodule(name))[1] for name in free}
     return {name: width for name, width in widths.items() if width != design[name]} or None
 
 

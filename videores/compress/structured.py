@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from videores.errors import UserError
-from videores.models.channels import read_widths
+from videores.models.channels import read_shape, read_widths
 from videores.models.parts import split_into_parts
 
 # ours are subclasses, which Torch-Pruning takes for other layers where it compares types
@@ -113,7 +113,7 @@ def find_whole_layers(pruned: nn.Module, before: Mapping[str, int], wanted: Mapp
 
     Raises UserError where a layer shares its channels with another that was given another ratio.
     """
-    widths = {name: pruned.get_submodule(name).weight.shape[0] for name in wanted}
+    widths = {name: read_shape(pruned.get_submodule(name))[1] for name in wanted}
     whole = [name for name, width in wanted.items() if widths[name] == before[name] != width]
     for name, width in wanted.items():
         if widths[name] not in (width, before[name]):

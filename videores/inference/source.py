@@ -184,8 +184,8 @@ def _build(source, network, classes, state):
         model = create_model(network.name, len(classes), **network.overrides())
     if lines := safe_load.list_differences(state, model.state_dict()):
         raise UserError(
-            f"{source} does not fit {network.name}, the network that it names: {len(lines)} tensors differ; restore its "
-            "keys of model, of which model.channels is a pruned network's plan (file / network)\n  "
+            f"{source} does not fit {network.name}, the network that it names: {len(lines)} tensors differ; restore "
+            "its keys of model, of which model.channels is a pruned network's plan (file / network)\n  "
             + "\n  ".join(lines[:10])
         )
     model.load_state_dict(state)

@@ -17,7 +17,7 @@ Conv = nn.modules.conv._ConvNd
 Norm = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
-def apply_channels(model: nn.Module, channels: Mapping[str, int], shape_BCTHW: tuple[int, ...]) -> None:
+def apply_channels(model: Any, channels: Mapping[str, int], shape_BCTHW: tuple[int, ...]) -> None:
     """Give the layers of a network the widths of a plan; layers that change get new random weights.
 
     `shape_BCTHW` is of a clip that the network takes. Raises UserError for a plan that does not fit.

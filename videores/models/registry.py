@@ -45,7 +45,7 @@ def create_model(name: str, num_classes: int, **overrides: Any) -> nn.Module:
     return model
 
 
-def find_clip_shape(model: nn.Module) -> tuple[int, ...]:
+def find_clip_shape(model: Any) -> tuple[int, ...]:
     """Return the shape of a clip that one of our networks, or of pytorchvideo's, takes."""
     if isinstance(model, ResNet):
         return (1, 3, model.design.frames or 8, 64, 64)

@@ -32,7 +32,7 @@ def keep_zeros(model: nn.Module) -> None:
     """Let weights that are 0 stay 0: they get no gradient, so neither a step nor decay moves them."""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.ndim > 1 and not parameter.all():
-            parameter.register_hook(lambda gradient, kept=parameter.detach() != 0: gradient * kept)
+            parameter.register_hook((parameter.detach() != 0).mul)
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig, lr: float) -> Optimizer:
