@@ -86,7 +86,7 @@ def _check_ratio(value):
 def plan_run(
     source: Path, out: Path | None, pruning: Pruning, overrides: Sequence[str] = (), trains: bool = True
 ) -> list[Step]:
-    """Plan the steps that prune a run, each of which starts from the run of the step before.
+    """Plan the steps that prune a run, each of which continues the one before.
 
     Raises UserError where the network cannot be pruned so.
     """
@@ -240,7 +240,7 @@ def format_report(report: PruneReport) -> str:
 
 
 def make_finetuning(step: Step, report: PruneReport, overrides: Sequence[str]) -> Config:
-    """Return the configuration of the run that trains a pruned network: its source's, with `overrides`."""
+    """Return the configuration that trains a pruned network: its source's, changed."""
     cfg, _ = describe_run(_find_checkpoint(step.source))
     values = parse.dump_config(cfg)
     weights = {"channels": report.channels or None, "weights": str(report.path), "head": "auto", "inflate": None}

@@ -57,7 +57,7 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 
 def read_shape(layer: Any) -> tuple[int, int, int]:
-    """Return the (channels in, channels out, groups) of a convolution, linear layer or norm."""
+    """Return the (channels in, channels out, groups) of a layer."""
     if isinstance(layer, Conv):
         return layer.in_channels, layer.out_channels, layer.groups
     if isinstance(layer, nn.Linear):

@@ -46,7 +46,7 @@ def create_model(name: str, num_classes: int, **overrides: Any) -> nn.Module:
 
 
 def find_clip_shape(model: Any) -> tuple[int, ...]:
-    """Return the shape of a clip that one of our networks, or of pytorchvideo's, takes."""
+    """Return the shape of a clip that a network, ours or pytorchvideo's, takes."""
     if isinstance(model, ResNet):
         return (1, 3, model.design.frames or 8, 64, 64)
     frames, size = pytorchvideo.BUILDERS[model.builder]

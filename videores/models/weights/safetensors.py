@@ -36,7 +36,10 @@ def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingPr
 
 
 def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> int:
-    """Write a state dict and what METADATA_KINDS and ADDED_KINDS say of it; return how many tensors it has."""
+    """Write a state dict with metadata; return how many tensors it has.
+
+    The metadata are those of METADATA_KINDS and, where known, of ADDED_KINDS.
+    """
     own = {key: value.contiguous().clone() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
