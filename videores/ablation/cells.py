@@ -48,7 +48,8 @@ def build_command(cell):
         options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
     if cell.kind == "compress":
-        options = [*cell.command.split(), "--run", str(cell_folder(cell.needs)), "--out", str(cell_folder(cell))]
+        out = compressed_path(cell) if cell.quantises else cell_folder(cell)
+        options = [*cell.command.split(), "--run", str(cell_folder(cell.needs)), "--out", str(out)]
         return [str(TOOLS / "compress.py"), *options, *cell.overrides[len(cell.needs.overrides) :], "run.resume=auto"]
     if cell.kind == "decode":
         options = [f"run.seed={cell.seed}", "--out", str(decode_path(cell))]
@@ -68,25 +69,26 @@ def decode_path(cell):
 
 
 def compressed_path(cell):
-    """Return the file of a compressed network, which says its channels."""
-    return RUNS / f"{cell.key}.safetensors"
+    """Return the file of a compressed network: safetensors of one that was pruned, which say its channels, or ONNX."""
+    return RUNS / f"{cell.key}.{'onnx' if cell.quantises else 'safetensors'}"
 
 
-def _read_compressed(cell):
-    """Return what the file of a compressed network says, or {}."""
-    path = compressed_path(cell)
-    return read_safetensors(path)[1] if cell.kind == "compress" and path.exists() else {}
+def _read_pruned(cell):
+    """Return what the file of a pruned network says, or {}; one in integers is that which it needs."""
+    if cell.quantises:
+        return _read_pruned(cell.needs)
+    return read_safetensors(compressed_path(cell))[1] if cell.prunes and compressed_path(cell).exists() else {}
 
 
 def read_network(cell):
     """Return the keys of a cell's network; those of one that was pruned are in its file."""
-    about = _read_compressed(cell)
+    about = _read_pruned(cell)
     return parse.build_section(ModelConfig, about["model"], cell.key) if about else cell.config.model
 
 
 def count_zeros(cell):
     """Return how many weights of a pruned network are zero."""
-    return _read_compressed(cell).get("pruning", {}).get("zeros", 0)
+    return _read_pruned(cell).get("pruning", {}).get("zeros", 0)
 
 
 def prepare_cell(cell):
@@ -105,7 +107,8 @@ def prepare_cell(cell):
 
 def test_folder(cell):
     """Return the test folder of a cell."""
-    return cell_folder(cell) / "test" / slugify(format_protocol(cell.config))
+    folder = Path(f"{compressed_path(cell)}.results") if cell.quantises else cell_folder(cell)
+    return folder / "test" / slugify(format_protocol(cell.config))
 
 
 def is_done(cell):

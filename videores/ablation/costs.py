@@ -2,20 +2,21 @@
 
 import statistics
 import time
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
 
-from videores.ablation.cells import read_network
+from videores.ablation.cells import compressed_path, read_network
 from videores.compute import cost
 from videores.config.schema import ModelConfig
 from videores.data import datamodule, index
 from videores.data.datamodule import VideoData
 from videores.data.synthetic import datasets
 from videores.errors import UserError
+from videores.inference.exported import load_exported
 from videores.models import create_model
 from videores.training.module import VideoClassifier
 from videores.training.trainer import make_trial_options
@@ -75,15 +76,17 @@ def measure_latencies(cells, rounds=20):
 
     It is the median of `rounds` turns over all networks.
     """
-    runs = {cell.key: _read_inference_setting(cell.config, read_network(cell)) for cell in cells}
+    runs = {cell.key: _read_inference_setting(cell) for cell in cells}
     return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
 
 
-def _read_inference_setting(cfg, model):
-    """Return a function that scores one clip."""
-    crop = cfg.data.transform.crop
-    network = build_network(model, _count_classes(cfg.data), "cpu")
-    return cost.make_runner(network, torch.randn(1, 3, cfg.data.clip.frames, crop, crop), cost.MODES["fp32"])
+def _read_inference_setting(cell):
+    """Return a function that scores one clip; a network in integers runs in ONNX Runtime."""
+    data = cell.config.data
+    clip = torch.randn(1, 3, data.clip.frames, data.transform.crop, data.transform.crop)
+    if cell.quantises and compressed_path(cell).exists():
+        return partial(load_exported(compressed_path(cell)), clip)
+    return cost.make_runner(build_network(read_network(cell), _count_classes(data), "cpu"), clip, cost.MODES["fp32"])
 
 
 # The forecast

@@ -44,7 +44,15 @@ class _PlannedCell:
     @property
     def trains(self):
         """Return True where the cell is a run, with a log and checkpoints."""
-        return self.kind == "train" or (self.kind == "compress" and "--no-train" not in self.command)
+        return self.kind == "train" or (self.prunes and "--no-train" not in self.command)
+
+    @property
+    def prunes(self):
+        return self.kind == "compress" and self.command.startswith("prune ")
+
+    @property
+    def quantises(self):
+        return self.kind == "compress" and not self.prunes
 
     @property
     def origin(self):
