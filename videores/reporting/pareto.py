@@ -76,7 +76,7 @@ def _make_row(source, p, clip_ms):
 def _plot_rows(path, rows):
     figure, axes = plt.subplots(figsize=(7, 4.8), layout="constrained")
     labels = plot_points(axes, [(row["video_ms"], row["video_top1"], None, row["source"]) for row in rows])
-    axes.set(xlabel=f"ms a video, {torch.get_num_threads()} threads", ylabel="video top-1 (%)")
+    axes.set(xlabel=f"ms a video, threads: {torch.get_num_threads()}", ylabel="video top-1 (%)")
     axes.grid(alpha=0.3)
     figure.supxlabel("filled: none is faster and as good", fontsize=9)
     figures.label_points(figure, {axes: labels})
