@@ -42,7 +42,7 @@ COLUMNS = {
     "median ms": lambda r: f"{r['ms']:.1f}",
     "95 % ms": lambda r: f"{r['p95_ms']:.1f}",
     "clips/s": lambda r: f"{r['clips_s']:.1f}" if r["clips_s"] else "",
-    "times fp32": lambda r: f"{r['times']:.2f}",
+    "times fp32": lambda r: f"{r['fp32_ms'] / r['ms']:.2f}",
     "memory MB": lambda r: f"{r['memory_mb']:.0f}" if r["memory_mb"] else "",
     "file MB": lambda r: f"{r['file_mb']:.1f}",
     "GMAC": lambda r: f"{r['gmacs']:.2f}",
@@ -111,26 +111,20 @@ def measure(name, args, folder):
             {run: make_run(run, model, files, clips) for run in (*EAGER, *compiled, *FILES)}, args.rounds
         )
         batches = time_turns({run: make_run(run, model, files, batch) for run in (*EAGER, *FILES)}, min(args.rounds, 3))
-        medians = {run: 1e3 * statistics.median(times) for run, times in seconds.items()}
         for run, times in seconds.items():
-            found = {
+            ms = [1e3 * elapsed for elapsed, _ in times]
+            row = {
                 "run": run,
                 "threads": threads,
-                "ms": medians[run],
-                "p95_ms": 1e3 * sorted(times)[int(0.95 * len(times))],
+                "ms": statistics.median(ms),
+                "fp32_ms": 1e3 * statistics.median(elapsed for elapsed, _ in seconds["fp32"]),
+                "p95_ms": sorted(ms)[int(0.95 * len(ms))],
+                "cpu_ms": 1e3 * statistics.median(used for _, used in times),
+                "clips_s": args.batch / statistics.median(s for s, _ in batches[run]) if run in batches else None,
+                "memory_mb": memory.get(run),
+                "file_mb": (files[run].stat().st_size if run in files else weights) / 1e6,
             }
-            size = files[run].stat().st_size if run in files else weights
-            clips_s = args.batch / statistics.median(batches[run]) if run in batches else None
-            rows.append(
-                {
-                    **same,
-                    **found,
-                    "times": medians["fp32"] / medians[run],
-                    "clips_s": clips_s,
-                    "memory_mb": memory.get(run),
-                    "file_mb": size / 1e6,
-                }
-            )
+            rows.append(same | row)
     torch.set_num_threads(1)
     return rows
 
@@ -161,14 +155,14 @@ def make_run(run, model, files, clips):
 
 
 def time_turns(runs, rounds):
-    """Return {run: seconds of each turn}."""
+    """Return {run: [(elapsed seconds, processor seconds) of each turn]}."""
     seconds = {run: [] for run in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             run()
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append((time.perf_counter() - began, time.process_time() - used))
     return seconds
 
 
@@ -206,8 +200,11 @@ def format_rows(rows):
 
 
 def judge(rows):
-    """Yield whether int8 files are as much faster as they should be."""
-    one = {(row["network"], row["run"]): row["ms"] for row in rows if row["threads"] == 1}
+    """Yield whether int8 files are as much faster as they should be, by processor time, and whether times count."""
+    one = {(row["network"], row["run"]): row["cpu_ms"] for row in rows if row["threads"] == 1}
+    waits = max(row["ms"] / row["cpu_ms"] for row in rows if row["threads"] == 1)
+    if waits > 1.2:
+        yield f"**Other processes were running**: times are up to {waits:.1f} times the processor time. Measure again."
     if not has_vnni():
         yield "This CPU has no VNNI instructions, so no speed of int8 is asked for."
         return
