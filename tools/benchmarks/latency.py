@@ -54,7 +54,8 @@ Written by `python tools/benchmark.py latency --docs`; do not edit. It takes abo
 alone. One network after the other, all runs of a network take turns, clip by clip.
 
 * **median, 95 %**: time of one clip, from the input of the network to its logits, over {rounds} turns.
-* **clips/s**: in batches of {batch}; not measured where the network would be compiled anew for them.
+* **clips/s**: in batches of {batch}. Compiled networks are measured clip by clip and on one thread alone, since they
+  would be compiled anew for anything else.
 * **times fp32**: the eager fp32 network's median, divided by the row's, at equal threads.
 * **memory**: the most that the process holds while it scores a clip on one thread, beyond what it held before it loaded
   the network; not measured where it also compiles.
@@ -70,7 +71,7 @@ def add_arguments(parser):
     parser.add_argument("--frames", type=cli.positive, default=16)
     parser.add_argument("--size", type=cli.positive, default=56)
     parser.add_argument("--batch", type=cli.positive, default=4, help="clips, for the throughput (default: 4)")
-    parser.add_argument("--rounds", type=cli.positive, default=20, help="turns after one to warm up (default: 20)")
+    parser.add_argument("--rounds", type=cli.positive, default=10, help="turns after one to warm up (default: 10)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="without torch.compile")
     parser.add_argument("--docs", action="store_true", help=f"also write {PAGE}")
     parser.add_argument("--out", type=Path, default=Path("results", "benchmark", "latency"), help="folder")
@@ -104,13 +105,14 @@ def measure(name, args, folder):
     memory = {run: measure_memory(partial(make_run, run, model, files, clips)) for run in (*EAGER, *FILES)}
     same = {"network": name, "gmacs": cost.count_gmacs(model, tuple(clips.shape))}
     weights = sum(value.nbytes for value in model.state_dict().values())
-    rows, compiled = [], tuple(COMPILED) if args.compile else ()
+    rows = []
     for threads in sorted({1, machine.count_cpus()}):
         torch.set_num_threads(threads)
+        compiled = tuple(COMPILED) if args.compile and threads == 1 else ()
         seconds = time_turns(
             {run: make_run(run, model, files, clips) for run in (*EAGER, *compiled, *FILES)}, args.rounds
         )
-        batches = time_turns({run: make_run(run, model, files, batch) for run in (*EAGER, *FILES)}, min(args.rounds, 3))
+        batches = time_turns({run: make_run(run, model, files, batch) for run in (*EAGER, *FILES)}, min(args.rounds, 2))
         for run, times in seconds.items():
             ms = [1e3 * elapsed for elapsed, _ in times]
             row = {
