@@ -84,7 +84,7 @@ def quantise_run(
 
 
 def _find_checkpoint(source: Path) -> Path:
-    """Return the checkpoint of a source that is a run. Raises UserError for an exported or quantised file."""
+    """Return the checkpoint of a run. Raises UserError for an exported or quantised file."""
     if source.suffix in (".onnx", ".pt2") and source.is_file():
         is_quantised = load_exported(source).about.quantised
         what = "is quantised already" if is_quantised else "is an exported file, which has its norms no more"

@@ -49,9 +49,10 @@ class CalibrationClips:
 def choose_clips(
     data: DataConfig, preprocessing: Preprocessing, count: int, given: Sequence[Path] = ()
 ) -> CalibrationClips:
-    """Choose about `count` clips of a run's training videos, evenly over their list, or of the given ones.
+    """Choose calibration clips of a run's training videos, or of given ones.
 
-    Each video has one clip, or as many more as it takes.
+    `count` clips, each of another video, evenly over the list; of fewer videos as many of each as it takes, or a few
+    more in all.
 
     Raises:
         UserError: if `count` is 0, a given video is one of the test, or one does not decode.

@@ -35,9 +35,10 @@ class _Reader:
 
 
 def quantise_file(source: Path, path: Path, kind: Kind, batches: Iterable[np.ndarray] = ()) -> int:
-    """Quantise a float32 .onnx file from clips to logits; return how many convolutions it has.
+    """Quantise a float32 .onnx file; return how many convolutions it has.
 
     Args:
+        source: takes `clips`, and gives logits.
         batches: normalized clips_BCTHW that set the ranges of activations, for `static`.
 
     Raises:
@@ -79,7 +80,7 @@ def _quantise_activations(quantization, source, path, batches):
 
 
 def _quantise_weights(onnx, model):
-    """Return the model with the weights of its convolutions as integers and a scale for each output channel."""
+    """Return the model with integer weights of convolutions, and a scale for each output channel."""
     graph, values = model.graph, {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = []
     for name in {node.input[1]: None for node in graph.node if node.op_type == "Conv"}:
@@ -98,7 +99,7 @@ def _quantise_weights(onnx, model):
 
 
 def count_operators(path: Path) -> Counter[str]:
-    """Count the operators that ONNX Runtime really runs, by name: those of the graph that it made of a file."""
+    """Count the operators of the graph that ONNX Runtime makes of a file and runs."""
     onnx, ort = import_extra("onnx"), import_extra("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()

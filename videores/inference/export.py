@@ -62,7 +62,7 @@ def export_source(
 def describe_network(
     trained: TrainedNetwork, known: Mapping[str, Any], *, fold: bool, with_preprocessing: bool = False
 ) -> ExportDescription:
-    """Return what a file of a network says of itself; `known` is what `describe_run` says of its run."""
+    """Return what a file says of itself; `known` is what `describe_run` says."""
     return ExportDescription(
         classes=list(trained.classes),
         preprocessing=trained.preprocessing.model_dump(mode="json"),
@@ -96,7 +96,9 @@ def _format_commit() -> str | None:
 def find_samples(
     preprocessing: Preprocessing, videos: Sequence[Path], data: DataConfig | None
 ) -> tuple[list[SampleClips], str]:
-    """Return clips to compare on, and what they are of: given videos, those of the run, or noise.
+    """Return clips to compare on, and what they are of: videos, or noise.
+
+    The videos are the given ones, or the first of the run's test.
 
     Raises UserError for a given video that does not decode.
     """

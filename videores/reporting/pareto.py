@@ -25,7 +25,7 @@ ROUNDS = 10  # turns, of which the times are the median
 
 
 def write_pareto(sources: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
-    """Compare tested runs and files: video accuracy against the measured time of a video.
+    """Compare tested runs and files: video accuracy against measured time.
 
     All score random clips in turns on this machine, as their tests do, without reading videos. Writes pareto.csv,
     pareto.png and pareto.svg; returns a row for each, in order.
@@ -84,9 +84,9 @@ def _plot_rows(path, rows):
 
 
 def plot_points(axes: Axes, points: Sequence[tuple[float, float, float | None, str]]) -> list[tuple[float, float, str]]:
-    """Plot points (cost, accuracy, deviation or None, name); return (x, y, name) as drawn.
+    """Plot points (cost, accuracy, deviation, name); return (x, y, name) as drawn.
 
-    One that none beats in both is filled. Accuracies are in percent; deviations become error bars.
+    One that none beats in both is filled. Accuracies are in percent; deviations that are not None become error bars.
     """
     best = figures.find_pareto_front([(cost, -accuracy) for cost, accuracy, _, _ in points])
     costs = [cost for cost, *_ in points]
@@ -108,10 +108,10 @@ def plot_points(axes: Axes, points: Sequence[tuple[float, float, float | None, s
 
 
 def move_apart(points: Sequence[tuple[float, float, float]]) -> list[float]:
-    """Return the x of points (x, y, deviation), a little moved where error bars would lie on each other."""
+    """Return the x of points (x, y, deviation), moved apart where bars would overlap."""
     xs, ys, _ = zip(*points, strict=True)
     step, gap = 0.025 * (max(xs) - min(xs) or 0.1 * abs(xs[0])), 0.03 * (max(ys) - min(ys))
-    found = {}
+    found: dict[int, float] = {}
     for i in sorted(range(len(points)), key=lambda i: points[i]):
         x, y, sd = points[i]
         beside = [found[j] for j in found if abs(y - points[j][1]) <= sd + points[j][2] + gap]
