@@ -5,7 +5,6 @@ dynamic    the same with the ranges of each batch, looked for while the network 
 weights    integers for the weights alone, which compute in float32: a small file, no faster
 """
 
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -45,13 +44,10 @@ def quantise_file(source: Path, path: Path, kind: Kind, batches: Iterable[np.nda
         UserError: if a convolution stays in float32, or the extra `export` is not installed.
     """
     onnx, quantization = import_extra("onnx"), import_extra("onnxruntime.quantization")
-    if kind == "static":
-        _quantise_activations(quantization, source, path, batches)
-    elif kind == "dynamic":
-        unsigned = quantization.QuantType.QUInt8  # ONNX Runtime has no kernel for signed weights here
-        quantization.quantize_dynamic(source, path, op_types_to_quantize=["Conv"], weight_type=unsigned)
-    else:
-        onnx.save(_quantise_weights(onnx, onnx.load(source)), path)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder, "prepared.onnx")  # without the views of weights that the exporter leaves
+        quantization.quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        _write(onnx, quantization, prepared, path, kind, batches)
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(source).graph.node)
     if (quantised := count_operators(path)[QUANTISED[kind]]) != convolutions:
         raise UserError(
@@ -61,22 +57,27 @@ def quantise_file(source: Path, path: Path, kind: Kind, batches: Iterable[np.nda
     return convolutions
 
 
+def _write(onnx, quantization, source, path, kind, batches):
+    if kind == "static":
+        _quantise_activations(quantization, source, path, batches)
+    elif kind == "dynamic":
+        unsigned = quantization.QuantType.QUInt8  # ONNX Runtime has no kernel for signed weights here
+        quantization.quantize_dynamic(source, path, op_types_to_quantize=["Conv"], weight_type=unsigned)
+    else:
+        onnx.save(_quantise_weights(onnx, onnx.load(source)), path)
+
+
 def _quantise_activations(quantization, source, path, batches):
     kinds = dict(activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)  # it advises a step that folds norms, which are folded
-    try:
-        quantization.quantize_static(
-            source,
-            path,
-            _Reader(batches),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            op_types_to_quantize=STATIC_OPERATORS,
-            **kinds,
-        )
-    finally:
-        logging.root.setLevel(level)
+    quantization.quantize_static(
+        source,
+        path,
+        _Reader(batches),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        op_types_to_quantize=STATIC_OPERATORS,
+        **kinds,
+    )
 
 
 def _quantise_weights(onnx, model):
