@@ -5,23 +5,17 @@ Every training is an ordinary run.
 results/runs/<key>/ is a run folder, <key>.json beside it the record of who computed it, <key>.log its output.
 """
 
-import ast
-import functools
-import hashlib
-from pathlib import Path
-
 from videores.ablation.plan import RUNS
 from videores.config import parse
 from videores.config.shipped import find_shipped
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting.results import CellRecord, read_cell_record
 from videores.runtime import files
+from videores.runtime.code_hash import hash_code
 from videores.runtime.environment import read_git_state
 from videores.training import run_folder
 
 TOOLS = find_shipped("tools")
-PACKAGE = Path(__file__).parents[1]
-RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
 
 
 def cell_folder(cell):
@@ -111,31 +105,6 @@ def read_error(cell):
     lines = log_path(cell).read_text(errors="replace").strip().splitlines() if log_path(cell).exists() else []
     errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it left no message"])[-1]
-
-
-# The code
-
-
-@functools.cache
-def hash_code() -> str:
-    """Hash this package as it is at the first call: it takes a third of a second, and is asked for each cell."""
-    return hash_package(PACKAGE)
-
-
-def hash_package(package: Path) -> str:
-    """Hash the statements of RESULT_CODE and run.py, which can change a result.
-
-    Comments, docstrings and layout do not count.
-    """
-    paths = [path for name in RESULT_CODE for path in (package / name).rglob("*.py")] + [package / "run.py"]
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body[0] = ast.Pass()
-        digest.update(str(path.relative_to(package)).encode() + ast.unparse(tree).encode())
-    return digest.hexdigest()[:16]
 
 
 def read_commit():

@@ -22,6 +22,7 @@ from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
 from videores.evaluation.predictions import read_predictions
 from videores.evaluation.protocol import format_protocol
+from videores.runtime.code_hash import hash_code
 from videores.runtime.files import check_type, read_json
 from videores.training.callbacks.metrics_log import read_metrics_log
 
@@ -119,7 +120,7 @@ def collect_cell(cell, costs):
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
     origin = cell.origin
     if cell.kind == "measure":
-        now = {"code": cells.hash_code(), **cells.read_commit()}
+        now = {"code": hash_code(), **cells.read_commit()}
         status = "failed" if uncounted else "done"
         return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
     about |= {name: (cells.read_record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
