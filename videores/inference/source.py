@@ -4,6 +4,8 @@ A source is one of
     runs/x                          a run folder: its best checkpoint
     runs/x/checkpoints/last.ckpt    a checkpoint
     net.safetensors, .pt2, .onnx    what tools/export.py wrote
+    videores/<name>                 a network that comes with videores, e.g. videores/r2plus1d_motion_w16
+    hub:<user>/<name>[@<revision>]  a network on the Hugging Face Hub, or the folder that `save_pretrained` wrote
     torchvision/<model>/<weights>   public weights by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1
     <layout>:<file>                 a file of another library, which says neither network nor classes: give both
 """
@@ -22,9 +24,10 @@ from videores.config import parse
 from videores.config.schema import ModelConfig, ViewsConfig
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
-from videores.models import MODELS, create_model
+from videores.models import create_model
 from videores.models.weights import safe_load
 from videores.models.weights.loading import load_weights
+from videores.models.weights.names import find_file, find_torchvision_network
 from videores.models.weights.safetensors import read_safetensors
 from videores.models.weights.sources import LAYOUTS, read_source
 from videores.runtime.own_parts import is_import_path
@@ -91,13 +94,13 @@ def _read(source, device, network, classes):
     if source.startswith("torchvision/") and not Path(source).exists():
         return _read_torchvision(source, device)
     safe_load.check_local_path(source)
-    path = Path(source)
+    path = Path(find_file(source))
     if path.is_dir():
         return _read_checkpoint(source, _find_checkpoint(path), device)
     if not path.exists():
         raise UserError(
             f"{source}: there is no such run, checkpoint or exported file, and no public weights are called so; those "
-            "are torchvision/<model>/<weights> (docs/guide/weights.md)"
+            "are torchvision/<model>/<weights> (docs/guide/weights.md), and hub:<user>/<name> on the Hugging Face Hub"
         )
     if path.suffix in (".pt2", ".onnx"):
         from videores.inference.exported import load_exported  # what it imports are extras
@@ -107,7 +110,7 @@ def _read(source, device, network, classes):
             source, found, found.classes, found.preprocessing, device, batch_size=found.about.batch_size
         )
     if path.suffix == ".safetensors":
-        return _read_safetensors(source, device)
+        return _read_safetensors(source, path, device)
     return _read_checkpoint(source, path, device)
 
 
@@ -132,8 +135,8 @@ def _read_checkpoint(source, path, device):
     return _describe_run(source, model, known["classes"], cfg, device)
 
 
-def _read_safetensors(source, device):
-    state, about = read_safetensors(source)
+def _read_safetensors(source, path, device):
+    state, about = read_safetensors(path)
     network = parse.build_section(ModelConfig, about["model"], source)
     model = _build(source, network, about["classes"], state)
     if "config" in about:
@@ -154,7 +157,7 @@ def _describe_run(source, model, classes, cfg, device):
 def _read_torchvision(source, device):
     """Read public weights by name, with torchvision's own classes and preprocessing."""
     name = source.split("/")[1]
-    ours = next((n for n in (name, name.replace("resnet", "f_r2d_", 1), f"f_{name}") if n in MODELS), None)
+    ours = find_torchvision_network(name)
     if ours is None:
         raise UserError(f"{source}: videores has no network {name!r}: docs/guide/weights.md lists those that it has")
     stored = read_source(source, None)

@@ -4,6 +4,7 @@ A source is one of
     torchvision/<model>/<weights>   torchvision's by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1 (downloaded once)
     runs/x/checkpoints/best.ckpt    a run of tools/train.py
     runs/x/weights.safetensors      what tools/export.py wrote of one
+    videores/<name>, hub:<user>/<name>, or a folder of save_pretrained
     <layout>:<file>                 a local file of torchvision, vmz (also IG-65M), mmaction2 or pytorchvideo
 
 Files are read without running code. docs/guide/weights.md has the details.

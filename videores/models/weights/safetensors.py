@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -17,7 +18,7 @@ from videores.runtime.files import check_type, write_atomically
 def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingProxyType({})) -> int:
     """Write the network of a checkpoint to `path`; return how many tensors it has.
 
-    `more` are further entries of the metadata: "protocol", "commit", "config".
+    `more` are further entries of the metadata, those of ADDED_KINDS.
     """
     stored = safe_load.read_checkpoint(source)
     safe_load.check_run_checkpoint(source, stored)
@@ -31,12 +32,17 @@ def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingPr
         **more,
     }
     network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
-    own = {key.removeprefix("model."): value.contiguous().clone() for key, value in network.items()}
+    write_safetensors(path, {key.removeprefix("model."): value for key, value in network.items()}, about)
+    return len(network)
+
+
+def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    """Write a state dict and its metadata, each as JSON."""
+    own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         # not save_file, whose error is none of the disk's where that is full
         temporary.write_bytes(save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}}))
-    return len(own)
 
 
 # what the metadata holds, each as JSON
@@ -47,7 +53,13 @@ METADATA_KINDS = {
     "epoch": int,
     "step": int,
 }
-ADDED_KINDS = {"protocol": str | None, "commit": str | None, "config": dict[str, Any]}  # older files lack them
+ADDED_KINDS = {  # older files lack them
+    "protocol": str | None,
+    "commit": str | None,
+    "config": dict[str, Any],
+    "record": dict[str, Any],  # of the run that trained it: `inference.record.RunRecord`
+    "license": str | None,
+}
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
