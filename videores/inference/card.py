@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from videores.config.parse import build_config
 from videores.evaluation.floors import ComparedFloors
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.record import Result, RunRecord, format_commit, format_interval
@@ -19,7 +20,8 @@ TEMPLATE = """---
 
 # {title}
 
-{network} on {data}: {accuracy} % of {videos} test videos are right (95 % interval {interval}; protocol {protocol}).
+{network} on {data}: {accuracy} % of {videos} test videos are right (95 % interval {interval}; protocol
+{protocol}).
 
 ## Use
 
@@ -40,12 +42,12 @@ classes, preprocessing, configuration and these results.
 {results}
 
 Accuracies in per cent of the test videos. The interval is a bootstrap over {over}. A floor is what a prediction
-without a network reaches: the majority class, or the nearest training video by file size and length, or by thumbnail.
+without a network reaches: the majority class, or the nearest training video by frame size and length, or by thumbnail.
 {marks}
 ## Input
 
-`{preprocessing}`: frames x stride @ crop / short side, clips x crops of a video, and how their scores are fused. Mean
-{mean}, standard deviation {std}.
+`{preprocessing}`: frames x stride @ crop / short side, clips x crops of a video, and how their scores are
+fused. Mean {mean}, standard deviation {std}.
 
 ## Classes
 
@@ -60,6 +62,8 @@ without a network reaches: the majority class, or the nearest training video by 
 {terms}
 
 ## Configuration
+
+What differs from the defaults; the header of `model.safetensors` has all of it.
 
 ```yaml
 {config}```
@@ -93,7 +97,7 @@ def build_card(about: Mapping[str, Any], preprocessing: Preprocessing) -> str:
         classes=_format_code(about["classes"]),
         training=_format_training(record),
         terms=_format_terms(record, about["license"]),
-        config=yaml.safe_dump(about["config"], sort_keys=False),
+        config=yaml.safe_dump(_list_changes(about["config"]), sort_keys=False),
     )
 
 
@@ -156,7 +160,7 @@ def format_floor(floors: ComparedFloors | None) -> str:
 def _format_marks(results):
     if all(result["floors"] and result["floors"]["above"] for result in results):
         return ""
-    return "**A result that is not beaten by its floor's margin is no evidence that the network learnt.**\n"
+    return "**A result whose floor is not beaten is no evidence that the network learnt.**\n"
 
 
 def _format_training(record):
@@ -167,7 +171,7 @@ def _format_training(record):
         "seed, epochs": f"{record['seed']}, {record['epochs']}",
         "started from": f"`{record['weights']}`" if record["weights"] else "random weights",
         "test list, hash": record["results"][0]["list_hash"],
-        "machine": f"{record['machine']}, {record['threads']} threads",
+        "machine": f"{record['machine']}, threads: {record['threads']}",
         "versions": ", ".join(f"{name} {value}" for name, value in record["versions"].items()),
         "time": f"{record['started']} to {record['ended']}",
     }
@@ -178,6 +182,10 @@ def _format_terms(record, license):
     said = f"License of the weights: {license}." if license else "No license was stated for these weights."
     start = f" They started from `{record['weights']}`, whose terms hold, too." if record["weights"] else ""
     return f"{said} They were trained on {record['data']}: its terms hold for what is derived from it.{start}"
+
+
+def _list_changes(config):
+    return build_config(config, "config").model_dump(mode="json", exclude_defaults=True)
 
 
 def _format_code(names: Sequence[str]) -> str:

@@ -84,7 +84,7 @@ class HubPredictor(Predictor, ModelHubMixin, library_name="videores"):
         **others: Any,
     ) -> Self:
         """Read a folder or, where there is none, a repository of the hub; called by `from_pretrained`."""
-        if others:  # the mixin adds what it finds in config.json
+        if others:
             raise UserError(f"{model_id}: from_pretrained takes device, got {', '.join(others)}: leave it out")
         path = Path(model_id, names.HUB_FILE)
         if not Path(model_id).is_dir():
@@ -117,6 +117,9 @@ class HubPredictor(Predictor, ModelHubMixin, library_name="videores"):
         return build_card(self.about, self.preprocessing)
 
 
+HubPredictor._hub_mixin_init_parameters = {}  # nothing that a config.json has is an argument
+
+
 def push(shared: HubPredictor, repository: str, private: bool = False) -> str:
     """Upload a network to a repository of the hub, which is made where there is none; return its address.
 
@@ -124,12 +127,7 @@ def push(shared: HubPredictor, repository: str, private: bool = False) -> str:
     """
     try:
         return str(shared.push_to_hub(repository, private=private or None))
-    except (
-        errors.HfHubHTTPError,
-        errors.HFValidationError,
-        errors.LocalTokenNotFoundError,
-        OSError,
-    ) as error:
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--push {repository}: {reason}; check the name <user>/<name>, and hf auth login") from None
 

@@ -31,7 +31,7 @@ class Result(TypedDict):
     video_top1: float
     video_top5: float | None
     mean_class_top1: float
-    ci95_video_top1: tuple[float, float]
+    ci95_video_top1: list[float]  # low, high
     ci95_over: str
     floors: ComparedFloors | None
     expected: int  # videos
@@ -130,6 +130,7 @@ def _pick_result(metrics: Metrics):
         "precision": "fp32",  # older files do not say it
         "floors": None,
         **picked,
+        "ci95_video_top1": list(metrics["ci95_video_top1"]),
         "expected": videos["expected"],
         "unreadable": len(videos["unreadable"]),
         "list_hash": metrics["list"]["hash"],

@@ -103,7 +103,7 @@ def _make_row(entry: Entry, folder: Path, shipped: Mapping[str, RunRecord]) -> d
         "floor": format_floor(floors),
         "frames": frames,
         "img_size": crop,
-        "param_count": f"{entry['params'] / 1e6:.2f}",
+        "param_count": f"{entry['params'] / 1e6:.3g}",
         "gmacs": f"{entry['gmacs']:.3g}",
         "cpu_ms": f"{latency['ms']:.1f}" if latency else "",
         "cpu": latency["machine"] if latency else "",

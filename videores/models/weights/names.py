@@ -93,5 +93,5 @@ def download_file(repository: str, **options: Any) -> str:
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"hub:{repository} cannot be downloaded: {reason}; check the name, or `hf auth login`"
+            f"hub:{repository} cannot be downloaded: {reason}; check the name <user>/<name>, or hf auth login"
         ) from None
