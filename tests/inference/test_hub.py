@@ -85,13 +85,8 @@ def test_a_folder_is_read_in_a_fresh_process_elsewhere(shared, run, tmp_path):
 
 def test_sharing_what_was_read_changes_nothing(shared, tmp_path):
     HubPredictor.from_pretrained(shared).save_pretrained(tmp_path / "again")
-    assert (tmp_path / "again/README.md").read_text() == (shared / "README.md").read_text()
-    (state, about), (ours, our) = (
-        safetensors.read_safetensors(f / names.HUB_FILE) for f in (tmp_path / "again", shared)
-    )
-    assert about == our  # their order in the file is none
-    assert state.keys() == ours.keys()
-    assert all(torch.equal(state[key], ours[key]) for key in ours)
+    for path in shared.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_the_card_has_each_number_with_its_protocol(shared, run):

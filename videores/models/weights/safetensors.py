@@ -37,12 +37,23 @@ def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingPr
 
 
 def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
-    """Write a state dict and its metadata, each as JSON."""
+    """Write a state dict and its metadata, each as JSON; equal ones make equal files."""
     own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         # not save_file, whose error is none of the disk's where that is full
-        temporary.write_bytes(save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}}))
+        packed = save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}})
+        temporary.write_bytes(_sort_metadata(packed))
+
+
+def _sort_metadata(packed: bytes) -> bytes:
+    """Sort the metadata of a packed file, which the library writes in another order each time."""
+    size = int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + packed[8 + size :]
 
 
 # what the metadata holds, each as JSON
