@@ -221,7 +221,7 @@ def time_interleaved(
     device: str = "cpu",
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Any, float]:
-    """Return {name: median seconds of a call}, all functions timed in turns by a clock."""
+    """Return {name: median seconds of a call}, timed in turns by a clock."""
     seconds: dict[Any, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():

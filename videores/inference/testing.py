@@ -36,7 +36,7 @@ class SourceTest(NamedTuple):
 
 
 def prepare_file_test(source: str | Path, overrides: Sequence[str], out: Path | None = None) -> SourceTest:
-    """Return the test of an exported file, a checkpoint or a hub's network on the videos of its run.
+    """Return the test of a file, or a network of the hub, on its run's videos.
 
     Raises UserError where the file does not say its run, and for overrides that change what it was trained with.
     """

@@ -25,7 +25,7 @@ def format_utc_now() -> str:
 
 
 def collect_environment() -> dict[str, Any]:
-    """Return the record of env.json: command, git, hash of the code, versions, hardware."""
+    """Return the record of env.json: command, git, code, versions, hardware."""
     return {
         "command": shlex.join(sys.argv),
         "git": read_git_state(),

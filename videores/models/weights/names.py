@@ -20,11 +20,11 @@ SHIPPED = Path(__file__).parent
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
-    """List networks for `create_model`, or with `pretrained` weights for `videores.load`.
+    """List networks for `create_model`, or weights for `videores.load`.
 
     Args:
         pattern: of the name or, of weights, of the network in it, as in "r2plus1d*".
-        pretrained: list the weights that come with videores, and those of torchvision.
+        pretrained: list weights, those that come with videores and those of torchvision.
     """
     if not pretrained:
         return [name for name in (*MODELS, *pytorchvideo.NAMES) if fnmatch(name, pattern)]
@@ -55,7 +55,7 @@ def find_torchvision_network(name: str) -> str | None:
 
 
 def find_file(source: str | os.PathLike[str]) -> str:
-    """Return the file that a name stands for, or the source itself where it is another one.
+    """Return the file that a name stands for, or the source if it is no name.
 
     Raises UserError for a name that stands for nothing, and where the hub cannot be reached.
     """
@@ -75,9 +75,9 @@ def find_file(source: str | os.PathLike[str]) -> str:
 
 
 def download_file(repository: str, **options: Any) -> str:
-    """Download model.safetensors of a repository on the hub, unless it is in the cache; return its path.
+    """Download model.safetensors of a repository on the hub; return its path.
 
-    `options` are of `huggingface_hub.hf_hub_download`. Raises UserError.
+    It is kept in the hub's cache. `options` are of `huggingface_hub.hf_hub_download`. Raises UserError.
     """
     try:
         from huggingface_hub import errors, hf_hub_download
