@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from helpers.commands import environment, forked, succeeded, tool
+from helpers.commands import CLASSES, ROOT, environment, forked, succeeded, tool
 from helpers.hub import start_hub
 from huggingface_hub import ModelCard
 
@@ -161,6 +161,15 @@ def test_the_folder_is_a_source_everywhere(shared, run, tmp_path):
     from videores.models import create_model
 
     assert load_weights(create_model(cfg.model.name, 6, **cfg.model.overrides()), shared).new == []
+
+
+def test_the_lines_of_the_page_run(run, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/guide/sharing.md").read_text()
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    video = "datasets/motion8/videos/test/0000_left.mp4"
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("runs/r2plus1d_motion", str(run)).replace(video, f"{run.parents[1]}/data/test/00.mp4"), {})
+    assert capsys.readouterr().out.split()[-1] in CLASSES
 
 
 # Bad input

@@ -36,11 +36,6 @@ def format_number(number):
     return f"{number:.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def list_models() -> list[str]:
-    """List the names of all networks, pytorchvideo's too."""
-    return [*MODELS, *NAMES]
-
-
 def _get_default_clip(name):
     """Return (frames, size) where none is given: what a network was published at.
 
