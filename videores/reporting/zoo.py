@@ -23,9 +23,9 @@ Written by `{command}` from the records in `{records}/`; do not edit. [{csv}]({c
 more columns.
 
 Accuracies are in per cent of the test videos, with the 95 % interval of video top-1. A floor is what a prediction
-without a network reaches: the majority class, or the nearest training video by size and length, or by thumbnail. GMACs
-are of a clip, as networks are tested on several. The time is processor time of one clip in float32 on one thread of the
-machine in the CSV file, the median of nine turns over all networks.
+without a network reaches: the majority class, or the nearest training video by frame size and length, or by thumbnail.
+GMACs are of one clip: a video costs them for each clip and crop of the protocol. The time is processor time of one clip
+in float32 on one thread, the median of nine turns over all networks: {machines}.
 
 """
 MARKS = """
@@ -68,7 +68,7 @@ def build_zoo(page: Path) -> dict[Path, str]:
         raise UserError(f"{find_entries(page)} must have records of runs: give run folders")
     csv, is_docs = page.with_suffix(".csv"), page == PAGE
     command = f"python tools/zoo.py {'--docs' if is_docs else f'--out {page}'}"
-    text = HEAD.format(command=command, records=find_entries(page).name, csv=csv.name)
+    text = HEAD.format(command=command, records=find_entries(page).name, csv=csv.name, machines=_format_machines(rows))
     text += f"{format_markdown_table(*_format_results(rows))}\n{MARKS}"
     text += f"\n## Runs\n\n{format_markdown_table(*_format_runs(rows))}\n"
     if is_docs:
@@ -125,6 +125,12 @@ def _find_weights(entry, folder, shipped):
         if record == entry["record"]:
             return source
     return entry["run"] if entry["run"] and (folder / entry["run"] / "checkpoints").is_dir() else ""
+
+
+def _format_machines(rows):
+    """Return on which machines rows were timed, and when: those of one time can be compared."""
+    times = dict.fromkeys((row["cpu"], row["measured"]) for row in rows if row["cpu_ms"])
+    return "; ".join(f"{cpu}, {measured}" for cpu, measured in times) or "none was timed"
 
 
 def _format_results(rows):
