@@ -109,7 +109,7 @@ def check_record(record: Any, where: Path | str) -> RunRecord:
 
 def _find_config(command):
     """Return the name of the file after --cfg."""
-    words = shlex.split(command)
+    words = shlex.split(command.replace("--cfg=", "--cfg "))
     return Path(words[words.index("--cfg") + 1]).name if "--cfg" in words[:-1] else None
 
 
