@@ -195,6 +195,17 @@ def test_a_run_without_a_test_has_no_card(run, tmp_path):
         collect_record(tmp_path)
 
 
+def test_results_of_former_weights_are_left_out(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    (own,) = folder.glob("test/*/")
+    former = shutil.copytree(own, own.with_name("8x1@32_32_9x1_softmax-mean_tiny-test"))
+    metrics = json.loads((former / "metrics.json").read_text())
+    metrics["checkpoint"]["step"] += 1
+    (former / "metrics.json").write_text(json.dumps(metrics))
+    assert len(collect_record(folder)["results"]) == 1
+    assert former.name in capsys.readouterr().err
+
+
 def test_a_folder_of_other_things_is_not_written_to(run, tmp_path):
     one = HubPredictor.from_run(run)
     (tmp_path / "README.md").write_text("mine")

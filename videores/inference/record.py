@@ -5,6 +5,7 @@ of weights and for a repository. Model cards and zoo pages are made from it alon
 """
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from videores.config.parse import load_config
 from videores.config.schema import Config
 from videores.errors import UserError
 from videores.evaluation.floors import ComparedFloors
-from videores.evaluation.predictions import Metrics, read_metrics
+from videores.evaluation.predictions import read_metrics
 from videores.evaluation.protocol import format_protocol, slugify
+from videores.models.weights import safe_load
 from videores.runtime.files import check_type
 from videores.runtime.own_parts import OwnPart
-from videores.training.run_folder import format_unfinished_note, read_environment
+from videores.training.run_folder import find_best_checkpoint, format_unfinished_note, read_environment
 
 
 class Result(TypedDict):
@@ -114,16 +116,26 @@ def _find_config(command):
 
 
 def _list_results(run, cfg: Config):
-    """Return the results of the run's checkpoint on its own list, of its own protocol first."""
-    own = slugify(format_protocol(cfg))
-    folders = sorted((folder for folder in run.glob("test/*/") if "+" not in folder.name), key=lambda f: f.name != own)
-    found = [_pick_result(metrics) for folder in folders if (metrics := read_metrics(folder))]
+    """Return the results of the run's checkpoint on its own list, of its own protocol first.
+
+    Results of former weights, as of a training that went on, are left out with a note.
+    """
+    path, own = find_best_checkpoint(run), slugify(format_protocol(cfg))
+    stored = safe_load.read_checkpoint(path)
+    safe_load.check_run_checkpoint(path, stored)
+    found = []
+    for folder in sorted(run.glob("test/*/"), key=lambda folder: (folder.name != own, folder.name)):
+        metrics: Mapping[str, Any] = read_metrics(folder) if "+" not in folder.name else {}
+        if metrics and metrics["checkpoint"].get("step") == stored["global_step"]:
+            found.append(_pick_result(metrics))
+        elif metrics:
+            print(f"note    {folder} is left out: it is of other weights than {path.name}", file=sys.stderr)
     if not found:
-        raise UserError(f"{run} must have a test result: tools/evaluate.py --run {run} writes one")
+        raise UserError(f"{run} must have a test of its checkpoint: tools/evaluate.py --run {run} writes one")
     return found
 
 
-def _pick_result(metrics: Metrics):
+def _pick_result(metrics):
     videos = metrics["videos"]
     picked = {key: metrics.get(key) for key in Result.__annotations__ if key in metrics}
     return {
