@@ -42,7 +42,9 @@ def prepare_file_test(path: Path, overrides: Sequence[str], out: Path | None = N
     network = resolve_source(path)
     about = _read_run(path, network)
     if about.get("config") is None:
-        raise UserError(f"{path} does not say on which videos: give --weights {path} --cfg DATA.yaml")
+        raise UserError(
+            f"{path} does not say on which videos: give --cfg DATA.yaml (and to tools/evaluate.py --weights {path})"
+        )
     values = about["config"]
     for override in overrides:
         parse.apply_override(values, override, Config)
