@@ -106,5 +106,5 @@ def plot_embedding(
 
 
 def _format_settings(settings):
-    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in settings.items()}
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in settings.items()}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items() if name != "package")

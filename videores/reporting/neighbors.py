@@ -80,10 +80,10 @@ def _describe_queries(queries: Sequence[int], data: DataConfig, shown: Shown) ->
     sheets = _Sheets(data)
     for number, (place_K, cosine_K) in enumerate(zip(*found, strict=True)):
         name, label = chosen.video[number], chosen.label_V[number]
-        videos = [sheets.describe(name, f"{name}: {classes[label]}", "query")]
+        videos = [sheets.describe(name, f"{classes[label]}: {name}", "query")]
         for place, cosine in zip(place_K[place_K >= 0], cosine_K, strict=False):
             video, other = gallery.video[place], gallery.label_V[place]
-            caption = f"{cosine:.3f} {video}: {classes[other]}"
+            caption = f"{classes[other]}, cosine {cosine:.3f}: {video}"
             videos.append(sheets.describe(video, caption, "same" if other == label else "other"))
         same = sum(video["kind"] == "same" for video in videos)
         yield {"title": f"{classes[label]}: {same} of {len(videos) - 1} of the same class", "videos": videos}
