@@ -76,32 +76,10 @@ class Predictor:
         for path in paths:
             yield path, UnreadableVideo(Path(root) / path, bad[path]) if path in bad else next(found)
 
-    @torch.inference_mode()
     def _score(self, dataset: VideoDataset, workers: int) -> Iterator[Prediction | UnreadableVideo]:
-        """Yield the answer for each video of a dataset, in the batches of the test loop."""
-        t, protocol, size = self.preprocessing.transform, self.preprocessing.views, self.network.batch_size
-        sampler = EvalSampler(len(dataset), views.compute_batch_size(protocol, size))
-        parallel: dict[str, Any] = dict(
-            num_workers=workers,
-            multiprocessing_context=workers_of.make_worker_context(),
-            worker_init_fn=workers_of.init_worker,
-        )
-        loader = DataLoader(
-            dataset, batch_sampler=sampler, collate_fn=views.collate_items, **(parallel if workers else {})
-        )
-        for batch in loader:
-            rows: dict[int, list[np.ndarray]] = defaultdict(list)
-            for video_X, _, clips_XTHWC in views.split_batch(batch, t.crop, protocol, size):
-                clips_XTHWC = clips_XTHWC.to(self.network.device)
-                logits_XN = score_clips(self.network.model, clips_XTHWC, t, self.network.number_format)
-                for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
-                    rows[video].append(logits_N)
-            answers: dict[int, Prediction | UnreadableVideo] = {
-                video: UnreadableVideo(Path(str(dataset.root), dataset.videos[video].path), reason)
-                for video, reason in batch["unreadable"]
-            }
-            answers |= {video: self._make_prediction(dataset, video, np.stack(rows[video])) for video in rows}
-            yield from (answers[video] for video in sorted(answers))
+        """Yield the answer for each video of a dataset."""
+        for video, answer in enumerate(score_videos(self.network, dataset, workers)):
+            yield answer if isinstance(answer, UnreadableVideo) else self._make_prediction(dataset, video, answer)
 
     def _make_prediction(self, dataset: VideoDataset, video: int, logits_KN: np.ndarray) -> Prediction:
         clip, (moments, rate) = self.preprocessing.clip, sampling.measure_timeline(dataset.info(video), dataset.clip)
@@ -157,6 +135,37 @@ class Predictor:
             for number, frame in enumerate(frames)
         )
         yield from score_stream(self.network, timed, windows, batch_size)
+
+
+@torch.inference_mode()
+def score_videos(
+    network: TrainedNetwork, dataset: VideoDataset, workers: int = 0
+) -> Iterator[np.ndarray | UnreadableVideo]:
+    """Yield float32 rows_KN of what a network answers to the views of each video, or why there are none.
+
+    They are scored in the batches of the test loop, in the order of the dataset.
+    """
+    assert dataset.views is not None  # as training clips have no order
+    t, protocol, size = dataset.transform, dataset.views, network.batch_size
+    sampler = EvalSampler(len(dataset), views.compute_batch_size(protocol, size))
+    parallel: dict[str, Any] = dict(
+        num_workers=workers,
+        multiprocessing_context=workers_of.make_worker_context(),
+        worker_init_fn=workers_of.init_worker,
+    )
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=views.collate_items, **(parallel if workers else {}))
+    for batch in loader:
+        rows: dict[int, list[np.ndarray]] = defaultdict(list)
+        for video_X, _, clips_XTHWC in views.split_batch(batch, t.crop, protocol, size):
+            logits_XN = score_clips(network.model, clips_XTHWC.to(network.device), t, network.number_format)
+            for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
+                rows[video].append(logits_N)
+        answers: dict[int, np.ndarray | UnreadableVideo] = {
+            video: UnreadableVideo(Path(str(dataset.root), dataset.videos[video].path), reason)
+            for video, reason in batch["unreadable"]
+        }
+        answers |= {video: np.stack(rows[video]) for video in rows}
+        yield from (answers[video] for video in sorted(answers))
 
 
 def _find_times(dataset: VideoDataset, video: int) -> Times:

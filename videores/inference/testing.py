@@ -43,7 +43,9 @@ def prepare_file_test(source: str | Path, overrides: Sequence[str], out: Path | 
     network, path = resolve_source(source), Path(find_file(source))
     about = _read_run(path, network)
     if about.get("config") is None:
-        raise UserError(f"{source} does not say on which videos: give --weights {source} --cfg DATA.yaml")
+        raise UserError(
+            f"{source} does not say on which videos: give --cfg DATA.yaml (and to tools/evaluate.py --weights {source})"
+        )
     values = about["config"]
     for override in overrides:
         parse.apply_override(values, override, Config)
