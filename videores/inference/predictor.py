@@ -79,7 +79,7 @@ class Predictor:
     @torch.inference_mode()
     def _score(self, dataset: VideoDataset, workers: int) -> Iterator[Prediction | UnreadableVideo]:
         """Yield the answer for each video of a dataset, in the batches of the test loop."""
-        t, protocol, size = self.preprocessing.transform, self.preprocessing.views, self.network.batch_size
+        made, protocol, size = self.preprocessing, self.preprocessing.views, self.network.batch_size
         sampler = EvalSampler(len(dataset), views.compute_batch_size(protocol, size))
         parallel: dict[str, Any] = dict(
             num_workers=workers,
@@ -91,9 +91,9 @@ class Predictor:
         )
         for batch in loader:
             rows: dict[int, list[np.ndarray]] = defaultdict(list)
-            for video_X, _, clips_XTHWC in views.split_batch(batch, t.crop, protocol, size):
+            for video_X, _, clips_XTHWC in views.split_batch(batch, made.transform.crop, protocol, size):
                 clips_XTHWC = clips_XTHWC.to(self.network.device)
-                logits_XN = score_clips(self.network.model, clips_XTHWC, t, self.network.number_format)
+                logits_XN = score_clips(self.network.model, clips_XTHWC, made, self.network.number_format)
                 for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
                     rows[video].append(logits_N)
             answers: dict[int, Prediction | UnreadableVideo] = {
