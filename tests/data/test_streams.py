@@ -1,5 +1,8 @@
-"""Streams: what each makes of a clip, that it refuses what does not suit it, and that other files are not taken for it."""
+"""What each stream makes of a clip, what it refuses, and that no file is taken for one of another stream."""
 
+import shutil
+
+import av
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from videores.config import parse
 from videores.config.schema import DataConfig, ViewsConfig
 from videores.config.streams import STREAMS
 from videores.data import datamodule, streams, transforms
+from videores.data.decode import read_frames
 from videores.data.prepare import copies
 from videores.data.probe import probe
 from videores.data.video import flow
@@ -162,8 +166,6 @@ def write_flow(source, target, **settings):
 
 @pytest.mark.parametrize(("method", "fps"), [("dis", 25), ("dis", 10), ("farneback", 25)])
 def test_a_picture_that_moves_three_pixels_has_that_flow(tmp_path, method, fps):
-    from videores.data.decode import read_frames
-
     write_video(tmp_path / "a.mp4", textured(6), fps, options=LOSSLESS)
     info = write_flow(tmp_path / "a.mp4", tmp_path / "flow.mp4", flow=method)
     assert (info.num_frames, info.fps, info.width, info.height) == (6, fps, 64, 48)
@@ -175,8 +177,6 @@ def test_a_picture_that_moves_three_pixels_has_that_flow(tmp_path, method, fps):
 
 
 def test_flow_is_the_same_at_half_the_size(tmp_path):
-    from videores.data.decode import read_frames
-
     write_video(tmp_path / "a.mp4", textured(4, step=4, height=96, width=128), 25, options=LOSSLESS)
     info = write_flow(tmp_path / "a.mp4", tmp_path / "flow.mp4", short_side=48)
     assert (info.width, info.height) == (64, 48)
@@ -186,8 +186,6 @@ def test_flow_is_the_same_at_half_the_size(tmp_path):
 
 @pytest.mark.parametrize("reader", ["decord", "pyav"])
 def test_every_reader_returns_the_bytes_of_flow_that_were_written(tmp_path, reader):
-    from videores.data.decode import read_frames
-
     frames, counts = textured(14), flow.FlowCounts()
     write_video(tmp_path / "a.mp4", frames, 25, options=LOSSLESS)
     shown = read_frames(tmp_path / "a.mp4", range(14))
@@ -237,8 +235,6 @@ def test_flow_and_pictures_are_not_taken_for_each_other(sets):
 
 
 def test_flow_of_another_size_rate_or_length_than_its_video_is_refused(sets, tmp_path):
-    import shutil
-
     flows = sets[1]
     for name, change in {
         "size": dict(height=48, width=32),
@@ -254,8 +250,6 @@ def test_flow_of_another_size_rate_or_length_than_its_video_is_refused(sets, tmp
 
 def retag(path, tag, frames, height, width, fps):
     """Writes another video in the place of one of flow, with the same tag."""
-    import av
-
     with av.open(str(path), "w") as container:
         container.metadata[flow.TAG] = tag
         stream = container.add_stream("libx264", rate=fps, options={"g": "1"})
@@ -266,8 +260,6 @@ def retag(path, tag, frames, height, width, fps):
 
 
 def test_flow_of_two_methods_is_refused(sets, tmp_path):
-    import shutil
-
     videos, flows = sets
     shutil.copytree(flows["root"], tmp_path / "mixed")
     write_flow(f"{videos['root']}/t1.mp4", tmp_path / "mixed" / "t1.mp4", flow="farneback", short_side=32)
@@ -276,8 +268,6 @@ def test_flow_of_two_methods_is_refused(sets, tmp_path):
 
 
 def test_missing_flow_is_named(sets, tmp_path):
-    import shutil
-
     shutil.copytree(sets[1]["root"], tmp_path / "some")
     (tmp_path / "some" / "t5.mp4").unlink()
     with pytest.raises(UserError, match=r"t5\.mp4"):
