@@ -74,15 +74,21 @@ def check_content(infos: Mapping[str, VideoInfo], stream: StreamName) -> None:
 
     Raises UserError that names those that do not.
     """
-    wrong = [path for path, info in infos.items() if bool(info.flow) != (stream == "flow")]
-    if wrong and stream == "flow":
-        what = f"data.stream=flow needs files of tools/prepare.py --flow, and {len(wrong)} are others"
-        raise UserError(f"{what}; give their folder as data.root:\n  {preview(wrong)}")
+    wrong = [path for path, info in infos.items() if describe_mismatch(info.flow, stream)]
     if wrong:
-        what = f"data.stream={stream} needs pictures, and {len(wrong)} files hold optical flow"
-        raise UserError(f"{what}; give data.stream=flow, or the videos' folder as data.root:\n  {preview(wrong)}")
+        what = describe_mismatch(infos[wrong[0]].flow, stream)
+        raise UserError(f"data.stream={stream}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
     if stream == "flow":
         _check_flow({path: (flow.parse_tag(info.flow, path), info) for path, info in infos.items()})
+
+
+def describe_mismatch(tag: str, stream: StreamName) -> str:
+    """Say what a file with this tag of flow, "" without one, lacks for a stream; "" where nothing."""
+    if bool(tag) == (stream == "flow"):
+        return ""
+    if tag:
+        return f"it holds optical flow, and the stream {stream} needs pictures: give the video, or the stream flow"
+    return "it holds no optical flow: write it by tools/prepare.py --flow, and give that file or folder"
 
 
 def _check_flow(files):
