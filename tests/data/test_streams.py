@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.training import fit, make_config, make_data
 from helpers.videos import write_csv
+from PIL import Image
 
 from videores.config import parse
 from videores.config.schema import DataConfig, ViewsConfig
@@ -19,7 +20,7 @@ from videores.data.probe import probe
 from videores.data.video import flow
 from videores.data.video.encode import write_video
 from videores.data.video.reencode import EncodingSettings, reencode
-from videores.errors import UserError
+from videores.errors import UnreadableVideo, UserError
 from videores.evaluation.protocol import format_protocol
 from videores.inference.preprocessing import Preprocessing
 from videores.models import create_model
@@ -265,6 +266,16 @@ def test_flow_of_two_methods_is_refused(sets, tmp_path):
     write_flow(f"{videos['root']}/t1.mp4", tmp_path / "mixed" / "t1.mp4", flow="farneback", short_side=32)
     with pytest.raises(UserError, match=r"one method(.|\n)*farneback"):
         load({**flows, "root": str(tmp_path / "mixed")}, stream="flow")
+
+
+def test_no_copies_are_made_of_flow_and_a_single_picture_has_none(sets, tmp_path):
+    source = f"{sets[1]['root']}/t0.mp4"
+    with pytest.raises(UnreadableVideo, match="holds optical flow"):
+        reencode(source, tmp_path / "copy.mp4", EncodingSettings(), 12, lambda stage: None)
+    Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
+    with pytest.raises(UnreadableVideo, match="no flow"):
+        write_flow(tmp_path / "one.png", tmp_path / "flow.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png"]
 
 
 def test_missing_flow_is_named(sets, tmp_path):

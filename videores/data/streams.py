@@ -33,13 +33,16 @@ class ClipFormat(Protocol):
     """What tells how clips are made of a video: `data` of a configuration, or a Preprocessing."""
 
     @property
-    def stream(self) -> StreamName: ...
+    def stream(self) -> StreamName:
+        """Return the stream."""
 
     @property
-    def clip(self) -> ClipConfig: ...
+    def clip(self) -> ClipConfig:
+        """Return how clips are sampled."""
 
     @property
-    def transform(self) -> TransformConfig: ...
+    def transform(self) -> TransformConfig:
+        """Return how frames are scaled, cut and normalized."""
 
 
 def make_input(clips_BKTHWC: Tensor, clip_format: ClipFormat) -> Tensor:
@@ -59,7 +62,10 @@ def select_normalization(clip_format: ClipFormat) -> tuple[tuple[float, ...], tu
 
 
 def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
-    """Return the channels of a stream, innermost, of normalized clips with any dimensions before T."""
+    """Return the channels of a stream, innermost, of normalized clips.
+
+    Any dimensions may stand before T.
+    """
     if stream == "flow":
         return pixels_XTHWC[..., : STREAMS[stream].channels]
     if stream == "rgb":
@@ -70,9 +76,9 @@ def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
 
 
 def check_content(infos: Mapping[str, VideoInfo], stream: StreamName) -> None:
-    """Check that files hold what a stream is made of: pictures, or flow as it was written for its video.
+    """Check that files hold what a stream is made of.
 
-    Raises UserError that names those that do not.
+    It is pictures, or flow as it was written for its video. Raises UserError that names those that do not.
     """
     wrong = [path for path, info in infos.items() if describe_mismatch(info.flow, stream)]
     if wrong:
@@ -127,6 +133,9 @@ def _compare_tag(path, tag, info):
 
 
 def mirror_values(clip_THWC: Tensor, stream: StreamName) -> None:
-    """Change the values of a uint8 clip that was mirrored left to right, in place: dx of flow becomes -dx."""
+    """Change, in place, the values of a uint8 clip that was mirrored left to right.
+
+    dx of flow becomes -dx; colors stay.
+    """
     if stream == "flow":
         clip_THWC[..., 0] = 2 * flow.ZERO - clip_THWC[..., 0].int()

@@ -112,6 +112,8 @@ def _transcode(source, settings, num_frames, beat, seconds_T):
     """
     seen, wanted = _SourceRecord(), _select_frames_to_check(num_frames)
     with open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
+        if flow.read_tag(container.metadata):
+            raise UnreadableVideo(source, "it holds optical flow, which another coding would change: copy the file")
         sound = container.streams.audio if settings.audio == "keep" else ()
         images = _scale_frames(_decode_source(container, stream, sound, seen), settings.short_side, seen)
         images = _record_block_means(_replace_by_flow(images, settings, seen, seconds_T), wanted, seen, beat)
