@@ -41,6 +41,7 @@ DATA = [  # within data, in the order of the data's way
     "augment",
     "mixing",
     "corruptions",
+    "streams",
     "views",
     "cache",
     "samplers",

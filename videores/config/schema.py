@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from videores.config import checks
 from videores.config.network import NetworkOptions, Rate
+from videores.config.streams import STREAMS, StreamName
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -177,6 +178,7 @@ class DataConfig(Section):
     contradictions = checks.check_data
 
     name: str  # names the data set in protocol strings and reports
+    stream: StreamName = "rgb"  # what the network sees of a video: docs/guide/streams.md
     # of the lists, or an embedded data set: docs/guide/own-videos.md; or an import path: docs/guide/own-parts.md
     format: Literal[ListFormat, SyntheticFormat] | ImportPath
     root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards
@@ -213,10 +215,16 @@ class ModelConfig(NetworkConfig):
     weights: UserPath | None = None  # initial weights: docs/guide/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
+    adapt: Literal["mean"] | None = None  # how weights of another stream fill the first convolution
 
     def overrides(self) -> dict[str, Any]:
         """Return the changes to the named network, for `create_model`."""
         return self.model_dump(include=set(NetworkConfig.model_fields) - {"name"}, exclude_none=True)
+
+    @property
+    def clip_channels(self) -> int:
+        """Return the channels of the clips that the network takes."""
+        return self.overrides().get("channels", NetworkOptions.channels)
 
 
 class DistillConfig(Section):
@@ -300,3 +308,15 @@ class Config(Section):
     test: ViewsConfig = ViewsConfig(clips=10)
     trainer: TrainerConfig = TrainerConfig()
     watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_channels(cls, values: Any) -> Any:
+        """Write the channels of data.stream into `model`, where they are not given."""
+        data, model = (values.get(name) if isinstance(values, dict) else None for name in ("data", "model"))
+        if not isinstance(data, dict) or not isinstance(model, dict):
+            return values
+        facts = STREAMS.get(data.get("stream", "rgb"))
+        if facts is None or facts.channels == NetworkOptions.channels or model.get("channels") is not None:
+            return values
+        return {**values, "model": {**model, "channels": facts.channels}}

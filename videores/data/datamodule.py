@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, transforms, views
+from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -54,6 +54,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _apply_unreadable_policy(unreadable, data.on_unreadable)
     _report_warnings(infos)
     _check_reader_exact(infos, data.reader)
+    streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
     _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
@@ -170,6 +171,7 @@ class VideoData(pl.LightningDataModule):
             infos,
             data.clip,
             data.transform,
+            stream=data.stream,
             views=self.views[part],
             augment=data.augment,
             flips=self.flips(),
@@ -251,9 +253,8 @@ class VideoData(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         if "clips" not in batch:  # of validation or test, whose views are cut as they are scored
             return batch
-        t = self.data.transform
         batch = mixing.finish_batch(batch, len(self.videos.index.classes))
-        return {**batch, "clips": transforms.normalize_clips(batch["clips"], t.mean, t.std)}
+        return {**batch, "clips": streams.make_input(batch["clips"], self.data)}
 
 
 class _ResumableLoader(DataLoader):
