@@ -22,21 +22,16 @@ METHODS = ("gradcam", "layercam", "ig", "occlusion", "frames", "order")  # of vi
 
 def main() -> int:
     parser = cli.make_parser(__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="a run, a checkpoint, an exported file, or public weights")
-    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders or patterns; data.root=... of a run")
-    parser.add_argument(
-        "--worst", type=cli.positive, default=0, metavar="N", help="the surest mistakes of the run's test"
-    )
-    parser.add_argument(
-        "--per-class", type=cli.positive, default=0, metavar="N", help="the first N of each class of it"
-    )
-    parser.add_argument("--method", choices=METHODS, default="gradcam", help="(default: gradcam)")
-    parser.add_argument("--layer", metavar="NAME", help="of gradcam and layercam (default: the last stage)")
-    parser.add_argument("--class", dest="label", metavar="NAME", help="explain this class, not the predicted one")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="(default: <run>/explain/<method>, or results/explain/)"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)")
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="a run, a checkpoint, an exported file, or public weights")
+    add("videos", nargs="*", metavar="VIDEO", help="files, folders or patterns; also data.root=... of a run")
+    add("--worst", type=cli.positive, default=0, metavar="N", help="the surest mistakes of the run's test")
+    add("--per-class", type=cli.positive, default=0, metavar="N", help="the first videos of each class of it")
+    add("--method", choices=METHODS, default="gradcam", help="(default: gradcam)")
+    add("--layer", metavar="NAME", help="of gradcam and layercam (default: the last stage)")
+    add("--class", dest="label", metavar="NAME", help="explain this class, not the predicted one")
+    add("--out", type=Path, metavar="DIR", help="(default: <run>/explain/<method>, or results/explain/<method>)")
+    add("--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)")
     args = parser.parse_args()
     overrides = [word for word in args.videos if word.startswith("data.") and "=" in word]
     videos = [word for word in args.videos if word not in overrides]

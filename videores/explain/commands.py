@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from videores.errors import UnreadableVideo, UserError, escape_controls
 from videores.explain.choice import Choice
@@ -20,10 +20,36 @@ from videores.explain.layers import find_layer
 from videores.explain.maps import LAYER_METHODS
 from videores.explain.overlay import write_overlay
 from videores.inference.predictor import Predictor
-from videores.runtime.files import write_atomically, write_json
+from videores.runtime.files import read_json, write_atomically, write_json
 
-RECORD = "explanations.json"
+FILE_NAME = "explanations.json"
 FILES = {"picture": "sheet.png", "overlay": "overlay.mp4", "arrays": "attribution.npz"}
+
+
+class Entry(TypedDict):
+    """What was written of a video; files are relative to the record's folder."""
+
+    video: str
+    truth: str | None
+    predicted: str
+    label: str  # the class that is explained
+    probability: float
+    map: list[int]  # steps in time, height and width
+    largest: float
+    zero: bool
+    picture: str
+    arrays: str
+    overlay: str | None
+
+
+class Record(TypedDict):
+    """The content of explanations.json."""
+
+    source: str
+    protocol: str
+    method: str
+    layer: str | None
+    videos: list[Entry]
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
         raise UserError(f"--layer goes with {' and '.join(LAYER_METHODS)}, not with {options.method}: leave it out")
     label = None if options.label is None else find_class(predictor.classes, options.label)
     layer = find_layer(predictor.network.model, options.layer)[0] if options.method in LAYER_METHODS else None
-    found: list[dict[str, Any]] = []
+    found: list[Entry] = []
     folders: set[str] = set()
     bad = 0
     for choice in tqdm(chosen, "explaining", disable=None if len(chosen) > 1 else True):
@@ -59,18 +85,15 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
             print(f"error: {escape_controls(f'{choice.path}: {error.reason}')}", file=sys.stderr)
             continue
         found.append(_write_explanation(options, choice, one, _name_folder(choice.path, folders)))
-    write_json(
-        options.out / RECORD,
-        {
-            "source": predictor.network.source,
-            "protocol": str(predictor.preprocessing),
-            "method": options.method,
-            "layer": layer,
-            "videos": found,
-        },
-    )
-    print(f"wrote   {options.out / RECORD}")
+    about = dict(source=predictor.network.source, protocol=str(predictor.preprocessing), method=options.method)
+    write_json(options.out / FILE_NAME, Record(**about, layer=layer, videos=found))
+    print(f"wrote   {options.out / FILE_NAME}")
     return 1 if bad else 0
+
+
+def read_record(path: Path) -> Record:
+    """Read explanations.json. Raises UserError for a damaged file."""
+    return read_json(path, Record, "explain the videos again")
 
 
 def _name_folder(path, used):
@@ -100,9 +123,9 @@ def _write_explanation(options, choice, one, name):
     return {
         "video": one.video,
         "truth": one.truth,
-        "class": one.name,
-        "probability": float(one.prediction.scores_N[one.label]),
         "predicted": one.prediction.label,
+        "label": one.name,
+        "probability": float(one.prediction.scores_N[one.label]),
         "map": list(one.maps_VTHW.shape[1:]),
         "largest": one.largest,
         "zero": one.is_zero,

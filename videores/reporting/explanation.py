@@ -26,7 +26,7 @@ def plot_explanation(path: Path, one: Explanation) -> None:
     side = 9 / len(shown) * clip_THWC.shape[1] / clip_THWC.shape[2]
     heights = [side + 0.25, *([] if one.is_zero else [side + 0.05, side + 0.3]), 2.0]
     figure = plt.figure(figsize=(9.5, sum(heights) + 0.8), layout="constrained")
-    figure.suptitle(figures.wrap_title(_format_title(one), 9.5), fontsize=11)
+    figure.suptitle("\n".join(figures.wrap_title(line, 9.5) for line in _list_title_lines(one)), fontsize=11)
     frames, *heat, scores = figure.subfigures(len(heights), 1, height_ratios=heights)
     for axes, t in zip(frames.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         _show_frame(axes, clip_THWC[t], f"frame {frame_T[t]}")
@@ -41,12 +41,12 @@ def plot_explanation(path: Path, one: Explanation) -> None:
     figures.save_figure(figure, path)
 
 
-def _format_title(one):
-    layer = f" of {one.layer}" if one.layer else ""
-    title = f"{one.video}: {one.answer}. {one.method}{layer}"
+def _list_title_lines(one):
+    method = f"{one.method} of {one.layer}" if one.layer else one.method
     if one.is_zero:
-        return f"{title}: the map is zero, nothing that the method sees speaks for the class"
-    return f"{title}, map {one.resolution} (time x height x width), full color {one.largest:.2g}"
+        return [f"{one.video}: {one.answer}", f"{method}: the map is zero, nothing that it sees speaks for the class"]
+    size = f"map {one.resolution} (time x height x width), full color {one.largest:.2g}"
+    return [f"{one.video}: {one.answer}", f"{method}, {size}"]
 
 
 def _show_frame(axes, frame_HWC, title):
