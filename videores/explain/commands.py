@@ -35,7 +35,6 @@ class Entry(TypedDict):
     label: str  # the class that is explained
     probability: float
     map: list[int]  # steps in time, height and width
-    largest: float
     zero: bool
     picture: str
     arrays: str
@@ -127,7 +126,6 @@ def _write_explanation(options, choice, one, name):
         "label": one.name,
         "probability": float(one.prediction.scores_N[one.label]),
         "map": list(one.maps_VTHW.shape[1:]),
-        "largest": one.largest,
         "zero": one.is_zero,
         "picture": f"{name}/{FILES['picture']}",
         "arrays": f"{name}/{FILES['arrays']}",

@@ -1,7 +1,7 @@
 """Explain the answer for a video: the maps of the clips that its test scores."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from videores.inference.prediction import Prediction
 from videores.inference.predictor import Predictor
 
 ZERO = 1e-6  # of the largest logit, below which a map is its rounding
+FULL = 0.995  # share of a map's values that are drawn without a limit
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ class Explanation:
         """Return which of the V views has the highest probability of the class."""
         return int(self.probability_K[self.view_V].argmax())
 
-    @property
-    def largest(self) -> float:
-        """Return the largest absolute value of the maps."""
-        return float(np.abs(self.maps_VTHW).max())
-
-    @property
+    @cached_property
     def is_zero(self) -> bool:
         """Return whether the maps hold nothing but rounding."""
-        return self.largest <= ZERO * float(np.abs(self.prediction.logits_KN).max())
+        return float(np.abs(self.maps_VTHW).max()) <= ZERO * float(np.abs(self.prediction.logits_KN).max())
+
+    @cached_property
+    def full(self) -> float:
+        """Return the absolute value that is drawn in full color, which only few exceed."""
+        return float(np.quantile(np.abs(self.maps_VTHW), FULL) or np.abs(self.maps_VTHW).max())
 
     @property
     def answer(self) -> str:

@@ -1,6 +1,6 @@
 """Paint maps over frames: red speaks for the class, blue against it, and what is clear says nothing.
 
-Values are relative to the largest of a video. In time a map is not interpolated: frames of one step look alike.
+Values are relative to those of the same video. In time a map is not interpolated: frames of one step look alike.
 """
 
 from pathlib import Path
@@ -18,8 +18,8 @@ FOR, AGAINST = np.array([255, 30, 0]), np.array([0, 90, 255])
 
 
 def paint_heat(frame_HWC: np.ndarray, value_HW: np.ndarray) -> np.ndarray:
-    """Return a uint8 frame with values from -1 to 1 painted over."""
-    opacity_HW1 = OPACITY * np.abs(value_HW)[..., None]
+    """Return a uint8 frame with values painted over; 1 and more have full color, -1 and less the other one."""
+    opacity_HW1 = OPACITY * np.abs(value_HW).clip(max=1)[..., None]
     color_HWC = np.where(value_HW[..., None] > 0, FOR, AGAINST)
     return np.round(frame_HWC * (1 - opacity_HW1) + color_HWC * opacity_HW1).astype(np.uint8)
 
@@ -63,7 +63,7 @@ def _find_heat(one, number):
         if not frame_T.min() <= number <= frame_T.max():
             continue
         place = int(np.abs(frame_T - number).argmin())
-        value_HW = scale_heat(select_step(map_THW, place, len(frame_T)), (int(height), int(width))) / one.largest
+        value_HW = scale_heat(select_step(map_THW, place, len(frame_T)), (int(height), int(width))) / one.full
         sum_HW[top : top + height, left : left + width] += value_HW[:, ::-1] if flip else value_HW
         count_HW[top : top + height, left : left + width] += 1
     return sum_HW / np.maximum(count_HW, 1) if count_HW.any() else None

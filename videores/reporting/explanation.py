@@ -32,9 +32,9 @@ def plot_explanation(path: Path, one: Explanation) -> None:
         _show_frame(axes, clip_THWC[t], f"frame {frame_T[t]}")
     if heat:
         for axes, t in zip(heat[0].subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            value_HW = scale_heat(select_step(map_THW, int(t), len(frame_T)) / one.largest, clip_THWC.shape[1:3])
+            value_HW = scale_heat(select_step(map_THW, int(t), len(frame_T)) / one.full, clip_THWC.shape[1:3])
             _show_frame(axes, paint_heat(clip_THWC[t], value_HW), "")
-        _plot_steps(heat[1], map_THW, one.largest)
+        _plot_steps(heat[1], map_THW, one.full)
     profile, views = scores.subplots(1, 2)
     _plot_profile(profile, map_THW, frame_T, one.is_zero)
     _plot_views(views, one)
@@ -45,7 +45,7 @@ def _list_title_lines(one):
     method = f"{one.method} of {one.layer}" if one.layer else one.method
     if one.is_zero:
         return [f"{one.video}: {one.answer}", f"{method}: the map is zero, nothing that it sees speaks for the class"]
-    size = f"map {one.resolution} (time x height x width), full color {one.largest:.2g}"
+    size = f"map {one.resolution} (time x height x width), full color {one.full:.2g}"
     return [f"{one.video}: {one.answer}", f"{method}, {size}"]
 
 
@@ -55,11 +55,11 @@ def _show_frame(axes, frame_HWC, title):
     axes.set_title(title, fontsize=8, pad=2)
 
 
-def _plot_steps(figure, map_THW, largest):
+def _plot_steps(figure, map_THW, full):
     """Plot steps of the map as they are: all of a few, else those of the frames that are shown."""
     shown = np.unique(np.linspace(0, len(map_THW) - 1, COLUMNS).round().astype(int))
     for axes, step in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        axes.imshow(map_THW[step], cmap=COLORS, vmin=-largest, vmax=largest, interpolation="nearest")
+        axes.imshow(map_THW[step], cmap=COLORS, vmin=-full, vmax=full, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"step {step + 1} of {len(map_THW)}", fontsize=8, pad=2)
 
@@ -67,7 +67,8 @@ def _plot_steps(figure, map_THW, largest):
 def _plot_profile(axes, map_THW, frame_T, is_zero):
     """Plot the mean of each step over the frames that it stands for."""
     frames = np.sort(frame_T)
-    edges = frames[np.minimum(np.arange(len(map_THW) + 1) * len(frames) // len(map_THW), len(frames) - 1)]
+    ends = np.append(frames, frames[-1] + max(1, frames[-1] - frames[-2]) if len(frames) > 1 else frames[-1] + 1)
+    edges = ends[np.arange(len(map_THW) + 1) * len(frames) // len(map_THW)]
     axes.stairs(map_THW.mean((1, 2)) * (not is_zero), edges, color="C0", linewidth=1.5)
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes.set(xlabel="frame", ylabel="mean of the map")
@@ -80,5 +81,6 @@ def _plot_views(axes, one):
     for view, ((first, last), probability) in enumerate(zip(one.span_K2, one.probability_K, strict=True)):
         color, width = ("C0", 3) if view == shown else ("0.6", 1.5)
         axes.plot([first, last + (first == last)], [probability] * 2, color=color, linewidth=width)
-    axes.set(xlabel="frame", ylabel=f"probability of {figures.shorten_text(one.name, 20)}", ylim=(-0.03, 1.03))
-    axes.set_title("Each view of the test (blue: shown)", fontsize=9)
+    axes.set(xlabel="frame", ylabel="probability", ylim=(-0.03, 1.03))
+    name = figures.escape_text(figures.shorten_text(one.name, 24))
+    axes.set_title(f"{name} in each view of the test (blue: shown)", fontsize=9)
