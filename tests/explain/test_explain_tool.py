@@ -195,7 +195,7 @@ def test_a_source_without_a_test_has_no_worst_mistakes(run, place, tmp_path):
     with pytest.raises(UserError, match="--worst"):
         run("--worst", 1, source="runs/tiny/checkpoints/last.ckpt")
     shutil.copytree(place / "runs/tiny", tmp_path / "untested", ignore=shutil.ignore_patterns("test"))
-    with pytest.raises(UserError, match="evaluate.py"):
+    with pytest.raises(UserError, match=r"evaluate\.py"):
         run("--per-class", 1, source=str(tmp_path / "untested"))
 
 

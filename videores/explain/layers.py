@@ -18,7 +18,7 @@ def find_layer(network: nn.Module, name: str | None = None) -> tuple[str, nn.Mod
         there = f"there are {', '.join(shown)}, and the layers within them" if shown else "the network has no layers"
         hint = format_suggestion(name, layers) if name else ""
         raise UserError(
-            f"layer {name or 'with maps'} is not in the network{hint}: {there}; occlusion, frames and order need none"
+            f"layer {name or 'with maps'} is not in the network{hint}: {there}; methods occlusion, frames and order need none"
         )
     return name, layers[name]
 

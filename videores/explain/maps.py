@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 
 from videores.errors import UserError
 from videores.explain.layers import disable_autocast, record_layer, score_classes
+from videores.inference.exported import ExportedNetwork
 
 Fill = Literal["grey", "frozen"]  # a pixel of mean color, or what an earlier frame shows at its place
 
@@ -47,14 +48,14 @@ def integrate_gradients(
     Middles of `steps` equal parts are taken. The sum of a map nears the logit of the clip minus that of the start: a
     grey clip, or the first frame repeated, so that a map says what motion adds.
     """
+    if isinstance(network, ExportedNetwork):
+        raise UserError(f"method ig needs gradients, and {network.path} has none: use --method occlusion")
     start_BCTHW = clips_BCTHW[:, :, :1].expand_as(clips_BCTHW) if fill == "frozen" else torch.zeros_like(clips_BCTHW)
     total = torch.zeros_like(clips_BCTHW)
     for step in range(steps):
         x = torch.lerp(start_BCTHW, clips_BCTHW, (step + 0.5) / steps).requires_grad_()
         with torch.enable_grad(), disable_autocast(x):
             score = score_classes(network, x, classes_B).sum()
-            if not score.requires_grad:
-                raise UserError("method ig needs gradients, and an exported network has none: use occlusion")
             total += torch.autograd.grad(score, x)[0]
     return ((clips_BCTHW - start_BCTHW) * total / steps).sum(1).float()
 
