@@ -21,7 +21,8 @@ def main() -> int:
     parser.add_argument("--run", required=True, type=Path, help="the run folder")
     parser.add_argument("--only", type=words, metavar="PARTS", help="of orders, corruptions, responses, maps")
     parser.add_argument("--severities", type=severities, default=(1, 2, 3, 4, 5), help="(default: 1,2,3,4,5)")
-    parser.add_argument("--videos", type=cli.positive, default=64, help="whose heat maps are checked (default: 64)")
+    parser.add_argument("--methods", type=words, help="whose maps are checked (default: gradcam,layercam)")
+    parser.add_argument("--videos", type=cli.positive, default=64, help="for responses and maps (default: 64)")
     parser.add_argument("--out", type=Path, help="output folder (default: in the run folder)")
     cli.add_overrides(parser, "test.clips=1")
     args = parser.parse_intermixed_args()
@@ -31,11 +32,10 @@ def main() -> int:
     with cli.import_quickly():
         from videores.diagnostics import probes
 
-    parts = args.only or tuple(probes.PARTS)
-    if wrong := [part for part in parts if part not in probes.PARTS]:
-        raise UserError(f"--only must be of {', '.join(probes.PARTS)}, got {wrong[0]}: correct it")
     options = dict(severities=args.severities, videos=args.videos, out=args.out)
-    return probes.probe_run(cfg, args.run, parts, **options)
+    return probes.probe_run(
+        cfg, args.run, args.only or probes.PARTS, methods=args.methods or probes.METHODS, **options
+    )
 
 
 def words(text: str) -> tuple[str, ...]:
