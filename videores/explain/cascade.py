@@ -18,6 +18,7 @@ from videores.explain.baselines import make_edge_maps
 
 Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (network, clips_BCTHW, classes_B) -> maps_BTHW
 _WINDOW = 7  # pixels of SSIM's window
+_SEED = 1_000_003  # added to seeds: a run's own would draw the weights that its training began with
 
 
 def compare_cascade(
@@ -51,7 +52,7 @@ def randomize_network(network: nn.Module, seed: int = 0) -> nn.Module:
     """Return a copy with weights as before training, in eval mode."""
     fresh = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(_SEED + seed)
         for module in [*list(fresh.modules())[1:], fresh]:  # a whole network may draw its layers' weights in its way
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()

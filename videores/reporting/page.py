@@ -6,6 +6,7 @@ It shows frames of the worst mistakes if the videos exist. Missing or damaged fi
 import base64
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,9 @@ from videores.errors import UserError, escape_controls
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
-from videores.reporting import figures, plots, results
+from videores.reporting import figures, plots, probe_plots, results
 from videores.reporting.contact_sheet import contact_sheet
-from videores.runtime.files import write_text
+from videores.runtime.files import read_json, write_text
 from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.run_folder import format_unfinished_note, read_environment
 
@@ -108,6 +109,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "validated": any(name.startswith("val/") for row in log for name in row),
         "main": main,
         **(_collect_details(main, cfg) if main and main.predictions else {}),
+        "probes": list(_list_probes(run)),
         "environment": _format_environment(run),
         "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
     }
@@ -236,6 +238,26 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
             except UserError as reason:  # such as a server of shards that does not answer
                 error = str(reason)
         yield {"caption": caption, "figure": figure, "error": error}
+
+
+# Probes
+
+
+def _list_probes(run) -> Iterator[dict[str, Any]]:
+    """Yield picture and numbers of each part that tools/probe.py wrote, or why it cannot be shown."""
+    paths = [path for path in sorted(run.glob("probe/*/*.json")) if path.stem in probe_plots.PLOTS]
+    for path in paths:
+        try:
+            yield {"error": None, **_show_probe(path)}
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            yield {"error": f"{path} cannot be shown ({error}): tools/probe.py writes it again"}
+
+
+def _show_probe(path):
+    found = read_json(path, dict[str, Any], "tools/probe.py writes it again")
+    draw = partial(probe_plots.PLOTS[path.stem], found=found)
+    figure = _render(draw, f"{path.stem}, {found['protocol']}", 1040 if path.stem == "maps" else 720)
+    return {"figure": figure, "lines": list(probe_plots.FORMATS[path.stem](found))}
 
 
 # The run
