@@ -21,7 +21,7 @@ from videores.training import run_folder
 
 TOOLS = find_shipped("tools")
 PACKAGE = Path(__file__).parents[1]
-PROBE_OPTIONS = ("--severities", "2,4", "--videos", "96")
+PROBE_OPTIONS = ("--severities", "1,3,5", "--videos", "128")
 PROBE_PARTS = ("orders", "corruptions", "responses", "maps")
 RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
 
