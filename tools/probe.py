@@ -33,9 +33,7 @@ def main() -> int:
         from videores.diagnostics import probes
 
     options = dict(severities=args.severities, videos=args.videos, out=args.out)
-    return probes.probe_run(
-        cfg, args.run, args.only or probes.PARTS, methods=args.methods or probes.METHODS, **options
-    )
+    return probes.probe_run(cfg, args.run, args.only or probes.PARTS, methods=args.methods or probes.METHODS, **options)
 
 
 def words(text: str) -> tuple[str, ...]:

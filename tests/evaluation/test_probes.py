@@ -46,7 +46,9 @@ def test_orders_lose_the_difference_of_the_accuracies_paired_by_video():
 
 def test_videos_in_another_order_are_paired_by_name():
     turned = {name: getattr(REVERSED, name)[::-1] for name in ("video", "label", "group", "logits")}
-    ours, theirs = (probes.compare_orders(NORMAL, {"reversed": p}, PARTNERS) for p in (REVERSED, replace(REVERSED, **turned)))
+    ours, theirs = (
+        probes.compare_orders(NORMAL, {"reversed": p}, PARTNERS) for p in (REVERSED, replace(REVERSED, **turned))
+    )
     assert ours["orders"] == theirs["orders"]
     assert ours["partner"]["share"] == theirs["partner"]["share"]
 

@@ -88,7 +88,9 @@ def read_saved_cell(path: Path) -> dict[str, Any]:
     remedy = "restore it, or remove it and run the table again"
     cell = read_json(path, _Cell, remedy)
     is_done, is_decoded = cell["status"] == "done", cell["kind"] == "decode"
-    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe")) + _MACHINE_KEYS * (is_done and is_decoded)
+    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe")) + _MACHINE_KEYS * (
+        is_done and is_decoded
+    )
     wanted += _TRAINED_KEYS * (not is_decoded and any(key in cell for key in _TRAINED_KEYS))
     missing = [key for key in wanted if cell.get(key) is None]
     answers = cell.get("answers") or {"groups": None}

@@ -153,9 +153,7 @@ class VideoData(pl.LightningDataModule):
         self.datasets: dict[str, VideoDataset] = {}
 
     @classmethod
-    def from_config(
-        cls, cfg: Config, videos: Videos, gap: Sequence[int] = (), *, decoded: Self | None = None
-    ) -> Self:
+    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = (), *, decoded: Self | None = None) -> Self:
         """Make the data module of a configuration; `gap` numbers training videos.
 
         `decoded` is a module of the same videos, whose frames in memory (data.cache) are used.

@@ -153,7 +153,9 @@ def _look_inside(cfg, folder, parts, methods, videos) -> dict[str, dict[str, Any
             logits_BN = torch.cat([network(batch) for batch in clips.clips_BCTHW.split(trained.batch_size)])
         check = partial(checks.check_maps, masks_BTHW=clips.masks_BTHW, groups=clips.groups, seed=cfg.run.seed)
         predicted_B = logits_BN.argmax(1)
-        found["maps"] = {"methods": {m: check(network, clips.clips_BCTHW, predicted_B, maps.METHODS[m]) for m in methods}}
+        found["maps"] = {
+            "methods": {m: check(network, clips.clips_BCTHW, predicted_B, maps.METHODS[m]) for m in methods}
+        }
     return found
 
 

@@ -52,22 +52,25 @@ def record_layer(
         seen.append(_check_output(name, output).detach().requires_grad_())
         return seen[-1].clone()  # which later layers may change in place
 
-    handle = module.register_forward_hook(cut)
+    handle = module.register_forward_hook(cut)  # until the end of the backward pass, which may run the layer again
     try:
-        with torch.enable_grad():
-            scores_B = score_classes(network, clips_BCTHW, classes_B)
+        with torch.enable_grad(), disable_autocast(clips_BCTHW):
+            score = score_classes(network, clips_BCTHW, classes_B).sum()
+            if len(seen) != 1:
+                raise UserError(
+                    f"layer {name} must run once in a forward pass, not {len(seen)} times: give another one"
+                )
+            x = seen[0]
+            gradient = torch.autograd.grad(score, x, allow_unused=True)[0] if score.requires_grad else None
     finally:
         handle.remove()
-    if len(seen) != 1:
-        raise UserError(f"layer {name} must run once in a forward pass, it runs {len(seen)} times: give another one")
-    gradient = torch.autograd.grad(scores_B.sum(), seen, allow_unused=True)[0] if scores_B.requires_grad else None
     if gradient is None:
         raise UserError(f"layer {name} has no influence on the logits: give another one")
-    return _split_frames(name, seen[0].detach(), clips_BCTHW), _split_frames(name, gradient, clips_BCTHW)
+    return _split_frames(x.detach(), len(clips_BCTHW)), _split_frames(gradient, len(clips_BCTHW))
 
 
 def score_classes(network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor) -> Tensor:
-    """Return a network's logit of a class for each clip, in the precision of its weights.
+    """Return a network's logit of a class for each clip.
 
     Raises UserError in training mode, and for a class that it has not.
     """
@@ -75,11 +78,15 @@ def score_classes(network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor) ->
     if network.training:
         raise UserError("the network must be in eval mode, or a clip's map would depend on its batch: call eval()")
     weight = next((p for p in network.parameters() if p.is_floating_point()), clips_BCTHW)
-    with torch.autocast(clips_BCTHW.device.type, enabled=False):  # bf16 would draw its rounding
-        logits_BN = network(clips_BCTHW.to(weight.dtype))
+    logits_BN = network(clips_BCTHW.to(weight.dtype))
     if not 0 <= int(classes_B.min()) <= int(classes_B.max()) < logits_BN.shape[1]:
         raise UserError(f"classes must be from 0 to {logits_BN.shape[1] - 1}, got {classes_B.tolist()}")
     return logits_BN.gather(1, classes_B[:, None])[:, 0]
+
+
+def disable_autocast(clips_BCTHW: Tensor) -> torch.autocast:
+    """Let a network and its gradients have the precision of its weights: bf16 would draw its rounding."""
+    return torch.autocast(clips_BCTHW.device.type, enabled=False)
 
 
 def _check_output(name, output):
@@ -89,6 +96,6 @@ def _check_output(name, output):
     return output
 
 
-def _split_frames(name, x, clips_BCTHW):
+def _split_frames(x, clips):
     """Return BCTHW of what 2D layers put out for the frames of all clips."""
-    return x if x.ndim == 5 else x.unflatten(0, (len(clips_BCTHW), -1)).transpose(1, 2)
+    return x if x.ndim == 5 else x.unflatten(0, (clips, -1)).transpose(1, 2)

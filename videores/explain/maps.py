@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from videores.errors import UserError
-from videores.explain.layers import record_layer, score_classes
+from videores.explain.layers import disable_autocast, record_layer, score_classes
 
 Fill = Literal["grey", "frozen"]  # a pixel of mean color, or what an earlier frame shows at its place
 
@@ -51,11 +51,11 @@ def integrate_gradients(
     total = torch.zeros_like(clips_BCTHW)
     for step in range(steps):
         x = torch.lerp(start_BCTHW, clips_BCTHW, (step + 0.5) / steps).requires_grad_()
-        with torch.enable_grad():
-            scores_B = score_classes(network, x, classes_B)
-        if not scores_B.requires_grad:
-            raise UserError("method ig needs gradients, and an exported network has none: use occlusion")
-        total += torch.autograd.grad(scores_B.sum(), x)[0]
+        with torch.enable_grad(), disable_autocast(x):
+            score = score_classes(network, x, classes_B).sum()
+            if not score.requires_grad:
+                raise UserError("method ig needs gradients, and an exported network has none: use occlusion")
+            total += torch.autograd.grad(score, x)[0]
     return ((clips_BCTHW - start_BCTHW) * total / steps).sum(1).float()
 
 
@@ -156,6 +156,7 @@ def _measure_drops(network, clips_BCTHW, classes_B, changes, batch_size):
     drops = []
     for clip_CTHW, label in zip(clips_BCTHW, classes_B, strict=True):
         batches = (torch.stack([change(clip_CTHW) for change in group]) for group in groups)
-        scores_X = torch.cat([score_classes(network, batch, label.expand(len(batch))) for batch in batches])
+        with disable_autocast(clip_CTHW):
+            scores_X = torch.cat([score_classes(network, batch, label.expand(len(batch))) for batch in batches])
         drops.append(scores_X[0] - scores_X[1:])
     return torch.stack(drops).float()

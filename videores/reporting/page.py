@@ -21,12 +21,14 @@ from videores.errors import UserError, escape_controls
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
+from videores.explain import commands as explain
 from videores.reporting import figures, plots, probe_plots, results
 from videores.reporting.contact_sheet import contact_sheet
 from videores.runtime.files import read_json, write_text
 from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.run_folder import format_unfinished_note, read_environment
 
+EXPLAINED = 12  # videos that are shown of each method
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -109,6 +111,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "validated": any(name.startswith("val/") for row in log for name in row),
         "main": main,
         **(_collect_details(main, cfg) if main and main.predictions else {}),
+        "explanations": list(_list_explanations(run)),
         "probes": list(_list_probes(run)),
         "environment": _format_environment(run),
         "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
@@ -238,6 +241,28 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
             except UserError as reason:  # such as a server of shards that does not answer
                 error = str(reason)
         yield {"caption": caption, "figure": figure, "error": error}
+
+
+# Explanations
+
+
+def _list_explanations(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield what tools/explain.py wrote in the run's folder, a method at a time."""
+    for path in sorted(run.glob(f"explain/*/{explain.FILE_NAME}")):
+        try:
+            record = explain.read_record(path)
+            sheets = [_read_sheet(path.parent, entry) for entry in record["videos"][:EXPLAINED]]
+        except (OSError, UserError) as error:
+            yield {"name": path.parent.name, "error": f"{path} cannot be shown: {error}"}
+            continue
+        more = len(record["videos"]) - len(sheets)
+        name = f"{record['method']} of {record['layer']}" if record["layer"] else record["method"]
+        yield {"name": name, "error": None, "sheets": sheets, "more": more, "folder": path.parent}
+
+
+def _read_sheet(folder, entry):
+    what = "zero map" if entry["zero"] else f"map {' x '.join(map(str, entry['map']))}"
+    return _embed((folder / entry["picture"]).read_bytes(), "png", f"{entry['video']}: {entry['label']}, {what}.", 1040)
 
 
 # Probes

@@ -30,7 +30,9 @@ def _plot_corruptions(path, found):
     figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
     for name in found["by_corruption"]:
         line = [row for row in found["corruptions"] if row["corruption"] == name]
-        axes.plot([row["severity"] for row in line], [row["video_top1"] for row in line], "o-", label=name, markersize=4)
+        axes.plot(
+            [row["severity"] for row in line], [row["video_top1"] for row in line], "o-", label=name, markersize=4
+        )
     axes.axhline(100 - found["normal_error"], color="black", linestyle=":", label="normal frames")
     axes.set(xlabel="severity", ylabel="video top-1 (%)", ylim=(0, 100))
     axes.set_xticks(sorted({row["severity"] for row in found["corruptions"]}))
