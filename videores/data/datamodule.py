@@ -144,17 +144,22 @@ class VideoData(pl.LightningDataModule):
         seed: int = 0,
         accumulate: int = 1,
         gap: Sequence[int] = (),
+        decoded: Self | None = None,
     ):
         super().__init__()
         self.data, self.videos, self.seed, self.accumulate, self.gap = data, videos, seed, accumulate, gap
+        self.decoded = decoded
         self.views = {"train": None, "val": val, "test": test, "gap": val}
         self.datasets: dict[str, VideoDataset] = {}
 
     @classmethod
-    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = ()) -> Self:
-        """Make the data module of a configuration; `gap` numbers training videos."""
-        seed, accumulate = cfg.run.seed, cfg.train.accumulate
-        return cls(cfg.data, videos, val=cfg.val, test=cfg.test, seed=seed, accumulate=accumulate, gap=gap)
+    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = (), *, decoded: Self | None = None) -> Self:
+        """Make the data module of a configuration; `gap` numbers training videos.
+
+        `decoded` is a module of the same videos, whose frames in memory (data.cache) are used.
+        """
+        options = dict(seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap, decoded=decoded)
+        return cls(cfg.data, videos, val=cfg.val, test=cfg.test, **options)
 
     def dataset(self, part):
         if part not in self.datasets:
@@ -187,6 +192,8 @@ class VideoData(pl.LightningDataModule):
     def cache(self, part, listed):
         if self.data.cache != "ram" or not listed:
             return None
+        if self.decoded:
+            return self.decoded.dataset(part).cache
         if part == "gap":
             return CacheSubset(self.dataset("train").cache, self.gap)
         return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)

@@ -6,6 +6,7 @@ It shows frames of the worst mistakes if the videos exist. Missing or damaged fi
 import base64
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,9 @@ from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
 from videores.explain import commands as explain
-from videores.reporting import figures, plots, results
+from videores.reporting import figures, plots, probe_plots, results
 from videores.reporting.contact_sheet import contact_sheet
-from videores.runtime.files import write_text
+from videores.runtime.files import read_json, write_text
 from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.run_folder import format_unfinished_note, read_environment
 
@@ -111,6 +112,7 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "main": main,
         **(_collect_details(main, cfg) if main and main.predictions else {}),
         "explanations": list(_list_explanations(run)),
+        "probes": list(_list_probes(run)),
         "environment": _format_environment(run),
         "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
     }
@@ -261,6 +263,26 @@ def _list_explanations(run: Path) -> Iterator[dict[str, Any]]:
 def _read_sheet(folder, entry):
     what = "zero map" if entry["zero"] else f"map {' x '.join(map(str, entry['map']))}"
     return _embed((folder / entry["picture"]).read_bytes(), "png", f"{entry['video']}: {entry['label']}, {what}.", 1040)
+
+
+# Probes
+
+
+def _list_probes(run) -> Iterator[dict[str, Any]]:
+    """Yield picture and numbers of each part that tools/probe.py wrote, or why it cannot be shown."""
+    paths = [path for path in sorted(run.glob("probe/*/*.json")) if path.stem in probe_plots.PLOTS]
+    for path in paths:
+        try:
+            yield {"error": None, **_show_probe(path)}
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            yield {"error": f"{path} cannot be shown ({error}): tools/probe.py writes it again"}
+
+
+def _show_probe(path):
+    found = read_json(path, dict[str, Any], "tools/probe.py writes it again")
+    draw = partial(probe_plots.PLOTS[path.stem], found=found)
+    figure = _render(draw, f"{path.stem}, {found['protocol']}", 1040 if path.stem == "maps" else 720)
+    return {"figure": figure, "lines": list(probe_plots.FORMATS[path.stem](found))}
 
 
 # The run
