@@ -2,6 +2,7 @@
 
 python tools/explain.py runs/r2plus1d_motion clip.mp4
 python tools/explain.py runs/r2plus1d_motion --worst 8 --per-class 2                  # videos of the run's test
+python tools/explain.py runs/r2plus1d_motion --per-class 8 --check                    # can the maps be trusted?
 python tools/explain.py runs/r2plus1d_ucf101 clip.avi --method layercam --layer layer2
 python tools/explain.py runs/r2plus1d_ucf101 clip.avi --class Archery                 # why not this?
 python tools/explain.py network.onnx clip.avi --method occlusion                      # needs no gradients
@@ -30,6 +31,7 @@ def main() -> int:
     add("--method", choices=METHODS, default="gradcam", help="(default: gradcam)")
     add("--layer", metavar="NAME", help="of gradcam and layercam (default: the last stage)")
     add("--class", dest="label", metavar="NAME", help="explain this class, not the predicted one")
+    add("--check", action="store_true", help="check the method on these videos, some 20 or more")
     add("--out", type=Path, metavar="DIR", help="(default: <run>/explain/<method>, or results/explain/<method>)")
     add("--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)")
     args = parser.parse_args()
@@ -41,7 +43,7 @@ def main() -> int:
         import videores
         from videores.explain import choice, commands
         from videores.reporting import page
-        from videores.reporting.explanation import plot_explanation
+        from videores.reporting.explanation import plot_explanation, report_check
 
     run = Path(args.source)
     chosen = choice.choose_inputs(videos) if videos else []
@@ -50,7 +52,9 @@ def main() -> int:
     name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, (args.method, args.layer, args.label))))
     is_run = (run / "config.yaml").is_file()
     out = args.out or (run / "explain" if is_run else Path("results", "explain")) / name
-    options = commands.Options(out, plot_explanation, args.method, args.layer, args.label)
+    options = commands.Options(
+        out, plot_explanation, args.method, args.layer, args.label, report_check if args.check else None
+    )
     code = commands.explain_inputs(videores.load(args.source, device=args.device), chosen, options)
     if is_run and args.out is None:
         print(f"wrote   {page.write_page(run, overrides=overrides)}")

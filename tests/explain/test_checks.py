@@ -6,9 +6,9 @@ import torch
 from scipy import stats
 from torch import nn
 
+from videores.errors import UserError
 from videores.explain import baselines, cascade, checks, deletion, pointing, responses
 from videores.explain.maps import METHODS, grad_cam
-from videores.errors import UserError
 from videores.models import create_model
 
 TINY = dict(layers=(1, 1), width=8, stem="small")

@@ -23,6 +23,7 @@ class Choice(NamedTuple):
     root: shards.Root
     path: str  # under the root
     truth: str | None = None  # its class, where a list says it
+    group: str | None = None
 
 
 def choose_inputs(given: Sequence[str]) -> list[Choice]:
@@ -54,4 +55,5 @@ def choose_tested(run: Path, worst: int = 0, per_class: int = 0, overrides: Sequ
     samples = [video for label in range(len(p.classes)) for video in known[p.label[known] == label][:per_class]]
     root = shards.locate(cfg.data.root)
     chosen = dict.fromkeys(int(video) for video in [*mistakes, *samples])
-    return [Choice(root, str(p.video[video]), str(p.classes[p.label[video]])) for video in chosen]
+    about = lambda video: (str(p.video[video]), str(p.classes[p.label[video]]), str(p.group[video]))
+    return [Choice(root, *about(video)) for video in chosen]

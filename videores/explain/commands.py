@@ -5,15 +5,17 @@ explanations.json lists what was written, for the page of the run.
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 from typing_extensions import TypedDict
 
 from videores.errors import UnreadableVideo, UserError, escape_controls
+from videores.explain.checking import CheckedClip, check_method, keep_for_check
 from videores.explain.choice import Choice
 from videores.explain.explanation import Explanation, explain_video, find_class
 from videores.explain.layers import find_layer
@@ -23,6 +25,7 @@ from videores.inference.predictor import Predictor
 from videores.runtime.files import read_json, write_atomically, write_json
 
 FILE_NAME = "explanations.json"
+CHECK_PICTURE = "check.png"
 FILES = {"picture": "sheet.png", "overlay": "overlay.mp4", "arrays": "attribution.npz"}
 
 
@@ -49,6 +52,7 @@ class Record(TypedDict):
     method: str
     layer: str | None
     videos: list[Entry]
+    check: list[str] | None  # lines of what a check found
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Options:
     method: str = "gradcam"
     layer: str | None = None
     label: str | None = None  # a class's name; by default what is predicted
+    report_check: Callable[[Path, Mapping[str, Any]], list[str]] | None = None  # draws what a check finds, and words it
 
 
 def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Options) -> int:
@@ -72,22 +77,39 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
     label = None if options.label is None else find_class(predictor.classes, options.label)
     layer = find_layer(predictor.network.model, options.layer)[0] if options.method in LAYER_METHODS else None
     found: list[Entry] = []
+    kept: list[CheckedClip] = []
     folders: set[str] = set()
-    bad = 0
+    about = dict(method=options.method, layer=layer, label=label)
     for choice in tqdm(chosen, "explaining", disable=None if len(chosen) > 1 else True):
         try:
-            one = explain_video(
-                predictor, choice.root, choice.path, method=options.method, layer=layer, label=label, truth=choice.truth
-            )
+            one = explain_video(predictor, choice.root, choice.path, truth=choice.truth, **about)  # type: ignore[arg-type]
         except UnreadableVideo as error:
-            bad += 1
             print(f"error: {escape_controls(f'{choice.path}: {error.reason}')}", file=sys.stderr)
             continue
         found.append(_write_explanation(options, choice, one, _name_folder(choice.path, folders)))
-    about = dict(source=predictor.network.source, protocol=str(predictor.preprocessing), method=options.method)
-    write_json(options.out / FILE_NAME, Record(**about, layer=layer, videos=found))
+        if options.report_check:
+            kept.append(keep_for_check(predictor, choice, one))
+    check = _write_check(predictor, options, kept, layer) if kept else None
+    record = Record(
+        source=predictor.network.source,
+        protocol=str(predictor.preprocessing),
+        method=options.method,
+        layer=layer,
+        videos=found,
+        check=check,
+    )
+    write_json(options.out / FILE_NAME, record)
     print(f"wrote   {options.out / FILE_NAME}")
-    return 1 if bad else 0
+    return 1 if len(found) < len(chosen) else 0
+
+
+def _write_check(predictor, options, kept, layer):
+    """Check the method, write what is found, and return it in lines."""
+    found = check_method(predictor, kept, options.method, layer)
+    write_json(options.out / "check.json", found)
+    lines = options.report_check(options.out / CHECK_PICTURE, found)
+    print("\n".join(lines))
+    return lines
 
 
 def read_record(path: Path) -> Record:

@@ -1,5 +1,6 @@
 """Explain the answer for a video: the maps of the clips that its test scores."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -8,10 +9,12 @@ import numpy as np
 import torch
 
 from videores.data import transforms, views
+from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
 from videores.data.manifest import probe_all
 from videores.data.shards import Root
 from videores.errors import UnreadableVideo, UserError, format_suggestion
+from videores.explain.cascade import Explain
 from videores.explain.layers import find_layer
 from videores.explain.maps import LAYER_METHODS, METHODS
 from videores.inference.prediction import Prediction
@@ -126,47 +129,57 @@ def explain_video(
     if isinstance(prediction, UnreadableVideo):
         raise prediction
     label = int(prediction.scores_N.argmax()) if label is None else label
-    clips_KTHWC, placed = _read_clips(predictor, root, path)
+    dataset = make_dataset(predictor, root, path)
+    item = dataset.fixed_views(0, 0)
+    clips_KTHWC = cut_views(predictor, item)
     view_V = np.arange(len(clips_KTHWC))
     if method not in LAYER_METHODS:
         view_V = np.array([prediction.logits_KN[:, label].argmax()])
-    explain = partial(METHODS[method], layer=layer) if method in LAYER_METHODS else METHODS[method]
-    maps_VTHW = _compute_maps(predictor, clips_KTHWC[view_V], label, explain)
-    frame_KT = placed.pop("frame_KT")
+    placed = _place_views(predictor, item["frames"], dataset.frames_shown(0))
+    span_K2 = np.stack([placed["frame_VT"].min(1), placed["frame_VT"].max(1)], 1)
     return Explanation(
-        path,
-        truth,
-        prediction,
-        label,
-        method,
-        layer,
-        view_V,
-        maps_VTHW,
-        clips_KTHWC[view_V].numpy(),
-        frame_KT[view_V],
-        placed["box_K4"][view_V],
-        placed["flip_K"][view_V],
-        placed["size"],
-        np.stack([frame_KT.min(1), frame_KT.max(1)], 1),
+        video=path,
+        truth=truth,
+        prediction=prediction,
+        label=label,
+        method=method,
+        layer=layer,
+        view_V=view_V,
+        maps_VTHW=_compute_maps(predictor, clips_KTHWC[view_V], label, select_method(method, layer)),
+        clips_VTHWC=clips_KTHWC[view_V].numpy(),
+        scaled_size=tuple(item["frames"].shape[1:3]),
+        span_K2=span_K2,
+        **{name: values[view_V] for name, values in placed.items()},
     )
 
 
-def _read_clips(predictor, root, path):
-    """Return uint8 clips_KTHWC of all views, and where they lie in the video."""
-    preprocessing = predictor.preprocessing
-    dataset = preprocessing.make_dataset(root, [Video(path, 0)], probe_all(root, [path], progress=False)[0])
-    item, crop, crops = dataset.fixed_views(0, 0), preprocessing.transform.crop, preprocessing.views.crops
-    height, width = item["frames"].shape[1:3]
+def select_method(method: str, layer: str | None) -> Explain:
+    """Return a function (network, clips_BCTHW, classes_B) -> maps_BTHW."""
+    return partial(METHODS[method], layer=layer) if method in LAYER_METHODS else METHODS[method]
+
+
+def make_dataset(predictor: Predictor, root: Root, path: str) -> VideoDataset:
+    """Return the dataset of one video, with the views of the test."""
+    infos, _ = probe_all(root, [path], progress=False)
+    return predictor.preprocessing.make_dataset(root, [Video(path, 0)], infos)  # type: ignore[arg-type]
+
+
+def cut_views(predictor: Predictor, item: Mapping[str, Any]) -> torch.Tensor:
+    """Return uint8 clips_KTHWC, all views of an item of such a dataset."""
+    return views.list_item_views(item, predictor.preprocessing.transform.crop, predictor.preprocessing.views)
+
+
+def _place_views(predictor, frames_UHWC, frame_CT):
+    """Return where and when each of K views shows the video, by the names of Explanation."""
+    crop, crops = predictor.preprocessing.transform.crop, predictor.preprocessing.views.crops
+    height, width = frames_UHWC.shape[1:3]
     corners = transforms.compute_view_corners(height, width, crop, crops)
     size = transforms.compute_view_size(height, width, crop, crops)
-    clips = len(item["place"])
-    placed = {
-        "frame_KT": dataset.frames_shown(0).repeat(len(corners), 0),
-        "box_K4": np.array([(*corner, *size) for corner in corners] * clips),
-        "flip_K": np.array([n >= len(transforms.CORNERS_AND_CENTER) for n in range(len(corners))] * clips),
-        "size": (height, width),
+    return {
+        "frame_VT": frame_CT.repeat(len(corners), 0),
+        "box_V4": np.array([(*corner, *size) for corner in corners] * len(frame_CT)),
+        "flip_V": np.array([n >= len(transforms.CORNERS_AND_CENTER) for n in range(len(corners))] * len(frame_CT)),
     }
-    return views.list_item_views(item, crop, preprocessing.views), placed
 
 
 def _compute_maps(predictor, clips_VTHWC, label, explain):

@@ -15,10 +15,10 @@ def find_layer(network: nn.Module, name: str | None = None) -> tuple[str, nn.Mod
     name = name or _find_last_stage(layers)
     if not name or name not in layers:
         shown = [layer for layer in layers if layer and layer.count(".") <= 1]
-        there = f"there are {', '.join(shown)}, and the layers within them" if shown else "the network has no layers"
+        there = f"there are {', '.join(shown)}, and those within them" if shown else "it has no layers"
         hint = format_suggestion(name, layers) if name else ""
         raise UserError(
-            f"layer {name or 'with maps'} is not in the network{hint}: {there}; methods occlusion, frames and order need none"
+            f"layer {name or 'with maps'} must be in the network{hint}: {there}; method occlusion needs no layer"
         )
     return name, layers[name]
 

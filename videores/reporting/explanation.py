@@ -1,6 +1,8 @@
 """Plot an explanation: frames, the map over them, the map itself, and scores over time."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from videores.explain.explanation import Explanation
 from videores.explain.overlay import AGAINST, FOR, paint_heat, scale_heat, select_step
-from videores.reporting import figures
+from videores.reporting import figures, probe_plots
 
 COLUMNS = 8  # frames that are shown
 COLORS = LinearSegmentedColormap.from_list("evidence", [AGAINST / 255, (1, 1, 1), FOR / 255])
@@ -39,6 +41,12 @@ def plot_explanation(path: Path, one: Explanation) -> None:
     _plot_profile(profile, map_THW, frame_T, one.is_zero)
     _plot_views(views, one)
     figures.save_figure(figure, path)
+
+
+def report_check(path: Path, found: Mapping[str, Any]) -> list[str]:
+    """Plot what a check of maps found, and return it in lines."""
+    probe_plots.PLOTS["maps"](path, found)
+    return list(probe_plots.FORMATS["maps"](found))
 
 
 def _list_title_lines(one):

@@ -252,12 +252,13 @@ def _list_explanations(run: Path) -> Iterator[dict[str, Any]]:
         try:
             record = explain.read_record(path)
             sheets = [_read_sheet(path.parent, entry) for entry in record["videos"][:EXPLAINED]]
+            check = _read_check(path.parent, record) if record["check"] else None
         except (OSError, UserError) as error:
             yield {"name": path.parent.name, "error": f"{path} cannot be shown: {error}"}
             continue
         more = len(record["videos"]) - len(sheets)
         name = f"{record['method']} of {record['layer']}" if record["layer"] else record["method"]
-        yield {"name": name, "error": None, "sheets": sheets, "more": more, "folder": path.parent}
+        yield {"name": name, "error": None, "sheets": sheets, "check": check, "more": more, "folder": path.parent}
 
 
 def _read_sheet(folder, entry):
@@ -283,6 +284,11 @@ def _show_probe(path):
     draw = partial(probe_plots.PLOTS[path.stem], found=found)
     figure = _render(draw, f"{path.stem}, {found['protocol']}", 1040 if path.stem == "maps" else 720)
     return {"figure": figure, "lines": list(probe_plots.FORMATS[path.stem](found))}
+
+
+def _read_check(folder, record):
+    figure = _embed((folder / explain.CHECK_PICTURE).read_bytes(), "png", "Checks of the method on these videos.", 1040)
+    return {"text": "\n".join(record["check"]), "figure": figure}
 
 
 # The run
