@@ -262,5 +262,5 @@ def test_a_network_in_training_or_without_the_class_is_refused():
 def test_networks_without_stages_are_explained_at_their_last_convolution():
     network = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool3d(1), nn.Flatten())
     assert layers.find_layer(network)[0] == "0"
-    with pytest.raises(UserError, match="no layers"):
+    with pytest.raises(UserError, match="has no layers"):
         layers.find_layer(PlaceScore(torch.zeros(1)))

@@ -13,7 +13,7 @@ from videores.explain.overlay import AGAINST, FOR, paint_heat, scale_heat, selec
 from videores.reporting import figures, probe_plots
 
 COLUMNS = 8  # frames that are shown
-COLORS = LinearSegmentedColormap.from_list("evidence", [AGAINST / 255, (1, 1, 1), FOR / 255])
+COLORS = LinearSegmentedColormap.from_list("evidence", np.array([AGAINST, [255] * 3, FOR]) / 255)
 
 
 def plot_explanation(path: Path, one: Explanation) -> None:
@@ -29,7 +29,8 @@ def plot_explanation(path: Path, one: Explanation) -> None:
     heights = [side + 0.25, *([] if one.is_zero else [side + 0.05, side + 0.3]), 2.0]
     figure = plt.figure(figsize=(9.5, sum(heights) + 0.8), layout="constrained")
     figure.suptitle("\n".join(figures.wrap_title(line, 9.5) for line in _list_title_lines(one)), fontsize=11)
-    frames, *heat, scores = figure.subfigures(len(heights), 1, height_ratios=heights)
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    frames, *heat, scores = parts
     for axes, t in zip(frames.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         _show_frame(axes, clip_THWC[t], f"frame {frame_T[t]}")
     if heat:
