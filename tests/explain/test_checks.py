@@ -6,9 +6,9 @@ import torch
 from scipy import stats
 from torch import nn
 
+from videores.errors import UserError
 from videores.explain import baselines, cascade, checks, deletion, pointing, responses
 from videores.explain.maps import METHODS, grad_cam
-from videores.errors import UserError
 from videores.models import create_model
 
 TINY = dict(layers=(1, 1), width=8, stem="small")
@@ -30,7 +30,8 @@ def make_clips(count=6, frames=8, size=16):
 
 def quarter_maps(count=6, corner=True):
     maps = torch.zeros(count, 1, 4, 4)
-    maps[:, :, *((slice(0, 2),) * 2 if corner else (slice(2, 4),) * 2)] = 1
+    part = slice(0, 2) if corner else slice(2, 4)
+    maps[:, :, part, part] = 1
     return maps
 
 
