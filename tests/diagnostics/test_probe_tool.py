@@ -87,7 +87,7 @@ def test_maps_are_checked_with_the_place_of_the_sprite(probed):
     for one in methods.values():
         assert one["videos"] == 8
         assert 0 < one["pointing"]["uniform"] < 50
-        assert [step["part"] for step in one["cascade"]["steps"]] == ["fc", "layer2", "layer1", "bn1", "conv1"]
+        assert [step["part"] for step in one["cascade"]["steps"]] == ["fc", "layer2", "layer1", "stem"]
 
 
 def test_the_report_shows_probes_and_names_a_damaged_one(probed):
