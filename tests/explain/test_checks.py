@@ -30,7 +30,8 @@ def make_clips(count=6, frames=8, size=16):
 
 def quarter_maps(count=6, corner=True):
     maps = torch.zeros(count, 1, 4, 4)
-    maps[:, :, *((slice(0, 2),) * 2 if corner else (slice(2, 4),) * 2)] = 1
+    part = slice(0, 2) if corner else slice(2, 4)
+    maps[:, :, part, part] = 1
     return maps
 
 

@@ -26,8 +26,9 @@ class Cell(Section):
 
     `train` is an ordinary run. If it needs another row, it starts from the weights of that row or, with keys of
     `train.distill`, learns from that row as its teacher. `test` tests the row that it needs again; if that row is
-    itself a test, it uses the saved scores. `probe` probes the row that it needs, as tools/probe.py does. `measure` computes the cost of the network only; with a `base` of its own,
-    it ignores the keys of the scale. `decode` reads the training clips by `data.reader`, without a network.
+    itself a test, it uses the saved scores. `probe` probes the row that it needs, as tools/probe.py does. `measure`
+    computes the cost of the network only; with a `base` of its own, it ignores the keys of the scale. `decode` reads
+    the training clips by `data.reader`, without a network.
     """
 
     name: str  # of the row, and in `needs` and assertions

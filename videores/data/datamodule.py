@@ -158,8 +158,9 @@ class VideoData(pl.LightningDataModule):
 
         `decoded` is a module of the same videos, whose frames in memory (data.cache) are used.
         """
-        options = dict(seed=cfg.run.seed, accumulate=cfg.train.accumulate, gap=gap, decoded=decoded)
-        return cls(cfg.data, videos, val=cfg.val, test=cfg.test, **options)
+        seed, accumulate = cfg.run.seed, cfg.train.accumulate
+        views = {"val": cfg.val, "test": cfg.test}
+        return cls(cfg.data, videos, **views, seed=seed, accumulate=accumulate, gap=gap, decoded=decoded)
 
     def dataset(self, part):
         if part not in self.datasets:

@@ -58,7 +58,7 @@ def probe_run(
     videos: int = 64,
     out: Path | None = None,
 ) -> int:
-    """Probe a run's best checkpoint, write and print the results, return the exit code.
+    """Probe a run's best checkpoint, write and print the results.
 
     Args:
         cfg: of the run; its test views are those of the tests.
@@ -68,6 +68,9 @@ def probe_run(
         methods: of `maps.METHODS`, for maps.
         videos: number of test videos for responses and maps, drawn at random.
         out: where to write, instead of <run>/probe/<protocol>/.
+
+    Returns:
+        The exit code, 1 where videos do not decode.
 
     Raises:
         UserError: for wrong input.

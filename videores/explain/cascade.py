@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from videores.errors import UserError
 from videores.evaluation.metrics import bootstrap_interval
 from videores.explain.baselines import make_edge_maps
+from videores.explain.layers import unwrap
+from videores.models.parts import split_into_parts
 
 Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (network, clips_BCTHW, classes_B) -> maps_BTHW
 _WINDOW = 7  # pixels of SSIM's window
@@ -42,29 +45,27 @@ def compare_cascade(
 
 def randomize_cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Yield (part, copy of the network that is random from this part to the end), the last part first."""
-    changed, fresh = copy.deepcopy(network), dict(_list_parts(randomize_network(network, seed)))
-    for name, part in reversed(_list_parts(changed)):
-        part.load_state_dict(fresh[name].state_dict())
+    changed, fresh = copy.deepcopy(unwrap(network)), split_into_parts(randomize_network(network, seed))
+    for name, modules in reversed(split_into_parts(changed).items()):
+        for ours, theirs in zip(modules, fresh[name], strict=True):
+            ours.load_state_dict(theirs.state_dict())
         yield name, changed
 
 
 def randomize_network(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Return a copy with weights as before training, in eval mode."""
-    fresh = copy.deepcopy(network)
+    """Return a copy with weights as before training, in eval mode.
+
+    Raises UserError for an exported network, whose weights cannot be drawn again.
+    """
+    if not list(network.parameters()):
+        raise UserError("the cascade needs a network with weights, an exported one has none: give the run")
+    fresh = copy.deepcopy(unwrap(network))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED + seed)
         for module in [*list(fresh.modules())[1:], fresh]:  # a whole network may draw its layers' weights in its way
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
     return fresh.eval()
-
-
-def _list_parts(network):
-    """Return (name, module) of the parts that have weights, in the order of the forward pass."""
-    children = list(network.named_children())
-    if len(children) == 1 and isinstance(children[0][1], nn.ModuleList):  # of pytorchvideo
-        children = list(children[0][1].named_children())
-    return [(name, part) for name, part in children if part.state_dict()]
 
 
 # Similarity

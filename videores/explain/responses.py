@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from videores.errors import UserError
-from videores.models.resnet import Residual
+from videores.models.parts import find_residual_blocks
 
 
 class _Moments:
@@ -36,13 +36,13 @@ class _Moments:
 
 class _Block(NamedTuple):
     name: str
-    block: Residual
+    block: nn.Module
     branch: _Moments
     shortcut: _Moments
 
 
 def measure_responses(network: nn.Module, batches: Iterable[Tensor]) -> list[dict[str, Any]]:
-    """Return the standard deviations of each block's branch and shortcut, in the order of depth.
+    """Return standard deviations of each block's branch and shortcut, by depth.
 
     Args:
         network: in eval mode.
@@ -54,8 +54,7 @@ def measure_responses(network: nn.Module, batches: Iterable[Tensor]) -> list[dic
     Raises:
         UserError: for a network without residual blocks of ours.
     """
-    blocks = [_Block(n, m, _Moments(), _Moments()) for n, m in network.named_modules() if isinstance(m, Residual)]
-    blocks = [block for block in blocks if not block.block.plain]
+    blocks = [_Block(*found, _Moments(), _Moments()) for found in find_residual_blocks(network).items()]
     if not blocks:
         raise UserError(f"{type(network).__name__} must have residual blocks to measure their responses, it has none")
     with _watch_blocks(blocks), torch.no_grad():

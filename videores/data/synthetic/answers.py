@@ -10,7 +10,7 @@ from videores.errors import UserError
 
 
 def find_embedded(root: Path | str) -> datasets.Spec | None:
-    """Return the specification of the embedded data set in a folder, None where it is another."""
+    """Return the specification of the embedded data set in a folder, or None."""
     try:
         return datasets.read_spec(Path(root) / "spec.json")
     except UserError:  # a file of that name which is not ours
@@ -18,7 +18,10 @@ def find_embedded(root: Path | str) -> datasets.Spec | None:
 
 
 def find_partners(root: Path | str) -> dict[str, str]:
-    """Return {class: the class of its videos backwards}, {} where classes do not differ by the order of frames."""
+    """Return {class: the class of its videos backwards}.
+
+    It is empty where classes do not differ by the order of frames, and for other data sets.
+    """
     spec = find_embedded(root)
     if spec is None or spec["name"] == "appear8":
         return {}
@@ -30,7 +33,7 @@ def find_partners(root: Path | str) -> dict[str, str]:
 
 
 class SpriteMasks:
-    """Stand in for a data set's cache of frames: white where the sprite is, black elsewhere.
+    """Stand in for a cache of frames: white where the sprite is, else black.
 
     A `VideoDataset` that reads from it cuts and scales the masks exactly like the frames.
     """
