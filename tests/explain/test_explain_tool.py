@@ -1,5 +1,6 @@
 """tools/explain.py: what is explained is what the test scores, and every file says so."""
 
+import html
 import json
 import shutil
 
@@ -12,10 +13,11 @@ from helpers.videos import numbered_video, read_numbers
 
 import videores
 from videores.data.decode import read_frames
+from videores.data.synthetic import datasets
 from videores.data.video.sequential import open_video
 from videores.errors import UserError
-from videores.explain import overlay
-from videores.explain.choice import choose_tested
+from videores.explain import choice, commands, overlay
+from videores.explain.checking import check_method, keep_for_check
 from videores.explain.explanation import explain_video
 from videores.explain.maps import METHODS
 from videores.inference.predictor import Predictor
@@ -23,6 +25,7 @@ from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork
 from videores.models import create_model
 from videores.reporting import page
+from videores.reporting.explanation import plot_explanation
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +126,7 @@ def test_paint_says_for_and_against():
     assert painted[2, 2] > 180 > 100 > painted[2, 0]
 
 
-def test_a_zero_map_is_said_and_not_drawn(place, tmp_path, monkeypatch):
-    from videores.explain import choice, commands
-    from videores.reporting.explanation import plot_explanation
-
+def test_a_zero_map_is_said_and_not_drawn(place, tmp_path):
     predictor = random_predictor("f_r2d_18")
     options = commands.Options(tmp_path, plot_explanation, method="order")
     assert commands.explain_inputs(predictor, [choice.Choice(place, "a.mp4")], options) == 0
@@ -143,7 +143,7 @@ def test_a_zero_map_is_said_and_not_drawn(place, tmp_path, monkeypatch):
 def test_worst_mistakes_and_videos_of_each_class_are_those_of_the_test(place):
     (folder,) = (place / "runs/tiny/test").iterdir()
     worst = [mistake["video"] for mistake in json.loads((folder / "metrics.json").read_text())["worst"]]
-    chosen = choose_tested(place / "runs/tiny", 2, 1, [f"data.root={place / 'data'}"])
+    chosen = choice.choose_tested(place / "runs/tiny", 2, 1, [f"data.root={place / 'data'}"])
     assert [one.path for one in chosen[:2]] == worst[:2]
     assert {one.path for one in chosen} == {*worst[:2], *(f"test/{i:02}.mp4" for i in range(6))}
     assert len(chosen) == len({one.path for one in chosen})
@@ -151,17 +151,40 @@ def test_worst_mistakes_and_videos_of_each_class_are_those_of_the_test(place):
     assert all((one.root / one.path).is_file() for one in chosen)
 
 
-def test_the_report_shows_what_was_explained(run, place, monkeypatch):
-    code, printed = run("--worst", 1, "--method", "frames")
+def test_the_report_shows_what_was_explained_and_whether_it_was_checked(run, place):
+    code, printed = run("--worst", 2, "--check", "--layer", "stem")
     assert code == 0
     assert "report.html" in printed.out
+    folder = place / "runs/tiny/explain/gradcam-stem"
     text = (place / "runs/tiny/report.html").read_text()
     assert "What decides" in text
-    assert "frames</h3>" in text
-    (place / "runs/tiny/explain/frames/explanations.json").write_text("{")
+    assert "gradcam of stem</h3>" in text
+    assert "was not checked" not in text
+    lines = json.loads((folder / "explanations.json").read_text())["check"]
+    assert all(line in printed.out and html.escape(line) in text for line in lines)
+    (checked,) = json.loads((folder / "check.json").read_text())["methods"].values()
+    assert checked["videos"] == 2
+    assert checked["pointing"] is None
+    (folder / "explanations.json").write_text("{")
     text = page.write_page(place / "runs/tiny").read_text()
-    assert "explanations.json" in text
     assert "cannot be shown" in text
+
+
+def test_checks_know_where_the_sprite_is(tmp_path):
+    datasets.prepare_dataset(tmp_path, 3, False, {"train": 8, "test": 8}, name="motion8")
+    predictor = random_predictor(views={"clips": 2})
+    chosen = [choice.Choice(tmp_path, path.relative_to(tmp_path).as_posix()) for path in tmp_path.glob("test/*.mp4")]
+    kept = [keep_for_check(predictor, one, explain_video(predictor, tmp_path, one.path)) for one in chosen[:3]]
+    for clip in kept:
+        bright_THW = clip.clip_THWC.max(-1) > 0.575 * 255  # backgrounds are below 0.55, sprites above 0.6
+        assert (clip.mask_THW & bright_THW).sum() > 0.7 * (clip.mask_THW | bright_THW).sum()
+    (found,) = check_method(predictor, kept, "gradcam", "layer1")["methods"].values()
+    assert found["pointing"]["uniform"] == pytest.approx(
+        100 * np.mean([clip.mask_THW.mean() for clip in kept]), rel=1e-3
+    )
+    kept[0] = kept[0]._replace(clip_THWC=kept[0].clip_THWC[:, :, 1:])
+    with pytest.raises(UserError, match="one size"):
+        check_method(predictor, kept, "gradcam", "layer1")
 
 
 def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(run, place):
@@ -208,6 +231,8 @@ def test_exported_networks_are_explained_without_gradients(run, place, suffix):
     for method in ("gradcam", "ig"):
         with pytest.raises(UserError, match="occlusion"):
             run("a.mp4", "--method", method, source=f"network{suffix}")
+    with pytest.raises(UserError, match="--check"):
+        run("a.mp4", "--method", "order", "--check", source=f"network{suffix}")
     assert run("a.mp4", "--method", "order", "--out", "exported", source=f"network{suffix}")[0] == 0
     assert run("a.mp4", "--method", "order", "--out", "own")[0] == 0
     with np.load(place / "exported/a/attribution.npz") as ours, np.load(place / "own/a/attribution.npz") as theirs:

@@ -24,14 +24,19 @@ class CheckedClip(NamedTuple):
     mask_THW: np.ndarray | None  # where the sprite is, of embedded sets
 
 
+def check_checkable(predictor: Predictor) -> None:
+    """Raise UserError for an exported network, whose weights cannot be randomized."""
+    if isinstance(predictor.network.model, ExportedNetwork):
+        what = f"--check randomizes the weights, and {predictor.network.source} has none"
+        raise UserError(f"{what}: give the run that it is from")
+
+
 def check_method(predictor: Predictor, clips: Sequence[CheckedClip], method: str, layer: str | None) -> dict[str, Any]:
     """Return what `check_maps` finds on the clips, as `probe.py` writes it.
 
-    Raises UserError for exported networks, and for clips of different sizes.
+    Raises UserError for clips of different sizes.
     """
     network = predictor.network
-    if isinstance(network.model, ExportedNetwork):
-        raise UserError(f"--check randomizes the weights, and {network.source} has none: give the run it is from")
     if len({clip.clip_THWC.shape for clip in clips}) != 1:
         raise UserError("--check needs clips of one size, and test.crops=full gives each video its own: leave it out")
     clips_BTHWC = torch.from_numpy(np.stack([clip.clip_THWC for clip in clips])).to(network.device)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from typing_extensions import TypedDict
 
 from videores.errors import UnreadableVideo, UserError, escape_controls
-from videores.explain.checking import CheckedClip, check_method, keep_for_check
+from videores.explain.checking import CheckedClip, check_checkable, check_method, keep_for_check
 from videores.explain.choice import Choice
 from videores.explain.explanation import Explanation, explain_video, find_class
 from videores.explain.layers import find_layer
@@ -74,6 +74,8 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
     """
     if options.layer and options.method not in LAYER_METHODS:
         raise UserError(f"--layer goes with {' and '.join(LAYER_METHODS)}, not with {options.method}: leave it out")
+    if options.report_check:
+        check_checkable(predictor)
     label = None if options.label is None else find_class(predictor.classes, options.label)
     layer = find_layer(predictor.network.model, options.layer)[0] if options.method in LAYER_METHODS else None
     found: list[Entry] = []
