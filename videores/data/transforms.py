@@ -178,6 +178,7 @@ def compute_view_corners(height: int, width: int, crop: int, crops: int | str) -
 
 
 def compute_view_size(height: int, width: int, crop: int, crops: int | str) -> tuple[int, int]:
+    """Return (height, width) of each test crop."""
     return (height, width) if crops == "full" else (crop, crop)
 
 

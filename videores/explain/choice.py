@@ -27,7 +27,10 @@ class Choice(NamedTuple):
 
 
 def choose_inputs(given: Sequence[str]) -> list[Choice]:
-    """Return the videos that are named, as files, folders or patterns. Raises UserError."""
+    """Return the videos that are named, as files, folders or patterns.
+
+    Raises UserError for names of nothing, and for a pipe.
+    """
     inputs = list_inputs(given, network=False)
     if any(not one.is_file for one in inputs):
         raise UserError("- is read only once, and an explanation reads a video three times: save it to a file")
@@ -35,9 +38,10 @@ def choose_inputs(given: Sequence[str]) -> list[Choice]:
 
 
 def choose_tested(run: Path, worst: int = 0, per_class: int = 0, overrides: Sequence[str] = ()) -> list[Choice]:
-    """Return a run's `worst` mistakes, the surest first, and the first `per_class` videos of each class of its test.
+    """Return videos of a run's test.
 
-    `overrides` are such as data.root=... for videos that moved. Raises UserError for a run that was not tested.
+    They are its `worst` mistakes, the surest first, and the first `per_class` videos of each class. `overrides` are
+    such as data.root=... for videos that moved. Raises UserError for a run that was not tested.
     """
     if not (run / "config.yaml").is_file():
         raise UserError(f"--worst and --per-class need a run folder with its test, and {run} is none: give videos")

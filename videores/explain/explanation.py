@@ -26,7 +26,10 @@ FULL = 0.995  # share of a map's values that are drawn without a limit
 
 @dataclass(frozen=True)
 class Explanation:
-    """The maps of a video's views for one class. V of its K views are explained, and one of them is shown."""
+    """The maps of a video's views for one class.
+
+    V of its K views are explained, and one of them is shown.
+    """
 
     video: str
     truth: str | None  # its class, where a list says it

@@ -18,7 +18,10 @@ FOR, AGAINST = np.array([255, 30, 0]), np.array([0, 90, 255])
 
 
 def paint_heat(frame_HWC: np.ndarray, value_HW: np.ndarray) -> np.ndarray:
-    """Return a uint8 frame with values painted over; 1 and more have full color, -1 and less the other one."""
+    """Return a uint8 frame with values painted over.
+
+    1 and more have the full color of what speaks for the class, -1 and less the other one.
+    """
     opacity_HW1 = OPACITY * np.abs(value_HW).clip(max=1)[..., None]
     color_HWC = np.where(value_HW[..., None] > 0, FOR, AGAINST)
     return np.round(frame_HWC * (1 - opacity_HW1) + color_HWC * opacity_HW1).astype(np.uint8)
