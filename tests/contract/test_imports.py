@@ -17,6 +17,7 @@ PACKAGES = [
     "compute",
     "training",
     "inference",
+    "explain",
     "reporting",
     "run",
     "diagnostics",

@@ -162,7 +162,9 @@ class ViewsConfig(Section):
     starts: Literal["uniform", "dense"] = "uniform"  # uniform: from the first frame to the last; dense: as TSM's
     crops: Literal[1, 3, 5, 10, "full"] = 1  # full: the whole picture, not cut
     fusion: Literal["softmax-mean", "logit-mean", "max", "vote"] = "softmax-mean"  # of the scores of views
-    order: Literal["normal", "shuffled", "reversed", "frozen", "subsampled"] = "normal"  # of the frames of each clip
+    order: Literal["normal", "shuffled", "reversed", "frozen", "static", "subsampled"] = (
+        "normal"  # of the frames of each clip
+    )
     corruption: Literal["none", "noise", "blur", "brightness", "frame_drop", "compression"] = "none"  # of the frames
     severity: Annotated[int, Field(ge=1, le=5)] = 3  # of the corruption
     metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md

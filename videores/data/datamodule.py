@@ -145,17 +145,23 @@ class VideoData(pl.LightningDataModule):
         seed: int = 0,
         accumulate: int = 1,
         gap: Sequence[int] = (),
+        decoded: Self | None = None,
     ):
         super().__init__()
         self.data, self.videos, self.seed, self.accumulate, self.gap = data, videos, seed, accumulate, gap
+        self.decoded = decoded
         self.views = {"train": None, "val": val, "test": test, "gap": val}
         self.datasets: dict[str, VideoDataset] = {}
 
     @classmethod
-    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = ()) -> Self:
-        """Make the data module of a configuration; `gap` numbers training videos."""
+    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = (), *, decoded: Self | None = None) -> Self:
+        """Make the data module of a configuration; `gap` numbers training videos.
+
+        `decoded` is a module of the same videos, whose frames in memory (data.cache) are used.
+        """
         seed, accumulate = cfg.run.seed, cfg.train.accumulate
-        return cls(cfg.data, videos, val=cfg.val, test=cfg.test, seed=seed, accumulate=accumulate, gap=gap)
+        views = {"val": cfg.val, "test": cfg.test}
+        return cls(cfg.data, videos, **views, seed=seed, accumulate=accumulate, gap=gap, decoded=decoded)
 
     def dataset(self, part):
         if part not in self.datasets:
@@ -189,6 +195,8 @@ class VideoData(pl.LightningDataModule):
     def cache(self, part, listed):
         if self.data.cache != "ram" or not listed:
             return None
+        if self.decoded:
+            return self.decoded.dataset(part).cache
         if part == "gap":
             return CacheSubset(self.dataset("train").cache, self.gap)
         return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)

@@ -62,8 +62,9 @@ class ExportDescription:
 
 
 class ExportedNetwork(nn.Module):
-    """A network of an exported file: clips_BCTHW -> logits_BN, or frames_BTHWC -> probabilities_BN.
+    """A network of an exported file.
 
+    It maps clips_BCTHW to logits_BN, or frames_BTHWC to probabilities_BN.
     It has no parameters that could be trained. `classes` and `preprocessing` are those that it was trained with.
     """
 

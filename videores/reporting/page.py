@@ -4,6 +4,7 @@ It shows frames of the worst mistakes if the videos exist. Missing or damaged fi
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,15 @@ from videores.errors import UserError
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
-from videores.reporting import figures, plots, results
+from videores.explain import commands as explain
+from videores.reporting import figures, plots, probe_plots, results
 from videores.reporting.contact_sheet import contact_sheet
 from videores.reporting.html import embed_picture, render_figure, write_html
+from videores.runtime.files import read_json
 from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.run_folder import format_unfinished_note, read_environment
 
+EXPLAINED = 12  # videos that are shown of each method
 COLUMNS = (
     "clip top-1",
     "top-5",
@@ -87,6 +91,8 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "validated": any(name.startswith("val/") for row in log for name in row),
         "main": main,
         **(_collect_details(main, cfg) if main and main.predictions else {}),
+        "explanations": list(_list_explanations(run)),
+        "probes": list(_list_probes(run)),
         "environment": _format_environment(run),
         "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
     }
@@ -215,6 +221,58 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
             except UserError as reason:  # such as a server of shards that does not answer
                 error = str(reason)
         yield {"caption": caption, "figure": figure, "error": error}
+
+
+# Explanations
+
+
+def _list_explanations(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield what tools/explain.py wrote in the run's folder, a method at a time."""
+    for path in sorted(run.glob(f"explain/*/{explain.FILE_NAME}")):
+        try:
+            record = explain.read_record(path)
+            sheets = [_read_sheet(path.parent, entry) for entry in record["videos"][:EXPLAINED]]
+            check = _read_check(path.parent, record) if record["check"] else None
+        except (OSError, UserError) as error:
+            yield {"name": path.parent.name, "error": f"{path} cannot be shown: {error}"}
+            continue
+        more = len(record["videos"]) - len(sheets)
+        name = f"{record['method']} of {record['layer']}" if record["layer"] else record["method"]
+        yield {"name": name, "error": None, "sheets": sheets, "check": check, "more": more, "folder": path.parent}
+
+
+def _read_sheet(folder, entry):
+    what = "zero map" if entry["zero"] else f"map {' x '.join(map(str, entry['map']))}"
+    return embed_picture(
+        (folder / entry["picture"]).read_bytes(), "png", f"{entry['video']}: {entry['label']}, {what}.", 1040
+    )
+
+
+# Probes
+
+
+def _list_probes(run) -> Iterator[dict[str, Any]]:
+    """Yield picture and numbers of each part that tools/probe.py wrote, or why it cannot be shown."""
+    paths = [path for path in sorted(run.glob("probe/*/*.json")) if path.stem in probe_plots.PLOTS]
+    for path in paths:
+        try:
+            yield {"error": None, **_show_probe(path)}
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            yield {"error": f"{path} cannot be shown ({error}): tools/probe.py writes it again"}
+
+
+def _show_probe(path):
+    found = read_json(path, dict[str, Any], "tools/probe.py writes it again")
+    draw = partial(probe_plots.PLOTS[path.stem], found=found)
+    figure = render_figure(draw, f"{path.stem}, {found['protocol']}", 1040 if path.stem == "maps" else 720)
+    return {"figure": figure, "lines": list(probe_plots.FORMATS[path.stem](found))}
+
+
+def _read_check(folder, record):
+    figure = embed_picture(
+        (folder / explain.CHECK_PICTURE).read_bytes(), "png", "Checks of the method on these videos.", 1040
+    )
+    return {"text": "\n".join(record["check"]), "figure": figure}
 
 
 # The run
