@@ -93,7 +93,7 @@ def plan_run(
     if pruning.steps > 1 and not trains:
         raise UserError(f"--steps {pruning.steps} needs a training after each step: drop --no-train or --steps")
     checkpoint = _find_checkpoint(source)
-    cfg, _ = describe_run(checkpoint)
+    cfg, _ = _describe(checkpoint)
     model = resolve_source(checkpoint).model
     check_pruning(_override(parse.dump_config(cfg), overrides, source), pruning, model)
     out = out or _name_result(source, pruning)
@@ -108,6 +108,13 @@ def plan_run(
 
 def _find_checkpoint(source):
     return find_best_checkpoint(source) if source.is_dir() else source
+
+
+def _describe(checkpoint):
+    cfg, about = describe_run(checkpoint)
+    if cfg is None:
+        raise UserError(f"{checkpoint} must say the configuration of its run: export it again, or give the run")
+    return cfg, about
 
 
 def _name_result(source, pruning):
@@ -166,7 +173,7 @@ def write_pruned(step: Step) -> PruneReport:
     cannot be followed; then there is no file.
     """
     checkpoint = _find_checkpoint(step.source)
-    trained, (cfg, about) = resolve_source(checkpoint), describe_run(checkpoint)
+    trained, (cfg, about) = resolve_source(checkpoint), _describe(checkpoint)
     model = trained.model
     before, network, zeros, whole = _count(model), cfg.model, 0, list[str]()
     if step.pruning.scope == "weights":
@@ -241,7 +248,7 @@ def format_report(report: PruneReport) -> str:
 
 def make_finetuning(step: Step, report: PruneReport, overrides: Sequence[str]) -> Config:
     """Return the configuration that trains a pruned network: its source's, changed."""
-    cfg, _ = describe_run(_find_checkpoint(step.source))
+    cfg, _ = _describe(_find_checkpoint(step.source))
     values = parse.dump_config(cfg)
     weights = {"widths": report.widths or None, "weights": str(report.path), "head": "auto", "inflate": None}
     values["model"] |= weights
