@@ -8,14 +8,6 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 # and run.py, which joins them
 RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training", "compress")
-    "config",
-    "data",
-    "models",
-    "evaluation",
-    "compute",
-    "training",
-    "compress",
-)  # and run.py, which joins them
 
 
 @functools.cache
