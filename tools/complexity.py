@@ -16,6 +16,7 @@ import re
 import sys
 from pathlib import Path
 
+import videores
 from videores.config.parse import load_config
 from videores.data import index
 from videores.errors import UserError
@@ -78,7 +79,7 @@ def select_models(args, complexity):
     options = {"classes": args.classes or 400, "frames": args.frames, "size": args.size, "views": args.views or 1}
     root = Path("results", "complexity")
     if args.all:
-        return complexity.list_models(), options, root / "all"
+        return videores.list_models(), options, root / "all"
     if args.model:
         return args.model, options, root / make_folder_name(args.model)
     cfg = load_config(args.cfg, args.overrides)

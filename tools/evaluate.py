@@ -7,9 +7,10 @@ python tools/evaluate.py --run runs/r2plus1d_ucf101 test.clips=10 test.crops=3
 python tools/evaluate.py --run runs/r2plus1d_ucf101 test.order=shuffled               # does it use time?
 python tools/evaluate.py --run runs/r2plus1d_ucf101 --part val val.clips=10           # the validation videos
 
-Test an exported file on the videos of its run; this writes <file>.results/:
+Test a file on the videos of its run; this writes <file>.results/, of a name results/weights/<name>/:
 
 python tools/evaluate.py --run runs/r2plus1d_motion/network.onnx
+python tools/evaluate.py --run videores/r2plus1d_motion_w16
 
 Test public weights, or any file, on the videos of a configuration; this writes results/weights/<name>/:
 
@@ -42,7 +43,7 @@ SCORES_OPTIONS = ("clips", "crops", "fusion", "sweep", "compare", "suspects")  #
 def main() -> int:
     parser = cli.make_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, help="the run folder, or a file of tools/export.py")
+    source.add_argument("--run", type=Path, help="the run folder, a file of tools/export.py, or hub:<user>/<name>")
     source.add_argument("--cfg", metavar="NAME", help="test --weights on the videos of this configuration")
     source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
@@ -64,13 +65,11 @@ def main() -> int:
         return evaluate_scores(args)
     if args.cfg:
         return evaluate_weights(args)
-    return evaluate_file(args) if args.run.is_file() else evaluate_run(args)
+    return evaluate_run(args) if (args.run / "config.yaml").is_file() else evaluate_file(args)
 
 
 def evaluate_run(args: argparse.Namespace) -> int:
     check_options_absent(args, (*SCORES_OPTIONS, "weights", "class_map", "out"), "--run DIR")
-    if not (args.run / "config.yaml").is_file():
-        raise UserError(f"--run {args.run} must be a run folder with config.yaml, or a file of tools/export.py")
     cfg = load_config(args.run / "config.yaml", args.overrides)
     with cli.import_quickly():
         from videores import run  # here, so that helper processes, which import this file, need not import Lightning

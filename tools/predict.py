@@ -6,9 +6,10 @@ python tools/predict.py runs/r2plus1d_motion long.mp4 --timeline --every 0.5 --t
 ffmpeg -i in.mkv -f mpegts - | python tools/predict.py runs/r2plus1d_motion - --every 1
 python tools/predict.py runs/r2plus1d_motion rtsp://camera.local/stream --network --every 1 --csv answers.csv
 
-SOURCE is a run folder, a checkpoint, an exported file, or the name of public weights. Whole videos are seen as the
-run's test sees them, and get the same scores; --every and --timeline predict windows instead, and cameras and streams
-always. Answers are printed; --out has the plots and videos. docs/guide/predict.md has the details.
+SOURCE is a run folder, a checkpoint, an exported file, or the name of public weights, of a network of the hub
+(hub:user/name) or of one that comes along (videores/r2plus1d_motion_w16). Whole videos are seen as the run's test sees
+them, and get the same scores; --every and --timeline predict windows instead, and cameras and streams always. Answers
+are printed; --out has the plots and videos. docs/guide/predict.md has the details.
 """
 
 import argparse

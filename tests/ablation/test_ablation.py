@@ -148,22 +148,6 @@ def test_a_cell_that_starts_from_another_has_a_key_of_its_own():
     assert len({cell.key for cell in plan.plan_cells(make(cells=cells), "cpu")}) == 6
 
 
-def test_the_hash_of_the_code_covers_what_can_change_a_result_and_nothing_else(tmp_path):
-    for name in cells.RESULT_CODE:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1  # reason\n')
-    (tmp_path / "run.py").write_text("steps = 1\n")
-    (tmp_path / "reporting").mkdir()
-    before = cells.hash_package(tmp_path)
-    (tmp_path / "reporting" / "page.py").write_text("COLOR = 'red'\n")
-    (tmp_path / "data" / "a.py").write_text('"""Other."""\ndef f(x):\n    """Other."""\n    return x+1\n')
-    assert cells.hash_package(tmp_path) == before
-    (tmp_path / "data" / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 2\n')
-    changed = cells.hash_package(tmp_path)
-    (tmp_path / "run.py").write_text("steps = 2\n")
-    assert len({before, changed, cells.hash_package(tmp_path)}) == 3
-
-
 def test_tables_share_equal_cells():
     one, other = make(cells=TWO), make(cells=[TWO[1], {"name": "new", "set": {"train.lr": 1}}])
     shared = {c.key for c in plan.plan_cells(one, "cpu")} & {c.key for c in plan.plan_cells(other, "cpu")}

@@ -40,7 +40,7 @@ def test_the_run_of_a_pruned_network_is_as_any_other(pruned, monkeypatch):
     place, (process, *_) = pruned
     monkeypatch.chdir(place)
     config = yaml.safe_load((place / "runs/half/config.yaml").read_text())
-    assert config["model"]["channels"] == {"stem.0": 4, "layer1.0.conv1.0": 4, "layer1.0.conv2.0": 4}
+    assert config["model"]["widths"] == {"stem.0": 4, "layer1.0.conv1.0": 4, "layer1.0.conv2.0": 4}
     assert config["model"]["weights"] == "runs/half.safetensors"
     assert "runs/half.safetensors" in json.loads((place / "runs/half/env.json").read_text())["weights"]["source"]
     assert "parameters" in process.stdout
@@ -49,7 +49,7 @@ def test_the_run_of_a_pruned_network_is_as_any_other(pruned, monkeypatch):
         ("export.py", "--run", "runs/half"),
         ("evaluate.py", "--run", "runs/half/weights.safetensors"),
         ("train.py", "--cfg", "runs/half/config.yaml", "run.dir=runs/half", "run.resume=auto"),
-        ("train.py", "--cfg", "runs/half/config.yaml", "run.dir=runs/taught", "model.channels=null",
+        ("train.py", "--cfg", "runs/half/config.yaml", "run.dir=runs/taught", "model.widths=null",
          "model.weights=null", "train.distill.teacher=runs/half", "train.epochs=1"),
     ]  # fmt: skip
     codes = [process.returncode for process in forked(cases, place)]
@@ -63,7 +63,7 @@ def test_the_file_says_its_plan_and_where_it_is_from(pruned):
     _, about = read_safetensors(place / "runs/half.safetensors")
     assert about["pruning"]["source"] == RUN
     assert about["pruning"]["ratio"] == 0.5
-    assert about["model"]["channels"] == about["config"]["model"]["channels"] != {}
+    assert about["model"]["widths"] == about["config"]["model"]["widths"] != {}
 
 
 def test_a_pruned_run_is_the_same_each_time(pruned):
@@ -74,7 +74,7 @@ def test_a_pruned_run_is_the_same_each_time(pruned):
 def test_steps_end_at_the_same_widths_and_start_from_the_run_before(pruned):
     place, _ = pruned
     configs = [yaml.safe_load((place / f"runs/{run}/config.yaml").read_text()) for run in ("steps-step1", "steps")]
-    assert [set(config["model"]["channels"].values()) for config in configs] == [{6}, {4}]
+    assert [set(config["model"]["widths"].values()) for config in configs] == [{6}, {4}]
     assert read_safetensors(place / "runs/steps.safetensors")[1]["pruning"]["source"] == "runs/steps-step1"
 
 
@@ -87,7 +87,7 @@ def test_ratio_0_gives_equal_logits(trained, monkeypatch):
         clip = torch.randn(2, 3, 8, 32, 32)
         ours, theirs = videores.load(report.path).model, videores.load(RUN).model
         assert torch.equal(ours(clip), theirs(clip))
-        assert report.channels == {}
+        assert report.widths == {}
 
 
 def test_single_weights_are_zero_and_stay_zero(pruned, root, tmp_path):
@@ -124,14 +124,14 @@ def test_a_pruned_checkpoint_without_its_plan_is_refused(pruned, monkeypatch, tm
     place, _ = pruned
     monkeypatch.chdir(place)
     stored = safe_load.read_checkpoint(place / "runs/half/checkpoints/last.ckpt")
-    stored["hyper_parameters"]["config"]["model"]["channels"] = None
+    stored["hyper_parameters"]["config"]["model"]["widths"] = None
     torch.save(stored, tmp_path / "planless.ckpt")
-    with pytest.raises(UserError, match=r"model\.channels"):
+    with pytest.raises(UserError, match=r"model\.widths"):
         videores.load(tmp_path / "planless.ckpt")
     case = ("train.py", "--cfg", "tiny.yaml", "run.name=wide", "model.weights=runs/half.safetensors")
     (process,) = forked([case], place)
     assert process.returncode == 2
-    assert "model.channels" in process.stderr
+    assert "model.widths" in process.stderr
 
 
 @pytest.mark.parametrize(

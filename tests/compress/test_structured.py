@@ -11,8 +11,8 @@ from videores.compress import structured
 from videores.compute import cost
 from videores.errors import UserError
 from videores.models import create_model
-from videores.models.channels import is_depthwise, read_widths
 from videores.models.registry import find_clip_shape
+from videores.models.widths import is_depthwise, read_widths
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 
@@ -60,7 +60,7 @@ def test_half_of_all_channels_go_and_a_plan_builds_the_network_again(kind):
     model, name, options = make(kind)
     pruned, wanted = halve(model)
     assert structured.find_whole_layers(pruned, read_widths(model), wanted) == []
-    again = create_model(name, 3, **options, channels=wanted).eval()
+    again = create_model(name, 3, **options, widths=wanted).eval()
     again.load_state_dict(pruned.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(again(clip_of(model)), pruned(clip_of(model)))
@@ -73,11 +73,11 @@ def test_half_of_all_channels_go_and_a_plan_builds_the_network_again(kind):
 def test_parameters_and_multiply_adds_are_those_of_the_weights_and_of_torch(kind):
     model, name, options = make(kind)
     pruned, wanted = halve(model)
-    again = create_model(name, 3, **options, channels=wanted)
+    again = create_model(name, 3, **options, widths=wanted)
     buffers = {key for key, _ in again.named_buffers()}
     counted = sum(value.numel() for key, value in pruned.state_dict().items() if key not in buffers)
     with torch.device("meta"):
-        costs = cost.count_costs(create_model(name, 3, **options, channels=wanted), 8, 32)
+        costs = cost.count_costs(create_model(name, 3, **options, widths=wanted), 8, 32)
     assert costs["params"] == counted
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         pruned(torch.randn(1, 3, 8, 32, 32))

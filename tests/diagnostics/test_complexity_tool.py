@@ -11,6 +11,7 @@ import torch
 import yaml
 from helpers.figures import assert_legible, record_figures, text_boxes
 
+import videores
 from videores.diagnostics import complexity
 from videores.errors import UserError
 
@@ -168,7 +169,7 @@ def test_networks_that_refuse_a_clip_are_left_out_with_their_reason(capsys):
 def test_every_network_has_a_place_in_the_page():
     """The mixed bottlenecks, which nobody published, are the ones left out."""
     named = {name for _, names, _ in complexity.SECTIONS for name in names}
-    missing = set(complexity.list_models()) - named
+    missing = set(videores.list_models()) - named
     assert all(re.fullmatch(r"r?mc\d_(50|101|152)", name) for name in missing), missing
 
 
@@ -189,7 +190,7 @@ def test_the_committed_page_is_what_the_tool_counts(name):
 
 def test_every_network_has_its_name_in_the_plot(tmp_path, monkeypatch):
     saved = record_figures(monkeypatch)
-    models = complexity.list_models()
+    models = videores.list_models()
     costs = [{"gmacs": 1.2 ** (i % 30), "params": 1e6 * (1 + i % 7) * 1.1 ** (i % 4)} for i in range(len(models))]
     rows = [{"model": model, **cost, "batch": 2} for model, cost in zip(models, costs, strict=True)]
     rows = [{**row, "measured": {"fp32": {"ms": 7.0 + i % 11}}} for i, row in enumerate(rows)]

@@ -67,8 +67,13 @@ def done(place, packages, tmp_path_factory):
         "resume": (*config, f"run.dir={place}/runs/resumed", "run.resume=auto"),
         "evaluate": ("evaluate.py", "--run", folder, "test.clips=1"),
         "export": ("export.py", "--run", folder),
+        "share": ("export.py", "--run", folder, "--format", "hub", "--out", "net"),
+        "zoo": ("zoo.py", folder, "--out", "zoo.md"),
+        "predict": ("predict.py", "net", place / "data/test/00.mp4"),
     }
     found = dict(zip(steps, forked(list(steps.values()), other, packages), strict=True))
+    shutil.copytree(other / "net", place / "net")
+    shutil.copy(other / "zoo.md", place)
     return {"train": train, **{name: succeeded(process) for name, process in found.items()}}
 
 
@@ -113,6 +118,20 @@ def test_exported_weights_give_the_same_logits(done, place, packages, monkeypatc
     assert all(torch.equal(state[f"model.{key}"], plain[key]) for key in plain)  # the norm's epsilon is its own
     clips = torch.rand(2, 3, 8, 32, 32)
     assert torch.equal(models[0](clips), models[1](clips))
+
+
+def test_an_own_network_is_shared_and_shown_in_a_zoo(done, place, tmp_path):
+    card = (place / "net/README.md").read_text()
+    assert "package\n`my_package 1.2`" in card or "package `my_package 1.2`" in card
+    assert len(re.findall(r"^\| `8x1@32/32 .*tiny-test` ", card, re.MULTILINE)) == 2  # both tests
+    (row,) = re.findall(r"^\| `mine` \| `8x1@32/32 2x1.*$", (place / "zoo.md").read_text(), re.MULTILINE)
+    assert "| `mine` | `my_package.nets:Small3D` |" in (place / "zoo.md").read_text()
+    assert row.endswith("runs/mine` |")
+    assert "00.mp4" in done["predict"].stdout
+    (absent,) = forked([("predict.py", place / "net", place / "data/test/00.mp4")], tmp_path)
+    assert "my_package" in succeeded(absent, 2).stderr
+    assert "PYTHONPATH" in absent.stderr
+    assert "Traceback" not in absent.stderr
 
 
 def test_results_and_exports_need_no_own_code(done, place, tmp_path):

@@ -52,6 +52,8 @@ def test_a_wheel_has_all_packages():
         (ROOT / "pyproject.toml").read_text()
     )["tool"]["setuptools"]
     assert set(listed["packages"]) == found | listed["package-dir"].keys()
+    others = [path for path in (ROOT / "videores").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert [p for p in others if not any(p.match(pattern) for pattern in listed["package-data"]["*"])] == []
 
 
 @pytest.mark.slow
@@ -68,11 +70,13 @@ def test_a_wheel_trains_and_predicts_by_name(tmp_path):
     for arguments in (
         ["train", "--cfg", "r3d_motion", *options],
         ["predict", "runs/r3d_motion", "datasets/motion8/videos/test/0000_left.mp4"],
+        ["predict", "videores/r2plus1d_motion_w16", "datasets/motion8/videos/test/0000_left.mp4"],
     ):
         process = subprocess.run(
             [str(site / "bin" / "videores"), *arguments], cwd=tmp_path, env=env, capture_output=True
         )
         assert process.returncode == 0, process.stderr[-2000:]
+    assert b" left " in process.stdout
 
 
 def test_the_lines_of_the_library_page_run(trained, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Weights as safetensors: the same tensors, and what they are for."""
 
+import json
 import resource
 import signal
 
@@ -84,3 +85,14 @@ def test_an_address_is_refused(written):
     with pytest.raises(UserError, match="is an address"):
         loading.load_weights(make_task().model, "https://example.org/a.safetensors", CLASSES)
     assert safe_load.check_local_path("C:/weights/a.ckpt") is None
+
+
+def test_equal_weights_and_metadata_make_equal_files(tmp_path):
+    state = {"w": torch.zeros(3, dtype=torch.bfloat16), "n": torch.tensor(3)}
+    about = {name: ["Ä", name] for name in "gfedcba"}
+    for name, part in (("a", about), ("b", dict(reversed(about.items())))):
+        safetensors.write_safetensors(tmp_path / name, state, part)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with safetensors.safe_open(tmp_path / "a", framework="pt") as file:
+        assert torch.equal(file.get_tensor("w"), state["w"])
+        assert json.loads(file.metadata()["g"]) == ["Ä", "g"]

@@ -5,9 +5,6 @@ Every training is an ordinary run.
 results/runs/<key>/ is a run folder, <key>.json beside it the record of who computed it, <key>.log its output.
 """
 
-import ast
-import functools
-import hashlib
 from pathlib import Path
 
 from videores.ablation.plan import RUNS
@@ -18,20 +15,13 @@ from videores.evaluation.protocol import format_protocol, slugify
 from videores.models.weights.safetensors import read_safetensors
 from videores.reporting.results import CellRecord, read_cell_record
 from videores.runtime import files
+from videores.runtime.code_hash import hash_code
 from videores.runtime.environment import read_git_state
 from videores.training import run_folder
 
 TOOLS = find_shipped("tools")
-PACKAGE = Path(__file__).parents[1]
-RESULT_CODE = (
-    "config",
-    "data",
-    "models",
-    "evaluation",
-    "compute",
-    "training",
-    "compress",
-)  # and run.py, which joins them
+PROBE_OPTIONS = ("--severities", "1,3,5", "--videos", "128")
+PROBE_PARTS = ("orders", "corruptions", "responses", "maps")
 
 
 def cell_folder(cell):
@@ -47,6 +37,9 @@ def build_command(cell):
     if cell.kind == "train":
         options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
+    if cell.kind == "probe":
+        options = [*cell.overrides[len(cell.needs.overrides) :], *PROBE_OPTIONS, "--out", str(cell_folder(cell))]
+        return [str(TOOLS / "probe.py"), "--run", str(cell_folder(cell.needs)), *options]
     if cell.kind == "compress":
         out = compressed_path(cell) if cell.quantises else cell_folder(cell)
         options = [*cell.command.split(), "--run", str(cell_folder(cell.needs)), "--out", str(out)]
@@ -66,6 +59,11 @@ def build_command(cell):
 def decode_path(cell):
     """Return where the benchmark of reading writes its result."""
     return cell_folder(cell) / "decode.json"
+
+
+def probe_paths(cell):
+    """Return where a probe writes its parts."""
+    return {part: cell_folder(cell) / f"{part}.json" for part in PROBE_PARTS}
 
 
 def compressed_path(cell):
@@ -106,9 +104,10 @@ def prepare_cell(cell):
 
 
 def test_folder(cell):
-    """Return the test folder of a cell."""
-    folder = Path(f"{compressed_path(cell)}.results") if cell.quantises else cell_folder(cell)
-    return folder / "test" / slugify(format_protocol(cell.config))
+    """Return the test folder of a cell; a probe tests in the run folder."""
+    if cell.quantises:
+        return Path(f"{compressed_path(cell)}.results") / "test" / slugify(format_protocol(cell.config))
+    return cell_folder(cell.needs if cell.kind == "probe" else cell) / "test" / slugify(format_protocol(cell.config))
 
 
 def is_done(cell):
@@ -120,6 +119,8 @@ def is_done(cell):
         return True
     if cell.kind == "decode":
         return decode_path(cell).exists()
+    if cell.kind == "probe":
+        return all(path.exists() for path in probe_paths(cell).values())
     if not (test_folder(cell) / "metrics.json").exists():
         return False
     return not cell.trains or read_environment(cell).get("exit_status") in (0, 1)
@@ -149,31 +150,6 @@ def read_error(cell):
     lines = log_path(cell).read_text(errors="replace").strip().splitlines() if log_path(cell).exists() else []
     errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it left no message"])[-1]
-
-
-# The code
-
-
-@functools.cache
-def hash_code() -> str:
-    """Hash this package as it is at the first call: it takes a third of a second, and is asked for each cell."""
-    return hash_package(PACKAGE)
-
-
-def hash_package(package: Path) -> str:
-    """Hash the statements of RESULT_CODE and run.py, which can change a result.
-
-    Comments, docstrings and layout do not count.
-    """
-    paths = [path for name in RESULT_CODE for path in (package / name).rglob("*.py")] + [package / "run.py"]
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body[0] = ast.Pass()
-        digest.update(str(path.relative_to(package)).encode() + ast.unparse(tree).encode())
-    return digest.hexdigest()[:16]
 
 
 def read_commit():

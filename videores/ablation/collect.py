@@ -22,6 +22,7 @@ from videores.errors import UserError
 from videores.evaluation import fusion, metrics, offline, view_subset
 from videores.evaluation.predictions import read_predictions
 from videores.evaluation.protocol import format_protocol
+from videores.runtime.code_hash import hash_code
 from videores.runtime.files import check_type, read_json
 from videores.training.callbacks.metrics_log import read_metrics_log
 
@@ -57,7 +58,7 @@ class _Cell(TypedDict):
     """The content of cells/*.json, as far as tables and pages read it."""
 
     row: str
-    kind: Literal["train", "test", "measure", "decode", "compress"]
+    kind: Literal["train", "test", "probe", "measure", "decode", "compress"]
     seed: int
     key: str
     code: str | None
@@ -88,7 +89,7 @@ def read_saved_cell(path: Path) -> dict[str, Any]:
     remedy = "restore it, or remove it and run the table again"
     cell = read_json(path, _Cell, remedy)
     is_done, is_decoded = cell["status"] == "done", cell["kind"] == "decode"
-    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "compress")) + _MACHINE_KEYS * (
+    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe", "compress")) + _MACHINE_KEYS * (
         is_done and is_decoded
     )
     wanted += _TRAINED_KEYS * (not is_decoded and any(key in cell for key in _TRAINED_KEYS))
@@ -121,7 +122,7 @@ def collect_cell(cell, costs):
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
     origin = cell.origin
     if cell.kind == "measure":
-        now = {"code": cells.hash_code(), **cells.read_commit()}
+        now = {"code": hash_code(), **cells.read_commit()}
         status = "failed" if uncounted else "done"
         return {**about, **now, "status": status, "error": uncounted, "protocol": None, "values": costs}
     about |= {name: (cells.read_record(origin) or {}).get(name) for name in ("code", "commit", "dirty")}
@@ -139,7 +140,7 @@ def collect_cell(cell, costs):
         machine = {name: read[name] for name in ("start", "hardware", "versions")} | {"precision": "no network"}
         return {**about, "status": "done", "error": None, "protocol": None, "values": read["values"], **machine}
     found, predictions = read_result(cell)
-    values = {**costs, **_read_accuracies(found), **_read_training(cell)}
+    values = {**costs, **_read_accuracies(found), **_read_training(cell), **_read_probes(cell)}
     if "params" in costs:
         values["nonzero"] = costs["params"] - cells.count_zeros(cell)
     more = {"answers": read_answers(predictions), "scores": sample_videos(predictions)}
@@ -217,6 +218,37 @@ def _read_training(cell):
         "loss_steps": sum(steps) if all("train/steps" in row for row in rows) else None,
         "clips_per_s": statistics.median(speeds) if speeds else None,
         "grad_stem": statistics.median(gradients) if gradients else None,
+    }
+
+
+def _read_probes(cell):
+    """Return the columns that a probe gives."""
+    if cell.kind != "probe":
+        return {}
+    found = {part: json.loads(path.read_text()) for part, path in cells.probe_paths(cell).items()}
+    orders = {row["order"]: row for row in found["orders"]["orders"]}
+    ratios = [block["ratio"] for block in found["responses"]["blocks"] if block["ratio"] is not None]
+    values = {order: row["difference"] for order, row in orders.items()}
+    values |= {
+        "shuffled_scores": orders["shuffled"]["largest_change"],
+        "partner": (found["orders"]["partner"] or {}).get("share"),
+        "mce": found["corruptions"]["mean_error"],
+        "mce_rise": found["corruptions"]["relative"],
+        "response": statistics.fmean(ratios) if ratios else None,
+    }
+    for method, checks in found["maps"]["methods"].items():
+        values |= {f"{name}_{method}": value for name, value in _read_checks(checks).items()}
+    return values
+
+
+def _read_checks(checks):
+    pointing = checks["pointing"] or {}
+    return {
+        "deletion": checks["deletion"]["above_random"],
+        "insertion": checks["insertion"]["above_random"],
+        "cascade": checks["cascade"]["steps"][-1]["spearman"],
+        "pointing": pointing.get("hit_above_random"),
+        "pointing_difference": pointing.get("hit_above_difference"),
     }
 
 

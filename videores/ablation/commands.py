@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from videores.ablation import cells, collect, costs, executors, plan, published, sweep, tables
 from videores.ablation.spec import Table
 from videores.errors import UserError
+from videores.runtime.code_hash import hash_code
 
 TIMING_ROUNDS = {"smoke": 1, "cpu": 20, "full": 20}  # of the measured latency
 
@@ -54,7 +55,7 @@ def _collect_earlier_cells(name, table, scale, todo, reuse):
     What is measured is measured of all together.
     """
     saved = tables.select_done(tables.load_cells(tables.table_folder(name, scale)))
-    saved = [cell for cell in saved if reuse or cell["code"] == cells.hash_code()]
+    saved = [cell for cell in saved if reuse or cell["code"] == hash_code()]
     keys = {cell["key"] for cell in saved} - {cell.key for cell in todo}
     rows = {cell["row"] for cell in saved} & {cell.name for cell in plan.apply_scale(table, scale)}
     if not rows:

@@ -74,19 +74,21 @@ def _count_classes(data):
 def measure_latencies(cells, rounds=20):
     """Return {key: ms} of one clip, inference in float32.
 
-    It is the median of `rounds` turns over all networks.
+    It is the median of `rounds` turns over all networks; on one thread of processor time, which other programs do not
+    lengthen.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     runs = {cell.key: _read_inference_setting(cell) for cell in cells}
-    return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
+    return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds, clock=clock).items()}
 
 
 def _read_inference_setting(cell):
     """Return a function that scores one clip; a network in integers runs in ONNX Runtime."""
-    data = cell.config.data
-    clip = torch.randn(1, 3, data.clip.frames, data.transform.crop, data.transform.crop)
+    data, network = cell.config.data, read_network(cell)
+    clip = torch.randn(1, network.clip_channels, data.clip.frames, data.transform.crop, data.transform.crop)
     if cell.quantises and compressed_path(cell).exists():
         return partial(load_exported(compressed_path(cell)), clip)
-    return cost.make_runner(build_network(read_network(cell), _count_classes(data), "cpu"), clip, cost.MODES["fp32"])
+    return cost.make_runner(build_network(network, _count_classes(data), "cpu"), clip, cost.MODES["fp32"])
 
 
 # The forecast

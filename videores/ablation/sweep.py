@@ -8,6 +8,7 @@ from pathlib import Path
 from videores.ablation import cells, collect, costs, executors, plan
 from videores.data.synthetic import datasets
 from videores.errors import UserError
+from videores.runtime.code_hash import hash_code
 
 SMALL_DATA_DIR = Path("results", "small")  # copies of the embedded sets with few videos, which the smoke scale reads
 
@@ -40,7 +41,7 @@ def delete_results(todo):
 
 def check_same_code(todo):
     """Check that no cell was computed, or begun, by other code."""
-    now = cells.hash_code()
+    now = hash_code()
     others = [(cell, record) for cell in todo if (record := cells.read_record(cell)) and record["code"] != now]
     if others:
         cell, record = others[0]

@@ -16,10 +16,10 @@ from videores.errors import UserError
 from videores.inference.export import describe_run
 from videores.inference.source import resolve_source
 from videores.models import create_model
-from videores.models.channels import read_shape, read_widths
 from videores.models.parts import split_into_parts
 from videores.models.registry import find_clip_shape
 from videores.models.weights import preprocessing, safetensors
+from videores.models.widths import read_shape, read_widths
 from videores.runtime.own_parts import is_import_path
 from videores.training.run_folder import find_best_checkpoint
 
@@ -58,7 +58,7 @@ class PruneReport(NamedTuple):
     """What a step has written."""
 
     path: Path
-    channels: dict[str, int]  # the channel plan of the network
+    widths: dict[str, int]  # the plan of the network
     params: tuple[int, int]  # before and after
     zeros: int  # weights that were set to zero
     whole: list[str]  # layers that keep their width, since something else needs it
@@ -93,7 +93,7 @@ def plan_run(
     if pruning.steps > 1 and not trains:
         raise UserError(f"--steps {pruning.steps} needs a training after each step: drop --no-train or --steps")
     checkpoint = _find_checkpoint(source)
-    cfg, _ = describe_run(checkpoint)
+    cfg, _ = _describe(checkpoint)
     model = resolve_source(checkpoint).model
     check_pruning(_override(parse.dump_config(cfg), overrides, source), pruning, model)
     out = out or _name_result(source, pruning)
@@ -108,6 +108,13 @@ def plan_run(
 
 def _find_checkpoint(source):
     return find_best_checkpoint(source) if source.is_dir() else source
+
+
+def _describe(checkpoint):
+    cfg, about = describe_run(checkpoint)
+    if cfg is None:
+        raise UserError(f"{checkpoint} must say the configuration of its run: export it again, or give the run")
+    return cfg, about
 
 
 def _name_result(source, pruning):
@@ -134,7 +141,7 @@ def _find_obstacles(cfg: Config, pruning: Pruning, design: Any) -> Iterator[str]
     if weights and pruning.importance != "magnitude":
         yield "--importance is of channels, and --scope weights removes none: drop one"
     if is_import_path(cfg.model.name) and not weights:
-        yield f"model.name={cfg.model.name}: an own network takes no channel plan: use --scope weights"
+        yield f"model.name={cfg.model.name}: an own network takes no plan of widths: use --scope weights"
     for key, value, reason in UNFOLLOWED if design and not weights else ():
         if getattr(design, key) == value or (value is ANY and getattr(design, key)):
             yield f"model.{key}={getattr(design, key)}: {reason}: train another network, or use --scope weights"
@@ -162,18 +169,18 @@ def _plan_targets(model: nn.Module, pruning: Pruning) -> list[Target]:
 def write_pruned(step: Step) -> PruneReport:
     """Prune the best weights of a run, and write them as safetensors.
 
-    The file says its network, with the channel plan, and where it came from. Raises UserError where the network cannot
-    be followed; then there is no file.
+    The file says its network, with its plan of widths, and where it came from. Raises UserError where the network
+    cannot be followed; then there is no file.
     """
     checkpoint = _find_checkpoint(step.source)
-    trained, (cfg, about) = resolve_source(checkpoint), describe_run(checkpoint)
+    trained, (cfg, about) = resolve_source(checkpoint), _describe(checkpoint)
     model = trained.model
     before, network, zeros, whole = _count(model), cfg.model, 0, list[str]()
     if step.pruning.scope == "weights":
         zeros = unstructured.zero_weights(model, float(step.target))  # type: ignore[arg-type]
     else:
         pruned, whole = _prune_layers(model, step.pruning, step.target)
-        network = network.model_copy(update={"channels": _make_plan(network, pruned)})
+        network = network.model_copy(update={"widths": _make_plan(network, pruned)})
         model = _rebuild(network, pruned)
     config = about["config"] | {"model": network.model_dump(mode="json")}
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
@@ -181,7 +188,7 @@ def write_pruned(step: Step) -> PruneReport:
     about |= {"preprocessing": preprocessing.extract_preprocessing(config["data"])}
     about |= {"pruning": {"source": str(step.source), "sha256": digest, **step.pruning._asdict(), "zeros": zeros}}
     safetensors.write_safetensors(step.path, model.state_dict(), about)
-    return PruneReport(step.path, config["model"]["channels"] or {}, (before, _count(model)), zeros, whole)
+    return PruneReport(step.path, config["model"]["widths"] or {}, (before, _count(model)), zeros, whole)
 
 
 def _count(model):
@@ -205,14 +212,14 @@ def _make_plan(network: ModelConfig, pruned: nn.Module) -> dict[str, int] | None
     classes = split_into_parts(pruned)["fc"]
     outputs = {id(layer) for part in classes for layer in part.modules()}
     with torch.device("meta"):
-        design = read_widths(create_model(network.name, 2, **network.overrides() | {"channels": None}))
+        design = read_widths(create_model(network.name, 2, **network.overrides() | {"widths": None}))
     free = [name for name in design if id(pruned.get_submodule(name)) not in outputs]
     widths = {name: read_shape(pruned.get_submodule(name))[1] for name in free}
     return {name: width for name, width in widths.items() if width != design[name]} or None
 
 
 def _rebuild(network: ModelConfig, pruned: nn.Module) -> nn.Module:
-    """Return the network of a channel plan with the weights of the pruned one.
+    """Return the network of a plan with the weights of the pruned one.
 
     Raises UserError where they answer otherwise: a step between layers was not followed.
     """
@@ -224,14 +231,14 @@ def _rebuild(network: ModelConfig, pruned: nn.Module) -> nn.Module:
             model.load_state_dict(pruned.state_dict())
             ours = model(clips)
     if not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-4):
-        raise UserError(f"model {network.name} must answer the same from its channel plan: Torch-Pruning missed a step")
+        raise UserError(f"model {network.name} must answer the same from its model.widths: Torch-Pruning missed a step")
     return model
 
 
 def format_report(report: PruneReport) -> str:
     """Format what a step has written, with layers that kept their width."""
     before, after = report.params
-    what = f"{report.zeros:,} weights are 0" if report.zeros else f"{len(report.channels)} layers are narrower"
+    what = f"{report.zeros:,} weights are 0" if report.zeros else f"{len(report.widths)} layers are narrower"
     lines = [f"pruned  {report.path}: {after:,} of {before:,} parameters, {what}"]
     return "\n        ".join(lines + [f"whole: {', '.join(report.whole)}, as others need it"] * bool(report.whole))
 
@@ -241,9 +248,9 @@ def format_report(report: PruneReport) -> str:
 
 def make_finetuning(step: Step, report: PruneReport, overrides: Sequence[str]) -> Config:
     """Return the configuration that trains a pruned network: its source's, changed."""
-    cfg, _ = describe_run(_find_checkpoint(step.source))
+    cfg, _ = _describe(_find_checkpoint(step.source))
     values = parse.dump_config(cfg)
-    weights = {"channels": report.channels or None, "weights": str(report.path), "head": "auto", "inflate": None}
+    weights = {"widths": report.widths or None, "weights": str(report.path), "head": "auto", "inflate": None}
     values["model"] |= weights
     values["run"] |= {"name": None, "dir": str(step.folder), "resume": "none", "overwrite": False}
     values["train"] |= {"keep_zeros": report.zeros > 0}

@@ -62,6 +62,8 @@ def quantise_run(
     checkpoint = _find_checkpoint(source)
     trained = resolve_source(checkpoint)
     cfg, known = describe_run(checkpoint)
+    if cfg is None:
+        raise UserError(f"{checkpoint} must say the configuration of its run: export it again, or give the run")
     data = _move_data(cfg, overrides)
     facts: dict[str, Any] = {"kind": kind}
     calibration = choose_clips(data, trained.preprocessing, clips, videos) if kind == "static" else None

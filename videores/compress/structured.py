@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from videores.errors import UserError
-from videores.models.channels import read_shape, read_widths
 from videores.models.parts import split_into_parts
+from videores.models.widths import read_shape, read_widths
 
 # ours are subclasses, which Torch-Pruning takes for other layers where it compares types
 PLAIN_LAYERS = (nn.Conv2d, nn.Conv3d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.utils import prune
 
-from videores.models.channels import Conv
+from videores.models.widths import Conv
 
 
 def zero_weights(model: nn.Module, ratio: float) -> int:

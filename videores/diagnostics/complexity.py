@@ -36,11 +36,6 @@ def format_number(number):
     return f"{number:.2f}" if number >= 1 else f"{number:.3g}"
 
 
-def list_models() -> list[str]:
-    """List the names of all networks, pytorchvideo's too."""
-    return [*MODELS, *NAMES]
-
-
 def _get_default_clip(name):
     """Return (frames, size) where none is given: what a network was published at.
 
@@ -137,7 +132,10 @@ def add_measurements(row: dict[str, Any], modes: Sequence[str], batch: int, devi
         _build_model(row["model"], row["classes"], row["frames"]),
         (row["frames"], row["size"], row["size"]),
     )
-    row["batch"], row["measured"] = batch, cost.measure_latency(network, (batch, 3, *shape), modes, device)
+    row["batch"], row["measured"] = (
+        batch,
+        cost.measure_latency(network, (batch, cost.get_channels(network), *shape), modes, device),
+    )
 
 
 # Writing

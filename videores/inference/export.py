@@ -15,6 +15,8 @@ from videores.inference.exported import ExportDescription, load_exported
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork, resolve_source
 from videores.models.weights import safe_load
+from videores.models.weights.names import find_file
+from videores.models.weights.safetensors import read_safetensors
 from videores.runtime.environment import read_git_state
 from videores.runtime.files import write_atomically
 
@@ -48,8 +50,8 @@ def export_source(
     trained = resolve_source(source)
     cfg: Config | None = None
     known: dict[str, Any] = {"protocol": None, "commit": _format_commit()}
-    if Path(source).is_file():
-        cfg, known = describe_run(source)
+    if (file := Path(find_file(source))).is_file():
+        cfg, known = describe_run(file)
     about = describe_network(trained, known, fold=fold, with_preprocessing=with_preprocessing)
     samples, compared_on = find_samples(trained.preprocessing, videos, cfg.data if cfg else None)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,11 +76,15 @@ def describe_network(
     )
 
 
-def describe_run(checkpoint: str | Path) -> tuple[Config, dict[str, Any]]:
+def describe_run(checkpoint: Path) -> tuple[Config | None, dict[str, Any]]:
     """Return a checkpoint's configuration, and what exported files say of it.
 
-    Raises UserError for a file that is none.
+    Of a safetensors file it is what the file says; older ones lack the configuration. Raises UserError for other files.
     """
+    if checkpoint.suffix == ".safetensors":
+        about = read_safetensors(checkpoint)[1]
+        known = {key: about.get(key) for key in ("protocol", "config", "epoch", "step")} | {"commit": _format_commit()}
+        return parse.build_config(about["config"], checkpoint) if "config" in about else None, known
     stored = safe_load.read_checkpoint(checkpoint)
     safe_load.check_run_checkpoint(checkpoint, stored)
     config = stored["hyper_parameters"]["config"]

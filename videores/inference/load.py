@@ -15,7 +15,10 @@ def load(
     network: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Predictor:
-    """Load a run folder, a checkpoint, an exported file, or public weights by name.
+    """Load a run folder, a checkpoint, an exported file, or weights by name.
+
+    Names are `torchvision/<model>/<weights>`, `videores/<name>` (`videores.list_models(pretrained=True)`), and
+    `hub:<user>/<name>` on the Hugging Face Hub.
 
     The predictor has `.classes`, `.preprocessing`, `.model`, `.predict(video)` and `.stream(frames)`. A file of another
     library, `<layout>:<file>`, needs `network`, keys of `model` of a configuration, and `classes`, their names in

@@ -4,6 +4,8 @@ A source is one of
     runs/x                          a run folder: its best checkpoint
     runs/x/checkpoints/last.ckpt    a checkpoint
     net.safetensors, .pt2, .onnx    what tools/export.py wrote
+    videores/<name>                 a network that comes with videores, e.g. videores/r2plus1d_motion_w16
+    hub:<user>/<name>[@<revision>]  a network on the Hugging Face Hub, or the folder that `save_pretrained` wrote
     torchvision/<model>/<weights>   public weights by name, e.g. torchvision/r2plus1d_18/KINETICS400_V1
     <layout>:<file>                 a file of another library, which says neither network nor classes: give both
 """
@@ -19,12 +21,13 @@ from torch import nn
 
 from videores.compute.scoring import set_score_layout
 from videores.config import parse
-from videores.config.schema import ModelConfig, ViewsConfig
+from videores.config.schema import Config, ModelConfig, ViewsConfig
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
-from videores.models import MODELS, create_model
+from videores.models import create_model
 from videores.models.weights import safe_load
 from videores.models.weights.loading import load_weights
+from videores.models.weights.names import find_file, find_torchvision_network
 from videores.models.weights.safetensors import read_safetensors
 from videores.models.weights.sources import LAYOUTS, read_source
 from videores.runtime.own_parts import is_import_path
@@ -44,6 +47,7 @@ class TrainedNetwork:
     device: str = "cpu"
     number_format: str = "fp32"
     batch_size: int = 16  # clips that are scored at a time
+    network: ModelConfig | None = None  # what `model` was created by; None: it is the program of an exported file
 
 
 def resolve_source(
@@ -63,18 +67,24 @@ def resolve_source(
     Raises:
         UserError: if the source names nothing that can be loaded, or does not say what it classifies.
     """
-    device = _select_device(device)
+    device = select_device(device)
     trained = _read(str(source), device, network, classes)
     if not trained.classes:
         raise UserError(f"{source} must have class names, and its list is empty: export the network again")
     if isinstance(trained.model, nn.Module):
-        trained.model.requires_grad_(False).to(device).eval()
-    if isinstance(trained.model, nn.Module) and hasattr(trained.model, "design"):
-        set_score_layout(trained.model, device, trained.number_format)
+        prepare_for_scores(trained.model, device, trained.number_format)
     return trained
 
 
-def _select_device(device):
+def prepare_for_scores(model: nn.Module, device: str, number_format: str) -> None:
+    """Bring a network to a device and into the state in which it scores."""
+    model.requires_grad_(False).to(device).eval()
+    if hasattr(model, "design"):
+        set_score_layout(model, device, number_format)
+
+
+def select_device(device: str) -> str:
+    """Return the device that "auto" means here, or the one named. Raises UserError where it is absent."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -91,13 +101,13 @@ def _read(source, device, network, classes):
     if source.startswith("torchvision/") and not Path(source).exists():
         return _read_torchvision(source, device)
     safe_load.check_local_path(source)
-    path = Path(source)
+    path = Path(find_file(source))
     if path.is_dir():
-        return _read_checkpoint(source, _find_checkpoint(path), device)
+        return _read_checkpoint(source, find_checkpoint(path), device)
     if not path.exists():
         raise UserError(
             f"{source}: there is no such run, checkpoint or exported file, and no public weights are called so; those "
-            "are torchvision/<model>/<weights> (docs/guide/weights.md)"
+            "are torchvision/<model>/<weights> (docs/guide/weights.md), and hub:<user>/<name> on the Hugging Face Hub"
         )
     if path.suffix in (".pt2", ".onnx"):
         from videores.inference.exported import load_exported  # what it imports are extras
@@ -107,12 +117,12 @@ def _read(source, device, network, classes):
             source, found, found.classes, found.preprocessing, device, batch_size=found.about.batch_size
         )
     if path.suffix == ".safetensors":
-        return _read_safetensors(source, device)
+        return _read_safetensors(source, path, device)
     return _read_checkpoint(source, path, device)
 
 
-def _find_checkpoint(folder):
-    """Return the checkpoint of a run folder."""
+def find_checkpoint(folder: Path) -> Path:
+    """Return the best checkpoint of a run folder. Raises UserError where there is none."""
     path = find_best_checkpoint(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run folder (it has no config.yaml): give one, or a checkpoint")
@@ -132,36 +142,47 @@ def _read_checkpoint(source, path, device):
     return _describe_run(source, model, known["classes"], cfg, device)
 
 
-def _read_safetensors(source, device):
-    state, about = read_safetensors(source)
+def _read_safetensors(source, path, device):
+    state, about = read_safetensors(path)
     network = parse.build_section(ModelConfig, about["model"], source)
     model = _build(source, network, about["classes"], state)
     if "config" in about:
         return _describe_run(source, model, about["classes"], parse.build_config(about["config"], source), device)
     # older files lack the views of the test
     return TrainedNetwork(
-        source, model, tuple(about["classes"]), Preprocessing.from_weights(about["preprocessing"]), device
+        source,
+        model,
+        tuple(about["classes"]),
+        Preprocessing.from_weights(about["preprocessing"]),
+        device,
+        network=network,
     )
 
 
 def _describe_run(source, model, classes, cfg, device):
     """Return the network of a run, to be scored as its test scores."""
-    precision = "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
     preprocessing, size = Preprocessing.from_config(cfg), cfg.data.batch_size
-    return TrainedNetwork(source, model, tuple(classes), preprocessing, device, precision, size)
+    precision = select_number_format(cfg, device)
+    return TrainedNetwork(source, model, tuple(classes), preprocessing, device, precision, size, cfg.model)
+
+
+def select_number_format(cfg: Config, device: str) -> str:
+    """Return the number format that a configuration scores in on a device; a CPU has no fp16."""
+    return "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
 
 
 def _read_torchvision(source, device):
     """Read public weights by name, with torchvision's own classes and preprocessing."""
     name = source.split("/")[1]
-    ours = next((n for n in (name, name.replace("resnet", "f_r2d_", 1), f"f_{name}") if n in MODELS), None)
+    ours = find_torchvision_network(name)
     if ours is None:
         raise UserError(f"{source}: videores has no network {name!r}: docs/guide/weights.md lists those that it has")
     stored = read_source(source, None)
-    model = _build(source, ModelConfig(name=ours), stored.classes, stored.state)
+    network = ModelConfig(name=ours)
+    model = _build(source, network, stored.classes, stored.state)
     views = ViewsConfig(clips=TORCHVISION_CLIPS if "fps" in stored.preprocessing else 1)
     preprocessing = Preprocessing.from_weights(stored.preprocessing, views)
-    return TrainedNetwork(source, model, tuple(stored.classes), preprocessing, device)
+    return TrainedNetwork(source, model, tuple(stored.classes), preprocessing, device, network=network)
 
 
 def _read_library(source, device, network, classes):
@@ -173,7 +194,7 @@ def _read_library(source, device, network, classes):
     section = parse.build_section(ModelConfig, dict(network), f"network of {source}")
     model = create_model(section.name, len(classes), **section.overrides())
     load_weights(model, source, classes, head="keep")
-    return TrainedNetwork(source, model, tuple(classes), Preprocessing(), device)
+    return TrainedNetwork(source, model, tuple(classes), Preprocessing(), device, network=section)
 
 
 def _build(source, network, classes, state):
@@ -185,7 +206,7 @@ def _build(source, network, classes, state):
     if lines := safe_load.list_differences(state, model.state_dict()):
         raise UserError(
             f"{source} does not fit {network.name}, the network that it names: {len(lines)} tensors differ; restore "
-            "its keys of model, of which model.channels is a pruned network's plan (file / network)\n  "
+            "its keys of model, of which model.widths is a pruned network's plan (file / network)\n  "
             + "\n  ".join(lines[:10])
         )
     model.load_state_dict(state)

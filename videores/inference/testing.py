@@ -17,6 +17,7 @@ from videores.inference.exported import ExportedNetwork
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork, resolve_source
 from videores.models.weights import safe_load
+from videores.models.weights.names import find_file
 from videores.models.weights.preprocessing import is_close
 from videores.models.weights.safetensors import read_safetensors
 from videores.models.weights.sources import LAYOUTS
@@ -34,21 +35,25 @@ class SourceTest(NamedTuple):
     class_map: Path | None = None
 
 
-def prepare_file_test(path: Path, overrides: Sequence[str], out: Path | None = None) -> SourceTest:
-    """Return the test of an exported file or checkpoint on the videos of its run.
+def prepare_file_test(source: str | Path, overrides: Sequence[str], out: Path | None = None) -> SourceTest:
+    """Return the test of a file, or a network of the hub, on its run's videos.
 
     Raises UserError where the file does not say its run, and for overrides that change what it was trained with.
     """
-    network = resolve_source(path)
+    network, path = resolve_source(source), Path(find_file(source))
     about = _read_run(path, network)
     if about.get("config") is None:
-        raise UserError(f"{path} does not say on which videos: give --weights {path} --cfg DATA.yaml")
+        raise UserError(
+            f"{source} does not say on which videos: give --cfg DATA.yaml (and to tools/evaluate.py --weights {source})"
+        )
     values = about["config"]
     for override in overrides:
         parse.apply_override(values, override, Config)
     cfg = parse.build_section(Config, values, path, list(overrides))
     known = {key: about.get(key) for key in ("epoch", "step")}
-    return _check(SourceTest(network, cfg, out or Path(f"{path}.results"), {"file": path.name, **known}))
+    # not beside a file of the package or of the hub's cache
+    folder = Path(f"{path}.results") if Path(source).exists() else _find_results(str(source))
+    return _check(SourceTest(network, cfg, out or folder, {"file": path.name, **known}))
 
 
 def _read_run(path: Path, network: TrainedNetwork) -> dict[str, Any]:
@@ -83,9 +88,12 @@ def prepare_weights_test(
         network = replace(network, preprocessing=Preprocessing.from_config(cfg))
     else:
         cfg = parse.load_config(cfg_name, [*_format_overrides(network.preprocessing), *overrides])
-    slug = re.sub(r"[^A-Za-z0-9.@-]+", "-", source)
     about = {"file": source, **({"class_map": str(class_map)} if class_map else {})}
-    return _check(SourceTest(network, cfg, out or RESULTS / slug, about, class_map))
+    return _check(SourceTest(network, cfg, out or _find_results(source), about, class_map))
+
+
+def _find_results(source: str) -> Path:
+    return RESULTS / re.sub(r"[^A-Za-z0-9.@-]+", "-", source)
 
 
 def _read_output_numbers(source: str, class_map: Path | None) -> list[str]:
@@ -104,6 +112,7 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
     """Return the preprocessing of weights as overrides, which later ones may change."""
     clip, t = preprocessing.clip, preprocessing.transform
     values = {
+        "data.stream": preprocessing.stream,
         **{f"data.clip.{key}": getattr(clip, key) for key in ("frames", "stride", "fps", "sampling")},
         **{f"data.transform.{key}": getattr(t, key) for key in ("short_side", "crop")},
         **{f"data.transform.{key}": list(getattr(t, key)) for key in ("mean", "std")},
@@ -130,6 +139,9 @@ def _check(test: SourceTest) -> SourceTest:
     """Raise UserError where the configuration asks for what the network does not take."""
     transform, theirs = test.cfg.data.transform, test.network.preprocessing.transform
     source, model = test.network.source, test.network.model
+    stream = test.network.preprocessing.stream
+    if test.cfg.data.stream != stream:
+        raise UserError(f"data.stream must be {stream} for {source}, got {test.cfg.data.stream}: leave it out")
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
         raise UserError(

@@ -11,8 +11,8 @@ from videores.config.parse import build_section
 from videores.config.schema import NetworkConfig
 from videores.errors import UserError, format_suggestion
 from videores.models import controls, design, pytorchvideo
-from videores.models.channels import apply_channels
 from videores.models.resnet import MODELS, ResNet, make_cifar
+from videores.models.widths import apply_widths
 from videores.runtime.own_parts import call_part, is_import_path
 
 CIFAR_NAME = re.compile(r"cifar(2d|3d)_(\d+)")
@@ -34,21 +34,21 @@ def create_model(name: str, num_classes: int, **overrides: Any) -> nn.Module:
     if is_import_path(name):
         return _create_own_model(name, num_classes, changes)
     if network.name.startswith("pytorchvideo/"):
-        if set(changes) - {"dropout", "channels"}:
-            raise UserError(f"{name} takes dropout, channels and no other override, got {list(changes)}")
+        if set(changes) - {"dropout", "widths"}:
+            raise UserError(f"{name} takes dropout, widths and no other override, got {list(changes)}")
         model = pytorchvideo.create_zoo_model(name, num_classes, changes.get("dropout"))
     else:
         chosen = design.apply_overrides(name, _find_row(name, changes.get("block", "basic")), changes)
         model = (controls.create_control if chosen.control else ResNet)(num_classes, chosen)
-    if "channels" in changes:
-        apply_channels(model, changes["channels"], find_clip_shape(model))
+    if "widths" in changes:
+        apply_widths(model, changes["widths"], find_clip_shape(model))
     return model
 
 
 def find_clip_shape(model: Any) -> tuple[int, ...]:
     """Return the shape of a clip that a network, ours or pytorchvideo's, takes."""
     if isinstance(model, ResNet):
-        return (1, 3, model.design.frames or 8, 64, 64)
+        return (1, model.design.channels, model.design.frames or 8, 64, 64)
     frames, size = pytorchvideo.BUILDERS[model.builder]
     return (1, 3, frames, size, size)
 

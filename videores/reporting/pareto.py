@@ -57,7 +57,9 @@ def _make_run(network: TrainedNetwork):
     """Return a function that scores one clip as a test does."""
     clip, t = network.preprocessing.clip, network.preprocessing.transform
     clips_BTHWC = torch.randint(0, 256, (1, clip.frames, t.crop, t.crop, 3), dtype=torch.uint8)
-    return torch.inference_mode()(partial(score_clips, network.model, clips_BTHWC, t, network.number_format))
+    return torch.inference_mode()(
+        partial(score_clips, network.model, clips_BTHWC, network.preprocessing, network.number_format)
+    )
 
 
 def _make_row(source, p, clip_ms):

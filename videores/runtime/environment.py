@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from videores.runtime import machine
+from videores.runtime.code_hash import hash_code
 
 READERS = ("decord", "decord2", "av", "pytorchvideo")
 PACKAGES = ("videores", "torch", "torchvision", "lightning", *READERS, "numpy", "pydantic")
@@ -24,10 +25,11 @@ def format_utc_now() -> str:
 
 
 def collect_environment() -> dict[str, Any]:
-    """Return the record of env.json: command, git, versions, hardware."""
+    """Return the record of env.json: command, git, code, versions, hardware."""
     return {
         "command": shlex.join(sys.argv),
         "git": read_git_state(),
+        "code": hash_code(),
         "versions": _collect_versions(),
         "hardware": _collect_hardware(),
     }

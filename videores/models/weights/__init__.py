@@ -2,6 +2,7 @@
 
 safe_load       checkpoints, without executing code in them
 safetensors     exported networks
+names           names of networks and weights, and the files that they stand for
 sources         where weights come from
 key_maps        names of other libraries -> ours
 preprocessing   what the weights were trained on

@@ -19,7 +19,7 @@ from videores.runtime.own_parts import is_import_path
 HARMLESS_OPTIONS = (
     "layers",
     "base_width",
-    "channels",
+    "widths",
     "drop_path",
     "dropout",
     "spatial_dropout",

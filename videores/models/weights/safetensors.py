@@ -18,7 +18,7 @@ from videores.runtime.files import check_type, write_atomically
 def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingProxyType({})) -> int:
     """Write the network of a checkpoint to `path`; return how many tensors it has.
 
-    `more` are further entries of the metadata: "protocol", "commit", "config".
+    `more` are further entries of the metadata, those of ADDED_KINDS.
     """
     stored = safe_load.read_checkpoint(source)
     safe_load.check_run_checkpoint(source, stored)
@@ -32,20 +32,28 @@ def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingPr
         **more,
     }
     network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
-    return write_safetensors(path, {key.removeprefix("model."): value for key, value in network.items()}, about)
+    write_safetensors(path, {key.removeprefix("model."): value for key, value in network.items()}, about)
+    return len(network)
 
 
-def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> int:
-    """Write a state dict with metadata; return how many tensors it has.
-
-    The metadata are those of METADATA_KINDS and, where known, of ADDED_KINDS.
-    """
-    own = {key: value.contiguous().clone() for key, value in state.items()}
+def write_safetensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    """Write a state dict and its metadata, each as JSON; equal ones make equal files."""
+    own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         # not save_file, whose error is none of the disk's where that is full
-        temporary.write_bytes(save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}}))
-    return len(own)
+        packed = save(own, {"format": "pt", **{key: json.dumps(value) for key, value in about.items()}})
+        temporary.write_bytes(_sort_metadata(packed))
+
+
+def _sort_metadata(packed: bytes) -> bytes:
+    """Sort the metadata of a packed file, which the library writes in another order each time."""
+    size = int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + packed[8 + size :]
 
 
 # what the metadata holds, each as JSON
@@ -56,8 +64,14 @@ METADATA_KINDS = {
     "epoch": int,
     "step": int,
 }
-ADDED_KINDS = {"protocol": str | None, "commit": str | None, "config": dict[str, Any]}  # older files lack them
-ADDED_KINDS |= {"pruning": dict[str, Any]}  # of pruned networks
+ADDED_KINDS = {  # older files lack them
+    "protocol": str | None,
+    "commit": str | None,
+    "config": dict[str, Any],
+    "record": dict[str, Any],  # of the run that trained it: `inference.record.RunRecord`
+    "license": str | None,
+    "pruning": dict[str, Any],  # of what is pruned: `compress.pruned_run`
+}
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 
 from videores.errors import UserError, format_suggestion
 from videores.models.weights import key_maps, safe_load, safetensors
+from videores.models.weights.names import find_file
 from videores.models.weights.preprocessing import extract_preprocessing
 from videores.runtime.own_parts import is_import_path
 
@@ -43,6 +44,7 @@ def read_source(source: str | os.PathLike[str], model: Any) -> StoredWeights:
     if colon and name in LAYOUTS:
         return _read_library(name, path, model)
     safe_load.check_local_path(source)
+    source = find_file(source)
     if source.endswith(".safetensors"):
         return _read_exported(source)
     stored = safe_load.read_checkpoint(source)

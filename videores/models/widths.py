@@ -1,4 +1,4 @@
-"""Give layers other widths than their design says: the channel plan of a pruned network.
+"""Give layers other widths than their design says: the plan of a pruned network.
 
 A plan is {layer: width}, the channels that convolutions and linear layers put out. What follows a layer takes what
 flows in: the inputs of convolutions, norms and the classifier, and depthwise convolutions whole.
@@ -17,26 +17,26 @@ Conv = nn.modules.conv._ConvNd
 Norm = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
-def apply_channels(model: Any, channels: Mapping[str, int], shape_BCTHW: tuple[int, ...]) -> None:
+def apply_widths(model: Any, widths: Mapping[str, int], shape_BCTHW: tuple[int, ...]) -> None:
     """Give the layers of a network the widths of a plan; layers that change get new random weights.
 
     `shape_BCTHW` is of a clip that the network takes. Raises UserError for a plan that does not fit.
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, (Conv, nn.Linear))}
-    for name in channels:
+    for name in widths:
         if name not in layers or is_depthwise(layers[name]):
             wide = [other for other, layer in layers.items() if not is_depthwise(layer)]
             hint = format_suggestion(name, wide)
-            raise UserError(f"model.channels: {name} must be a layer whose width is free{hint}: correct or drop it")
+            raise UserError(f"model.widths: {name} must be a layer whose width is free{hint}: correct or drop it")
     twin = copy.deepcopy(model).to("meta").eval()
     for name, layer in twin.named_modules():
         if isinstance(layer, (Conv, nn.Linear, *Norm)):
-            layer.register_forward_pre_hook(lambda layer, x, name=name: _fit_layer(layer, x[0], name, channels))
+            layer.register_forward_pre_hook(lambda layer, x, name=name: _fit_layer(layer, x[0], name, widths))
     try:
         with torch.no_grad():
             twin(torch.empty(shape_BCTHW, device="meta"))
     except (UserError, RuntimeError) as error:
-        raise UserError(f"model.channels must fit the network, e.g. where branches meet: {error}") from None
+        raise UserError(f"model.widths must fit the network, e.g. where branches meet: {error}") from None
     for layer, fitted in zip(model.modules(), twin.modules(), strict=True):
         if isinstance(layer, (Conv, nn.Linear, *Norm)) and read_shape(layer) != read_shape(fitted):
             _resize(layer, *read_shape(fitted))
@@ -66,13 +66,13 @@ def read_shape(layer: Any) -> tuple[int, int, int]:
     return width, width, getattr(layer, "num_groups", 1)
 
 
-def _fit_layer(layer, x, name, channels):
+def _fit_layer(layer, x, name, widths):
     """Give a layer the channels of its input, and the width that the plan says."""
     cin = x.shape[-1] if isinstance(layer, nn.Linear) else x.shape[1]
     _, cout, groups = read_shape(layer)
     if isinstance(layer, Norm) or is_depthwise(layer):
         cout, groups = cin, cin if is_depthwise(layer) else groups
-    cout = channels.get(name, cout)
+    cout = widths.get(name, cout)
     if cin % groups or cout % groups:
         raise UserError(f"{name} has {groups} groups, which must divide its {cin} channels in and {cout} out")
     _resize(layer, cin, cout, groups)
