@@ -1,7 +1,8 @@
-"""Check the videos of a data set, report bad ones, and write copies that load fast.
+"""Check the videos of a data set, report bad ones, and write copies that load fast, or optical flow.
 
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist
     python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist --out UCF-101-128
+    python tools/prepare.py ucf101 --root UCF-101 --splits ucfTrainTestlist --out UCF-101-flow --flow dis
     python tools/prepare.py kinetics --root videos --splits lists --out videos-128 --slurm 32 slurm_partition=cpu
     python tools/prepare.py kinetics --root videos-128 --splits lists --shards kinetics-shards
 
@@ -23,7 +24,9 @@ SETTINGS = EncodingSettings()
 
 def main() -> int:
     args = vars(parse_args())
-    settings = EncodingSettings(*(args.pop(name) for name in ("short_side", "keyframes", "crf", "audio")))
+    if args["crf"] is None:
+        args["crf"] = SETTINGS.crf if args["flow"] == "none" else 0
+    settings = EncodingSettings(*(args.pop(name) for name in ("short_side", "keyframes", "crf", "audio", "flow")))
     return commands.prepare(commands.Options(settings=settings, **args))
 
 
@@ -51,8 +54,13 @@ def parse_args() -> argparse.Namespace:
         help="short side of the copies, never enlarged (default: %(default)s)",
     )
     add("keyframes", type=cli.positive, metavar="FRAMES", help="distance of keyframes (default: %(default)s)")
-    add("crf", type=quality, help="quality of x264, from 0 (lossless) to 51 (default: %(default)s)")
+    p.add_argument(
+        "--crf", type=quality, help=f"quality of x264, from 0 (lossless) to 51 (default: {SETTINGS.crf}, of flow 0)"
+    )
     add("audio", choices=["keep", "drop"], help="(default: %(default)s)")
+    add(
+        "flow", choices=["none", "dis", "farneback"], help="write optical flow instead of copies (default: %(default)s)"
+    )
     p.add_argument("--shards", type=Path, metavar="DIR", help="pack the videos and lists into tar files here")
     p.add_argument("--workers", type=cli.positive, metavar="N", help="number of processes (default: all CPUs)")
     p.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")

@@ -7,9 +7,10 @@ a phase are in training/setup.py. All that can be wrong is checked before the ru
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 
@@ -62,22 +63,45 @@ def train(cfg: Config, config_name: str) -> int:
         return _train_and_test(run, record, inputs.resume_point)
 
 
+class Tested(NamedTuple):
+    """The end of a test."""
+
+    folder: Path | None  # of its files; None in a rank that writes none
+    exit_code: int  # 1 where videos do not decode
+
+
 def evaluate(cfg: Config, folder: Path, checkpoint: Path | None = None, part: str = "test") -> int:
     """Test a run's checkpoint, the best by default, and return the exit code.
 
     It scores the test videos, or with part="val" the validation videos, each under their protocol of `cfg`. Raises
     UserError for wrong input.
     """
+    return evaluate_protocols([cfg], folder, checkpoint, part)[0].exit_code
+
+
+def evaluate_protocols(
+    cfgs: Sequence[Config], folder: Path, checkpoint: Path | None = None, part: str = "test"
+) -> list[Tested]:
+    """Test a run's checkpoint under the protocols of several configurations.
+
+    They differ in nothing but the views of the part, so that videos are probed, and with data.cache=ram decoded, once.
+    Raises UserError for wrong input.
+    """
+    cfg = cfgs[0]
     hardware = make_hardware_options(cfg.trainer)
     setup.import_own_parts(cfg, folder)
     videos = setup.prepare_test_videos(cfg, part)
-    module = VideoClassifier(cfg, videos.index.classes)
     trainer = setup.build_test_trainer(cfg, folder, hardware, videos)
-    run = Run(cfg, folder, module, VideoData.from_config(cfg, videos), trainer)
     if is_rank_zero() and (note := run_folder.format_unfinished_note(folder)):
         print(f"note    {note}")
+    checkpoint, decoded = checkpoint or run_folder.find_best_checkpoint(folder), VideoData.from_config(cfg, videos)
     with exit_on_sigterm(), _run_all_ranks(trainer):
-        return test(run, checkpoint or run_folder.find_best_checkpoint(folder), part)
+        return [_test(_build_test(changed, folder, decoded, trainer), checkpoint, part) for changed in cfgs]
+
+
+def _build_test(cfg: Config, folder: Path, decoded: VideoData, trainer: pl.Trainer) -> Run:
+    data = VideoData.from_config(cfg, decoded.videos, decoded=decoded)
+    return Run(cfg, folder, VideoClassifier(cfg, decoded.videos.index.classes), data, trainer)
 
 
 def evaluate_source(tested: SourceTest, part: str = "test") -> int:
@@ -158,13 +182,18 @@ def test(run: Run, checkpoint: Path, part: str) -> int:
 
     The exit code is 1 where videos do not decode, which count as wrong.
     """
+    return _test(run, checkpoint, part).exit_code
+
+
+def _test(run: Run, checkpoint: Path, part: str) -> Tested:
     weights = {"file": os.path.relpath(checkpoint, run.folder), **setup.load_weights_for_test(run.module, checkpoint)}
-    gap = weights.pop("gap", None)
+    gap, written = weights.pop("gap", None), None
     scores = _score(run, part)
     if is_rank_zero():
         tested_list, digest = setup.identify_test(run, checkpoint, part)
-        results.write_test(run.folder, run.cfg, scores, {"checkpoint": weights, "list": tested_list}, gap, digest)
-    return 1 if any(scores.videos.unreadable.values()) else 0
+        tested = {"checkpoint": weights, "list": tested_list}
+        written = results.write_test(run.folder, run.cfg, scores, tested, gap, digest)
+    return Tested(written, 1 if any(scores.videos.unreadable.values()) else 0)
 
 
 def _score(run: Run, part: str) -> results.TestScores:

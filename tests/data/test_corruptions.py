@@ -123,5 +123,6 @@ def test_orders_of_any_length(frames):
     assert of("normal") is index_KT
     assert (of("reversed") == np.flip(index_KT, 1)).all()
     assert (of("frozen") == index_KT[:, [frames // 2]]).all()
+    assert (of("static") == index_KT[:, [0]]).all()
     assert (of("subsampled") == index_KT - index_KT[:1] % 2).all()
     assert (np.sort(of("shuffled"), axis=1) == index_KT).all()

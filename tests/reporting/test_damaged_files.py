@@ -9,7 +9,7 @@ from helpers.damage import BROKEN_JSON, list_changes
 
 from videores.errors import UserError
 from videores.evaluation import predictions
-from videores.reporting import page, plots, rescoring
+from videores.reporting import html, page, plots, rescoring
 from videores.training import run_folder
 from videores.training.callbacks.metrics_log import read_metrics_log
 
@@ -19,7 +19,7 @@ def run(trained, tmp_path, monkeypatch):
     """A copy of a trained run, for which pictures are not drawn: that is not what is tried here."""
     for name in ("plot_curves", "plot_confusion", "plot_sweep"):
         monkeypatch.setattr(plots, name, lambda path, *_, **__: None)
-    monkeypatch.setattr(page, "_render", lambda draw, caption, width: page.Figure("data:,", caption, width))
+    monkeypatch.setattr(page, "render_figure", lambda draw, caption, width: html.Figure("data:,", caption, width))
     monkeypatch.setattr(page, "contact_sheet", lambda *_: (b"", 1))
     return shutil.copytree(trained[0] / "runs/tiny", tmp_path / "run")
 

@@ -16,6 +16,8 @@ from videores.runtime.environment import read_git_state
 from videores.training import run_folder
 
 TOOLS = find_shipped("tools")
+PROBE_OPTIONS = ("--severities", "1,3,5", "--videos", "128")
+PROBE_PARTS = ("orders", "corruptions", "responses", "maps")
 
 
 def cell_folder(cell):
@@ -31,6 +33,9 @@ def build_command(cell):
     if cell.kind == "train":
         options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
+    if cell.kind == "probe":
+        options = [*cell.overrides[len(cell.needs.overrides) :], *PROBE_OPTIONS, "--out", str(cell_folder(cell))]
+        return [str(TOOLS / "probe.py"), "--run", str(cell_folder(cell.needs)), *options]
     if cell.kind == "decode":
         options = [f"run.seed={cell.seed}", "--out", str(decode_path(cell))]
         return [str(TOOLS / "benchmark.py"), "decode", "--cfg", cell.base, *cell.overrides, *options]
@@ -48,6 +53,11 @@ def decode_path(cell):
     return cell_folder(cell) / "decode.json"
 
 
+def probe_paths(cell):
+    """Return where a probe writes its parts."""
+    return {part: cell_folder(cell) / f"{part}.json" for part in PROBE_PARTS}
+
+
 def prepare_cell(cell):
     """Write what must be there before the command runs.
 
@@ -63,8 +73,8 @@ def prepare_cell(cell):
 
 
 def test_folder(cell):
-    """Return the test folder of a cell."""
-    return cell_folder(cell) / "test" / slugify(format_protocol(cell.config))
+    """Return the test folder of a cell; a probe tests in the run folder."""
+    return cell_folder(cell.needs if cell.kind == "probe" else cell) / "test" / slugify(format_protocol(cell.config))
 
 
 def is_done(cell):
@@ -76,6 +86,8 @@ def is_done(cell):
         return True
     if cell.kind == "decode":
         return decode_path(cell).exists()
+    if cell.kind == "probe":
+        return all(path.exists() for path in probe_paths(cell).values())
     if not (test_folder(cell) / "metrics.json").exists():
         return False
     return cell.kind == "test" or read_environment(cell).get("exit_status") in (0, 1)

@@ -58,7 +58,7 @@ class _Cell(TypedDict):
     """The content of cells/*.json, as far as tables and pages read it."""
 
     row: str
-    kind: Literal["train", "test", "measure", "decode"]
+    kind: Literal["train", "test", "probe", "measure", "decode"]
     seed: int
     key: str
     code: str | None
@@ -89,7 +89,9 @@ def read_saved_cell(path: Path) -> dict[str, Any]:
     remedy = "restore it, or remove it and run the table again"
     cell = read_json(path, _Cell, remedy)
     is_done, is_decoded = cell["status"] == "done", cell["kind"] == "decode"
-    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test")) + _MACHINE_KEYS * (is_done and is_decoded)
+    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe")) + _MACHINE_KEYS * (
+        is_done and is_decoded
+    )
     wanted += _TRAINED_KEYS * (not is_decoded and any(key in cell for key in _TRAINED_KEYS))
     missing = [key for key in wanted if cell.get(key) is None]
     answers = cell.get("answers") or {"groups": None}
@@ -138,7 +140,7 @@ def collect_cell(cell, costs):
         machine = {name: read[name] for name in ("start", "hardware", "versions")} | {"precision": "no network"}
         return {**about, "status": "done", "error": None, "protocol": None, "values": read["values"], **machine}
     found, predictions = read_result(cell)
-    values = {**costs, **_read_accuracies(found), **_read_training(cell)}
+    values = {**costs, **_read_accuracies(found), **_read_training(cell), **_read_probes(cell)}
     more = {"answers": read_answers(predictions), "scores": sample_videos(predictions)}
     done = {"status": "done", "error": None, "protocol": found["protocol"]}
     return {**about, **done, "values": values, **more, **_read_curves(cell)}
@@ -214,6 +216,37 @@ def _read_training(cell):
         "loss_steps": sum(steps) if all("train/steps" in row for row in rows) else None,
         "clips_per_s": statistics.median(speeds) if speeds else None,
         "grad_stem": statistics.median(gradients) if gradients else None,
+    }
+
+
+def _read_probes(cell):
+    """Return the columns that a probe gives."""
+    if cell.kind != "probe":
+        return {}
+    found = {part: json.loads(path.read_text()) for part, path in cells.probe_paths(cell).items()}
+    orders = {row["order"]: row for row in found["orders"]["orders"]}
+    ratios = [block["ratio"] for block in found["responses"]["blocks"] if block["ratio"] is not None]
+    values = {order: row["difference"] for order, row in orders.items()}
+    values |= {
+        "shuffled_scores": orders["shuffled"]["largest_change"],
+        "partner": (found["orders"]["partner"] or {}).get("share"),
+        "mce": found["corruptions"]["mean_error"],
+        "mce_rise": found["corruptions"]["relative"],
+        "response": statistics.fmean(ratios) if ratios else None,
+    }
+    for method, checks in found["maps"]["methods"].items():
+        values |= {f"{name}_{method}": value for name, value in _read_checks(checks).items()}
+    return values
+
+
+def _read_checks(checks):
+    pointing = checks["pointing"] or {}
+    return {
+        "deletion": checks["deletion"]["above_random"],
+        "insertion": checks["insertion"]["above_random"],
+        "cascade": checks["cascade"]["steps"][-1]["spearman"],
+        "pointing": pointing.get("hit_above_random"),
+        "pointing_difference": pointing.get("hit_above_difference"),
     }
 
 

@@ -79,7 +79,8 @@ def _read_inference_setting(cfg):
     """Return a function that scores one clip."""
     crop = cfg.data.transform.crop
     network = build_network(cfg.model, _count_classes(cfg.data), "cpu")
-    return cost.make_runner(network, torch.randn(1, 3, cfg.data.clip.frames, crop, crop), cost.MODES["fp32"])
+    clip_BCTHW = torch.randn(1, cfg.model.clip_channels, cfg.data.clip.frames, crop, crop)
+    return cost.make_runner(network, clip_BCTHW, cost.MODES["fp32"])
 
 
 # The forecast

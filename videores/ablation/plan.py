@@ -151,7 +151,7 @@ def _load_base(base, overrides):
 
 def _resolve_cell(cell, scale, seed, done, small_data):
     needs = done[cell.needs] if cell.needs else None
-    if cell.kind == "test":
+    if cell.kind in ("test", "probe"):
         base, before = needs.base, needs.overrides
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()

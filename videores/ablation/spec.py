@@ -26,12 +26,13 @@ class Cell(Section):
 
     `train` is an ordinary run. If it needs another row, it starts from the weights of that row or, with keys of
     `train.distill`, learns from that row as its teacher. `test` tests the row that it needs again; if that row is
-    itself a test, it uses the saved scores. `measure` computes the cost of the network only; with a `base` of its own,
-    it ignores the keys of the scale. `decode` reads the training clips by `data.reader`, without a network.
+    itself a test, it uses the saved scores. `probe` probes the row that it needs, as tools/probe.py does. `measure`
+    computes the cost of the network only; with a `base` of its own, it ignores the keys of the scale. `decode` reads
+    the training clips by `data.reader`, without a network.
     """
 
     name: str  # of the row, and in `needs` and assertions
-    kind: Literal["train", "test", "measure", "decode"] = "train"  # see above
+    kind: Literal["train", "test", "probe", "measure", "decode"] = "train"  # see above
     needs: str | None = None  # the row whose weights it starts from or tests
     base: str | None = None  # instead of the scale's
     set: Overrides = Field({})  # "section.key": value
@@ -39,8 +40,8 @@ class Cell(Section):
 
     @model_validator(mode="after")
     def needs_what_it_can_use(self):
-        if (self.kind == "test") and self.needs is None:
-            raise ValueError(f"{self.name}: needs must be the row whose weights a test tests, got none")
+        if self.kind in ("test", "probe") and self.needs is None:
+            raise ValueError(f"{self.name}: needs must be the row whose weights a {self.kind} takes, got none")
         if self.kind in ("measure", "decode") and self.needs is not None:
             raise ValueError(f"{self.name}: needs must be left out where kind is {self.kind}, got {self.needs}")
         return self

@@ -4,7 +4,7 @@ Counting runs the network on torch's meta device, which computes shapes only, so
 memory. A multiply-add (MAC) is one multiplication and one addition of a convolution or a linear layer, as the papers'
 tables count them; a GMAC is 10^9 of them, and what many call a GFLOP.
 
-Shapes: a clip is 3 x T x H x W; a batch of B of them is clips_BCTHW.
+Shapes: a clip is C x T x H x W; a batch of B of them is clips_BCTHW.
 """
 
 import copy
@@ -45,7 +45,7 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
 
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
-    shape = (1, 3, frames, size, size)
+    shape = (1, get_channels(model), frames, size, size)
     model = _copy_to_meta(model)
     macs = count_gmacs(model, shape)
     return {
@@ -59,6 +59,11 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
         "inference_bytes": estimate_peak_bytes(model, shape, train=False),
         "training_bytes": _estimate_training_bytes(model, shape),
     }
+
+
+def get_channels(model: nn.Module) -> int:
+    """Return the channels of the clips that a network takes; 3 where it does not say."""
+    return getattr(getattr(model, "design", None), "channels", 3)
 
 
 def _estimate_training_bytes(model, shape_BCTHW):

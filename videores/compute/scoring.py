@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from videores.compute import precision
-from videores.config.schema import TransformConfig
-from videores.data import transforms
+from videores.data import streams
+from videores.data.streams import ClipFormat
 
 
 def score_clips(
-    model: Callable[[Tensor], Tensor], clips_XTHWC: Tensor, transform: TransformConfig, number_format: str
+    model: Callable[[Tensor], Tensor], clips_XTHWC: Tensor, clip_format: ClipFormat, number_format: str
 ) -> Tensor:
     """Return logits_XN of uint8 clips on the model's device, in a number format."""
     device = clips_XTHWC.device.type
     last = precision.use_channels_last_scores(device, number_format)
-    clips_XCTHW = transforms.normalize_clips(clips_XTHWC[None], transform.mean, transform.std)[0]
+    clips_XCTHW = streams.make_input(clips_XTHWC[None], clip_format)[0]
     clips_XCTHW = clips_XCTHW.contiguous(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
     with precision.autocast(device, number_format):
         return model(clips_XCTHW)

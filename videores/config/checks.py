@@ -6,6 +6,8 @@ Each function yields the messages of a section, which name keys in full, what mu
 from collections.abc import Iterator
 from typing import Any
 
+from videores.config.streams import COLOR_KEYS, STREAMS
+
 
 def check_clip(c: Any) -> Iterator[str]:
     """Yield the contradictions within data.clip."""
@@ -44,13 +46,36 @@ def check_data(c: Any) -> Iterator[str]:
         yield "data.augment.speed needs data.clip.sampling=dense, got segments: drop one"
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
         yield "data.augment.flip_labels needs data.transform.flip > 0, got 0: raise it, e.g. to 0.5, or drop one"
+    if not STREAMS[c.stream].has_colors:
+        yield from _check_no_colors(c)
     if c.augment.has_mixing and c.batch_size * c.clip.repeat == 1:
         yield "data.augment.mixup and cutmix need several clips in a batch, got 1: raise data.batch_size"
 
 
+def _check_no_colors(c: Any) -> Iterator[str]:
+    """Yield what does not suit a stream of vectors that are stored once."""
+    for key in COLOR_KEYS:
+        if not c.augment.is_default(key):
+            yield f"data.augment.{key} changes colors, which data.stream={c.stream} does not have: drop it"
+    for key, what in (("rotation", "turn"), ("speed", "lengthen")):
+        if not c.augment.is_default(key):
+            yield f"data.augment.{key} would have to {what} the vectors of data.stream={c.stream}: drop it"
+    for key in ("mean", "std"):
+        if not c.transform.is_default(key):
+            yield f"data.transform.{key} is of colors, and data.stream={c.stream} has its own scale: drop it"
+
+
+def _check_views_of_vectors(stream: str, part: str, views: Any) -> Iterator[str]:
+    """Yield what a protocol does to pictures that it cannot do to vectors."""
+    if views.corruption not in ("none", "frame_drop"):
+        yield f"{part}.corruption={views.corruption} damages pictures, not the vectors of data.stream={stream}: drop it"
+    if views.crops == 10:
+        yield f"{part}.crops=10 mirrors pictures, and the vectors of data.stream={stream} would stay: use crops=5"
+
+
 def check_model(c: Any) -> Iterator[str]:
     """Yield the contradictions within model."""
-    for key in ("inflate", "head"):
+    for key in ("inflate", "head", "adapt"):
         if c.weights is None and not c.is_default(key):
             yield f"model.{key} needs model.weights: give both or neither"
 
@@ -86,6 +111,9 @@ def check_train(c: Any) -> Iterator[str]:
 def check_config(c: Any) -> Iterator[str]:
     """Yield the contradictions between top-level sections."""
     frozen = c.train.freeze_bn or c.train.freeze == "all-but-fc"
+    channels = STREAMS[c.data.stream].channels
+    if c.model.clip_channels != channels:
+        yield f"model.channels must be the {channels} of data.stream={c.data.stream}, got {c.model.clip_channels}"
     if c.model.frames not in (None, c.data.clip.frames):
         yield f"model.frames must equal data.clip.frames ({c.data.clip.frames}), got {c.model.frames}"
     if c.train.freeze_bn and c.model.norm in ("group", "none"):
@@ -101,5 +129,7 @@ def check_config(c: Any) -> Iterator[str]:
     for part, views in (("val", c.val), ("test", c.test)):
         if views.clips == "all" and views.starts == "dense":
             yield f"{part}.starts=dense needs a number of clips, got {part}.clips=all: give {part}.clips a number"
+        if not STREAMS[c.data.stream].has_colors:
+            yield from _check_views_of_vectors(c.data.stream, part, views)
         if c.data.clip.sampling == "segments" and (views.clips == "all" or views.starts == "dense"):
             yield f"{part}.clips must be a number and {part}.starts uniform with data.clip.sampling=segments"

@@ -20,6 +20,7 @@ class NetworkOptions:
     conv: Conv | tuple[Conv, ...] = ("3d",) * 5  # of the stem and each stage; as a key also one for all, or one a stage
     # 7x7: nopool, pool (then a max-pool); 3x3: small, cifar (stride 1); default: the name's
     stem: Literal["default", "nopool", "pool", "small", "cifar"] = "nopool"
+    channels: Count = 3  # of the clips; default: those of data.stream
     width: Count = 64  # channels of the stem and, in a basic block's terms, of the first stage; each stage doubles them
     base_width: Count | None = None  # inner channels of bottlenecks, a group and for 64 planes; None: as many as planes
     groups: Count = 1  # of the convolutions

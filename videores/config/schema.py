@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from videores.config import checks
 from videores.config.network import NetworkOptions, Rate
+from videores.config.streams import STREAMS, StreamName
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -161,7 +162,9 @@ class ViewsConfig(Section):
     starts: Literal["uniform", "dense"] = "uniform"  # uniform: from the first frame to the last; dense: as TSM's
     crops: Literal[1, 3, 5, 10, "full"] = 1  # full: the whole picture, not cut
     fusion: Literal["softmax-mean", "logit-mean", "max", "vote"] = "softmax-mean"  # of the scores of views
-    order: Literal["normal", "shuffled", "reversed", "frozen", "subsampled"] = "normal"  # of the frames of each clip
+    order: Literal["normal", "shuffled", "reversed", "frozen", "static", "subsampled"] = (
+        "normal"  # of the frames of each clip
+    )
     corruption: Literal["none", "noise", "blur", "brightness", "frame_drop", "compression"] = "none"  # of the frames
     severity: Annotated[int, Field(ge=1, le=5)] = 3  # of the corruption
     metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md
@@ -177,6 +180,7 @@ class DataConfig(Section):
     contradictions = checks.check_data
 
     name: str  # names the data set in protocol strings and reports
+    stream: StreamName = "rgb"  # what the network sees of a video: docs/guide/streams.md
     # of the lists, or an embedded data set: docs/guide/own-videos.md; or an import path: docs/guide/own-parts.md
     format: Literal[ListFormat, SyntheticFormat] | ImportPath
     root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards
@@ -213,10 +217,16 @@ class ModelConfig(NetworkConfig):
     weights: UserPath | None = None  # initial weights: docs/guide/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
+    adapt: Literal["mean"] | None = None  # how weights of another stream fill the first convolution
 
     def overrides(self) -> dict[str, Any]:
         """Return the changes to the named network, for `create_model`."""
         return self.model_dump(include=set(NetworkConfig.model_fields) - {"name"}, exclude_none=True)
+
+    @property
+    def clip_channels(self) -> int:
+        """Return the channels of the clips that the network takes."""
+        return self.overrides().get("channels", NetworkOptions.channels)
 
 
 class DistillConfig(Section):
@@ -300,3 +310,15 @@ class Config(Section):
     test: ViewsConfig = ViewsConfig(clips=10)
     trainer: TrainerConfig = TrainerConfig()
     watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_channels(cls, values: Any) -> Any:
+        """Write the channels of data.stream into `model`, where they are not given."""
+        data, model = (values.get(name) if isinstance(values, dict) else None for name in ("data", "model"))
+        if not isinstance(data, dict) or not isinstance(model, dict):
+            return values
+        facts = STREAMS.get(data.get("stream", "rgb"))
+        if facts is None or facts.channels == NetworkOptions.channels or model.get("channels") is not None:
+            return values
+        return {**values, "model": {**model, "channels": facts.channels}}

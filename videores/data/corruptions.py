@@ -41,15 +41,16 @@ def reorder_frames(index_KT, order, rng):
     """Reorder the frames of each clip.
 
     shuffled: at random, each clip by itself. reversed: the last first. frozen: all are the middle one, frame T // 2.
-    subsampled: every second one is replaced by the one before, so that time passes in half as many steps.
+    static: all are the first one. subsampled: every second one is replaced by the one before, so that time passes in
+    half as many steps.
     """
     frames = index_KT.shape[1]
     if order == "shuffled":
         return rng.permuted(index_KT, axis=1)
     if order == "reversed":
         return index_KT[:, ::-1].copy()
-    if order == "frozen":
-        return np.repeat(index_KT[:, frames // 2, None], frames, axis=1)
+    if order in ("frozen", "static"):
+        return np.repeat(index_KT[:, frames // 2 if order == "frozen" else 0, None], frames, axis=1)
     return index_KT[:, np.arange(frames) // 2 * 2] if order == "subsampled" else index_KT
 
 

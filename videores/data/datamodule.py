@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, transforms, views
+from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -54,6 +54,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _apply_unreadable_policy(unreadable, data.on_unreadable)
     _report_warnings(infos)
     _check_reader_exact(infos, data.reader)
+    streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
     _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
@@ -144,17 +145,23 @@ class VideoData(pl.LightningDataModule):
         seed: int = 0,
         accumulate: int = 1,
         gap: Sequence[int] = (),
+        decoded: Self | None = None,
     ):
         super().__init__()
         self.data, self.videos, self.seed, self.accumulate, self.gap = data, videos, seed, accumulate, gap
+        self.decoded = decoded
         self.views = {"train": None, "val": val, "test": test, "gap": val}
         self.datasets: dict[str, VideoDataset] = {}
 
     @classmethod
-    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = ()) -> Self:
-        """Make the data module of a configuration; `gap` numbers training videos."""
+    def from_config(cls, cfg: Config, videos: Videos, gap: Sequence[int] = (), *, decoded: Self | None = None) -> Self:
+        """Make the data module of a configuration; `gap` numbers training videos.
+
+        `decoded` is a module of the same videos, whose frames in memory (data.cache) are used.
+        """
         seed, accumulate = cfg.run.seed, cfg.train.accumulate
-        return cls(cfg.data, videos, val=cfg.val, test=cfg.test, seed=seed, accumulate=accumulate, gap=gap)
+        views = {"val": cfg.val, "test": cfg.test}
+        return cls(cfg.data, videos, **views, seed=seed, accumulate=accumulate, gap=gap, decoded=decoded)
 
     def dataset(self, part):
         if part not in self.datasets:
@@ -170,6 +177,7 @@ class VideoData(pl.LightningDataModule):
             infos,
             data.clip,
             data.transform,
+            stream=data.stream,
             views=self.views[part],
             augment=data.augment,
             flips=self.flips(),
@@ -187,6 +195,8 @@ class VideoData(pl.LightningDataModule):
     def cache(self, part, listed):
         if self.data.cache != "ram" or not listed:
             return None
+        if self.decoded:
+            return self.decoded.dataset(part).cache
         if part == "gap":
             return CacheSubset(self.dataset("train").cache, self.gap)
         return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)
@@ -251,9 +261,8 @@ class VideoData(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         if "clips" not in batch:  # of validation or test, whose views are cut as they are scored
             return batch
-        t = self.data.transform
         batch = mixing.finish_batch(batch, len(self.videos.index.classes))
-        return {**batch, "clips": transforms.normalize_clips(batch["clips"], t.mean, t.std)}
+        return {**batch, "clips": streams.make_input(batch["clips"], self.data)}
 
 
 class _ResumableLoader(DataLoader):

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
-from videores.data import corruptions, mixing, sampling, transforms
+from videores.config.streams import StreamName
+from videores.data import corruptions, mixing, sampling, streams, transforms
 from videores.data.augment import augment_clip
 from videores.data.decode import read_frames
 from videores.data.lists import Video
@@ -55,6 +56,7 @@ class VideoDataset(Dataset):
         clip: ClipConfig,
         transform: TransformConfig,
         *,
+        stream: StreamName = "rgb",
         views: ViewsConfig | None = None,
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (it is frozen)
         flips: Sequence[int] | None = None,
@@ -64,7 +66,7 @@ class VideoDataset(Dataset):
         marks_unreadable: bool = False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
-        self.clip, self.transform, self.views = clip, transform, views
+        self.stream, self.clip, self.transform, self.views = stream, clip, transform, views
         self.augment, self.flips = augment, flips
         self.reader, self.seed, self.cache, self.marks_unreadable = reader, seed, cache, marks_unreadable
 
@@ -135,6 +137,8 @@ class VideoDataset(Dataset):
         top, left, *size = draw.box
         box = (top - around[0], left - around[1], *size)
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
+        if draw.flip:
+            streams.mirror_values(clip, self.stream)
         fill = [round(255 * value) for value in self.transform.mean]
         clip = augment_clip(clip, self.augment, fill, draw.rng)
         return clip[place_T] if len(place_T) > len(chosen) else clip

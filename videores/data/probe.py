@@ -52,6 +52,7 @@ class VideoInfo:
     stamp: tuple[int, int]  # the file's size and modification time
     first: int = 0  # of its frames in the file; not 0 where it is a part of it
     uneven_seconds: Packed = b""  # float64 seconds of each frame, where no constant rate has its time stamps
+    flow: str = ""  # what a file of optical flow says of itself: data/video/flow.py
     warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
 
     @property
@@ -163,6 +164,7 @@ def _examine_file(path, without, beat):
         digest=_make_digest(found.size, found.checksums),
         stamp=tuple(before),
         uneven_seconds=uneven_seconds,
+        flow=found.flow,
         warnings=tuple(_list_warnings(found, fps)),
     )
     return info, found

@@ -162,7 +162,7 @@ def crop_views(
     return views
 
 
-def compute_view_corners(height, width, crop, crops):
+def compute_view_corners(height: int, width: int, crop: int, crops: int | str) -> list[tuple[int, int]]:
     """Return (top, left) of each test crop.
 
     1: the centre. 3: first, centre and last along the longer side. 5: the corners and the centre. 10: those, and then
@@ -177,7 +177,8 @@ def compute_view_corners(height, width, crop, crops):
     return [(round(down * (height - crop)), round(right * (width - crop))) for down, right in shares]
 
 
-def compute_view_size(height, width, crop, crops):
+def compute_view_size(height: int, width: int, crop: int, crops: int | str) -> tuple[int, int]:
+    """Return (height, width) of each test crop."""
     return (height, width) if crops == "full" else (crop, crop)
 
 

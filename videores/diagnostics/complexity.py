@@ -132,7 +132,10 @@ def add_measurements(row: dict[str, Any], modes: Sequence[str], batch: int, devi
         _build_model(row["model"], row["classes"], row["frames"]),
         (row["frames"], row["size"], row["size"]),
     )
-    row["batch"], row["measured"] = batch, cost.measure_latency(network, (batch, 3, *shape), modes, device)
+    row["batch"], row["measured"] = (
+        batch,
+        cost.measure_latency(network, (batch, cost.get_channels(network), *shape), modes, device),
+    )
 
 
 # Writing

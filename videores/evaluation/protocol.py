@@ -3,24 +3,26 @@
 import re
 
 from videores.config.schema import ClipConfig, Config, DataConfig, TransformConfig, ViewsConfig
+from videores.data.streams import ClipFormat
 
 
 def format_protocol(cfg: Config, part: str = "test") -> str:
     """Return the protocol string of a part, "test" or "val".
 
-    `<frames>x<stride>@<crop>/<short side> <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`
+    `<frames>x<stride>@<crop>/<short side>[:<stream>] <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`
     """
     views = getattr(cfg, part)
     order = "" if views.order == "normal" else f" {views.order}"
     corruption = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
-    views_text = format_views(cfg.data.clip, cfg.data.transform, views)
+    views_text = format_views(cfg.data, views)
     return f"{views_text} {cfg.data.name}-{format_split(cfg.data, part)}{order}{corruption}"
 
 
-def format_views(clip: ClipConfig, transform: TransformConfig, views: ViewsConfig) -> str:
+def format_views(data: ClipFormat, views: ViewsConfig) -> str:
     """Return the part of a protocol string that tells clips, crops and fusion."""
     clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    return f"{format_sampling(clip, transform)} {clips}x{views.crops} {views.fusion}"
+    stream = "" if data.stream == "rgb" else f":{data.stream}"
+    return f"{format_sampling(data.clip, data.transform)}{stream} {clips}x{views.crops} {views.fusion}"
 
 
 def format_sampling(clip: ClipConfig, transform: TransformConfig) -> str:

@@ -14,5 +14,6 @@ exported       such a file read back; program_check refuses a .pt2 that could ru
 folding, frames_network   batch norms within convolutions; preprocessing within the network
 record         what is known of a run that has ended: results with their protocols, and where they are from
 card, hub      the model card, made from the record; HubPredictor: save_pretrained, from_pretrained, push_to_hub
+features       what a network's classifier or layer makes of videos; feature_files keeps it in features.npz
 testing        how tools/evaluate.py tests a file or public weights; class_map maps their classes to the data's
 """

@@ -73,12 +73,12 @@ def compare_answers(
     """
     differences = {}
     for sample in samples:
-        logits_BN = score_clips(trained.model, sample.clips_BTHWC, trained.preprocessing.transform, "fp32")
+        logits_BN = score_clips(trained.model, sample.clips_BTHWC, trained.preprocessing, "fp32")
         expected_BN, tolerance = logits_BN, _select_tolerance(exported, logits_BN)
         if exported.about.input == "frames":
             expected_BN, answer_BN = logits_BN.softmax(1), exported(sample.frames_BTHWC)
         else:
-            answer_BN = score_clips(exported, sample.clips_BTHWC, trained.preprocessing.transform, "fp32")
+            answer_BN = score_clips(exported, sample.clips_BTHWC, trained.preprocessing, "fp32")
         difference = float((answer_BN - expected_BN).abs().max())
         if not difference <= tolerance:
             raise UserError(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videores.config.streams import STREAMS
 from videores.errors import UserError
 from videores.inference.exported import ExportDescription, import_extra
 from videores.inference.folding import fold_batch_norms
@@ -42,7 +43,7 @@ def _make_example(preprocessing: Preprocessing, kind: str) -> Tensor:
     clip, t = preprocessing.clip, preprocessing.transform
     if kind == "frames":
         return torch.zeros(EXAMPLE, clip.frames, t.short_side + 5, t.short_side + 12, 3, dtype=torch.uint8)
-    clips_BCTHW = torch.zeros(EXAMPLE, 3, clip.frames, t.crop, t.crop)
+    clips_BCTHW = torch.zeros(EXAMPLE, STREAMS[preprocessing.stream].channels, clip.frames, t.crop, t.crop)
     return clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)  # as scores are computed
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from videores.config import parse
+from videores.config.streams import STREAMS
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.program_check import check_program
@@ -27,7 +28,7 @@ class ExportDescription:
     preprocessing: dict[str, Any]  # of a Preprocessing
     protocol: str | None  # of the run's test; None for public weights
     commit: str | None  # of the code that wrote the file
-    input: str  # "clips", float32 B x 3 x T x H x W, normalized; or "frames", uint8 B x T x H x W x 3, as decoded
+    input: str  # "clips", float32 B x C x T x H x W, normalized; or "frames", uint8 B x T x H x W x 3, as decoded
     output: str  # "logits" or, for frames, "probabilities"
     folded: bool  # whether batch norms are part of the convolutions
     source: str  # the checkpoint or weights
@@ -61,8 +62,9 @@ class ExportDescription:
 
 
 class ExportedNetwork(nn.Module):
-    """A network of an exported file: clips_BCTHW -> logits_BN, or frames_BTHWC -> probabilities_BN.
+    """A network of an exported file.
 
+    It maps clips_BCTHW to logits_BN, or frames_BTHWC to probabilities_BN.
     It has no parameters that could be trained. `classes` and `preprocessing` are those that it was trained with.
     """
 
@@ -84,8 +86,9 @@ class ExportedNetwork(nn.Module):
             fits = batch.dtype == torch.uint8 and batch.ndim == 5 and (batch.shape[1], batch.shape[4]) == (frames, 3)
             wanted = f"uint8 B x {frames} x H x W x 3"
         else:
-            fits = batch.dtype == torch.float32 and tuple(batch.shape[1:]) == (3, frames, crop, crop)
-            wanted = f"float32 B x 3 x {frames} x {crop} x {crop}"
+            channels = STREAMS[self.preprocessing.stream].channels
+            fits = batch.dtype == torch.float32 and tuple(batch.shape[1:]) == (channels, frames, crop, crop)
+            wanted = f"float32 B x {channels} x {frames} x {crop} x {crop}"
         if not fits or not len(batch):
             raise UserError(
                 f"{self.path} takes {wanted}, sizes which its export fixed, got {batch.dtype} "

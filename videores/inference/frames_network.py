@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from videores.data import streams
 from videores.inference.preprocessing import Preprocessing
 
 
@@ -19,8 +20,10 @@ class FramesNetwork(nn.Module):
         super().__init__()
         t = preprocessing.transform
         self.network, self.short_side, self.crop = network, t.short_side, t.crop
-        self.register_buffer("mean_C", 255 * torch.tensor(t.mean))
-        self.register_buffer("std_C", 255 * torch.tensor(t.std))
+        self.stream = preprocessing.stream
+        mean, std = streams.select_normalization(preprocessing)
+        self.register_buffer("mean_C", 255 * torch.tensor(mean))
+        self.register_buffer("std_C", 255 * torch.tensor(std))
 
     def forward(self, frames_BTHWC: Tensor) -> Tensor:
         clips, frames, height, width, _ = frames_BTHWC.shape
@@ -31,8 +34,8 @@ class FramesNetwork(nn.Module):
         for axis, side in enumerate(size, 1):
             place = _round_half(side - self.crop) + torch.arange(self.crop, device=x_XHWC.device)
             x_XHWC = x_XHWC.index_select(axis, place)
-        clips_BCTHW = ((x_XHWC.unflatten(0, (clips, frames)) - self.mean_C) / self.std_C).movedim(-1, 1)
-        return self.network(clips_BCTHW).softmax(1)
+        clips_BTHWC = (x_XHWC.unflatten(0, (clips, frames)) - self.mean_C) / self.std_C
+        return self.network(streams.select_channels(clips_BTHWC, self.stream).movedim(-1, 1)).softmax(1)
 
 
 def _round_half(room):

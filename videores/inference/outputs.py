@@ -93,12 +93,12 @@ def write_labeled_video(path: Path, source: Path, segments: Sequence[Segment]) -
     def draw(seconds: float, frame_HWC: np.ndarray) -> np.ndarray:
         current = next((s for s in segments if seconds < s.end), segments[-1] if segments else None)
         label = "" if current is None else f"{current.label or 'nothing'}  {current.confidence:.2f}"
-        return _draw_label(frame_HWC, label)
+        return draw_label(frame_HWC, label)
 
     return draw_on_video(path, source, draw)
 
 
-def _draw_label(frame_HWC, label):
+def draw_label(frame_HWC: np.ndarray, label: str) -> np.ndarray:
     """Draw white letters on a dark bar, at most as wide as the picture."""
     image = Image.fromarray(frame_HWC)
     size = max(6, image.height // 16)

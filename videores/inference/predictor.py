@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from videores.compute.scoring import score_clips
-from videores.data import sampling, views
+from videores.data import sampling, streams, views
 from videores.data import workers as workers_of
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
@@ -21,7 +21,7 @@ from videores.data.probe import probe
 from videores.data.samplers import EvalSampler
 from videores.data.video.opening import read_frame_times
 from videores.data.video.sequential import OpenVideo, open_video
-from videores.errors import UnreadableVideo
+from videores.errors import UnreadableVideo, UserError
 from videores.inference.prediction import Prediction, Times
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork
@@ -70,38 +70,18 @@ class Predictor:
         They are read by `workers` processes, 0: this one.
         """
         infos, bad = probe_all(root, paths, progress=progress)
-        listed = [Video(path, 0) for path in paths if path in infos]
+        other = {path: streams.describe_mismatch(info.flow, self.preprocessing.stream) for path, info in infos.items()}
+        bad |= {path: reason for path, reason in other.items() if reason}
+        listed = [Video(path, 0) for path in paths if path not in bad]
         dataset = self.preprocessing.make_dataset(root, listed, infos)
         found = self._score(dataset, workers) if listed else iter(())
         for path in paths:
             yield path, UnreadableVideo(Path(root) / path, bad[path]) if path in bad else next(found)
 
-    @torch.inference_mode()
     def _score(self, dataset: VideoDataset, workers: int) -> Iterator[Prediction | UnreadableVideo]:
-        """Yield the answer for each video of a dataset, in the batches of the test loop."""
-        t, protocol, size = self.preprocessing.transform, self.preprocessing.views, self.network.batch_size
-        sampler = EvalSampler(len(dataset), views.compute_batch_size(protocol, size))
-        parallel: dict[str, Any] = dict(
-            num_workers=workers,
-            multiprocessing_context=workers_of.make_worker_context(),
-            worker_init_fn=workers_of.init_worker,
-        )
-        loader = DataLoader(
-            dataset, batch_sampler=sampler, collate_fn=views.collate_items, **(parallel if workers else {})
-        )
-        for batch in loader:
-            rows: dict[int, list[np.ndarray]] = defaultdict(list)
-            for video_X, _, clips_XTHWC in views.split_batch(batch, t.crop, protocol, size):
-                clips_XTHWC = clips_XTHWC.to(self.network.device)
-                logits_XN = score_clips(self.network.model, clips_XTHWC, t, self.network.number_format)
-                for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
-                    rows[video].append(logits_N)
-            answers: dict[int, Prediction | UnreadableVideo] = {
-                video: UnreadableVideo(Path(str(dataset.root), dataset.videos[video].path), reason)
-                for video, reason in batch["unreadable"]
-            }
-            answers |= {video: self._make_prediction(dataset, video, np.stack(rows[video])) for video in rows}
-            yield from (answers[video] for video in sorted(answers))
+        """Yield the answer for each video of a dataset."""
+        for video, answer in enumerate(score_videos(self.network, dataset, workers)):
+            yield answer if isinstance(answer, UnreadableVideo) else self._make_prediction(dataset, video, answer)
 
     def _make_prediction(self, dataset: VideoDataset, video: int, logits_KN: np.ndarray) -> Prediction:
         clip, (moments, rate) = self.preprocessing.clip, sampling.measure_timeline(dataset.info(video), dataset.clip)
@@ -132,6 +112,8 @@ class Predictor:
         self, opened: OpenVideo, rate: float | None, every: float | None, batch_size: int | None
     ) -> Iterator[Prediction]:
         """Yield the prediction of each window of an open video."""
+        if lack := streams.describe_mismatch(opened.flow, self.preprocessing.stream):
+            raise UnreadableVideo("this video", lack)
         windows = Windows(self.preprocessing.clip, rate, every)
         yield from score_stream(self.network, opened.frames, windows, batch_size or self.network.batch_size)
 
@@ -151,12 +133,45 @@ class Predictor:
             every: seconds from window to window; None: they follow each other.
             batch_size: windows that are scored at a time.
         """
+        if lack := streams.describe_mismatch("", self.preprocessing.stream):
+            raise UserError(f"frames that come: {lack}")
         windows = Windows(self.preprocessing.clip, fps, every)
         timed = (
             frame if isinstance(frame, tuple) else (number / (fps or 25.0), frame)
             for number, frame in enumerate(frames)
         )
         yield from score_stream(self.network, timed, windows, batch_size)
+
+
+@torch.inference_mode()
+def score_videos(
+    network: TrainedNetwork, dataset: VideoDataset, workers: int = 0
+) -> Iterator[np.ndarray | UnreadableVideo]:
+    """Yield float32 rows_KN of what a network answers to the views of each video, or why there are none.
+
+    They are scored in the batches of the test loop, in the order of the dataset.
+    """
+    assert dataset.views is not None  # as training clips have no order
+    protocol, size = dataset.views, network.batch_size
+    sampler = EvalSampler(len(dataset), views.compute_batch_size(protocol, size))
+    parallel: dict[str, Any] = dict(
+        num_workers=workers,
+        multiprocessing_context=workers_of.make_worker_context(),
+        worker_init_fn=workers_of.init_worker,
+    )
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=views.collate_items, **(parallel if workers else {}))
+    for batch in loader:
+        rows: dict[int, list[np.ndarray]] = defaultdict(list)
+        for video_X, _, clips_XTHWC in views.split_batch(batch, dataset.transform.crop, protocol, size):
+            logits_XN = score_clips(network.model, clips_XTHWC.to(network.device), dataset, network.number_format)
+            for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
+                rows[video].append(logits_N)
+        answers: dict[int, np.ndarray | UnreadableVideo] = {
+            video: UnreadableVideo(Path(str(dataset.root), dataset.videos[video].path), reason)
+            for video, reason in batch["unreadable"]
+        }
+        answers |= {video: np.stack(rows[video]) for video in rows}
+        yield from (answers[video] for video in sorted(answers))
 
 
 def _find_times(dataset: VideoDataset, video: int) -> Times:

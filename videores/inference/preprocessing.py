@@ -15,7 +15,8 @@ from typing_extensions import Self
 
 from videores.config.parse import build_section
 from videores.config.schema import ClipConfig, Config, Section, TransformConfig, ViewsConfig
-from videores.data import transforms, views
+from videores.config.streams import StreamName
+from videores.data import streams, transforms, views
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo, probe
@@ -26,9 +27,10 @@ from videores.evaluation.protocol import format_views
 class Preprocessing(Section):
     """The clips of a video: which frames, their size and colors, and which views.
 
-    The keys are those of the sections data.clip, data.transform and test of a configuration.
+    The keys are data.stream and those of the sections data.clip, data.transform and test of a configuration.
     """
 
+    stream: StreamName = "rgb"
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
     views: ViewsConfig = ViewsConfig()
@@ -37,14 +39,16 @@ class Preprocessing(Section):
     def from_config(cls, cfg: Config, part: str = "test") -> Self:
         """Return that of a run's configuration, with the views of `part` on normal frames."""
         usual = dict(order="normal", corruption="none")
-        return cls(clip=cfg.data.clip, transform=cfg.data.transform, views=getattr(cfg, part).model_copy(update=usual))
+        data, views = cfg.data, getattr(cfg, part).model_copy(update=usual)
+        return cls(stream=data.stream, clip=data.clip, transform=data.transform, views=views)
 
     @classmethod
     def from_weights(cls, known: Mapping[str, Any], views: ViewsConfig = ViewsConfig()) -> Self:  # noqa: B008 (frozen)
         """Return that of weights: what `extract_preprocessing` knows, defaults else."""
         given = {key: value for key, value in known.items() if value is not None}
         pick = lambda section: {key: given[key] for key in section.model_fields if key in given}
-        return cls(clip=ClipConfig(**pick(ClipConfig)), transform=TransformConfig(**pick(TransformConfig)), views=views)
+        clip, transform = ClipConfig(**pick(ClipConfig)), TransformConfig(**pick(TransformConfig))
+        return cls(stream=given.get("stream", "rgb"), clip=clip, transform=transform, views=views)
 
     @classmethod
     def from_json(cls, text: str, where: Path | str) -> Self:
@@ -65,7 +69,7 @@ class Preprocessing(Section):
 
     def __str__(self) -> str:
         """Format it as protocol strings do, without the data set."""
-        return format_views(self.clip, self.transform, self.views)
+        return format_views(self, self.views)
 
     # Apply
 
@@ -76,9 +80,18 @@ class Preprocessing(Section):
 
         Use it with `views.collate_items` and `views.split_batch`, as the test loop does.
         """
+        streams.check_content({video.path: infos[video.path] for video in videos}, self.stream)
         clip, transform, views = self.clip, self.transform, self.views
         return VideoDataset(
-            Path(root), videos, infos, clip, transform, views=views, reader=reader, marks_unreadable=True
+            Path(root),
+            videos,
+            infos,
+            clip,
+            transform,
+            stream=self.stream,
+            views=views,
+            reader=reader,
+            marks_unreadable=True,
         )
 
     def read_views(self, path: str | Path) -> torch.Tensor:
@@ -100,4 +113,4 @@ class Preprocessing(Section):
 
     def normalize(self, clips_XTHWC: torch.Tensor) -> torch.Tensor:
         """Return float32 clips_XCTHW, the input of the network, from uint8 clips."""
-        return transforms.normalize_clips(clips_XTHWC[None], self.transform.mean, self.transform.std)[0]
+        return streams.make_input(clips_XTHWC[None], self)[0]

@@ -21,7 +21,7 @@ from torch import nn
 
 from videores.compute.scoring import set_score_layout
 from videores.config import parse
-from videores.config.schema import ModelConfig, ViewsConfig
+from videores.config.schema import Config, ModelConfig, ViewsConfig
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
 from videores.models import create_model
@@ -47,6 +47,7 @@ class TrainedNetwork:
     device: str = "cpu"
     number_format: str = "fp32"
     batch_size: int = 16  # clips that are scored at a time
+    network: ModelConfig | None = None  # what `model` was created by; None: it is the program of an exported file
 
 
 def resolve_source(
@@ -66,18 +67,24 @@ def resolve_source(
     Raises:
         UserError: if the source names nothing that can be loaded, or does not say what it classifies.
     """
-    device = _select_device(device)
+    device = select_device(device)
     trained = _read(str(source), device, network, classes)
     if not trained.classes:
         raise UserError(f"{source} must have class names, and its list is empty: export the network again")
     if isinstance(trained.model, nn.Module):
-        trained.model.requires_grad_(False).to(device).eval()
-    if isinstance(trained.model, nn.Module) and hasattr(trained.model, "design"):
-        set_score_layout(trained.model, device, trained.number_format)
+        prepare_for_scores(trained.model, device, trained.number_format)
     return trained
 
 
-def _select_device(device):
+def prepare_for_scores(model: nn.Module, device: str, number_format: str) -> None:
+    """Bring a network to a device and into the state in which it scores."""
+    model.requires_grad_(False).to(device).eval()
+    if hasattr(model, "design"):
+        set_score_layout(model, device, number_format)
+
+
+def select_device(device: str) -> str:
+    """Return the device that "auto" means here, or the one named. Raises UserError where it is absent."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -96,7 +103,7 @@ def _read(source, device, network, classes):
     safe_load.check_local_path(source)
     path = Path(find_file(source))
     if path.is_dir():
-        return _read_checkpoint(source, _find_checkpoint(path), device)
+        return _read_checkpoint(source, find_checkpoint(path), device)
     if not path.exists():
         raise UserError(
             f"{source}: there is no such run, checkpoint or exported file, and no public weights are called so; those "
@@ -114,8 +121,8 @@ def _read(source, device, network, classes):
     return _read_checkpoint(source, path, device)
 
 
-def _find_checkpoint(folder):
-    """Return the checkpoint of a run folder."""
+def find_checkpoint(folder: Path) -> Path:
+    """Return the best checkpoint of a run folder. Raises UserError where there is none."""
     path = find_best_checkpoint(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run folder (it has no config.yaml): give one, or a checkpoint")
@@ -143,15 +150,25 @@ def _read_safetensors(source, path, device):
         return _describe_run(source, model, about["classes"], parse.build_config(about["config"], source), device)
     # older files lack the views of the test
     return TrainedNetwork(
-        source, model, tuple(about["classes"]), Preprocessing.from_weights(about["preprocessing"]), device
+        source,
+        model,
+        tuple(about["classes"]),
+        Preprocessing.from_weights(about["preprocessing"]),
+        device,
+        network=network,
     )
 
 
 def _describe_run(source, model, classes, cfg, device):
     """Return the network of a run, to be scored as its test scores."""
-    precision = "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
     preprocessing, size = Preprocessing.from_config(cfg), cfg.data.batch_size
-    return TrainedNetwork(source, model, tuple(classes), preprocessing, device, precision, size)
+    precision = select_number_format(cfg, device)
+    return TrainedNetwork(source, model, tuple(classes), preprocessing, device, precision, size, cfg.model)
+
+
+def select_number_format(cfg: Config, device: str) -> str:
+    """Return the number format that a configuration scores in on a device; a CPU has no fp16."""
+    return "fp32" if device == "cpu" and cfg.trainer.score_precision == "fp16" else cfg.trainer.score_precision
 
 
 def _read_torchvision(source, device):
@@ -161,10 +178,11 @@ def _read_torchvision(source, device):
     if ours is None:
         raise UserError(f"{source}: videores has no network {name!r}: docs/guide/weights.md lists those that it has")
     stored = read_source(source, None)
-    model = _build(source, ModelConfig(name=ours), stored.classes, stored.state)
+    network = ModelConfig(name=ours)
+    model = _build(source, network, stored.classes, stored.state)
     views = ViewsConfig(clips=TORCHVISION_CLIPS if "fps" in stored.preprocessing else 1)
     preprocessing = Preprocessing.from_weights(stored.preprocessing, views)
-    return TrainedNetwork(source, model, tuple(stored.classes), preprocessing, device)
+    return TrainedNetwork(source, model, tuple(stored.classes), preprocessing, device, network=network)
 
 
 def _read_library(source, device, network, classes):
@@ -176,7 +194,7 @@ def _read_library(source, device, network, classes):
     section = parse.build_section(ModelConfig, dict(network), f"network of {source}")
     model = create_model(section.name, len(classes), **section.overrides())
     load_weights(model, source, classes, head="keep")
-    return TrainedNetwork(source, model, tuple(classes), Preprocessing(), device)
+    return TrainedNetwork(source, model, tuple(classes), Preprocessing(), device, network=section)
 
 
 def _build(source, network, classes, state):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from videores.compute.scoring import score_clips
+from videores.config.streams import STREAMS
 from videores.data.views import count_crops
 from videores.errors import UnreadableVideo
 from videores.inference.carry import carry_shifts, find_shifts
@@ -30,7 +31,7 @@ def score_stream(
     Seconds count from any point; those of predictions count from the first frame. `batch_size` clips are scored at a
     time: 1 answers at once, more are faster.
     """
-    scorer = _select_scorer(network.model, windows)(network, batch_size)
+    scorer = _select_scorer(network, windows)(network, batch_size)
     ring: dict[int, np.ndarray] = {}  # number -> scaled frame
     start, oldest = None, 0
     stops: list[UnreadableVideo] = []
@@ -60,10 +61,12 @@ def _until_stop(frames, stops):
         stops.append(error)
 
 
-def _select_scorer(model, windows):
+def _select_scorer(network, windows):
     """Return the scorer that keeps what windows share, where they share frames and features of frames are the same."""
-    design = getattr(model, "design", None)
+    design = getattr(network.model, "design", None)
     if windows.every is None or design is None or design.dim == 3 or design.fold or design.stage_pool:
+        return _ClipScorer
+    if STREAMS[network.preprocessing.stream].sees_next:
         return _ClipScorer
     if design.shift is None:
         return _FrameScorer
@@ -183,7 +186,7 @@ def _score(network, clips_XTHWC):
 
 def _forward(network, clips_XTHWC, forward):
     clips_XTHWC = clips_XTHWC.to(network.device)
-    return score_clips(forward, clips_XTHWC, network.preprocessing.transform, network.number_format)
+    return score_clips(forward, clips_XTHWC, network.preprocessing, network.number_format)
 
 
 def _make_prediction(network, window, logits_KN, arrived):

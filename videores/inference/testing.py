@@ -43,7 +43,9 @@ def prepare_file_test(source: str | Path, overrides: Sequence[str], out: Path | 
     network, path = resolve_source(source), Path(find_file(source))
     about = _read_run(path, network)
     if about.get("config") is None:
-        raise UserError(f"{source} does not say on which videos: give --weights {source} --cfg DATA.yaml")
+        raise UserError(
+            f"{source} does not say on which videos: give --cfg DATA.yaml (and to tools/evaluate.py --weights {source})"
+        )
     values = about["config"]
     for override in overrides:
         parse.apply_override(values, override, Config)
@@ -110,6 +112,7 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
     """Return the preprocessing of weights as overrides, which later ones may change."""
     clip, t = preprocessing.clip, preprocessing.transform
     values = {
+        "data.stream": preprocessing.stream,
         **{f"data.clip.{key}": getattr(clip, key) for key in ("frames", "stride", "fps", "sampling")},
         **{f"data.transform.{key}": getattr(t, key) for key in ("short_side", "crop")},
         **{f"data.transform.{key}": list(getattr(t, key)) for key in ("mean", "std")},
@@ -136,6 +139,9 @@ def _check(test: SourceTest) -> SourceTest:
     """Raise UserError where the configuration asks for what the network does not take."""
     transform, theirs = test.cfg.data.transform, test.network.preprocessing.transform
     source, model = test.network.source, test.network.model
+    stream = test.network.preprocessing.stream
+    if test.cfg.data.stream != stream:
+        raise UserError(f"data.stream must be {stream} for {source}, got {test.cfg.data.stream}: leave it out")
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
         raise UserError(

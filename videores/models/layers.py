@@ -102,9 +102,9 @@ class Stage(nn.Sequential):
         return x
 
 
-def check_clips(clips_BCTHW):
+def check_clips(clips_BCTHW, channels=3):
     shape = tuple(clips_BCTHW.shape)
-    if len(shape) != 5 or shape[1] != 3 or 0 in shape:
-        raise UserError(f"clips must be B x 3 x T x H x W (RGB, channels before frames), got {shape}")
+    if len(shape) != 5 or shape[1] != channels or 0 in shape:
+        raise UserError(f"clips must be B x {channels} x T x H x W (channels before frames), got {shape}")
     if not clips_BCTHW.is_floating_point():
         raise UserError(f"clips must be floating point, scaled and normalised, got {clips_BCTHW.dtype}")

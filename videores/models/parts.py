@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from videores.errors import UserError, format_suggestion
-from videores.models.resnet import ResNet
+from videores.models.resnet import Residual, ResNet
 
 
 def split_into_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
@@ -37,6 +37,11 @@ def _split_resnet(model):
 def _split_blocks(model):
     *blocks, head = model.net.blocks
     return {**{f"block{i}": [block] for i, block in enumerate(blocks)}, "fc": [head]}
+
+
+def find_residual_blocks(model: nn.Module) -> dict[str, Residual]:
+    """Return {name: block} of the blocks that have a shortcut, by depth."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, Residual) and not m.plain}
 
 
 def count_depths(model: nn.Module) -> dict[str, int]:

@@ -40,7 +40,7 @@ def _make_stem(d):
     size, stride = (7, 2) if d.stem in ("pool", "nopool") else (3, 1 if d.stem == "cifar" else 2)
     # The paper's 45 channels between space and time, which is not what its own formula gives.
     mid = max(45 * d.width // 64, 1) if size == 7 else None
-    cin = 3 * d.frames if d.fold else 3
+    cin = d.channels * d.frames if d.fold else d.channels
     first = CONVS[d.conv[0]](d, cin, d.width, (1, stride), mid=mid, size=size)
     if d.dim == 2:
         pool = {"maxpool": nn.MaxPool2d(3, 2, 1)} if d.stem == "pool" else {}
@@ -292,7 +292,7 @@ class ResNet(nn.Module):
 
         T is the clip's in f-R2D, 1 in R2D, what the strides left in 3D.
         """
-        check_clips(clips_BCTHW)
+        check_clips(clips_BCTHW, self.design.channels)
         self.check_frames(clips_BCTHW.shape[2])
         x, clips = clips_BCTHW, clips_BCTHW.shape[0]  # len() would be a constant to torch.export
         if self.dim == 2:

@@ -3,37 +3,30 @@
 It shows frames of the worst mistakes if the videos exist. Missing or damaged files are named in their place.
 """
 
-import base64
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from videores.config.parse import load_config
 from videores.config.schema import Config
 from videores.data import shards
 from videores.data.lists import preview
-from videores.errors import UserError, escape_controls
+from videores.errors import UserError
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
-from videores.reporting import figures, plots, results
+from videores.explain import commands as explain
+from videores.reporting import figures, plots, probe_plots, results
 from videores.reporting.contact_sheet import contact_sheet
-from videores.runtime.files import write_text
+from videores.reporting.html import embed_picture, render_figure, write_html
+from videores.runtime.files import read_json
 from videores.training.callbacks.metrics_log import read_metrics_log
 from videores.training.run_folder import format_unfinished_note, read_environment
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-    finalize=lambda value: escape_controls(value) if type(value) is str else value,
-)
+EXPLAINED = 12  # videos that are shown of each method
 COLUMNS = (
     "clip top-1",
     "top-5",
@@ -56,14 +49,6 @@ class _TestResult(NamedTuple):
     error: str | None
 
 
-class Figure(NamedTuple):
-    """A picture as a data URL, `width` CSS pixels wide."""
-
-    source: str
-    caption: str
-    width: int
-
-
 def write_page(run: Path, out: Path | str | None = None, overrides: Sequence[str] = ()) -> Path:
     """Write the page of a run folder, by default <run>/report.html; return its path.
 
@@ -77,10 +62,8 @@ def write_page(run: Path, out: Path | str | None = None, overrides: Sequence[str
     """
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} must be a run folder, it has no config.yaml: give runs/<name>")
-    page = TEMPLATES.get_template("page.html").render(_collect(run, load_config(run / "config.yaml", overrides)))
     path = Path(out or run / "report.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, page)
+    write_html(path, "page.html", **_collect(run, load_config(run / "config.yaml", overrides)))
     return path
 
 
@@ -102,12 +85,14 @@ def _collect(run: Path, cfg: Config) -> dict[str, Any]:
         "floors": list(dict.fromkeys(results.format_floors(f) for test in tests if (f := test.metrics.get("floors")))),
         "gaps": list(dict.fromkeys(results.format_gap(gap) for test in tests if (gap := test.metrics.get("gap")))),
         "notes": list(_list_notes(tests)),
-        "curves": _render(lambda path: plots.plot_curves(run, path), f"Up to step {log[-1]['step']}.", 1040)
+        "curves": render_figure(lambda path: plots.plot_curves(run, path), f"Up to step {log[-1]['step']}.", 1040)
         if log
         else None,
         "validated": any(name.startswith("val/") for row in log for name in row),
         "main": main,
         **(_collect_details(main, cfg) if main and main.predictions else {}),
+        "explanations": list(_list_explanations(run)),
+        "probes": list(_list_probes(run)),
         "environment": _format_environment(run),
         "configuration": (run / "config.yaml").read_text(encoding="utf-8"),
     }
@@ -204,7 +189,7 @@ def _collect_classes(p, metrics):
         text = f"{accuracies[names[label]]:.1f} % of {(p.label == label).sum()}{mostly}"
         bars.append({"name": names[label], "accuracy": accuracies[names[label]], "text": text})
     return {
-        "confusion": _render(draw, caption, min(1040, 420 + 28 * len(names))),
+        "confusion": render_figure(draw, caption, min(1040, 420 + 28 * len(names))),
         "confused": _find_most_confused(counts_NN, names),
         "bars": bars,
     }
@@ -222,7 +207,7 @@ def _render_sweep(p, protocol):
         return None
     rows = sweep_views(p, select_fusion([p]))
     caption = f"Video accuracy against the number of views, from the scores of {protocol}; bands: 95 % interval."
-    return _render(lambda path: plots.plot_sweep(path, rows, protocol), caption, 720)
+    return render_figure(lambda path: plots.plot_sweep(path, rows, protocol), caption, 720)
 
 
 def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
@@ -232,10 +217,62 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
         if root.is_dir():
             try:
                 picture, width = contact_sheet(root / mistake["video"], reader)
-                figure = _embed(picture, "jpeg", caption, width)
+                figure = embed_picture(picture, "jpeg", caption, width)
             except UserError as reason:  # such as a server of shards that does not answer
                 error = str(reason)
         yield {"caption": caption, "figure": figure, "error": error}
+
+
+# Explanations
+
+
+def _list_explanations(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield what tools/explain.py wrote in the run's folder, a method at a time."""
+    for path in sorted(run.glob(f"explain/*/{explain.FILE_NAME}")):
+        try:
+            record = explain.read_record(path)
+            sheets = [_read_sheet(path.parent, entry) for entry in record["videos"][:EXPLAINED]]
+            check = _read_check(path.parent, record) if record["check"] else None
+        except (OSError, UserError) as error:
+            yield {"name": path.parent.name, "error": f"{path} cannot be shown: {error}"}
+            continue
+        more = len(record["videos"]) - len(sheets)
+        name = f"{record['method']} of {record['layer']}" if record["layer"] else record["method"]
+        yield {"name": name, "error": None, "sheets": sheets, "check": check, "more": more, "folder": path.parent}
+
+
+def _read_sheet(folder, entry):
+    what = "zero map" if entry["zero"] else f"map {' x '.join(map(str, entry['map']))}"
+    return embed_picture(
+        (folder / entry["picture"]).read_bytes(), "png", f"{entry['video']}: {entry['label']}, {what}.", 1040
+    )
+
+
+# Probes
+
+
+def _list_probes(run) -> Iterator[dict[str, Any]]:
+    """Yield picture and numbers of each part that tools/probe.py wrote, or why it cannot be shown."""
+    paths = [path for path in sorted(run.glob("probe/*/*.json")) if path.stem in probe_plots.PLOTS]
+    for path in paths:
+        try:
+            yield {"error": None, **_show_probe(path)}
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            yield {"error": f"{path} cannot be shown ({error}): tools/probe.py writes it again"}
+
+
+def _show_probe(path):
+    found = read_json(path, dict[str, Any], "tools/probe.py writes it again")
+    draw = partial(probe_plots.PLOTS[path.stem], found=found)
+    figure = render_figure(draw, f"{path.stem}, {found['protocol']}", 1040 if path.stem == "maps" else 720)
+    return {"figure": figure, "lines": list(probe_plots.FORMATS[path.stem](found))}
+
+
+def _read_check(folder, record):
+    figure = embed_picture(
+        (folder / explain.CHECK_PICTURE).read_bytes(), "png", "Checks of the method on these videos.", 1040
+    )
+    return {"text": "\n".join(record["check"]), "figure": figure}
 
 
 # The run
@@ -259,15 +296,3 @@ def _format_value(value):
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)
-
-
-def _render(draw: Callable[[Path], None], caption: str, width: int) -> Figure:
-    """Return the PNG picture that a function writes to a path."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "picture.png")
-        draw(path)
-        return _embed(path.read_bytes(), "png", caption, width)
-
-
-def _embed(picture: bytes, kind: str, caption: str, width: int) -> Figure:
-    return Figure(f"data:image/{kind};base64,{base64.b64encode(picture).decode()}", caption, width)

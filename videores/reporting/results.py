@@ -52,8 +52,8 @@ def write_test(
     tested: Mapping[str, Any],
     gap: Mapping[str, Any] | None = None,
     digest: str | None = None,
-) -> None:
-    """Write the files of one protocol's test, and print the result.
+) -> Path:
+    """Write the files of one protocol's test, print the result, and return the folder.
 
     metrics.json, predictions.npz, mistakes.csv, confusion.png and confusion.svg replace what
     <folder>/<part>/<protocol>[+<digest>]/ held.
@@ -86,6 +86,7 @@ def write_test(
     result |= _compare_to_clean(folder / part, suffix, cfg, part, result)
     _write_files(target, result, arrays, mistakes)
     _print_result(result, target)
+    return target
 
 
 def _write_files(target, result, arrays, mistakes):

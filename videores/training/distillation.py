@@ -91,7 +91,7 @@ def load_teacher(cfg: Config, student: nn.Module, classes: Sequence[str]) -> tup
         model = create_model(network.name, len(classes), **network.overrides())
     crop = cfg.data.transform.crop
     try:
-        cost.count_gmacs(model, (1, 3, cfg.data.clip.frames, crop, crop))
+        cost.count_gmacs(model, (1, cfg.model.clip_channels, cfg.data.clip.frames, crop, crop))
     except UserError as error:
         raise UserError(f"train.distill.teacher: {path} does not take the clips of this run: {error}") from None
     preprocessing = extract_preprocessing(parse.dump_config(cfg)["data"])

@@ -187,7 +187,7 @@ class VideoClassifier(pl.LightningModule):
             scores.fail(video)
         split = views.split_batch(batch, data.transform.crop, dataset.views, data.batch_size)
         for video_X, view_X, clips_XTHWC in split:
-            logits_XN = score_clips(self, clips_XTHWC, data.transform, self.cfg.trainer.score_precision)
+            logits_XN = score_clips(self, clips_XTHWC, data, self.cfg.trainer.score_precision)
             scores.update(video_X, view_X, logits_XN)
 
     def setup(self, stage):

@@ -201,10 +201,10 @@ def build_network(cfg: Config, classes: Sequence[str], resume_point: ResumePoint
     """
     torch.manual_seed(cfg.run.seed)
     module = VideoClassifier(cfg, classes)
-    frames, crop = cfg.data.clip.frames, cfg.data.transform.crop
+    channels, frames, crop = cfg.model.clip_channels, cfg.data.clip.frames, cfg.data.transform.crop
     if own_parts.is_import_path(cfg.model.name):
-        check_own_output(module.model, (2, 3, frames, crop, crop), len(classes))
-    gmacs = cost.count_gmacs(module.model, (1, 3, frames, crop, crop))
+        check_own_output(module.model, (2, channels, frames, crop, crop), len(classes))
+    gmacs = cost.count_gmacs(module.model, (1, channels, frames, crop, crop))
     weights_report = None if resume_point else _load_initial_weights(cfg, module)
     module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
     if teacher_report and is_rank_zero():
@@ -225,6 +225,7 @@ def _load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadR
         module.classes,
         head=cfg.model.head,
         inflate=cfg.model.inflate,
+        adapt=cfg.model.adapt,
         preprocessing=preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"]),
     )
     if is_rank_zero():
@@ -299,17 +300,23 @@ def load_weights_for_test(module: VideoClassifier, path: Path) -> dict[str, Any]
 
 
 def _check_model_and_normalization(path, stored_config, module):
-    """Raise UserError where weights were trained in another network or normalization.
+    """Raise UserError where weights were trained in another network, stream or normalization.
 
     The shapes of the weights do not show it.
     """
     lines = compatibility.find_differences(stored_config["model"], module.model)
-    theirs, ours = stored_config["data"]["transform"], module.cfg.data.transform
+    stream, theirs, ours = (
+        stored_config["data"].get("stream", "rgb"),
+        stored_config["data"]["transform"],
+        module.cfg.data.transform,
+    )
+    if stream != module.cfg.data.stream:
+        lines.append(f"data.stream is {module.cfg.data.stream} here, {stream} where it was trained")
     for key in ("mean", "std"):
         if not preprocessing.is_close(theirs[key], getattr(ours, key)):
             lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
     if lines:
         raise UserError(
-            f"{path} does not match the configured network or normalization: leave these keys as they were trained\n  "
+            f"{path} does not match the configured network, stream or normalization: leave these keys as they were\n  "
             + "\n  ".join(lines)
         )

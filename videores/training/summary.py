@@ -54,7 +54,8 @@ def _format_data(run, readers):
     index = run.data.videos.index
     counts = ", ".join(f"{len(getattr(index, part)):,} {part}" for part in PARTS)
     files = ", ".join(f"{name} ({count})" for name, count in readers.items())
-    return f"{run.cfg.data.name}: {counts} videos, {len(index.classes)} classes; read by {files}"
+    stream = "" if run.cfg.data.stream == "rgb" else f"; stream {run.cfg.data.stream}"
+    return f"{run.cfg.data.name}: {counts} videos, {len(index.classes)} classes; read by {files}{stream}"
 
 
 def _format_validation(run):

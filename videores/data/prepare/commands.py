@@ -13,6 +13,7 @@ from videores.data.lists import Index, split_segment, warn
 from videores.data.prepare import copies, duplicates, pack, survey
 from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
+from videores.data.video.flow import import_opencv
 from videores.data.video.reencode import EncodingSettings
 from videores.errors import UserError
 from videores.runtime import files, machine, slurm
@@ -47,6 +48,10 @@ class Options:
             raise UserError(
                 "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
             )
+        if self.settings.flow != "none":
+            import_opencv()
+            if not self.out:
+                raise UserError("--flow writes files of flow: give their folder by --out")
         if (self.slurm or self.is_shard) and self.duplicates:
             raise UserError("--duplicates compares all videos: drop --shard and --slurm")
         if self.slurm and self.is_shard:
@@ -185,7 +190,8 @@ def _copy_dataset(
     n, size = summary["videos"], summary["bytes"]
     before, after = (f"{size[what] / 1e6:,.1f} MB" for what in ("sources", "copies"))
     print(f"prepared {n['prepared']:,} of {n['expected']:,} videos, {summary['frames']:,} frames: {before} -> {after}")
-    print(f"wrote {out} (train with data.root={out}) and {out / 'prepared.json'}")
+    stream = " data.stream=flow" * (settings.flow != "none")
+    print(f"wrote {out} (train with data.root={out}{stream}) and {out / 'prepared.json'}")
     return failed
 
 

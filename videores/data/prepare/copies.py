@@ -128,7 +128,8 @@ def make_copy(root, out, infos, settings, helper, path):
     info, copy, reason = infos[path], out / path, None
     try:
         with _explain_full_disk(copy):
-            helper.call(reencode, str(root / path), str(copy), settings, info.num_frames)
+            write = partial(reencode, seconds_T=info.seconds_T) if settings.flow != "none" else reencode
+            helper.call(write, str(root / path), str(copy), settings, info.num_frames)
     except UnreadableVideo as error:
         reason = error.reason
     except sandbox.HelperFailure as lost:

@@ -59,7 +59,7 @@ CODING = {"qp": "10", "g": "1", "bf": "0", "preset": "veryfast"}
 REMEDY = "delete the folder or choose another data.root"
 
 
-class _Spec(TypedDict):
+class Spec(TypedDict):
     """Everything that determines the files, the content of spec.json."""
 
     name: str
@@ -72,7 +72,7 @@ class _Spec(TypedDict):
 
 
 class _Scene(NamedTuple):
-    draw: Callable[[np.random.Generator], tuple[np.ndarray, ...]]  # uint8 frames_THWC of each video
+    draw: Callable[..., tuple[np.ndarray, ...]]  # (rng, paint) -> uint8 frames_THWC of each video
     videos: dict[str, str]  # name -> label
 
 
@@ -91,13 +91,16 @@ class Embedded:
         return sum(len(scene.videos) for scene in self.scenes)
 
 
-def render_scene(embedded: Embedded, seed: int, split: str, number: int) -> tuple[np.ndarray, ...]:
+def render_scene(
+    embedded: Embedded, seed: int, split: str, number: int, paint: Callable[..., np.ndarray] = sprites.composite
+) -> tuple[np.ndarray, ...]:
     """Render the clips of a scene, uint8 frames_THWC.
 
-    It is a function of its arguments, so each file can be made alone.
+    It is a function of its arguments, so each file can be made alone. With `sprites.paint_cover` it shows where the
+    sprite is.
     """
     rng = np.random.default_rng((seed, SPLITS.index(split), number, *embedded.stream))
-    return embedded.scenes[number % len(embedded.scenes)].draw(rng)
+    return embedded.scenes[number % len(embedded.scenes)].draw(rng, paint)
 
 
 def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[str, str]]:
@@ -109,16 +112,17 @@ def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tu
 # -- pairs of a clip and its reversal ---------------------------------------------------------------------------------
 
 
-def _make_motion_pair(motion, rng):
+def _make_motion_pair(motion, rng, paint):
     """Render a motion of any sprite, and the same frames backwards."""
     colours_3C, path_4T = sprites.draw_colors(rng), sprites.make_path(motion, FRAMES, rng)
-    return _make_reversal_pair(sprites.render_sprite(path_4T, sprites.draw_shape(rng), colours_3C, rng))
+    return _make_reversal_pair(sprites.render_sprite(path_4T, sprites.draw_shape(rng), colours_3C, rng, paint))
 
 
-def _make_shape_pair(shape, motion, rng):
+def _make_shape_pair(shape, motion, rng, paint):
     """Render a motion of a shape in its hue, and the same frames backwards."""
     colours_3C = sprites.draw_dark_color(rng), *sprites.draw_color_of_hue(SHAPES.index(shape) / len(SHAPES), rng)
-    return _make_reversal_pair(sprites.render_sprite(sprites.make_path(motion, FRAMES, rng), shape, colours_3C, rng))
+    path_4T = sprites.make_path(motion, FRAMES, rng)
+    return _make_reversal_pair(sprites.render_sprite(path_4T, shape, colours_3C, rng, paint))
 
 
 def _make_reversal_pair(frames_THWC):
@@ -176,24 +180,24 @@ NEIGHBOURS = tuple(zip(HUES, HUES[1:] + HUES[:1], strict=True))
 ORDERS = tuple(order for pair in NEIGHBOURS for order in (pair, pair[::-1]))
 
 
-def _render_orders(rng):
+def _render_orders(rng, paint):
     """Render one sprite at rest that flashes in all the orders, in the same frames.
 
     So the sprite identifies no class.
     """
-    looks_THWC = _render_flashes(rng)
+    looks_THWC = _render_flashes(rng, paint)
     slack = LENGTH - 3 * REST - 2 * FLASH
     start = REST + int(rng.integers(slack, endpoint=True))
     return tuple(looks_THWC[_make_timeline(start, *order)] for order in ORDERS)
 
 
-def _render_flashes(rng):
+def _render_flashes(rng, paint):
     """Render uint8 frames_THWC: a sprite at rest, and as it looks in each of the hues."""
     background_C, *usual_2C = sprites.draw_colors(rng)
     colours_T2C = np.stack([usual_2C, *(sprites.draw_color_of_hue(i / len(HUES), rng) for i in range(len(HUES)))])
     first_T11C, second_T11C = colours_T2C.transpose(1, 0, 2)[:, :, None, None]
     path_4T = sprites.make_rest_path(len(colours_T2C), rng)
-    return sprites.render_sprite(path_4T, sprites.draw_shape(rng), (background_C, first_T11C, second_T11C), rng)
+    return sprites.render_sprite(path_4T, sprites.draw_shape(rng), (background_C, first_T11C, second_T11C), rng, paint)
 
 
 def _make_timeline(start, *order):
@@ -218,10 +222,10 @@ ORDER8 = Embedded(
 # -- few videos, with backgrounds to memorise -------------------------------------------------------------------------
 
 
-def _render_recording(motion, rng):
+def _render_recording(motion, rng, paint):
     """Render two clips of a motion on one background, with sprites of their own."""
     background_HWC = sprites.add_watermark(sprites.make_background(sprites.draw_colors(rng)[0], rng), rng)
-    return tuple(sprites.composite(background_HWC, *_draw_sprite(motion, rng)) for _ in range(2))
+    return tuple(paint(background_HWC, *_draw_sprite(motion, rng)) for _ in range(2))
 
 
 def _draw_sprite(motion, rng):
@@ -286,15 +290,16 @@ def make_spec(embedded, seed, videos):
 
 
 def _is_complete(root, spec):
-    found = _read_spec(root / "spec.json")
+    found = read_spec(root / "spec.json")
     if found is not None and found != spec:
         raise UserError(f"{root} holds another data set or seed: {found}, wanted {spec}; {REMEDY}")
     return found is not None
 
 
-def _read_spec(path):
+def read_spec(path: Path) -> Spec | None:
+    """Read spec.json of an embedded data set, None where there is none. Raises UserError for another file."""
     try:
-        return read_json(path, _Spec, REMEDY)
+        return read_json(path, Spec, REMEDY)
     except FileNotFoundError:
         return None
 
@@ -302,7 +307,7 @@ def _read_spec(path):
 def _begin_dataset(root, embedded, spec):
     """Leave in `root` only an interrupted run's files of this spec, and mark it."""
     mark = root / "spec.partial.json"
-    found = _read_spec(mark)
+    found = read_spec(mark)
     if found is None:
         _check_no_foreign_files(root, embedded)
     for path in _list_own_files(root):

@@ -12,11 +12,11 @@ SPEED = (0.09, 0.18)  # half-widths a frame; a third of that was not learnable i
 GROWTH = 0.3  # of the speed: how fast the radius grows; more would leave the frame within 16 frames
 
 
-def render_sprite(path_4T, shape, colours_3C, rng):
-    """Render uint8 frames_THWC of one sprite on a background of its own."""
+def render_sprite(path_4T, shape, colours_3C, rng, paint=None):
+    """Render uint8 frames_THWC of one sprite on a background of its own, with `composite` or another `paint`."""
     background_C, *sprite_colours = colours_3C
     cover_THW1, sprite_THWC = make_sprite(path_4T, shape, sprite_colours, rng)
-    return composite(make_background(background_C, rng), cover_THW1, sprite_THWC)
+    return (paint or composite)(make_background(background_C, rng), cover_THW1, sprite_THWC)
 
 
 def make_sprite(path_4T, shape, colours_2C, rng):
@@ -34,6 +34,11 @@ def make_sprite(path_4T, shape, colours_2C, rng):
 def composite(background_HWC, cover_THW1, sprite_THWC):
     frames_THWC = background_HWC * (1 - cover_THW1) + sprite_THWC * cover_THW1
     return (frames_THWC * 255 + 0.5).astype(np.uint8)
+
+
+def paint_cover(background_HWC, cover_THW1, sprite_THWC):
+    """Return uint8 frames_THWC that are white where the sprite is, and black elsewhere."""
+    return composite(np.zeros_like(background_HWC), cover_THW1, np.ones_like(sprite_THWC))
 
 
 def draw_colors(rng):

@@ -16,8 +16,14 @@ from typing import Literal
 import numpy as np
 
 from videores.data.lists import IMAGE_SUFFIXES
-from videores.data.video import encode, pictures, readers
-from videores.data.video.convert import FrameConverter, read_pixel_aspect
+from videores.data.video import encode, flow, pictures, readers
+from videores.data.video.convert import (
+    FrameConverter,
+    compute_shown_size,
+    read_orientation,
+    read_pixel_aspect,
+)
+from videores.data.video.flow import FlowCounts
 from videores.data.video.opening import format_decode_error, open_video_stream
 from videores.errors import UnreadableVideo
 from videores.runtime import files
@@ -38,6 +44,7 @@ class EncodingSettings:
     keyframes: int = 12  # frames from one keyframe to the next
     crf: float = 18  # x264's constant rate factor, 0 to 51: the higher, the smaller and coarser
     audio: Literal["keep", "drop"] = "drop"
+    flow: Literal["none", "dis", "farneback"] = "none"  # its method; the copy has flow in place of the pictures
     recipe: int = RECIPE_VERSION
 
 
@@ -49,12 +56,21 @@ class _SourceRecord:
     stamps: list[int | None] = field(default_factory=list)  # of the frames, in the stream's time base
     some: dict[int, np.ndarray] = field(default_factory=dict)  # frame number -> its blocks, as they were encoded
     sound: list = field(default_factory=list)  # packets
+    size: tuple[int, int] = (0, 0)  # width, height of the source
+    flow: FlowCounts = field(default_factory=FlowCounts)
 
 
 def reencode(
-    source: Path, target: Path, settings: EncodingSettings, num_frames: int, beat: Callable[[str], None]
+    source: Path,
+    target: Path,
+    settings: EncodingSettings,
+    num_frames: int,
+    beat: Callable[[str], None],
+    seconds_T: np.ndarray | None = None,
 ) -> None:
     """Write the copy of a video of `num_frames` frames, or of an image as it is.
+
+    `seconds_T` are the times of its frames, which flow needs.
 
     It is to be called in a helper of `sandbox`.
 
@@ -64,16 +80,22 @@ def reencode(
     with files.write_atomically(target) as temporary:
         try:
             if Path(source).suffix.lower() in IMAGE_SUFFIXES:
+                _raise_if_still(source, settings)
                 _write_bytes_synced(temporary, _read_source_bytes(source))
             else:
                 transcode = _transcode_pictures if Path(source).is_dir() else _transcode
-                content, seen, times = transcode(source, settings, num_frames, beat)
+                content, seen, times = transcode(source, settings, num_frames, beat, seconds_T)
                 _write_bytes_synced(temporary, content)
                 check_copy(temporary, seen.some, times, settings.keyframes, beat)
         except UnreadableVideo as error:
             raise UnreadableVideo(source, error.reason) from None
         except readers.DECODE_ERRORS as error:
             raise UnreadableVideo(source, f"cannot be re-encoded: {format_decode_error(error, 0)}") from None
+
+
+def _raise_if_still(source, settings):
+    if settings.flow != "none":
+        raise UnreadableVideo(source, "a picture has no flow")
 
 
 def _read_source_bytes(source):
@@ -83,17 +105,18 @@ def _read_source_bytes(source):
         raise UnreadableVideo(source, error.strerror) from None
 
 
-def _transcode(source, settings, num_frames, beat):
+def _transcode(source, settings, num_frames, beat, seconds_T):
     """Return the copy's bytes, what is in it, and its frames' times in seconds.
 
     Packets are kept until the last frame has shown whether all time stamps rise, and get their times then.
     """
     seen, wanted = _SourceRecord(), _select_frames_to_check(num_frames)
     with open_video_stream(source) as (container, stream), encode.open_mp4_in_memory() as (copy, buffer):
+        if flow.read_tag(container.metadata):
+            raise UnreadableVideo(source, "it holds optical flow, which another coding would change: copy the file")
         sound = container.streams.audio if settings.audio == "keep" else ()
-        images = _record_block_means(
-            _scale_frames(_decode_source(container, stream, sound, seen), settings.short_side, seen), wanted, seen, beat
-        )
+        images = _scale_frames(_decode_source(container, stream, sound, seen), settings.short_side, seen)
+        images = _record_block_means(_replace_by_flow(images, settings, seen, seconds_T), wanted, seen, beat)
         first = list(islice(images, 1))  # after which the shape of the pixels is known
         packets = list(
             encode.encode_frames(
@@ -108,20 +131,38 @@ def _transcode(source, settings, num_frames, beat):
             raise UnreadableVideo(source, f"{len(seen.stamps)} frames decode now, {num_frames} when it was probed")
         base, times, start = _compute_frame_times(source, stream, seen.stamps)
         _set_packet_times(packets, base, times, _select_frame_rate(stream))
+        _tag_flow(copy, settings, seen, float(_select_frame_rate(stream)))
         copy.container_options["video_track_timescale"] = str(base.denominator)  # or mp4 would round the times
         packets += _copy_audio(source, copy, sound, seen.sound, start)
         copy.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
     return buffer.getbuffer(), seen, [time * base for time in times]
 
 
-def _transcode_pictures(folder, settings, num_frames, beat):
+def _transcode_pictures(folder, settings, num_frames, beat, seconds_T):
     """Return what `_transcode` does, of a folder of frames."""
     seen, wanted = _SourceRecord(), _select_frames_to_check(num_frames)
     with encode.open_mp4_in_memory() as (copy, buffer):
         images = _scale_frames(pictures.decode_pictures(folder), settings.short_side, seen)
+        images = _replace_by_flow(images, settings, seen, np.arange(num_frames) / PICTURE_RATE)
         images = encode.check_frame_arrays(_record_block_means(images, wanted, seen, beat), folder)
-        copy.mux(list(encode.encode_frames(copy, images, PICTURE_RATE, *_make_codec_arguments(settings))))
+        packets = list(encode.encode_frames(copy, images, PICTURE_RATE, *_make_codec_arguments(settings)))
+        _tag_flow(copy, settings, seen, PICTURE_RATE)
+        copy.mux(packets)
     return buffer.getbuffer(), seen, [Fraction(number, PICTURE_RATE) for number in range(len(seen.stamps))]
+
+
+def _replace_by_flow(images, settings, seen, seconds_T):
+    return images if settings.flow == "none" else flow.compute_flow(images, seconds_T, settings.flow, seen.flow)
+
+
+def _tag_flow(copy, settings, seen, fps):
+    """Write into the copy, before its first packet, what its flow is."""
+    if settings.flow != "none":
+        share = seen.flow.beyond / max(1, seen.flow.vectors)
+        stream = copy.streams.video[0]
+        facts = dict(method=settings.flow, beyond=round(share, 6), frames=len(seen.stamps), fps=fps)
+        sizes = dict(size=(stream.width, stream.height), video_size=seen.size)
+        copy.metadata[flow.TAG] = flow.format_tag(**facts, **sizes)
 
 
 def _select_frames_to_check(num_frames):
@@ -139,6 +180,7 @@ def _scale_frames(frames, short_side, seen):
     for frame in frames:
         convert = convert or FrameConverter(short_side if min(frame.width, frame.height) > short_side else None)
         seen.stamps.append(frame.pts)
+        seen.size = compute_shown_size(frame, read_orientation(frame))
         image = convert(frame)
         height, width = image.shape[:2]
         yield np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
@@ -180,6 +222,8 @@ def _make_codec_arguments(settings):
     The tuning takes half the time to decode, for a tenth more bytes at the same error. Without mbtree, as x264's
     macroblock tree was seen to give other bytes for the same frames in 1 of 10 runs.
     """
+    if settings.flow != "none":  # a byte of its own for each vector, which colors of half the size would not keep
+        return "libx264rgb", "rgb24", {"crf": str(settings.crf), "g": str(settings.keyframes), "bf": "0"}
     options = {"crf": str(settings.crf), "g": str(settings.keyframes), "bf": "0", "sc_threshold": "0"}
     options["tune"] = "fastdecode"
     return "libx264", "yuv420p", {**options, "x264-params": "mbtree=0"}

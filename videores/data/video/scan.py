@@ -22,6 +22,7 @@ from videores.data.video.convert import (
     read_orientation,
     read_pixel_aspect,
 )
+from videores.data.video.flow import read_tag
 from videores.data.video.opening import (
     SYSTEM_ERRNOS,
     capture_decoder_warnings,
@@ -61,6 +62,7 @@ class ScanResult:
     packet_sizes: list[int] = field(default_factory=list)  # bytes of each packet
     has_bidirectional: bool = False  # whether some frame is a B-frame
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
+    flow: str = ""  # what the file says of flow that it holds
 
 
 def scan(path: str | Path, beat: Callable[[str], None] = lambda stage: None, hold: int = 0) -> ScanResult:
@@ -91,6 +93,7 @@ def scan(path: str | Path, beat: Callable[[str], None] = lambda stage: None, hol
                 container.format.name,
                 missing,
             )
+            found.flow = read_tag(container.metadata)
             convert = FrameConverter()
             for frame in _decode_all_tracks(container, stream, found):
                 beat("decoding")

@@ -23,6 +23,7 @@ import numpy as np
 
 from videores.data.video import opening, pictures
 from videores.data.video.convert import FrameConverter
+from videores.data.video.flow import read_tag
 from videores.errors import UnreadableVideo
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 15.0  # seconds that an address may take to answer, or to send more
@@ -45,6 +46,7 @@ class OpenVideo(NamedTuple):
     rate: float | None  # frames per second, None where it is not constant or not known
     duration: float | None  # seconds that the file announces
     time_base: Fraction  # seconds of the unit of its time stamps
+    flow: str = ""  # what a file of optical flow says of itself
 
 
 @contextmanager
@@ -69,7 +71,8 @@ def open_video(source: str | Path | int | Readable, name: str | None = None) -> 
         rate = None if isinstance(source, int) else float(stream.average_rate or stream.guessed_rate or 0) or None
         duration = container.duration / av.time_base if container.duration and not isinstance(source, int) else None
         by_arrival = isinstance(source, int)
-        yield OpenVideo(_decode(container, stream, name, rate, by_arrival), rate, duration, stream.time_base)
+        frames = _decode(container, stream, name, rate, by_arrival)
+        yield OpenVideo(frames, rate, duration, stream.time_base, read_tag(container.metadata))
 
 
 def is_address(source: object) -> bool:

@@ -24,7 +24,7 @@ from videores.models.weights import compatibility, key_maps, safe_load
 from videores.models.weights.preprocessing import compare_preprocessing
 from videores.models.weights.sources import read_source
 
-HEADS, INFLATIONS = ("auto", "keep", "new"), (None, "mean", "centre")
+HEADS, INFLATIONS, ADAPTATIONS = ("auto", "keep", "new"), (None, "mean", "centre"), (None, "mean")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def load_weights(
     classes: Sequence[str] | None = None,
     head: str = "auto",
     inflate: str | None = None,
+    adapt: str | None = None,
     preprocessing: dict[str, Any] | None = None,
 ) -> LoadReport:
     """Copy the weights of `source` into the model and return a report.
@@ -61,14 +62,20 @@ def load_weights(
     classes: the names of the model's classes in order, which the source's must equal for its classifier to be kept
     head: "keep" or "new"; "auto" is new for another number of classes and keep for equal names
     inflate: how 2D kernels fill 3D ones, "mean" or "centre"
-    preprocessing: what the model will be fed (`extract_preprocessing`); another mean or std is refused
+    adapt: how a first convolution for another stream is filled: "mean", its filters' mean over the channels in each
+    preprocessing: what the model will be fed (`extract_preprocessing`); another mean, std or stream is refused
     """
-    for key, value, known in (("head", head, HEADS), ("inflate", inflate, INFLATIONS)):
+    for key, value, known in (
+        ("head", head, HEADS),
+        ("inflate", inflate, INFLATIONS),
+        ("adapt", adapt, ADAPTATIONS),
+    ):
         if value not in known:
             raise UserError(f"{key} must be one of {', '.join(map(str, known))}, got {value!r}")
     model = getattr(model, "_orig_mod", model)  # of torch.compile, whose names have a prefix
     stored, own, head_name = read_source(source, model), model.state_dict(), _find_head(model)
     state = _inflate_state(stored.state, own, source, inflate)
+    state = _adapt_first_convolution(state, own) if adapt else state
     state = _set_eps(_add_batch_counters(state, own), model, stored.eps)
     fresh = _starts_new_head(state, own, head_name, source, stored, classes, head)
     unused = [key for key in state if fresh and _has_prefix(key, *_list_head_parts(model, head_name))]
@@ -76,7 +83,8 @@ def load_weights(
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
     new = [key for key in own if key not in state and _has_prefix(key, *asked_for)]
     _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model)
-    notes = compare_preprocessing(source, stored, preprocessing)
+    notes = compare_preprocessing(source, stored, preprocessing, adapt)
+    notes += ["note: every channel of its first convolution is the mean of those that it had"] if adapt else []
     notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]
     model.load_state_dict({**own, **state})
     return LoadReport(str(source), len(state), new, unused, notes)
@@ -113,6 +121,18 @@ def _inflate_kernel(weight, ours, how):
     filled = weight.new_zeros(*weight.shape[:2], frames, *weight.shape[2:])
     filled[:, :, frames // 2] = weight
     return filled
+
+
+def _adapt_first_convolution(state, own):
+    """Give each channel of the first convolution the mean of its filters over the channels that it had.
+
+    Source: Wang et al. 2016, arXiv:1608.00859, section 3.2, cross modality pre-training.
+    """
+    first = next(key for key, value in own.items() if value.ndim >= 4)
+    if first not in state:
+        return state
+    mean = state[first].mean(1, keepdim=True)
+    return {**state, first: mean.expand(-1, own[first].shape[1], *mean.shape[2:]).clone()}
 
 
 def _add_batch_counters(state, own):

@@ -11,21 +11,31 @@ from videores.errors import UserError
 def extract_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the preprocessing of a configuration's `data` section (primitives)."""
     clip, transform = data.get("clip", {}), data.get("transform", {})
-    return {key: transform.get(key) for key in ("mean", "std", "crop", "short_side")} | {
-        key: clip.get(key) for key in ("frames", "stride", "fps")
+    return {
+        "stream": data.get("stream", "rgb"),
+        **{key: transform.get(key) for key in ("mean", "std", "crop", "short_side")},
+        **{key: clip.get(key) for key in ("frames", "stride", "fps")},
     }
 
 
-def compare_preprocessing(source, stored, ours):
+def compare_preprocessing(source, stored, ours, adapt=None):
     """Return notes on other frames and sizes than the weights were trained with.
 
-    Raises UserError for another normalization.
+    Raises UserError for another normalization, and for another stream where `adapt` does not say how it is adapted.
     """
     if ours is None:
         return []
     theirs = {key: value for key, value in (stored.preprocessing or {}).items() if value is not None}
     if not theirs:
         return [f"its preprocessing is not in the file; {stored.usual}"]
+    stream, other = ours.get("stream", "rgb"), theirs.pop("stream", "rgb")
+    if stream == other and adapt:
+        raise UserError(f"model.adapt={adapt} is for weights of another stream, and {source} is of {other}: drop it")
+    if stream != other and not adapt:
+        what = f"{source} was trained on data.stream={other}, and this is {stream}"
+        raise UserError(f"{what}: model.adapt=mean makes its first convolution that of the mean channel, or drop it")
+    if stream != other:
+        theirs = {key: value for key, value in theirs.items() if key not in ("mean", "std")}
     colours = [key for key in ("mean", "std") if key in theirs and not is_close(theirs[key], ours[key])]
     if colours:
         lines = [f"data.transform.{key}={list(theirs[key])}" for key in colours]

@@ -43,7 +43,7 @@ class Autotuner(pl.Callback):
             return None
         cfg, device = module.cfg, trainer.strategy.root_device
         clips, side = cfg.data.batch_size * cfg.data.clip.repeat, cfg.data.transform.crop
-        shape_BCTHW = (clips, 3, cfg.data.clip.frames, side, side)
+        shape_BCTHW = (clips, cfg.model.clip_channels, cfg.data.clip.frames, side, side)
         print(f"tuning  {clips} clips of {cfg.data.clip.frames}x{side}x{side} a step", flush=True)
         result = autotune.select_fastest_setting(module.model, shape_BCTHW, len(module.classes), cfg.trainer, device)
         print(autotune.format_table(result), flush=True)

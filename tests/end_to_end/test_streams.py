@@ -1,0 +1,139 @@
+"""Every stream through every tool, on any number of processes, and through an interruption."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from helpers import kill
+from helpers.commands import assert_same_weights, forked, forked_ranks, read_result, result, succeeded, write_place
+
+from videores import run
+from videores.config import parse
+from videores.config.streams import STREAMS
+from videores.errors import SignalInterrupt
+from videores.training.module import VideoClassifier
+
+MORE = ("train.epochs=1", "train.warmup=0")
+BY_DEFAULT = ("rgb+unsigned-difference", "flow")
+WALKED = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder with data/, its flow in flow/, and tiny.yaml."""
+    folder = write_place(tmp_path_factory.mktemp("streams"))
+    prepare = ("prepare.py", "csv", "--root", "data", "--out", "flow", "--flow", "dis", "--workers", 1)
+    assert "data.stream=flow" in succeeded(*forked([prepare], folder)).stdout
+    return folder
+
+
+def options(stream):
+    return (f"data.stream={stream}", f"data.root={'flow' if stream == 'flow' else 'data'}")
+
+
+@pytest.mark.parametrize("stream", WALKED)
+def test_every_tool_takes_a_stream_and_gives_the_scores_of_the_test(place, stream):
+    root, folder = options(stream)[1].partition("=")[2], f"runs/{stream}"
+    cases = [
+        ("train.py", "--cfg", "tiny.yaml", *options(stream), f"run.dir={folder}", *MORE),
+        ("predict.py", folder, f"{root}/test/00.mp4", f"{root}/test/01.mp4", "--json", f"{stream}.json"),
+        ("export.py", "--run", folder, "--format", "pt2"),
+        ("export.py", "--run", folder, "--format", "pt2", "--preprocess", "--out", f"{folder}/frames.pt2"),
+        ("evaluate.py", "--run", f"{folder}/network.pt2"),
+        ("evaluate.py", "--run", folder, "--part", "val"),
+        ("report.py", "--run", folder),
+        ("browse.py", "--cfg", "tiny.yaml", *options(stream), "--out", f"{stream}-seen", "--videos", 1),
+        ("complexity.py", "--cfg", f"{folder}/config.yaml"),
+    ]
+    for process in forked(cases, place):
+        succeeded(process)
+    found, arrays = result(place / folder)
+    assert ("" if stream == "rgb" else f":{stream} ") in found["protocol"]
+    (exported,) = (place / folder / "network.pt2.results" / "test").iterdir()
+    np.testing.assert_allclose(read_result(exported)[1]["logits"], arrays["logits"], atol=1e-4)
+    records = json.loads((place / f"{stream}.json").read_text())["records"]
+    answers = {record["input"]: record["top"][0] for record in records}
+    for number, path in enumerate(arrays["video"][:2]):
+        scores = torch.tensor(arrays["logits"][number]).softmax(-1).mean(0)
+        assert answers[f"{root}/{path}"]["probability"] == pytest.approx(float(scores.max()), abs=1e-4)
+
+
+def test_files_and_weights_of_another_stream_are_refused(place):
+    cases = [
+        ("train.py", "--cfg", "tiny.yaml", *options("flow"), "run.dir=one", *MORE),
+        ("train.py", "--cfg", "tiny.yaml", *options("unsigned-difference"), "run.dir=two", *MORE),
+        ("evaluate.py", "--run", "one", "data.root=data"),
+        ("evaluate.py", "--run", "two", "data.stream=difference"),
+        ("evaluate.py", "--run", "two", "data.stream=rgb+difference"),
+        ("train.py", "--cfg", "tiny.yaml", "run.dir=three", "model.weights=two"),
+        ("train.py", "--cfg", "tiny.yaml", "run.dir=three", "model.weights=two/checkpoints/best.ckpt"),
+        ("predict.py", "one", "data/test/00.mp4", "flow/test/00.mp4"),
+        ("predict.py", "two", "flow/test/00.mp4"),
+        ("predict.py", "one", "data/test/00.mp4", "--every", "0.1"),
+    ]
+    done = forked(cases, place)
+    assert [process.returncode for process in done] == [0, 0, 2, 2, 2, 2, 2, 1, 1, 1]
+    said = [process.stderr for process in done]
+    assert "test/00.mp4" in said[2]
+    assert "data.stream is difference here, unsigned-difference where it was trained" in said[3]
+    assert "[8, 3, 3, 3, 3] / [8, 6, 3, 3, 3]" in said[4]
+    assert "model.adapt=mean" in said[6]
+    for text in (said[7], said[9]):
+        assert "--flow" in text
+    assert "flow/test/00.mp4" in done[7].stdout
+    assert "optical flow" in said[8]
+
+
+def test_weights_of_another_stream_are_adapted_where_that_is_asked_for(place):
+    usual = ("train.py", "--cfg", "tiny.yaml", *MORE)
+    adapted = (*options("flow"), "model.weights=rgb/checkpoints/best.ckpt", "model.adapt=mean", "run.dir=adapted")
+    first, second = forked([(*usual, "run.dir=rgb"), (*usual, *adapted)], place)
+    succeeded(first)
+    assert "first convolution" in succeeded(second).stdout
+
+
+def test_ranks_and_workers_change_no_score_of_flow(place):
+    succeeded(*forked([("train.py", "--cfg", "tiny.yaml", *options("flow"), "run.dir=ranks", *MORE)], place))
+    test = ("evaluate.py", "--run", "ranks", "trainer.devices=auto")
+    cases = [(n, *test, f"data.name=n{n}", f"data.workers={n - 1}", f"data.batch_size={n}") for n in (1, 2, 3)]
+    for process in forked_ranks(cases, place):
+        succeeded(process)
+    one, *others = (
+        read_result(path)[1]["logits"] for n in (1, 2, 3) for path in (place / "ranks" / "test").glob(f"*_n{n}-test")
+    )
+    for other in others:
+        np.testing.assert_allclose(other, one, atol=1e-5)
+    two = ("train.py", "--cfg", "tiny.yaml", *options("flow"), *MORE, "data.batch_size=2", "trainer.precision=fp32")
+    cases = [(2, *two, f"run.dir=two-{n}", f"data.workers={n}", "trainer.devices=2") for n in (0, 2)]
+    for process in forked_ranks(cases, place):
+        succeeded(process)
+    assert_same_weights(place / "two-0", place / "two-2")
+
+
+@pytest.mark.usefixtures("one_quiet_thread")
+def test_an_interrupted_training_on_flow_ends_as_the_whole_one_does(place, monkeypatch):
+    monkeypatch.chdir(place)
+    usual = (*options("flow"), "trainer.precision=fp32", "data.batch_size=2", "run.resume=auto", "test.clips=1")
+
+    def train(folder):
+        return run.train(parse.load_config("tiny.yaml", [*usual, f"run.dir={folder}"]), "tiny.yaml")
+
+    assert train("whole") == 0
+    step, calls = VideoClassifier.training_step, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoClassifier, "training_step", interrupted)
+        with pytest.raises(SignalInterrupt):
+            train("stopped")
+    assert train("stopped") == 0
+    assert kill.same_checkpoint(place / "stopped", place / "whole", "last.ckpt")
+    assert kill.rows(place / "stopped") == kill.rows(place / "whole")
