@@ -129,7 +129,8 @@ def fuse_runs(
 def correlate_errors(predictions: Sequence[Predictions], fusion: str) -> list[list[float | None]]:
     """Return the correlation between the errors of each two runs, R x R.
 
-    An error is 0 or 1, the correlation is over videos. It is None for a run that is right, or wrong, on all videos that every run has scored.
+    An error is 0 or 1, the correlation is over videos. It is None for a run that is right, or wrong, on all videos that
+    every run has scored.
     """
     p_RVN = np.stack([_compute_probabilities(p, fusion) for p in predictions])
     scored_V = ~np.isnan(p_RVN).any((0, 2))
