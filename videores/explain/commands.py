@@ -100,6 +100,7 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
         videos=found,
         check=check,
     )
+    options.out.mkdir(parents=True, exist_ok=True)  # where no video could be explained there is none yet
     write_json(options.out / FILE_NAME, record)
     print(f"wrote   {options.out / FILE_NAME}")
     return 1 if len(found) < len(chosen) else 0
