@@ -134,6 +134,15 @@ def test_reads_in_turns_do_not_disturb_each_other(numbered):
     assert [read_numbers(frames) for frames in zip(*shown, strict=True)] == [some, others]
 
 
+def test_every_frame_of_an_mpeg_stream_is_read_by_itself(tmp_path):
+    """It has no index, and a seek in a file of few packs ends behind some keyframes."""
+    path, frames = tmp_path / "x.mpg", scrolled_frames(37, np.random.default_rng(3))
+    write_video(path, frames, 25, codec="mpeg1video", options={"bf": "1", "g": "9", "b_strategy": "0"})
+    info, truth = probe(path), list(decode_all(path))
+    for number in range(info.num_frames):
+        assert np.array_equal(read_frames(path, [number], info=info)[0], truth[number]), number
+
+
 def test_an_order_is_packed_and_unpacked():
     order = order_packets([0, 2, 3, 1, 6, 5], [900, 80, 9, 6, 6, 70, 8], [7, 8, 8, 8, 9, 9], "mpeg4")
     assert order.frame_P.tolist() == [0, 3, 1, 2, -1, 5, 4]

@@ -150,4 +150,6 @@ def _skip_to_keyframe(packets, time):
         if packet.pts == time:
             yield packet
             break
+    else:
+        raise IndexError("a seek ends behind the keyframe")
     yield from packets
