@@ -143,6 +143,18 @@ def test_every_frame_of_an_mpeg_stream_is_read_by_itself(tmp_path):
         assert np.array_equal(read_frames(path, [number], info=info)[0], truth[number]), number
 
 
+@pytest.mark.skipif("h264" not in AVAILABLE, reason="FFmpeg has no H.264 encoder here")
+def test_the_last_frame_of_a_short_open_group_is_read_by_itself(tmp_path):
+    """decord returns the frame before it; reading from the keyframe on, as a trial does, is right."""
+    path, frames = tmp_path / "x.mp4", scrolled_frames(16, np.random.default_rng(0))
+    coding = {"x264-params": "open-gop=1", "bf": "3", "g": "9", "b_strategy": "0"}
+    write_video(path, frames, 25, codec="libx264", options=coding)
+    info, truth = probe(path), list(decode_all(path))
+    assert [index for index, _ in info.keyframes] == [0, 9]
+    for reader in info.readers:
+        assert np.array_equal(read_frames(path, [15], reader=reader, info=info)[0], truth[15])
+
+
 def test_an_order_is_packed_and_unpacked():
     order = order_packets([0, 2, 3, 1, 6, 5], [900, 80, 9, 6, 6, 70, 8], [7, 8, 8, 8, 9, 9], "mpeg4")
     assert order.frame_P.tolist() == [0, 3, 1, 2, -1, 5, 4]
