@@ -14,6 +14,7 @@ Writes Markdown tables, and JSON with every figure.
     python tools/benchmark.py decode --cfg NAME.yaml        a reader, right or wrong (ablation table c18_decode)
     python tools/benchmark.py gpu                           all about a GPU in under 10 minutes (tools/gpu_check.sh)
     python tools/benchmark.py export                        exported files, compared with the network
+    python tools/benchmark.py latency                       fp32, bf16 and int8; eager, compiled, ONNX Runtime
     python tools/benchmark.py loader --videos DIR a.mp4     on your own videos
     python tools/benchmark.py loader --cfg r2plus1d_ucf101.yaml
 
@@ -28,7 +29,7 @@ from videores.runtime import cli
 
 SUBCOMMANDS = (
     *("loader", "test", "probe", "memory", "pages", "step", "overhead", "upkeep"),
-    *("duplicates", "decode", "gpu", "export"),
+    *("duplicates", "decode", "gpu", "export", "latency"),
 )
 # of benchmarks/, where they are called otherwise
 MODULES = {"loader": "clip_loading", "test": "view_loading", "probe": "probing"}

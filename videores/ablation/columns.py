@@ -15,6 +15,7 @@ class _Column(NamedTuple):
 
 COLUMNS = {
     "params": _Column("parameters (M)", 3, 1e6, cost=True, spread=False),
+    "nonzero": _Column("parameters not 0 (M)", 3, 1e6, spread=False),
     "gmacs": _Column("GMAC a clip", 4, cost=True, spread=False),
     "gmacs_video": _Column("GMAC a video", 3, cost=True, spread=False),
     "memory": _Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
