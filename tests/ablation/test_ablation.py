@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.ablation import BASE, SCALES, TWO, make
 
-from videores.ablation import commands, costs, plan, published, spec
+from videores.ablation import cells, commands, costs, plan, published, spec
 from videores.config import parse
 from videores.errors import UserError
 
@@ -58,6 +58,30 @@ def test_rows_come_after_what_they_need_and_bring_it_along():
     assert tested.config.model.width == 64  # a test has the configuration of what it tests
     assert again.config.model.width == 24  # a training that starts from other weights has its own
     assert (tested.depth, tested.needs.row, tested.rescored) == (1, "wide", False)
+
+
+def test_a_compressed_row_has_a_command_folder_and_key_of_its_own():
+    given = [
+        {"name": "wide"},
+        {
+            "name": "half",
+            "kind": "compress",
+            "needs": "wide",
+            "command": "prune --ratio 0.5",
+            "set": {"train.epochs": 1},
+        },
+        {"name": "bare", "kind": "compress", "needs": "wide", "command": "prune --ratio 0.5 --no-train"},
+        {"name": "int8", "kind": "compress", "needs": "half", "command": "quantise"},
+    ]
+    wide, half, bare, int8 = plan.plan_cells(make(cells=given, seeds=[0]), "cpu")
+    assert [cell.trains for cell in (wide, half, bare, int8)] == [True, True, False, False]
+    assert len({cell.key for cell in (wide, half, bare, int8)}) == 4
+    run, out = (str(cells.cell_folder(cell)) for cell in (wide, half))
+    _, *command = cells.build_command(half)
+    assert command == [*("prune", "--ratio", "0.5", "--run", run, "--out", out, "train.epochs=1", "run.resume=auto")]
+    assert cells.build_command(int8)[-2] == f"{cells.cell_folder(int8)}.onnx"
+    assert str(cells.test_folder(int8)).startswith(f"{cells.cell_folder(int8)}.onnx.results/test/")
+    assert cells.read_network(int8) == wide.config.model  # until it has been pruned
 
 
 def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():
@@ -185,6 +209,8 @@ def test_an_unknown_table_names_the_nearest():
         ("columns: [vido]", r"columns .*got vido \(did you mean video"),
         ("cells: [{nam: a}]", r"cells.0.nam: unknown key \(did you mean name"),
         ("cells: [{name: a, kind: test}]", "a: needs must be the row"),
+        ("cells: [{name: a, kind: compress, needs: b}]", "a: command must go with kind: compress"),
+        ("cells: [{name: a, command: prune}]", "a: command must go with kind: compress"),
         ("assertions: [{claim: c, rows: [a]}]", "above and below, or rows and one of"),
         ("assertions: [{claim: c, rows: [a], at_least: 1, at_most: 2}]", "one of at_least"),
         ("assertions: [{claim: c, metric: vidoe, rows: [a], at_least: 1}]", "did you mean video"),
@@ -210,7 +236,7 @@ def test_a_step_is_of_videos_and_its_work_of_all_their_clips():
     once, twice = load(), load("data.clip.repeat=2")
     assert costs.count_steps(once, 70) == costs.count_steps(twice, 70) == 16
     assert costs.count_steps(load("trainer.devices=2"), 70) == 8
-    cell = lambda cfg: SimpleNamespace(config=cfg, kind="train")
+    cell = lambda cfg: SimpleNamespace(config=cfg, trains=True)
     less, more = (costs.count_passes(cell(cfg), (64, 10, 0)) for cfg in (once, twice))
     assert less == 128 * 3 + 2 * 20  # a step costs three passes; each epoch scores 10 videos twice over
     assert more - less == 128 * 3

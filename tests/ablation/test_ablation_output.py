@@ -11,6 +11,7 @@ from helpers.figures import assert_legible, record_figures
 
 from videores.ablation import assertions, collect, commands, docs, exports, plan, plots, published, spec, tables
 from videores.errors import UserError
+from videores.reporting import pareto
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,8 +167,8 @@ def test_accuracies_have_the_deviation_over_seeds_as_error_bars(tmp_path, monkey
 
 
 def test_rows_of_one_cost_stand_side_by_side():
-    assert plots._move_apart([(1, 50, 3), (1, 70, 3), (2, 50, 3)]) == [1, 1, 2]
-    places = plots._move_apart([(1, 50, 3), (1, 51, 3), (1, 52, 3), (2, 50, 3)])
+    assert pareto.move_apart([(1, 50, 3), (1, 70, 3), (2, 50, 3)]) == [1, 1, 2]
+    places = pareto.move_apart([(1, 50, 3), (1, 51, 3), (1, 52, 3), (2, 50, 3)])
     assert len(set(places)) == 4
     assert max(abs(place - 1) for place in places[:3]) < 0.05
 

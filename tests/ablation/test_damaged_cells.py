@@ -13,7 +13,12 @@ from videores.config.parse import load_config
 from videores.errors import UserError
 
 CELLS = Path(__file__).parents[2] / docs.DOCS
-TABLES = {"train": "c10_test_views", "test": "c10_test_views", "decode": "c18_decode"}  # with cells of every kind
+TABLES = {
+    "train": "c10_test_views",
+    "test": "c10_test_views",
+    "probe": "c17_probe",
+    "decode": "c18_decode",
+}  # with cells of every kind
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -57,6 +62,7 @@ def test_every_change_of_a_run_is_told_or_collected(trained, tmp_path, monkeypat
     run = shutil.copytree(trained[0] / "runs/tiny", tmp_path / "tiny")
     monkeypatch.chdir(trained[0])
     about = dict(row="a", kind="train", seed=0, key="tiny", base="b", overrides=(), needs=None, rescored=False)
+    about |= dict(trains=True, prunes=False, quantises=False)
     cell = SimpleNamespace(**about, config=load_config(run / "config.yaml"))
     cell.origin = cell
     assert collect.collect_cell(cell, {})["status"] == "done"

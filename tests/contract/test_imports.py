@@ -18,6 +18,7 @@ PACKAGES = [
     "training",
     "inference",
     "explain",
+    "compress",
     "reporting",
     "run",
     "diagnostics",

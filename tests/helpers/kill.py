@@ -57,6 +57,10 @@ SETTINGS = {
         *("train.accumulate=2", "train.ema=0.9", "model.dropout=0.3", "run.checkpoint_steps=1"),
     ],
     "2 workers": ["data.workers=2", "data.augment.cutmix=1", "run.checkpoint_steps=3", "data.cache=none"],
+    "pruned": [
+        *("model.widths={stem.0: 3, layer1.0.conv1.0: 2, layer1.0.conv2.0: 3}", "model.dropout=0.3"),
+        *("train.keep_zeros=true", "run.checkpoint_steps=1"),
+    ],
     "2 processes": ["trainer.devices=2", "model.dropout=0.3", "run.checkpoint_steps=2"],
 }
 

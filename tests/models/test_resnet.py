@@ -50,6 +50,7 @@ DEPTHS = {
     "18": (video.BasicBlock, [2, 2, 2, 2]),
     "34": (video.BasicBlock, [3, 4, 6, 3]),
     "50": (video.Bottleneck, [3, 4, 6, 3]),
+    "26": (video.Bottleneck, [2, 2, 2, 2]),
     "101": (video.Bottleneck, [3, 4, 23, 3]),
     "152": (video.Bottleneck, [3, 8, 36, 3]),
 }

@@ -152,6 +152,27 @@ def test_other_networks(name, expected):
     assert parameters(on_meta(name, 400)) == expected
 
 
+# name: (parameters, GMACs of 16x112x112); a half of the width is a quarter of ResNet-18's weights between stem and fc
+LIGHT = {
+    "tsm_half_18": (11_157_504 // 4 + 9_408 // 2 + 9_600 // 2 + 257 * 400, 2.06),
+    "r2plus1d_separable_18": (1_677_057, 2.51),
+    "ir_csn_26": (8_569_552, 4.01),
+}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_networks(name):
+    model = on_meta(name, 400)
+    assert (parameters(model), round(gmacs(model, 16, 112, 112), 2)) == LIGHT[name]
+
+
+def test_separable_units_look_around_in_each_channel_alone():
+    convolutions = [m for m in on_meta("r2plus1d_separable_18", 400).layer2.modules() if isinstance(m, torch.nn.Conv3d)]
+    wide = [m for m in convolutions if m.kernel_size != (1, 1, 1)]
+    assert len(wide) == 8
+    assert all(m.groups == m.in_channels for m in wide)
+
+
 def test_r3d_34_gmacs():
     assert round(gmacs(on_meta("r3d_34", 400), 16, 112, 112), 2) == 75.38
 

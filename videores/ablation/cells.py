@@ -5,10 +5,14 @@ Every training is an ordinary run.
 results/runs/<key>/ is a run folder, <key>.json beside it the record of who computed it, <key>.log its output.
 """
 
+from pathlib import Path
+
 from videores.ablation.plan import RUNS
 from videores.config import parse
+from videores.config.schema import ModelConfig
 from videores.config.shipped import find_shipped
 from videores.evaluation.protocol import format_protocol, slugify
+from videores.models.weights.safetensors import read_safetensors
 from videores.reporting.results import CellRecord, read_cell_record
 from videores.runtime import files
 from videores.runtime.code_hash import hash_code
@@ -36,6 +40,10 @@ def build_command(cell):
     if cell.kind == "probe":
         options = [*cell.overrides[len(cell.needs.overrides) :], *PROBE_OPTIONS, "--out", str(cell_folder(cell))]
         return [str(TOOLS / "probe.py"), "--run", str(cell_folder(cell.needs)), *options]
+    if cell.kind == "compress":
+        out = compressed_path(cell) if cell.quantises else cell_folder(cell)
+        options = [*cell.command.split(), "--run", str(cell_folder(cell.needs)), "--out", str(out)]
+        return [str(TOOLS / "compress.py"), *options, *cell.overrides[len(cell.needs.overrides) :], "run.resume=auto"]
     if cell.kind == "decode":
         options = [f"run.seed={cell.seed}", "--out", str(decode_path(cell))]
         return [str(TOOLS / "benchmark.py"), "decode", "--cfg", cell.base, *cell.overrides, *options]
@@ -58,6 +66,29 @@ def probe_paths(cell):
     return {part: cell_folder(cell) / f"{part}.json" for part in PROBE_PARTS}
 
 
+def compressed_path(cell):
+    """Return the file of a compressed network: safetensors of one that was pruned, which say its channels, or ONNX."""
+    return RUNS / f"{cell.key}.{'onnx' if cell.quantises else 'safetensors'}"
+
+
+def _read_pruned(cell):
+    """Return what the file of a pruned network says, or {}; one in integers is that which it needs."""
+    if cell.quantises:
+        return _read_pruned(cell.needs)
+    return read_safetensors(compressed_path(cell))[1] if cell.prunes and compressed_path(cell).exists() else {}
+
+
+def read_network(cell):
+    """Return the keys of a cell's network; those of one that was pruned are in its file."""
+    about = _read_pruned(cell)
+    return parse.build_section(ModelConfig, about["model"], cell.key) if about else cell.config.model
+
+
+def count_zeros(cell):
+    """Return how many weights of a pruned network are zero."""
+    return _read_pruned(cell).get("pruning", {}).get("zeros", 0)
+
+
 def prepare_cell(cell):
     """Write what must be there before the command runs.
 
@@ -74,6 +105,8 @@ def prepare_cell(cell):
 
 def test_folder(cell):
     """Return the test folder of a cell; a probe tests in the run folder."""
+    if cell.quantises:
+        return Path(f"{compressed_path(cell)}.results") / "test" / slugify(format_protocol(cell.config))
     return cell_folder(cell.needs if cell.kind == "probe" else cell) / "test" / slugify(format_protocol(cell.config))
 
 
@@ -90,7 +123,7 @@ def is_done(cell):
         return all(path.exists() for path in probe_paths(cell).values())
     if not (test_folder(cell) / "metrics.json").exists():
         return False
-    return cell.kind == "test" or read_environment(cell).get("exit_status") in (0, 1)
+    return not cell.trains or read_environment(cell).get("exit_status") in (0, 1)
 
 
 def read_environment(cell):

@@ -58,7 +58,7 @@ class _Cell(TypedDict):
     """The content of cells/*.json, as far as tables and pages read it."""
 
     row: str
-    kind: Literal["train", "test", "probe", "measure", "decode"]
+    kind: Literal["train", "test", "probe", "measure", "decode", "compress"]
     seed: int
     key: str
     code: str | None
@@ -89,7 +89,7 @@ def read_saved_cell(path: Path) -> dict[str, Any]:
     remedy = "restore it, or remove it and run the table again"
     cell = read_json(path, _Cell, remedy)
     is_done, is_decoded = cell["status"] == "done", cell["kind"] == "decode"
-    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe")) + _MACHINE_KEYS * (
+    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe", "compress")) + _MACHINE_KEYS * (
         is_done and is_decoded
     )
     wanted += _TRAINED_KEYS * (not is_decoded and any(key in cell for key in _TRAINED_KEYS))
@@ -141,6 +141,8 @@ def collect_cell(cell, costs):
         return {**about, "status": "done", "error": None, "protocol": None, "values": read["values"], **machine}
     found, predictions = read_result(cell)
     values = {**costs, **_read_accuracies(found), **_read_training(cell), **_read_probes(cell)}
+    if "params" in costs:
+        values["nonzero"] = costs["params"] - cells.count_zeros(cell)
     more = {"answers": read_answers(predictions), "scores": sample_videos(predictions)}
     done = {"status": "done", "error": None, "protocol": found["protocol"]}
     return {**about, **done, "values": values, **more, **_read_curves(cell)}
@@ -203,7 +205,7 @@ def _read_training(cell):
 
     The loss is the mean over the rows of the last epoch, each of the steps since the row before.
     """
-    if cell.kind != "train":
+    if not cell.trains:
         return {}
     rows = [row for row in read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl") if "train/loss" in row]
     last = [row for row in rows if row["epoch"] == rows[-1]["epoch"] and row["train/loss"] is not None]
@@ -223,18 +225,25 @@ def _read_probes(cell):
     """Return the columns that a probe gives."""
     if cell.kind != "probe":
         return {}
-    found = {part: json.loads(path.read_text()) for part, path in cells.probe_paths(cell).items()}
-    orders = {row["order"]: row for row in found["orders"]["orders"]}
-    ratios = [block["ratio"] for block in found["responses"]["blocks"] if block["ratio"] is not None]
+    try:
+        parts = {part: json.loads(path.read_text()) for part, path in cells.probe_paths(cell).items()}
+        return _flatten_probes(parts)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{cells.cell_folder(cell)} has a damaged probe ({error}); --fresh computes it again") from None
+
+
+def _flatten_probes(parts):
+    orders = {row["order"]: row for row in parts["orders"]["orders"]}
+    ratios = [block["ratio"] for block in parts["responses"]["blocks"] if block["ratio"] is not None]
     values = {order: row["difference"] for order, row in orders.items()}
     values |= {
         "shuffled_scores": orders["shuffled"]["largest_change"],
-        "partner": (found["orders"]["partner"] or {}).get("share"),
-        "mce": found["corruptions"]["mean_error"],
-        "mce_rise": found["corruptions"]["relative"],
+        "partner": (parts["orders"]["partner"] or {}).get("share"),
+        "mce": parts["corruptions"]["mean_error"],
+        "mce_rise": parts["corruptions"]["relative"],
         "response": statistics.fmean(ratios) if ratios else None,
     }
-    for method, checks in found["maps"]["methods"].items():
+    for method, checks in parts["maps"]["methods"].items():
         values |= {f"{name}_{method}": value for name, value in _read_checks(checks).items()}
     return values
 
@@ -255,7 +264,7 @@ def _read_curves(cell):
 
     A curve has at most CURVE_POINTS.
     """
-    if cell.kind != "train":
+    if not cell.trains:
         return {}
     rows, environment = read_metrics_log(cells.cell_folder(cell) / "metrics.jsonl"), cells.read_environment(cell)
     curves = {}

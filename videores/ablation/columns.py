@@ -15,6 +15,7 @@ class _Column(NamedTuple):
 
 COLUMNS = {
     "params": _Column("parameters (M)", 3, 1e6, cost=True, spread=False),
+    "nonzero": _Column("parameters not 0 (M)", 3, 1e6, spread=False),
     "gmacs": _Column("GMAC a clip", 4, cost=True, spread=False),
     "gmacs_video": _Column("GMAC a video", 3, cost=True, spread=False),
     "memory": _Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
@@ -44,7 +45,7 @@ COLUMNS = {
     "frozen": _Column("frozen", 1, points=True, tested=True),
     "static": _Column("static", 1, points=True, tested=True),
     "subsampled": _Column("subsampled", 1, points=True, tested=True),
-    "shuffled_scores": _Column("largest change of a score, shuffled", 6, tested=True),
+    "shuffled_scores": _Column("largest change of a score, shuffled (millionths)", 1, 1e-6, tested=True),
     "partner": _Column("partner class if reversed", 1, points=True, tested=True),
     "mce": _Column("mean corruption error", 1, points=True, tested=True),
     "mce_rise": _Column("corruption error above normal", 1, points=True, tested=True),

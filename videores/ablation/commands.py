@@ -40,6 +40,8 @@ def run_table(
         if code in executors.STOP_EXIT_CODES:
             raise SystemExit(code)
     sweep.run_sweep(todo, table_costs, sweep.run_cells if slurm is None else sweep.make_slurm_launcher(slurm))
+    if any(cell.kind == "compress" for cell in shown):  # whose networks are known now
+        table_costs = costs.count_costs(shown)
     if "latency" in table.columns:
         table_costs = sweep.measure_all_costs(shown, table_costs, TIMING_ROUNDS[scale])
     return write_results(
@@ -136,7 +138,7 @@ def format_work(cell, cost):
         return f"{about}; the data is not here, so the number of steps is not known"
     train, test = int(listed[0] * cell.config.data.share), listed[1]
     tested = test * costs.count_views(cell.config.test)
-    steps = costs.count_steps(cell.config, train) if cell.kind == "train" else 0
+    steps = costs.count_steps(cell.config, train) if cell.trains else 0
     gmacs = (steps * clips * (1 + costs.BACKWARD) + tested) * cost["gmacs"]
     amount = f"about {steps:,} steps of {clips} clips and {tested:,} test clips"
     return f"{about}; {amount}, {gmacs / 1e6:.3g} PMAC (time not measured)"

@@ -2,18 +2,21 @@
 
 import statistics
 import time
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
 
+from videores.ablation.cells import compressed_path, read_network
 from videores.compute import cost
+from videores.config.schema import ModelConfig
 from videores.data import datamodule, index
 from videores.data.datamodule import VideoData
 from videores.data.synthetic import datasets
 from videores.errors import UserError
+from videores.inference.exported import load_exported
 from videores.models import create_model
 from videores.training.module import VideoClassifier
 from videores.training.trainer import make_trial_options
@@ -31,19 +34,20 @@ def count_costs(cells):
 
     They are of one clip, in bytes and GMACs. Cells that read clips alone have none.
     """
-    return {cell.key: {} if cell.kind == "decode" else _try_count_cost(cell.config) for cell in cells}
+    return {cell.key: {} if cell.kind == "decode" else _try_count_cost(cell) for cell in cells}
 
 
-def _try_count_cost(cfg):
+def _try_count_cost(cell):
     try:
-        return _count_cost(cfg)
+        return _count_cost(cell.config, read_network(cell))
     except UserError as error:
         return {"error": str(error)}
 
 
-def _count_cost(cfg):
+def _count_cost(cfg, network):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    found = _count_network_cost(cfg.model, _count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
+    size = (_count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
+    found = _count_network_cost(network.model_dump_json(), *size)
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
@@ -53,7 +57,8 @@ def _count_cost(cfg):
 
 
 @cache  # a deep one takes seconds, and seeds and tables share them
-def _count_network_cost(model, classes, frames, crop):
+def _count_network_cost(model_json, classes, frames, crop):
+    model = ModelConfig.model_validate_json(model_json)
     return cost.count_costs(build_network(model, classes, "meta"), frames, crop)
 
 
@@ -69,18 +74,21 @@ def _count_classes(data):
 def measure_latencies(cells, rounds=20):
     """Return {key: ms} of one clip, inference in float32.
 
-    It is the median of `rounds` turns over all networks.
+    It is the median of `rounds` turns over all networks; on one thread of processor time, which other programs do not
+    lengthen.
     """
-    runs = {cell.key: _read_inference_setting(cell.config) for cell in cells}
-    return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds).items()}
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    runs = {cell.key: _read_inference_setting(cell) for cell in cells}
+    return {key: 1e3 * seconds for key, seconds in cost.time_interleaved(runs, rounds, clock=clock).items()}
 
 
-def _read_inference_setting(cfg):
-    """Return a function that scores one clip."""
-    crop = cfg.data.transform.crop
-    network = build_network(cfg.model, _count_classes(cfg.data), "cpu")
-    clip_BCTHW = torch.randn(1, cfg.model.clip_channels, cfg.data.clip.frames, crop, crop)
-    return cost.make_runner(network, clip_BCTHW, cost.MODES["fp32"])
+def _read_inference_setting(cell):
+    """Return a function that scores one clip; a network in integers runs in ONNX Runtime."""
+    data, network = cell.config.data, read_network(cell)
+    clip = torch.randn(1, network.clip_channels, data.clip.frames, data.transform.crop, data.transform.crop)
+    if cell.quantises and compressed_path(cell).exists():
+        return partial(load_exported(compressed_path(cell)), clip)
+    return cost.make_runner(build_network(network, _count_classes(data), "cpu"), clip, cost.MODES["fp32"])
 
 
 # The forecast
@@ -125,7 +133,7 @@ def count_passes(cell, sizes):
     """
     cfg, (train, val, test) = cell.config, sizes
     clips = test * count_views(cfg.test)
-    if cell.kind == "train":
+    if cell.trains:
         beside = min(train, val if cfg.train.gap_videos == "auto" else cfg.train.gap_videos)
         clips += count_steps(cfg, train) * count_step_clips(cfg) * (1 + BACKWARD)
         clips += (val + beside) * count_views(cfg.val) * cfg.train.epochs

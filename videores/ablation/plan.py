@@ -34,11 +34,25 @@ class _PlannedCell:
     config: Config
     needs: "_PlannedCell | None"
     key: str
+    command: str | None = None  # of tools/compress.py
 
     @property
     def rescored(self):
         """Return True for a test that is computed from the saved scores of another test."""
         return self.kind == "test" and self.needs.kind == "test"
+
+    @property
+    def trains(self):
+        """Return True where the cell is a run, with a log and checkpoints."""
+        return self.kind == "train" or (self.prunes and "--no-train" not in self.command)
+
+    @property
+    def prunes(self):
+        return self.kind == "compress" and self.command.startswith("prune ")
+
+    @property
+    def quantises(self):
+        return self.kind == "compress" and not self.prunes
 
     @property
     def origin(self):
@@ -151,7 +165,7 @@ def _load_base(base, overrides):
 
 def _resolve_cell(cell, scale, seed, done, small_data):
     needs = done[cell.needs] if cell.needs else None
-    if cell.kind in ("test", "probe"):
+    if cell.kind in ("test", "probe", "compress"):
         base, before = needs.base, needs.overrides
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()
@@ -163,8 +177,8 @@ def _resolve_cell(cell, scale, seed, done, small_data):
     if small_data and embedded in datasets.SETS:
         overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
     config = _load_base(base, (*overrides, f"run.seed={seed}"))
-    key = _compute_key(config, cell.kind, needs)
-    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key)
+    key = _compute_key(config, " ".join([cell.kind, *(cell.command or "").split()]), needs)
+    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command)
 
 
 def _weights_overrides(needs, cell):

@@ -1,6 +1,5 @@
 """Plot curves.png and pareto.png of a table from the collected cells."""
 
-import itertools
 import math
 import statistics
 
@@ -8,6 +7,7 @@ import matplotlib.pyplot as plt
 
 from videores.ablation.columns import COLUMNS
 from videores.reporting import figures
+from videores.reporting.pareto import plot_points
 
 PANELS = {"train/loss": "training loss", "val/video_top1": "validation video top-1 (%)"}
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "black", "tab:cyan")  # of rows in a panel
@@ -99,7 +99,7 @@ def plot_pareto(path, summaries, costs):
     figure, all_axes = plt.subplots(high, wide, figsize=size, layout="constrained", squeeze=False)
     labels = {}
     for axes, ((test, cost), points) in zip(all_axes.flat[: len(panels)], panels.items(), strict=True):
-        labels[axes] = _plot_points(axes, points)
+        labels[axes] = plot_points(axes, points)
         axes.set_title(figures.wrap_title(test, 4.5), fontsize=11)
         axes.set(xlabel=COLUMNS[cost].heading, ylabel="video top-1 (%)")
         axes.grid(alpha=0.3)
@@ -120,40 +120,6 @@ def _get_tested_videos(protocol):
     Only accuracies with equal parts are compared.
     """
     return protocol.split(" ", 3)[3]
-
-
-def _plot_points(axes, points):
-    """Plot points (cost, accuracy, deviation, name) with error bars; return (x, y, name) as they are drawn."""
-    best = figures.find_pareto_front([(cost, -accuracy) for cost, accuracy, _, _ in points])
-    costs = [cost for cost, *_ in points]
-    logarithmic = max(costs) > 3 * min(costs)
-    axes.set(xscale="log" if logarithmic else "linear")
-    axes.margins(x=0.25, y=0.15)  # for the names
-    places = _move_apart([(math.log(cost) if logarithmic else cost, y, sd or 0) for cost, y, sd, _ in points])
-    xs = [math.exp(x) for x in places] if logarithmic else places
-    for i, (x, (_, y, sd, _)) in enumerate(zip(xs, points, strict=True)):
-        face = "tab:blue" if i in best else "white"
-        bar = None if sd is None else [[min(sd, y)], [min(sd, 100 - y)]]  # of percents
-        axes.errorbar(x, y, bar, fmt="o", color="tab:blue", markerfacecolor=face, markersize=5, linewidth=0.8)
-    axes.set_ylim(top=min(axes.get_ylim()[1], 105))
-    if logarithmic:
-        figures.label_log_axis(axes.xaxis)
-    else:
-        axes.locator_params(axis="x", nbins=5)
-    return [(x, y, name) for x, (_, y, _, name) in zip(xs, points, strict=True)]
-
-
-def _move_apart(points):
-    """Return the x of points (x, y, deviation), a little moved where error bars would lie on each other."""
-    xs, ys, _ = zip(*points, strict=True)
-    step, gap = 0.025 * (max(xs) - min(xs) or 0.1 * abs(xs[0])), 0.03 * (max(ys) - min(ys))
-    found = {}
-    for i in sorted(range(len(points)), key=lambda i: points[i]):
-        x, y, sd = points[i]
-        beside = [found[j] for j in found if abs(y - points[j][1]) <= sd + points[j][2] + gap]
-        places = (x + sign * k * step / 3 for k in itertools.count() for sign in (1, -1))
-        found[i] = next(place for place in places if all(abs(place - other) >= step for other in beside))
-    return [found[i] for i in range(len(points))]
 
 
 def plot_power(path, powers, wanted):

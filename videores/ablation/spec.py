@@ -28,11 +28,13 @@ class Cell(Section):
     `train.distill`, learns from that row as its teacher. `test` tests the row that it needs again; if that row is
     itself a test, it uses the saved scores. `probe` probes the row that it needs, as tools/probe.py does. `measure`
     computes the cost of the network only; with a `base` of its own, it ignores the keys of the scale. `decode` reads
-    the training clips by `data.reader`, without a network.
+    the training clips by `data.reader`, without a network. `compress` makes the row that it needs smaller, by a
+    command of tools/compress.py, and trains on if that does.
     """
 
     name: str  # of the row, and in `needs` and assertions
-    kind: Literal["train", "test", "probe", "measure", "decode"] = "train"  # see above
+    kind: Literal["train", "test", "probe", "measure", "decode", "compress"] = "train"  # see above
+    command: str | None = None  # compress: as prune --ratio 0.5
     needs: str | None = None  # the row whose weights it starts from or tests
     base: str | None = None  # instead of the scale's
     set: Overrides = Field({})  # "section.key": value
@@ -40,8 +42,10 @@ class Cell(Section):
 
     @model_validator(mode="after")
     def needs_what_it_can_use(self):
-        if self.kind in ("test", "probe") and self.needs is None:
+        if self.kind in ("test", "probe", "compress") and self.needs is None:
             raise ValueError(f"{self.name}: needs must be the row whose weights a {self.kind} takes, got none")
+        if (self.kind == "compress") != bool(self.command):
+            raise ValueError(f"{self.name}: command must go with kind: compress, got {self.kind} and {self.command}")
         if self.kind in ("measure", "decode") and self.needs is not None:
             raise ValueError(f"{self.name}: needs must be left out where kind is {self.kind}, got {self.needs}")
         return self

@@ -47,5 +47,7 @@ class NetworkOptions:
     spatial_dropout: Rate = 0.0  # of whole channels of a clip before temporal pooling (with the mean, like dropout)
     checkpoint: Literal["none", "stages"] = "none"  # stages: keep their inputs only, compute the rest again backward
     frames: Count | None = None  # the clips' length where the network is made for one: r2d, pool=weights
+    # {layer: channels out} of a pruned network: docs/guide/smaller.md
+    widths: dict[str, Count] | None = None
     # a negative control: models/controls.py
     control: Literal["scaled", "conv1x1", "dropout", "no_relu", "one_layer"] | None = None

@@ -263,6 +263,7 @@ class TrainConfig(Section):
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
     freeze: NetworkParts = ()  # parts that do not train: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms do not train, nor change their statistics
+    keep_zeros: bool = False  # weights that are 0 at the start stay 0: of tools/compress.py prune --scope weights
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of a moving average of the weights, which is tested
     swa: NonNegativeInt | None = None  # from this epoch on (from 0) the mean of weights is tested
     precise_bn: PositiveInt | None = None  # training batches per rank that batch norms take their statistics from

@@ -1,6 +1,6 @@
 """Export a trained network: what the file says, and the comparison before it has its name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from videores.inference.export_check import SampleClips, compare_answers, draw_s
 from videores.inference.export_program import write_program
 from videores.inference.exported import ExportDescription, load_exported
 from videores.inference.preprocessing import Preprocessing
-from videores.inference.source import resolve_source
+from videores.inference.source import TrainedNetwork, resolve_source
 from videores.models.weights import safe_load
 from videores.models.weights.names import find_file
 from videores.models.weights.safetensors import read_safetensors
@@ -52,7 +52,20 @@ def export_source(
     known: dict[str, Any] = {"protocol": None, "commit": _format_commit()}
     if (file := Path(find_file(source))).is_file():
         cfg, known = describe_run(file)
-    about = ExportDescription(
+    about = describe_network(trained, known, fold=fold, with_preprocessing=with_preprocessing)
+    samples, compared_on = find_samples(trained.preprocessing, videos, cfg.data if cfg else None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        write_program(trained.model, about, temporary)
+        differences = compare_answers(path, load_exported(temporary), trained, samples)
+    return ExportReport(path.stat().st_size, differences, compared_on)
+
+
+def describe_network(
+    trained: TrainedNetwork, known: Mapping[str, Any], *, fold: bool, with_preprocessing: bool = False
+) -> ExportDescription:
+    """Return what a file says of itself; `known` is what `describe_run` says."""
+    return ExportDescription(
         classes=list(trained.classes),
         preprocessing=trained.preprocessing.model_dump(mode="json"),
         input="frames" if with_preprocessing else "clips",
@@ -61,12 +74,6 @@ def export_source(
         source=trained.source,
         **known,
     )
-    samples, compared_on = _find_samples(trained.preprocessing, videos, cfg.data if cfg else None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        write_program(trained.model, about, temporary)
-        differences = compare_answers(path, load_exported(temporary), trained, samples)
-    return ExportReport(path.stat().st_size, differences, compared_on)
 
 
 def describe_run(checkpoint: Path) -> tuple[Config | None, dict[str, Any]]:
@@ -92,10 +99,15 @@ def _format_commit() -> str | None:
     return state["commit"] + " with changes" * state["dirty"] if state else None
 
 
-def _find_samples(
+def find_samples(
     preprocessing: Preprocessing, videos: Sequence[Path], data: DataConfig | None
 ) -> tuple[list[SampleClips], str]:
-    """Return clips to compare on, and what they are of: given videos, those of the run, or noise."""
+    """Return clips to compare on, and what they are of: videos, or noise.
+
+    The videos are the given ones, or the first of the run's test.
+
+    Raises UserError for a given video that does not decode.
+    """
     if videos:
         root, paths = Path(), [str(path) for path in videos]
     else:

@@ -35,6 +35,7 @@ class ExportDescription:
     config: dict[str, Any] | None = None  # of the run: which videos it was tested on
     epoch: int | None = None  # of the weights, from 0
     step: int | None = None
+    quantised: dict[str, Any] | None = None  # how, by tools/compress.py; None: float32
 
     @property
     def batch_size(self) -> int:

@@ -205,8 +205,9 @@ def _build(source, network, classes, state):
         model = create_model(network.name, len(classes), **network.overrides())
     if lines := safe_load.list_differences(state, model.state_dict()):
         raise UserError(
-            f"{source} does not fit {network.name}, the network that it names: {len(lines)} tensors differ "
-            "(file / network)\n  " + "\n  ".join(lines[:10])
+            f"{source} does not fit {network.name}, the network that it names: {len(lines)} tensors differ; restore "
+            "its keys of model, of which model.widths is a pruned network's plan (file / network)\n  "
+            + "\n  ".join(lines[:10])
         )
     model.load_state_dict(state)
     return model

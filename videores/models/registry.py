@@ -12,6 +12,7 @@ from videores.config.schema import NetworkConfig
 from videores.errors import UserError, format_suggestion
 from videores.models import controls, design, pytorchvideo
 from videores.models.resnet import MODELS, ResNet, make_cifar
+from videores.models.widths import apply_widths
 from videores.runtime.own_parts import call_part, is_import_path
 
 CIFAR_NAME = re.compile(r"cifar(2d|3d)_(\d+)")
@@ -33,11 +34,23 @@ def create_model(name: str, num_classes: int, **overrides: Any) -> nn.Module:
     if is_import_path(name):
         return _create_own_model(name, num_classes, changes)
     if network.name.startswith("pytorchvideo/"):
-        if set(changes) - {"dropout"}:
-            raise UserError(f"{name} takes dropout and no other override, got {list(changes)}")
-        return pytorchvideo.create_zoo_model(name, num_classes, **changes)
-    chosen = design.apply_overrides(name, _find_row(name, changes.get("block", "basic")), changes)
-    return (controls.create_control if chosen.control else ResNet)(num_classes, chosen)
+        if set(changes) - {"dropout", "widths"}:
+            raise UserError(f"{name} takes dropout, widths and no other override, got {list(changes)}")
+        model = pytorchvideo.create_zoo_model(name, num_classes, changes.get("dropout"))
+    else:
+        chosen = design.apply_overrides(name, _find_row(name, changes.get("block", "basic")), changes)
+        model = (controls.create_control if chosen.control else ResNet)(num_classes, chosen)
+    if "widths" in changes:
+        apply_widths(model, changes["widths"], find_clip_shape(model))
+    return model
+
+
+def find_clip_shape(model: Any) -> tuple[int, ...]:
+    """Return the shape of a clip that a network, ours or pytorchvideo's, takes."""
+    if isinstance(model, ResNet):
+        return (1, model.design.channels, model.design.frames or 8, 64, 64)
+    frames, size = pytorchvideo.BUILDERS[model.builder]
+    return (1, 3, frames, size, size)
 
 
 def _create_own_model(path, num_classes, changes):

@@ -9,6 +9,8 @@ the shortcut, the norm. The published ones are rows of the table at the end:
     mc2 .. rmc5      3x3x3 before convX (layer1 is conv2), 1x3x3 from it on; rmcX the reverse
     r2plus1d         1x3x3 in space, norm, relu, 3x1x1 in time
     ir_csn, ip_csn   depthwise 3x3x3 bottlenecks               Tran et al. 2019, arXiv:1904.02811
+    tsm_half         2D, channels shifted in time, half width  Lin et al. 2019, arXiv:1811.08383
+    r2plus1d_separable   (2+1)D, depthwise, then 1x1x1         Howard et al. 2017, arXiv:1704.04861, of 2D
 
 Parameters have torchvision's names, shapes and order, so public weights load with strict=True, both ways. There are two
 styles of names, flat in 2D (layer1.0.bn1.weight) and nested in 3D (layer1.0.conv1.1.weight); `_name_units` knows them.
@@ -373,7 +375,10 @@ MODELS = {
     **_make_family("r2plus1d", DEPTHS, conv=ALL_2PLUS1D),
     **_make_family("resnext3d", (50, 101), groups=32, base_width=4),
     **_make_family("ir_csn", (50, 101, 152), connect="depthwise"),
+    "ir_csn_26": Design(DEPTHS[18], **BOTTLENECK, connect="depthwise"),
     **_make_family("ip_csn", (50, 101, 152), connect="ip"),
     **_make_family("plain3d", (18, 34), shortcut="none"),
+    **_make_family("tsm_half", (18,), conv=ALL_2D, stem="pool", shift=8, width=32),
+    **_make_family("r2plus1d_separable", (18,), conv=ALL_2PLUS1D, connect="separable"),
     **{f"cifar{kind}_{n}": make_cifar(kind, n) for kind in ("2d", "3d") for n in (20, 32, 44, 56, 110, 1202)},
 }

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training")  # and run.py, which joins them
+# and run.py, which joins them
+RESULT_CODE = ("config", "data", "models", "evaluation", "compute", "training", "compress")
 
 
 @functools.cache

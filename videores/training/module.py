@@ -66,6 +66,8 @@ class VideoClassifier(pl.LightningModule):
     # Training
 
     def on_fit_start(self):
+        if self.cfg.train.keep_zeros:
+            optim.keep_zeros(self.model)
         if self.teacher is not None:
             self.teacher.model.to(self.device)
 

@@ -28,6 +28,13 @@ def make_parameter_groups(model, weight_decay):
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
+def keep_zeros(model: nn.Module) -> None:
+    """Let weights that are 0 stay 0: they get no gradient, so neither a step nor decay moves them."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.ndim > 1 and not parameter.all():
+            parameter.register_hook((parameter.detach() != 0).mul)
+
+
 def make_optimizer(model: nn.Module, train: TrainConfig, lr: float) -> Optimizer:
     """Return the recipe's optimizer over the parameters of `model` that learn.
 

@@ -19,6 +19,7 @@ from videores.runtime.own_parts import is_import_path
 HARMLESS_OPTIONS = (
     "layers",
     "base_width",
+    "widths",
     "drop_path",
     "dropout",
     "spatial_dropout",

@@ -82,7 +82,8 @@ def load_weights(
     state = {key: value for key, value in state.items() if key not in unused}
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
     new = [key for key in own if key not in state and _has_prefix(key, *asked_for)]
-    _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model)
+    was_pruned = bool((stored.network or {}).get("widths"))
+    _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model, was_pruned)
     notes = compare_preprocessing(source, stored, preprocessing, adapt)
     notes += ["note: every channel of its first convolution is the mean of those that it had"] if adapt else []
     notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]
@@ -209,12 +210,13 @@ def _find_first_difference(theirs, ours):
     return next(f"{i}: {a} / {b}" for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
 
 
-def _check_fit(source, state, own, model):
+def _check_fit(source, state, own, model, was_pruned):
     lines = safe_load.list_differences(state, own)
     if lines:
         theirs = [line for line in lines if line.endswith("/ absent")][:5]  # its names beside the network's
         shown = [*[line for line in lines if line not in theirs][: 10 - len(theirs)], *theirs]
         advice = [f"it fits with model.mid={mid}" for mid in _find_matching_mids(state, own, model)[:1]]
+        advice += ["it was pruned: give the model.widths of its config.yaml"] if was_pruned else []
         raise UserError(
             f"{source} does not fit the network: {len(lines)} tensors differ (source / network):\n  "
             + "\n  ".join(shown + ["..."] * (len(lines) > len(shown)) + advice)

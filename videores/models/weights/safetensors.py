@@ -70,6 +70,7 @@ ADDED_KINDS = {  # older files lack them
     "config": dict[str, Any],
     "record": dict[str, Any],  # of the run that trained it: `inference.record.RunRecord`
     "license": str | None,
+    "pruning": dict[str, Any],  # of what is pruned: `compress.pruned_run`
 }
 
 

@@ -1,0 +1,8 @@
+"""Make a trained network smaller and faster: prune it, quantise it.
+
+structured     remove channels with all that depends on them, by Torch-Pruning
+unstructured   set single weights to zero
+pruned_run     from a run to its pruned network in a file, and the configuration that fine-tunes it
+quantise       from a run to a file with 8-bit convolutions for ONNX Runtime, compared and described
+quantise_clips, quantise_onnx   the clips that set ranges of values; the graph of the file
+"""
