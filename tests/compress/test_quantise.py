@@ -82,7 +82,7 @@ def test_a_convolution_that_stays_in_float32_is_refused(tmp_path, monkeypatch):
 def run_data(trained, monkeypatch):
     """The run's data, in the folder where it was trained."""
     monkeypatch.chdir(trained[0])
-    return describe_run("runs/tiny/checkpoints/best.ckpt")[0].data
+    return describe_run(Path("runs/tiny/checkpoints/best.ckpt"))[0].data
 
 
 def test_clips_are_of_training_videos_evenly_over_their_list(run_data):
