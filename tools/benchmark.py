@@ -6,6 +6,7 @@ Writes Markdown tables, and JSON with every figure.
     python tools/benchmark.py test                          10 x 3 test views of a video, compared with one at a time
     python tools/benchmark.py probe                         what the first start costs a video, of decoding it once
     python tools/benchmark.py memory                        resident memory over 10,000 reads in one process
+    python tools/benchmark.py pages                         these four, into docs/background/benchmark-loader.md
     python tools/benchmark.py step                          a training step and inference, compared with torchvision
     python tools/benchmark.py overhead                      the time that Lightning and our callbacks add to a step
     python tools/benchmark.py upkeep                        the cost of weight averages and checkpoints
@@ -27,7 +28,7 @@ import sys
 from videores.runtime import cli
 
 SUBCOMMANDS = (
-    *("loader", "test", "probe", "memory", "step", "overhead", "upkeep"),
+    *("loader", "test", "probe", "memory", "pages", "step", "overhead", "upkeep"),
     *("duplicates", "decode", "gpu", "export", "latency"),
 )
 # of benchmarks/, where they are called otherwise

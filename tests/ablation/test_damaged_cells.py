@@ -13,7 +13,12 @@ from videores.config.parse import load_config
 from videores.errors import UserError
 
 CELLS = Path(__file__).parents[2] / docs.DOCS
-TABLES = {"train": "c10_test_views", "test": "c10_test_views", "decode": "c18_decode"}  # with cells of every kind
+TABLES = {
+    "train": "c10_test_views",
+    "test": "c10_test_views",
+    "probe": "c17_probe",
+    "decode": "c18_decode",
+}  # with cells of every kind
 
 
 @pytest.mark.parametrize("kind", TABLES)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from benchmarks import clip_loading, memory, peers, probing, report, videos, view_loading
+from benchmarks import clip_loading, memory, pages, peers, probing, report, videos, view_loading
 from benchmarks import contenders as measure
 from benchmarks.contenders import ALL_FRAMES, FLOOR, FRAMES, OURS, PREPARED, SCAN, SHARDS, Contender
 from benchmarks.material import Material, Plan, training_clips, view_clips
@@ -436,3 +436,25 @@ def test_the_slope_is_of_what_follows_the_warm_up():
     assert found["slope_KiB_per_1000_reads"] == 500  # 512 bytes a read
     assert (found["before_MiB"], found["after_warm_up_MiB"]) == (0, 100)
     assert found["peak_MiB"] == found["after_MiB"] == round(100 + 900 * 512 / 2**20, 1)
+
+
+def test_a_table_replaces_the_one_on_the_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Text\n\n<!-- probe -->\nold\n<!-- end of probe -->\n\nmore\n")
+    row = Row("a.mp4", ["a.mp4"], 1, [Contender(OURS, cpu_ms=[2.0], elapsed_ms=[2.0])])
+    report.save(tmp_path / "probe", "probe", {"protocol": "p", "cores": "one", "rounds": 1, "seed": 0}, [row])
+    pages.write_part(page, "probe", (tmp_path / "probe" / "table.md").read_text())
+    text = page.read_text()
+    assert text.startswith("# Text\n\n<!-- probe -->\n")
+    assert text.endswith("<!-- end of probe -->\n\nmore\n")
+    assert report.line("probe", row, row.contenders[0]) in text.splitlines()
+    assert "old" not in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 120
+    with pytest.raises(UserError, match="<!-- loader -->"):
+        pages.write_part(page, "loader", "text")
+
+
+def test_the_page_of_the_documentation_has_a_place_for_each_measurement():
+    lines = pages.PAGE.read_text().splitlines()
+    for name in pages.MEASUREMENTS:
+        assert lines.index(f"<!-- {name} -->") < lines.index(f"<!-- end of {name} -->")

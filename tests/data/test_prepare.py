@@ -326,7 +326,8 @@ def test_other_settings_make_all_copies_anew(tool, ucf, tmp_path):
     path = next(iter(before))
     info = probe.probe(out / path)
     assert (info.width, info.height) == (24, 24)
-    assert result(out)["settings"] | {"recipe": 0} == dict(short_side=24, keyframes=8, crf=30, audio="keep", recipe=0)
+    changed = dict(short_side=24, keyframes=8, crf=30, audio="keep", flow="none", recipe=0)
+    assert result(out)["settings"] | {"recipe": 0} == changed
 
 
 def test_a_source_folder_that_may_not_be_written_to(tool, ucf, tmp_path):

@@ -229,9 +229,9 @@ def load(values, **more):
 def test_flow_and_pictures_are_not_taken_for_each_other(sets):
     videos, flows = sets
     assert load(flows, stream="flow").infos.keys() == load(videos).infos.keys()
-    with pytest.raises(UserError, match=r"data\.stream=flow needs(.|\n)*t0\.mp4"):
+    with pytest.raises(UserError, match=r"data\.stream=flow(.|\n)*--flow(.|\n)*t0\.mp4"):
         load(videos, stream="flow")
-    with pytest.raises(UserError, match=r"data\.stream=rgb needs(.|\n)*t0\.mp4"):
+    with pytest.raises(UserError, match=r"data\.stream=rgb(.|\n)*holds optical flow(.|\n)*t0\.mp4"):
         load(flows)
 
 

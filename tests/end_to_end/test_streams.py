@@ -44,6 +44,7 @@ def test_every_tool_takes_a_stream_and_gives_the_scores_of_the_test(place, strea
         ("export.py", "--run", folder, "--format", "pt2", "--preprocess", "--out", f"{folder}/frames.pt2"),
         ("evaluate.py", "--run", f"{folder}/network.pt2"),
         ("evaluate.py", "--run", folder, "--part", "val"),
+        ("explain.py", folder, f"{root}/test/00.mp4", "--out", f"{stream}-maps"),
         ("report.py", "--run", folder),
         ("browse.py", "--cfg", "tiny.yaml", *options(stream), "--out", f"{stream}-seen", "--videos", 1),
         ("complexity.py", "--cfg", f"{folder}/config.yaml"),
@@ -73,9 +74,10 @@ def test_files_and_weights_of_another_stream_are_refused(place):
         ("predict.py", "one", "data/test/00.mp4", "flow/test/00.mp4"),
         ("predict.py", "two", "flow/test/00.mp4"),
         ("predict.py", "one", "data/test/00.mp4", "--every", "0.1"),
+        ("explain.py", "one", "data/test/00.mp4", "--out", "maps"),
     ]
     done = forked(cases, place)
-    assert [process.returncode for process in done] == [0, 0, 2, 2, 2, 2, 2, 1, 1, 1]
+    assert [process.returncode for process in done] == [0, 0, 2, 2, 2, 2, 2, 1, 1, 1, 1]
     said = [process.stderr for process in done]
     assert "test/00.mp4" in said[2]
     assert "data.stream is difference here, unsigned-difference where it was trained" in said[3]

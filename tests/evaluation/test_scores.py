@@ -329,6 +329,20 @@ def test_an_ensemble_is_the_mean_of_the_runs_probabilities(tmp_path, capsys):
     assert "weight 0.750" in capsys.readouterr().out
 
 
+def test_an_ensemble_says_how_the_errors_of_its_runs_correlate(tmp_path, capsys):
+    logits = [make_logits(30, 1, seed=seed) for seed in (1, 2)]
+    label = np.arange(30) % 6
+    perfect = np.eye(6, dtype=np.float32)[label][:, None]
+    runs = [run_of(tmp_path, name, one) for name, one in zip("abc", [*logits, perfect], strict=True)]
+    rescoring.fuse_runs(runs, out=tmp_path / "out")
+    wrong = [one[:, 0].argmax(1) != label for one in logits]
+    got = found(tmp_path / "out")["error_correlation"]
+    assert got[0][1] == got[1][0] == pytest.approx(np.corrcoef(*wrong)[0, 1])
+    assert got[0][0] == pytest.approx(1)
+    assert got[2] == [None, None, None]  # it makes no error
+    assert capsys.readouterr().out.count("errors ") == 3
+
+
 def test_weights_are_equal_by_default(tmp_path):
     runs = [run_of(tmp_path, name, make_logits(seed=seed)) for seed, name in enumerate("abc")]
     rescoring.fuse_runs(runs, out=tmp_path / "out")

@@ -205,6 +205,7 @@ def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(run,
         (("a.mp4", "--layer", "layer9"), ("layer9", "layer1")),
         (("a.mp4", "--layer", "fc"), ("fc", "maps")),
         (("a.mp4", "--layer", "layer1", "--method", "ig"), ("--layer", "ig")),
+        (("a.mp4", "--check"), ("--check", "--per-class")),
         (("-",), ("-", "file")),
     ],
 )
@@ -232,7 +233,7 @@ def test_exported_networks_are_explained_without_gradients(run, place, suffix):
         with pytest.raises(UserError, match="occlusion"):
             run("a.mp4", "--method", method, source=f"network{suffix}")
     with pytest.raises(UserError, match="--check"):
-        run("a.mp4", "--method", "order", "--check", source=f"network{suffix}")
+        run("a.mp4", "a.mp4", "--method", "order", "--check", source=f"network{suffix}")
     assert run("a.mp4", "--method", "order", "--out", "exported", source=f"network{suffix}")[0] == 0
     assert run("a.mp4", "--method", "order", "--out", "own")[0] == 0
     with np.load(place / "exported/a/attribution.npz") as ours, np.load(place / "own/a/attribution.npz") as theirs:

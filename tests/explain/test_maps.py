@@ -232,6 +232,14 @@ def test_layers_without_maps_are_refused(layer, words):
     assert all(word in str(error.value) for word in words)
 
 
+def test_networks_of_pytorchvideo_are_explained_at_their_last_stage():
+    network, clips = create_model("pytorchvideo/x3d_xs", 5).eval(), make_clips(4, 64, torch.float32)
+    assert layers.find_layer(network)[0] == "net.blocks.4"
+    assert grad_cam(network, clips, CLASSES_B).shape == (2, 4, 2, 2)
+    with pytest.raises(UserError, match=r"layer4.*net\.blocks\.4"):
+        layers.find_layer(network, "layer4")
+
+
 class Odd(nn.Module):
     """Layers that run twice, never, without influence, or on one pixel."""
 

@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 import yaml
-from helpers.commands import CLASSES, ROOT, environment, forked, succeeded, tool
+from helpers.commands import CLASSES, ROOT, environment, forked, succeeded
 from helpers.hub import start_hub
 from huggingface_hub import ModelCard
 
@@ -56,13 +58,14 @@ def server(monkeypatch, tmp_path):
     server.server_close()
 
 
-def read_elsewhere(source, folder):
-    """What a fresh process in another folder reads, by both entrances."""
-    import subprocess
-    import sys
-
+def read_elsewhere(source, folder, is_fresh=True):
+    """What a process in another folder, a fresh one or a forked one, reads by both entrances."""
     torch.save(CLIPS, folder / "clips.pt")
-    subprocess.run([sys.executable, "-c", READ, str(source)], cwd=folder, env=environment(), check=True)
+    (folder / "read.py").write_text(READ)
+    if is_fresh:
+        subprocess.run([sys.executable, "read.py", source], cwd=folder, env=environment(), check=True)
+    else:
+        succeeded(forked([(folder / "read.py", source)], folder)[0])
     return [torch.load(folder / f"{name}.pt") for name in ("Predictor", "HubPredictor")]
 
 
@@ -118,13 +121,13 @@ def test_a_card_without_a_license_says_so(run):
 def test_a_repository_is_pushed_and_read_back(server, run, tmp_path):
     """By the commands, against a server with the hub's answers to these requests; the real hub is not asked."""
     folder = tmp_path / "shared"
-    pushed = succeeded(
-        tool("export.py", "--run", run, "--format", "hub", "--out", folder, "--push", "user/net", cwd=tmp_path)
+    (pushed,) = forked(
+        [("export.py", "--run", run, "--format", "hub", "--out", folder, "--push", "user/net")], tmp_path
     )
-    assert f"{server.address}/user/net/commit/" in pushed.stdout
+    assert f"{server.address}/user/net/commit/" in succeeded(pushed).stdout
     assert server.files["user/net"] == {path.name: path.read_bytes() for path in folder.iterdir()}
     server.files["user/other"] = {"pytorch_model.bin": b"a pickle", "config.json": b"{}"}
-    check_same(read_elsewhere("hub:user/net", tmp_path), run)
+    check_same(read_elsewhere("hub:user/net", tmp_path, is_fresh=False), run)
     video = run.parents[1] / "data/test/00.mp4"
     sources = ("hub:user/net", "hub:user/other", "hub:user/none", "hub:no name")
     found = forked([("predict.py", source, video) for source in sources], tmp_path)
@@ -135,7 +138,8 @@ def test_a_repository_is_pushed_and_read_back(server, run, tmp_path):
 
 def test_a_push_that_is_refused_keeps_the_folder(server, run, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    process = tool("export.py", "--run", run, "--format", "hub", "--out", "net", "--push", "user/net", cwd=tmp_path)
+    command = ("export.py", "--run", run, "--format", "hub", "--out", "net", "--push", "user/net")
+    (process,) = forked([command], tmp_path)
     assert process.returncode == 2
     assert "user/net" in process.stderr
     assert "Traceback" not in process.stderr

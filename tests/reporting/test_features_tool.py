@@ -114,7 +114,10 @@ def test_one_group_one_class_and_videos_that_do_not_decode(place, tmp_path):
     train = [(f"t{i}.mp4", CLASSES[i % 2], f"g{i}") for i in range(4)]
     test = [(f"e{i}.mp4", CLASSES[i % 2], "same") for i in range(3)]
     write_csv(tmp_path / "data", {"train": train, "test": test}, **clips)
-    write_csv(tmp_path / "alike", {"train": [(name, "up", group) for name, _, group in train], "test": test}, **clips)
+    alike = {
+        part: [(name, "up", group) for name, _, group in rows] for part, rows in (("train", train), ("test", test))
+    }
+    write_csv(tmp_path / "alike", alike, **clips)
     (tmp_path / "data/e2.mp4").write_bytes(b"no video")
     write_config(tmp_path / "own.yaml", data={"root": str(tmp_path / "data"), "val": "none"})
     write_config(tmp_path / "alike.yaml", data={"root": str(tmp_path / "alike"), "val": "none"})

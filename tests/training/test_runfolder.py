@@ -85,7 +85,10 @@ def test_overwrite_deletes_what_a_run_wrote_and_nothing_else_through_a_link_too(
         save(make_config(), taken)
         for name in ("curves.png", "curves.svg"):
             (taken / name).touch()
+        for name in ("explain", "probe"):  # pictures of the former weights
+            (taken / name / "gradcam").mkdir(parents=True)
         assert enter(make_config(overwrite=True), folder) is None
+        assert not {"explain", "probe"} & {path.name for path in taken.iterdir()}
         assert (taken / "notes.txt").read_text() == "precious"
         assert not list(taken.glob("curves.*"))
         assert not (taken / "checkpoints" / "last.ckpt").exists()

@@ -225,18 +225,25 @@ def _read_probes(cell):
     """Return the columns that a probe gives."""
     if cell.kind != "probe":
         return {}
-    found = {part: json.loads(path.read_text()) for part, path in cells.probe_paths(cell).items()}
-    orders = {row["order"]: row for row in found["orders"]["orders"]}
-    ratios = [block["ratio"] for block in found["responses"]["blocks"] if block["ratio"] is not None]
+    try:
+        parts = {part: json.loads(path.read_text()) for part, path in cells.probe_paths(cell).items()}
+        return _flatten_probes(parts)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{cells.cell_folder(cell)} has a damaged probe ({error}); --fresh computes it again") from None
+
+
+def _flatten_probes(parts):
+    orders = {row["order"]: row for row in parts["orders"]["orders"]}
+    ratios = [block["ratio"] for block in parts["responses"]["blocks"] if block["ratio"] is not None]
     values = {order: row["difference"] for order, row in orders.items()}
     values |= {
         "shuffled_scores": orders["shuffled"]["largest_change"],
-        "partner": (found["orders"]["partner"] or {}).get("share"),
-        "mce": found["corruptions"]["mean_error"],
-        "mce_rise": found["corruptions"]["relative"],
+        "partner": (parts["orders"]["partner"] or {}).get("share"),
+        "mce": parts["corruptions"]["mean_error"],
+        "mce_rise": parts["corruptions"]["relative"],
         "response": statistics.fmean(ratios) if ratios else None,
     }
-    for method, checks in found["maps"]["methods"].items():
+    for method, checks in parts["maps"]["methods"].items():
         values |= {f"{name}_{method}": value for name, value in _read_checks(checks).items()}
     return values
 

@@ -45,7 +45,7 @@ COLUMNS = {
     "frozen": _Column("frozen", 1, points=True, tested=True),
     "static": _Column("static", 1, points=True, tested=True),
     "subsampled": _Column("subsampled", 1, points=True, tested=True),
-    "shuffled_scores": _Column("largest change of a score, shuffled", 6, tested=True),
+    "shuffled_scores": _Column("largest change of a score, shuffled (millionths)", 1, 1e-6, tested=True),
     "partner": _Column("partner class if reversed", 1, points=True, tested=True),
     "mce": _Column("mean corruption error", 1, points=True, tested=True),
     "mce_rise": _Column("corruption error above normal", 1, points=True, tested=True),

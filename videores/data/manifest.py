@@ -26,7 +26,7 @@ from videores.runtime import machine
 from videores.runtime.files import write_atomically
 from videores.runtime.machine import find_cache_root
 
-MANIFEST_VERSION = 7
+MANIFEST_VERSION = 8
 SAVE_INTERVAL = 30  # seconds
 MIN_FILES_FOR_POOL = 16  # files; starting helper processes takes as long as probing about so many small ones
 

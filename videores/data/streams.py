@@ -30,7 +30,7 @@ MAX_BEYOND = 0.01  # share of vectors that are cut off before a warning
 
 
 class ClipFormat(Protocol):
-    """What tells how clips are made of a video: `data` of a configuration, or a Preprocessing."""
+    """Tell how clips are made: `data` of a configuration, or a Preprocessing."""
 
     @property
     def stream(self) -> StreamName:
@@ -89,7 +89,10 @@ def check_content(infos: Mapping[str, VideoInfo], stream: StreamName) -> None:
 
 
 def describe_mismatch(tag: str, stream: StreamName) -> str:
-    """Say what a file with this tag of flow, "" without one, lacks for a stream; "" where nothing."""
+    """Say what a file lacks for a stream, "" where nothing.
+
+    `tag` is that of flow, "" of a file without one.
+    """
     if bool(tag) == (stream == "flow"):
         return ""
     if tag:

@@ -171,7 +171,7 @@ def compute_view_corners(height: int, width: int, crop: int, crops: int | str) -
     if crops == "full":
         return [(0, 0)]
     along = [0.5] if crops == 1 else [0, 0.5, 1]
-    shares = [(share, 0.5) if height > width else (0.5, share) for share in along]
+    shares: Sequence[tuple[float, float]] = [(share, 0.5) if height > width else (0.5, share) for share in along]
     if crops in (5, 10):
         shares = CORNERS_AND_CENTER * (crops // 5)
     return [(round(down * (height - crop)), round(right * (width - crop))) for down, right in shares]

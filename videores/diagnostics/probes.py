@@ -17,8 +17,8 @@ import torch
 from videores import run
 from videores.config.schema import Config, ViewsConfig
 from videores.data.datamodule import VideoData, load_videos
+from videores.data.streams import make_input
 from videores.data.synthetic import answers
-from videores.data.transforms import normalize_clips
 from videores.data.views import list_item_views
 from videores.errors import UserError, format_suggestion
 from videores.evaluation import probes
@@ -172,8 +172,7 @@ def _read_clips(cfg, count, trained: TrainedNetwork) -> _Clips:
         items = [dataset.fixed_views(0, number) for number in numbers]
         return torch.cat([list_item_views(item, cfg.data.transform.crop, cfg.test) for item in items])
 
-    t = cfg.data.transform
-    clips_BCTHW = normalize_clips(read()[None], t.mean, t.std)[0].to(trained.device)
+    clips_BCTHW = make_input(read()[None], cfg.data)[0].to(trained.device)
     masks_BTHW = None
     if spec := answers.find_embedded(cfg.data.root):
         dataset.cache = answers.SpriteMasks(spec, [video.path for video in dataset.videos])

@@ -88,13 +88,16 @@ def vote(found: Neighbors, label_R: np.ndarray, classes: int) -> np.ndarray:
 
 
 def judge_votes(asked: VideoSet, gallery: VideoSet, classes: int, most: int) -> dict[str, Any]:
-    """Return the accuracy of the vote of `most` neighbors; a video that did not decode is wrong."""
+    """Return the accuracy of the vote of `most` neighbors.
+
+    A video that did not decode is wrong.
+    """
     votes_VN = vote(find_neighbors(asked, gallery, most), gallery.label_V, classes)
     return summarize(metrics.is_in_top_k(votes_VN, asked.label_V), asked.group)
 
 
 def judge_retrieval(asked: VideoSet, gallery: VideoSet) -> dict[str, Any]:
-    """Return {"R@1", "R@5", "R@10"}: which videos have one of their class among the k nearest."""
+    """Return {"R@1", "R@5", "R@10"}: whether one of the k nearest is of the class."""
     place_VK = find_neighbors(asked, gallery, max(RANKS)).place_VK
     same_VK = (gallery.label_V[place_VK] == asked.label_V[:, None]) & (place_VK >= 0)
     return {f"R@{k}": summarize(same_VK[:, :k].any(1), asked.group) for k in RANKS}

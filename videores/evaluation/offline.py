@@ -121,9 +121,25 @@ def fuse_runs(
     logits_VKN = _average_runs(predictions, weights, fusion)
     names = dict.fromkeys(format_protocol(p, fusion) for p in predictions)
     numbers = metrics.compute_metrics(logits_VKN, first.label, "softmax-mean", first.group)
-    numbers |= {"clip_top1": None, "clip_top5": None}
+    numbers |= {"clip_top1": None, "clip_top5": None, "error_correlation": correlate_errors(predictions, fusion)}
     name = f"{len(predictions)} runs: {' + '.join(names)}"
     return _add_metadata(first, numbers, softmax(logits_VKN[:, 0]), "softmax-mean", name), logits_VKN
+
+
+def correlate_errors(predictions: Sequence[Predictions], fusion: str) -> list[list[float | None]]:
+    """Return the correlation between the errors of each two runs, R x R.
+
+    An error is 0 or 1, the correlation is over videos. It is None for a run that is right, or wrong, on all videos that
+    every run has scored.
+    """
+    p_RVN = np.stack([_compute_probabilities(p, fusion) for p in predictions])
+    scored_V = ~np.isnan(p_RVN).any((0, 2))
+    wrong_RV = p_RVN[:, scored_V].argmax(-1) != predictions[0].label[scored_V]
+    deviation_RV = wrong_RV - wrong_RV.mean(1, keepdims=True)
+    norm_R = np.sqrt((deviation_RV**2).sum(1))
+    pair = lambda i, j: float(deviation_RV[i] @ deviation_RV[j] / (norm_R[i] * norm_R[j]))
+    runs = range(len(predictions))
+    return [[pair(i, j) if norm_R[i] * norm_R[j] else None for j in runs] for i in runs]
 
 
 def fit_ensemble_weights(predictions: Sequence[Predictions], fusion: str, rounds: int = 10000) -> list[float]:

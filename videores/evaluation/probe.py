@@ -63,6 +63,9 @@ def fit_probe(features_RD: np.ndarray, label_R: np.ndarray, classes: int) -> Lin
 
 
 def judge_probe(asked: VideoSet, train: VideoSet, classes: int) -> dict[str, Any]:
-    """Return the accuracy of a linear probe of training videos; a video that did not decode is wrong."""
+    """Return the accuracy of a linear probe of training videos.
+
+    A video that did not decode is wrong.
+    """
     logits_VN = fit_probe(train.features_VD, train.label_V, classes).score(asked.features_VD)
     return summarize(metrics.is_in_top_k(logits_VN, asked.label_V), asked.group)

@@ -24,8 +24,10 @@ class CheckedClip(NamedTuple):
     mask_THW: np.ndarray | None  # where the sprite is, of embedded sets
 
 
-def check_checkable(predictor: Predictor) -> None:
-    """Raise UserError for an exported network, whose weights cannot be randomized."""
+def check_checkable(predictor: Predictor, videos: int) -> None:
+    """Raise UserError for an exported network, whose weights cannot be randomized, and for a single video."""
+    if videos < 2:
+        raise UserError(f"--check compares videos, and got {videos}: give more, such as --per-class 4 of a run's test")
     if isinstance(predictor.network.model, ExportedNetwork):
         what = f"--check randomizes the weights, and {predictor.network.source} has none"
         raise UserError(f"{what}: give the run that it is from")

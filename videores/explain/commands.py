@@ -75,7 +75,7 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
     if options.layer and options.method not in LAYER_METHODS:
         raise UserError(f"--layer goes with {' and '.join(LAYER_METHODS)}, not with {options.method}: leave it out")
     if options.report_check:
-        check_checkable(predictor)
+        check_checkable(predictor, len(chosen))
     label = None if options.label is None else find_class(predictor.classes, options.label)
     layer = find_layer(predictor.network.model, options.layer)[0] if options.method in LAYER_METHODS else None
     found: list[Entry] = []
@@ -100,6 +100,7 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
         videos=found,
         check=check,
     )
+    options.out.mkdir(parents=True, exist_ok=True)  # where no video could be explained there is none yet
     write_json(options.out / FILE_NAME, record)
     print(f"wrote   {options.out / FILE_NAME}")
     return 1 if len(found) < len(chosen) else 0

@@ -14,13 +14,22 @@ def find_layer(network: nn.Module, name: str | None = None) -> tuple[str, nn.Mod
     layers = dict(unwrap(network).named_modules())
     name = name or _find_last_stage(layers)
     if not name or name not in layers:
-        shown = [layer for layer in layers if layer and layer.count(".") <= 1]
+        shown = _list_outer_layers(layers)
         there = f"there are {', '.join(shown)}, and those within them" if shown else "it has no layers"
         hint = format_suggestion(name, layers) if name else ""
         raise UserError(
             f"layer {name or 'with maps'} must be in the network{hint}: {there}; method occlusion needs no layer"
         )
     return name, layers[name]
+
+
+def _list_outer_layers(layers):
+    """Return the names of the outermost layers, some at least."""
+    for depth in range(1, 5):
+        names = [name for name in layers if name and name.count(".") <= depth]
+        if len(names) >= 4:
+            break
+    return names
 
 
 def _find_last_stage(layers):

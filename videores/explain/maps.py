@@ -67,7 +67,7 @@ def occlude_boxes(
     *,
     boxes: tuple[int, int, int] = (4, 7, 7),
     fill: Fill = "grey",
-    batch_size: int = 16,
+    batch_size: int = 8,
 ) -> Tensor:
     """Return the logit's loss without each of `boxes`, T x H x W equal parts of a clip."""
     parts = [_split_axis(size, count) for size, count in zip(clips_BCTHW.shape[2:], boxes, strict=True)]
@@ -88,7 +88,7 @@ def occlude_boxes(
     return drops_BX.unflatten(1, [len(axis) for axis in parts])
 
 
-def freeze_frames(network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor, *, batch_size: int = 16) -> Tensor:
+def freeze_frames(network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor, *, batch_size: int = 8) -> Tensor:
     """Return the logit's loss where a frame shows the one before it, the first the second."""
     frames = clips_BCTHW.shape[2]
 
@@ -102,7 +102,7 @@ def freeze_frames(network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor, *,
 
 
 def swap_segments(
-    network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor, *, segments: int = 4, batch_size: int = 16
+    network: nn.Module, clips_BCTHW: Tensor, classes_B: Tensor, *, segments: int = 4, batch_size: int = 8
 ) -> Tensor:
     """Return the logit's mean loss where a segment changes places with each other one.
 

@@ -43,7 +43,10 @@ def write_features(path: Path, features: Features) -> None:
 
 
 def read_features(path: Path, origin: Mapping[str, str]) -> Features:
-    """Read features.npz. Raises UserError where it is damaged, or of another network, layer, protocol or list."""
+    """Read features.npz.
+
+    Raises UserError where it is damaged, or of another network, layer, protocol, list, precision or seed.
+    """
     remedy = "remove it, or give another folder by --out"
     try:
         with np.load(path) as file:

@@ -35,9 +35,10 @@ from videores.models.parts import split_into_parts
 
 
 def prepare_source(source: str, cfg_name: str | None, overrides: Sequence[str], class_map: Path | None) -> SourceTest:
-    """Return the network that a source names and the configuration of the videos, by default those of its run.
+    """Return the network of a source and the configuration of the videos.
 
-    Raises UserError where there are none, and for an exported file, which has no features.
+    These are by default those of its run. Raises UserError where there are none, and for a program, which has no
+    features.
     """
     if cfg_name:
         found = testing.prepare_weights_test(source, cfg_name, overrides, class_map)
@@ -58,7 +59,10 @@ def prepare_source(source: str, cfg_name: str | None, overrides: Sequence[str], 
 
 
 def place_network(network: TrainedNetwork, cfg: Config, device: str) -> TrainedNetwork:
-    """Return a network that scores on a device as the test of a configuration does. Raises UserError."""
+    """Return a network that scores on a device as a test does.
+
+    Raises UserError where the device is absent.
+    """
     device = select_device(device)
     number_format = select_number_format(cfg, device)
     prepare_for_scores(network.model, device, number_format)
@@ -66,7 +70,10 @@ def place_network(network: TrainedNetwork, cfg: Config, device: str) -> TrainedN
 
 
 def create_random_network(network: TrainedNetwork, seed: int) -> nn.Module:
-    """Return the same network with random weights, as a training without `model.weights` begins with."""
+    """Return the same network with random weights.
+
+    A training without `model.weights` begins with these.
+    """
     assert network.network is not None  # as `prepare_source` refuses programs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -85,7 +92,7 @@ def hash_weights(model: nn.Module) -> str:
 
 
 class FeatureExtractor:
-    """Map clips_XCTHW to float32 features_XD of a network, which the caller has in eval mode.
+    """Map clips_XCTHW to float32 features_XD of a network in eval mode.
 
     They are what its classifier reads; with `layer`, the name of a module, what that puts out. Both are averaged over
     all places in time and space that there are. Raises UserError for a layer that is not there.
@@ -164,7 +171,7 @@ def make_dataset(cfg: Config, videos: Videos, part: str, views: ViewsConfig) -> 
 def extract_features(
     network: TrainedNetwork, dataset: VideoDataset, extractors: Sequence[FeatureExtractor], workers: int = 0
 ) -> list[np.ndarray]:
-    """Return float32 features_VD of each of several networks, in one pass over the videos.
+    """Return float32 features_VD of each network, in one pass over the videos.
 
     A video that no longer decodes has NaN.
     """

@@ -80,7 +80,7 @@ class Preprocessing(Section):
 
         Use it with `views.collate_items` and `views.split_batch`, as the test loop does.
         """
-        streams.check_content({video.path: infos[video.path] for video in videos}, self.stream)
+        streams.check_content({video.path: infos[video.path] for video in videos if video.path in infos}, self.stream)
         clip, transform, views = self.clip, self.transform, self.views
         return VideoDataset(
             Path(root),

@@ -88,8 +88,8 @@ def _plot_views(axes, one):
     """Plot the probability of the class in each view over the frames of its clip."""
     shown = one.view_V[one.shown]
     for view, ((first, last), probability) in enumerate(zip(one.span_K2, one.probability_K, strict=True)):
-        color, width = ("C0", 3) if view == shown else ("0.6", 1.5)
-        axes.plot([first, last + (first == last)], [probability] * 2, color=color, linewidth=width)
+        color, width, order = ("C0", 3, 3) if view == shown else ("0.6", 1.5, 2)
+        axes.plot([first, last + (first == last)], [probability] * 2, color=color, linewidth=width, zorder=order)
     axes.set(xlabel="frame", ylabel="probability", ylim=(-0.03, 1.03))
     name = figures.escape_text(figures.shorten_text(one.name, 24))
     axes.set_title(f"{name} in each view of the test (blue: shown)", fontsize=9)

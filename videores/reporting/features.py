@@ -66,6 +66,7 @@ def report_features(options: Options) -> int:
     setup.import_own_parts(cfg, folder)
     videos = datamodule.load_videos(cfg.data, parts=("train", options.part))
     files = {"train": folder / "features_train.npz", options.part: folder / "features.npz"}
+    new = [path for path in files.values() if not path.exists()]
     found = {part: _take_features(options, cfg, network, extractor, videos, part, path) for part, path in files.items()}
     train, asked = found["train"], found[options.part]
     unread = [path for one in found.values() for path in _find_unread(one)]
@@ -74,7 +75,7 @@ def report_features(options: Options) -> int:
     result = _judge(options, train, asked)
     result = {"source": options.source, **asked.origin, "part": options.part, **result, "unreadable": unread}
     written = _write_files(options, cfg, folder, result, train, asked)
-    for line in (*format_result(result), *(f"wrote   {path}" for path in (*files.values(), *written))):
+    for line in (*format_result(result), *(f"wrote   {path}" for path in (*new, *written))):
         print(line)
     return 1 if unread else 0
 

@@ -46,9 +46,9 @@ def _plot_responses(path, found):
     blocks = found["blocks"]
     for what in ("branch", "shortcut"):
         axes.plot(range(1, len(blocks) + 1), [block[what] for block in blocks], "o-", label=what, markersize=4)
-    axes.set(xlabel="block", ylabel="standard deviation", ylim=(0, None))
+    axes.set(ylabel="standard deviation", ylim=(0, None))
     axes.set_xticks(range(1, len(blocks) + 1), [block["block"] for block in blocks], rotation=90, fontsize=8)
-    figures.add_legend(axes, columns=2)
+    axes.legend(fontsize=9)
     _finish(figure, axes, path, found)
 
 

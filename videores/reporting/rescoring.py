@@ -86,6 +86,8 @@ def fuse_runs(
     for p, weight, one in zip(runs, weights_R, alone, strict=True):
         print(f"alone   {one['video_top1']:6.2f} video top-1, weight {weight:.3f}: {p.path.parent} {one['protocol']}")
     print(f"weights {weights_from}")
+    for p, row in zip(runs, result["error_correlation"], strict=True):
+        print(f"errors  {'  '.join('     -' if r is None else f'{r:6.2f}' for r in row)}  correlation: {p.run}")
     _print_metrics(result)
     print(f"wrote   {folder}")
     return 1 if result["videos"]["unreadable"] else 0

@@ -165,4 +165,4 @@ def _list_missing(rows) -> Iterator[tuple[str, str]]:
         if path.stem not in there:
             data = load_config(path).data
             is_embedded = data.format in get_args(SyntheticFormat)
-            yield f"`{path.name}`", "not tried" if is_embedded else f"the videos of {data.name} are not at hand"
+            yield f"`{path.name}`", "no run is kept" if is_embedded else f"the videos of {data.name} are not at hand"

@@ -89,7 +89,7 @@ def _make_entry(run: Path, kept: str | None) -> Entry:
         classes=len(network.classes),
         clip=(frames, crop),
         params=cost.count_parameters(network.model),
-        gmacs=cost.count_gmacs(network.model, (1, 3, frames, crop, crop)),
+        gmacs=cost.count_gmacs(network.model, (1, cfg.model.clip_channels, frames, crop, crop)),
         latency=None,
         run=kept,
     )
@@ -106,7 +106,7 @@ def _measure(entries: Sequence[Entry], rounds: int = 9) -> None:
         except UserError as error:  # a network of a package that is not here
             print(f"note    {entry['record']['name']} is not timed: {error}", file=sys.stderr)
         else:
-            runs[number] = cost.make_runner(model, torch.randn(1, 3, frames, crop, crop), clip)
+            runs[number] = cost.make_runner(model, torch.randn(1, cost.get_channels(model), frames, crop, crop), clip)
     torch.set_num_threads(1)
     try:
         seconds = cost.time_interleaved(runs, rounds, clock=time.process_time)

@@ -55,7 +55,7 @@ LOCK_NAME = "run.lock"
 # deleted by run.overwrite
 RUN_FILES = (
     *("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "curves.svg", "checkpoints", "test"),
-    *("val", "report.html", "hub", "tensorboard", "wandb"),
+    *("val", "probe", "explain", "report.html", "hub", "tensorboard", "wandb"),
     *(name + end for name in ("weights.safetensors", "network.pt2", "network.onnx") for end in ("", ".results")),
 )
 

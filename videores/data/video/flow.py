@@ -49,7 +49,10 @@ class FlowCounts:
 def compute_flow(
     frames: Iterable[np.ndarray], seconds_T: np.ndarray, method: str, counts: FlowCounts
 ) -> Iterator[np.ndarray]:
-    """Yield a picture of flow for each uint8 frame_HWC, which are shown at `seconds_T`."""
+    """Yield a picture of flow for each uint8 frame_HWC.
+
+    `seconds_T` are the times at which the frames are shown.
+    """
     cv2 = import_opencv()
     cv2.setNumThreads(1)  # as many helper processes run as there are cores
     compute, before, number = _make_method(cv2, method), None, 0
@@ -72,7 +75,10 @@ def _make_method(cv2: Any, method: str) -> Callable[[np.ndarray, np.ndarray], np
 
 
 def encode_flow(flow_HW2: np.ndarray, counts: FlowCounts) -> np.ndarray:
-    """Return uint8 picture_HWC of flow in short sides a second; its third byte is ZERO."""
+    """Return uint8 picture_HWC of flow in short sides a second.
+
+    Its third byte is ZERO.
+    """
     counts.vectors += flow_HW2.shape[0] * flow_HW2.shape[1]
     counts.beyond += int((np.abs(flow_HW2).max(-1) > LIMIT).sum())
     picture_HWC = np.full((*flow_HW2.shape[:2], 3), ZERO, np.uint8)

@@ -1,8 +1,8 @@
 """Read chosen frames by packets, so that the decoder can drop others.
 
 Many codecs have frames that no other frame needs, such as most B-frames. FFmpeg drops the packets of these where
-`skip_frame` is NONREF. Frames are then told apart by the packet that they come from, as time stamps may be missing or
-be those of decoding (AVI).
+`skip_frame` is NONREF. Frames are then told apart by the packet that they come from, whose number takes the place of
+its time stamp: that may be missing or be the time of decoding (AVI).
 """
 
 import zlib
@@ -23,19 +23,19 @@ DROPPING_CODECS = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video")  # whose
 class PacketOrder(NamedTuple):
     """Hold what each packet P of a video stream, in the order of the file, gives."""
 
-    frame_P: list[int]  # the number of its frame, -1 where none is its own
-    before_P: list[int]  # how many packets before it are needed for its frame, besides what that refers to
+    frame_P: np.ndarray  # the number of its frame, -1 where none is its own
+    before_P: np.ndarray  # how many packets before it are needed for its frame, besides what that refers to
 
     def pack(self) -> bytes:
         """Return it in few bytes: packets and frames are mostly in the same order."""
-        ahead_P = [frame - packet if frame >= 0 else NO_FRAME for packet, frame in enumerate(self.frame_P)]
+        ahead_P = np.where(self.frame_P >= 0, self.frame_P - np.arange(len(self.frame_P)), NO_FRAME)
         return zlib.compress(np.array([ahead_P, self.before_P], np.int32).tobytes(), 9)
 
     @classmethod
     def unpack(cls, packed: bytes) -> "PacketOrder":
         """Return what `pack` packed."""
         ahead_P, before_P = np.frombuffer(zlib.decompress(packed), np.int32).reshape(2, -1)
-        return cls(np.maximum(ahead_P + np.arange(len(ahead_P)), -1).tolist(), before_P.tolist())
+        return cls(np.maximum(ahead_P + np.arange(len(ahead_P)), -1), before_P)
 
 
 class Access(NamedTuple):
@@ -52,9 +52,8 @@ def order_packets(
 
     MPEG-4 has empty packets that repeat the picture before, or whose frame is in the packet before.
     """
-    frame_P, before_P = [-1] * len(sizes_P), [0] * len(sizes_P)
-    for frame, packet in enumerate(packets_T):
-        frame_P[packet] = frame
+    frame_P, before_P = np.full(len(sizes_P), -1), np.zeros(len(sizes_P), int)
+    frame_P[packets_T] = np.arange(len(packets_T))
     for packet in range(1, len(sizes_P) if codec == "mpeg4" else 0):
         one, other = frame_P[packet - 1 : packet + 1]
         repeats = min(one, other) >= 0 and checksums_T[one] == checksums_T[other]
@@ -88,11 +87,10 @@ def decode_by_packets(
     Raises IndexError where one is not there.
     """
     order = PacketOrder.unpack(access.packet_order)
-    stream.codec_context.copy_opaque = True
     for keyframe, wanted in plan_runs(indices, access.keyframes):
         left, some, found = wanted[::-1], set(wanted), {}
         for frame in _decode_run(container, stream, order, wanted, keyframe):
-            number = -1 if frame.opaque is None else order.frame_P[frame.opaque]
+            number = -1 if frame.pts is None else int(order.frame_P[frame.pts])
             if number in some:
                 found[number] = frame
             while left and left[-1] in found:
@@ -103,13 +101,14 @@ def decode_by_packets(
 
 def _decode_run(container, stream, order, wanted, keyframe):
     """Yield the frames from a keyframe or the start on, up to the last one that is wanted, or few more."""
-    context, needed = stream.codec_context, _find_needed_packets(order, wanted)
-    last, is_dropping = max(needed), None
+    context, needed_P = stream.codec_context, _find_needed_packets(order, wanted)
+    drop_P, is_dropping = (~needed_P & (order.frame_P >= 0)).tolist(), None
+    last = int(np.flatnonzero(needed_P)[-1])
     for number, packet in _number_packets(container, stream, order, keyframe):
-        packet.opaque = number
-        may_drop = number not in needed and order.frame_P[number] >= 0
-        if may_drop is not is_dropping:
-            context.skip_frame, is_dropping = "NONREF" if may_drop else "DEFAULT", may_drop
+        packet.pts = number
+        if drop_P[number] is not is_dropping:
+            is_dropping = drop_P[number]
+            context.skip_frame = "NONREF" if is_dropping else "DEFAULT"
         yield from context.decode(packet)
         if number == last:
             break
@@ -117,17 +116,18 @@ def _decode_run(container, stream, order, wanted, keyframe):
 
 
 def _find_needed_packets(order, wanted):
-    """Return the packets of wanted frames, and those that are needed with them.
+    """Return for each packet whether it has a wanted frame, or is needed with one that has.
 
     A packet without a frame of its own may hold the second field of the frame before.
     """
-    some, needed = set(wanted), set()
-    for packet, (frame, before) in enumerate(zip(order.frame_P, order.before_P, strict=True)):
-        if frame in some:
-            needed.update(range(packet - before, packet + 1))
-        elif frame < 0 and packet - 1 in needed:
-            needed.add(packet)
-    return needed
+    is_wanted_T = np.zeros(max(order.frame_P.max(), wanted[-1]) + 2, bool)  # the last is of packets without a frame
+    is_wanted_T[wanted] = True
+    needed_P = is_wanted_T[order.frame_P]
+    for packet in np.flatnonzero(needed_P & (order.before_P > 0)):
+        needed_P[packet - order.before_P[packet] : packet] = True
+    for packet in np.flatnonzero(order.frame_P[1:] < 0) + 1:
+        needed_P[packet] |= needed_P[packet - 1]
+    return needed_P
 
 
 def _number_packets(container, stream, order, keyframe):
@@ -137,7 +137,7 @@ def _number_packets(container, stream, order, keyframe):
     else:
         index, time = keyframe
         container.seek(time, stream=stream)
-        first = order.frame_P.index(index)
+        first = int(np.flatnonzero(order.frame_P == index)[0])
         packets = _skip_to_keyframe(container.demux(stream), time)
     for number, packet in enumerate((packet for packet in packets if packet.size), first):
         if number >= len(order.frame_P):
@@ -150,4 +150,6 @@ def _skip_to_keyframe(packets, time):
         if packet.pts == time:
             yield packet
             break
+    else:
+        raise IndexError("a seek ends behind the keyframe")
     yield from packets

@@ -110,14 +110,17 @@ def _postprocess_frames(frames_THWC, keep, short_side):
 def read_if_reliable(name, path, found, indices):
     """Read frames by decord or TorchCodec; None where their way of seeking is wrong for a file.
 
-    Seen with decord 0.6.0: where its keyframe numbers differ from the true ones (MPEG-4 and HEVC with B-frames, H.264
-    with open groups of pictures) it returns neighbours of the right frames; in AVI and MPEG files it now and then
-    returns a wrong last frame, 3 times in 12 equal reads. TorchCodec seeks by time stamps too.
+    Seen with decord 0.6.0: where its keyframe numbers differ from the true ones (MPEG-4 and HEVC with B-frames), and in
+    H.264 with open groups of pictures, there for the last frame of short groups, it returns neighbours of the right
+    frames; in AVI and MPEG files it now and then returns a wrong last frame, 3 times in 12 equal reads. TorchCodec
+    seeks by time stamps too.
     """
     if not found.keyframes or found.container not in TIMESTAMPED_FORMATS:
         return None
     if name != "decord":
         return READERS[name](path, indices)
+    if found.has_open_groups:
+        return None
     video = _open_decord(path)
     is_reliable = list(video.get_key_indices()) == [index for index, _ in found.keyframes]
     return _read_decord_batch(video, indices) if is_reliable else None

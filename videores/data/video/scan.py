@@ -34,6 +34,8 @@ from videores.data.video.opening import (
 )
 from videores.errors import UnreadableVideo
 
+IDR_UNIT = 5  # nal_unit_type of H.264, table 7-1
+
 
 @dataclass
 class ScanResult:
@@ -61,6 +63,7 @@ class ScanResult:
     packets: list[int] = field(default_factory=list)  # of each frame, the number of the packet that it comes from
     packet_sizes: list[int] = field(default_factory=list)  # bytes of each packet
     has_bidirectional: bool = False  # whether some frame is a B-frame
+    has_open_groups: bool = False  # whether a keyframe of H.264 does not reset the decoder
     complaints: tuple[str, ...] = ()  # of the decoder, about frames that it put out all the same
     flow: str = ""  # what the file says of flow that it holds
 
@@ -169,11 +172,23 @@ def _decode_all_tracks(container, stream, found):
             if packet.size:
                 packet.opaque = len(found.packet_sizes)
                 found.packet_sizes.append(packet.size)
+                if packet.is_keyframe and found.codec == "h264" and not found.has_open_groups:
+                    found.has_open_groups = not _has_reset(bytes(packet), stream.codec_context.extradata or b"")
             for frame in packet.decode():
                 found.packets.append(frame.opaque)
                 found.has_bidirectional |= frame.pict_type == av.video.frame.PictureType.B
                 yield frame
     found.file_end = max((float(end * container.streams[track].time_base) for track, end in ends.items()), default=0.0)
+
+
+def _has_reset(content, extradata):
+    """Return whether an H.264 packet as in mp4 and mkv, units after their lengths, has a picture that resets (IDR)."""
+    width, at = (extradata[4] & 3) + 1 if extradata[:1] == b"\1" else len(content), 0
+    while at + width < len(content):
+        if content[at + width] & 31 == IDR_UNIT:
+            return True
+        at += width + int.from_bytes(content[at : at + width])
+    return False
 
 
 def _read_declared_duration(container, stream, path):

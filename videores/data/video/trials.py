@@ -18,6 +18,8 @@ from videores.data.video.scan import ScanResult
 
 MAX_SEEKS = 8  # in the trial of a file
 FIRST_FRAMES, LAST_FRAMES = 48, 12  # of which some are in the trial of reading with dropped frames
+# Containers that say where keyframes are. In others FFmpeg searches, and may end behind one: each is tried.
+INDEXED_FORMATS = (*readers.TIMESTAMPED_FORMATS, "avi")
 
 
 def try_readers(
@@ -31,6 +33,8 @@ def try_readers(
     keyframes, num_frames = tuple(_sparsify_keyframes(found.keyframes)), len(found.checksums)
     keys = [index for index, _ in keyframes] or [0]
     few, sought = _choose_trial_frames(num_frames, keys)
+    if found.container not in INDEXED_FORMATS:
+        keyframes = tuple(key for key in keyframes if key[0] in sought)
     order, more = _order_packets_if_useful(found), _add_trial_frames(few, num_frames, keys, sought)
     plans = [(Access(keyframes, order), more), (Access(keyframes), few), (Access((), order), more), (Access(), few)]
     for access, indices in plans if keyframes else plans[2:3]:
