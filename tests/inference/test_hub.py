@@ -151,6 +151,7 @@ def test_the_folder_is_a_source_everywhere(shared, run, tmp_path):
     cases = [
         ("predict.py", shared, run.parents[1] / "data/test/00.mp4"),
         ("evaluate.py", "--run", shared, "--out", tmp_path / "results", f"data.root={run.parents[1] / 'data'}"),
+        ("features.py", shared, "--no-picture", "--out", tmp_path / "features", f"data.root={run.parents[1] / 'data'}"),
         ("export.py", "--weights", shared, "--format", "pt2", "--out", tmp_path / "net.pt2"),
     ]
     for process in forked(cases, tmp_path):
@@ -159,6 +160,7 @@ def test_the_folder_is_a_source_everywhere(shared, run, tmp_path):
     same = ("protocol", "clip_top1", "video_top1", "ci95_video_top1", "nll", "floors")
     theirs, ours = json.loads(theirs.read_text()), json.loads(ours.read_text())
     assert {key: theirs[key] for key in same} == {key: ours[key] for key in same}
+    assert json.loads((tmp_path / "features/features.json").read_text())["protocol"] == ours["protocol"]
     network = videores.load(tmp_path / "net.pt2").model
     assert network.about.protocol == ours["protocol"]
     cfg = load_config(run / "config.yaml")

@@ -93,6 +93,13 @@ def test_what_is_gone_or_of_other_code_is_marked(copy, monkeypatch):
     assert re.search(r"^\| `b` .*0{16} \(other code\) \|$", page, re.MULTILINE)
 
 
+def test_a_folder_with_a_later_run_does_not_have_the_weights_of_the_row(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    change(copy / "runs/a/env.json", end="2030-01-01T00:00:00+00:00")
+    zoo.write_zoo(copy / "zoo.md")
+    assert [rows_of(copy)[name]["file"] for name in "ab"] == ["", "runs/b"]
+
+
 def test_a_run_that_is_given_again_replaces_its_row(copy, monkeypatch):
     monkeypatch.chdir(copy)
     (metrics,) = copy.glob("runs/a/test/*/metrics.json")

@@ -40,16 +40,13 @@ def prepare_source(source: str, cfg_name: str | None, overrides: Sequence[str], 
     These are by default those of its run. Raises UserError where there are none, and for a program, which has no
     features.
     """
+    path = Path(source)
     if cfg_name:
         found = testing.prepare_weights_test(source, cfg_name, overrides, class_map)
-    elif not Path(source).exists():
-        raise UserError(
-            f"{source} is no run folder or file, and public weights do not say which videos: give an existing path, or "
-            "--cfg DATA.yaml"
-        )
+    elif (path / "config.yaml").is_file():
+        found = testing.prepare_file_test(find_checkpoint(path), overrides)
     else:
-        path = Path(source)
-        found = testing.prepare_file_test(find_checkpoint(path) if path.is_dir() else path, overrides)
+        found = testing.prepare_file_test(source, overrides)
     if isinstance(found.network.model, ExportedNetwork):
         raise UserError(
             f"{source} holds a program that puts out logits and has no features: give the run or checkpoint that it "

@@ -1,18 +1,17 @@
 """Share a trained network on the Hugging Face Hub, or in a folder: one file, and a card that is made from it."""
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from typing_extensions import Self
 
 from videores.errors import UserError
 from videores.inference.card import build_card
 from videores.inference.export import describe_run
+from videores.inference.features import hash_weights
 from videores.inference.predictor import Predictor
 from videores.inference.record import check_record, collect_record
 from videores.inference.source import TrainedNetwork, resolve_source
@@ -42,7 +41,7 @@ class HubPredictor(Predictor, ModelHubMixin, library_name="videores"):
     def __init__(self, network: TrainedNetwork, about: Mapping[str, Any]):
         super().__init__(network)
         self.about = about  # the metadata of the file
-        self._digest = _hash_state(network.model)
+        self._digest = hash_weights(network.model)
 
     @classmethod
     def from_run(cls, run: str | Path, *, license: str | None = None, device: str = "cpu") -> Self:
@@ -104,7 +103,7 @@ class HubPredictor(Predictor, ModelHubMixin, library_name="videores"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write all files; called by `save_pretrained` and `push_to_hub`."""
-        if _hash_state(self.network.model) != self._digest:
+        if hash_weights(self.network.model) != self._digest:
             raise UserError(
                 f"{self.network.source} must have the weights that its results are of, and they were changed: train "
                 "with model.weights=..., and share that run"
@@ -130,10 +129,3 @@ def push(shared: HubPredictor, repository: str, private: bool = False) -> str:
     except (errors.HTTPError, errors.HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--push {repository}: {reason}; check the name <user>/<name>, and hf auth login") from None
-
-
-def _hash_state(model: Any) -> str:
-    digest = hashlib.sha256()
-    for key, value in model.state_dict().items():
-        digest.update(key.encode() + value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -40,19 +40,23 @@ def prepare_file_test(source: str | Path, overrides: Sequence[str], out: Path | 
 
     Raises UserError where the file does not say its run, and for overrides that change what it was trained with.
     """
-    network, path = resolve_source(source), Path(find_file(source))
+    unknown = UserError(
+        f"{source} does not say on which videos: give --cfg DATA.yaml (and to tools/evaluate.py --weights {source})"
+    )
+    path = Path(find_file(source))
+    if str(source).startswith("torchvision/") and not path.exists():
+        raise unknown  # before a download
+    network = resolve_source(source)
     about = _read_run(path, network)
     if about.get("config") is None:
-        raise UserError(
-            f"{source} does not say on which videos: give --cfg DATA.yaml (and to tools/evaluate.py --weights {source})"
-        )
+        raise unknown
     values = about["config"]
     for override in overrides:
         parse.apply_override(values, override, Config)
     cfg = parse.build_section(Config, values, path, list(overrides))
     known = {key: about.get(key) for key in ("epoch", "step")}
     # not beside a file of the package or of the hub's cache
-    folder = Path(f"{path}.results") if Path(source).exists() else _find_results(str(source))
+    folder = Path(f"{path}.results") if Path(source).exists() else RESULTS / slugify_source(str(source))
     return _check(SourceTest(network, cfg, out or folder, {"file": path.name, **known}))
 
 
@@ -89,11 +93,12 @@ def prepare_weights_test(
     else:
         cfg = parse.load_config(cfg_name, [*_format_overrides(network.preprocessing), *overrides])
     about = {"file": source, **({"class_map": str(class_map)} if class_map else {})}
-    return _check(SourceTest(network, cfg, out or _find_results(source), about, class_map))
+    return _check(SourceTest(network, cfg, out or RESULTS / slugify_source(source), about, class_map))
 
 
-def _find_results(source: str) -> Path:
-    return RESULTS / re.sub(r"[^A-Za-z0-9.@-]+", "-", source)
+def slugify_source(source: str) -> str:
+    """Return a source as a folder name."""
+    return re.sub(r"[^A-Za-z0-9.@-]+", "-", source)
 
 
 def _read_output_numbers(source: str, class_map: Path | None) -> list[str]:

@@ -3,7 +3,6 @@
 It writes features.npz, features_train.npz, features.json, the picture of the features and the page of neighbors.
 """
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from videores.inference import features
 from videores.inference.feature_files import NETWORKS, Features, read_features, write_features
 from videores.inference.features import FeatureExtractor
 from videores.inference.source import TrainedNetwork
+from videores.inference.testing import slugify_source
 from videores.reporting import embedding, neighbors
 from videores.runtime.files import write_json
 from videores.training import setup
@@ -85,7 +85,7 @@ def _choose_folder(options, cfg):
     path = Path(options.source)
     base = path / "features" if path.is_dir() else Path(f"{path}.features")
     if not path.exists():
-        base = RESULTS / re.sub(r"[^A-Za-z0-9.@-]+", "-", options.source)
+        base = RESULTS / slugify_source(options.source)
     layer = f"+{options.layer}" if options.layer else ""
     return base / options.part / f"{slugify(format_protocol(cfg, options.part))}{layer}"
 

@@ -14,6 +14,7 @@ from videores.reporting.zoo_entries import Entry, add_runs, find_entries, read_e
 from videores.runtime import files
 from videores.runtime.code_hash import hash_code
 from videores.runtime.tables import format_csv, format_markdown_table
+from videores.training import run_folder
 
 PAGE = Path("docs", "zoo.md")  # of this repository
 
@@ -30,7 +31,7 @@ in float32 on one thread, the median of nine turns over all networks: {machines}
 """
 MARKS = """
 * **not beaten**: the interval is not above the floor, so the result is no evidence that the network learnt.
-* **gone**: the weights are not kept. The command of the run makes them again.
+* **gone**: the weights are not kept, or their folder has a later run. The command of the run makes them again.
 * **other code**: the code that can change a result differs from the present one. The command gives the present result.
 """
 MISSING = """
@@ -124,7 +125,14 @@ def _find_weights(entry, folder, shipped):
     for source, record in shipped.items():
         if record == entry["record"]:
             return source
-    return entry["run"] if entry["run"] and (folder / entry["run"] / "checkpoints").is_dir() else ""
+    return entry["run"] if entry["run"] and _holds_run(folder / entry["run"], entry["record"]) else ""
+
+
+def _holds_run(folder, record):
+    """Whether a folder has the run of a record: not none, and no later training of the same name."""
+    known = run_folder.read_record(folder)
+    times = (known["starts"][0]["time"], known.get("end")) if known else None
+    return times == (record["started"], record["ended"]) and (folder / "checkpoints").is_dir()
 
 
 def _format_machines(rows):
