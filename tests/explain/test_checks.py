@@ -175,6 +175,21 @@ def test_all_checks_of_a_method_at_once(network):
     assert checks.check_maps(network, clips, classes, METHODS["gradcam"])["pointing"] is None
 
 
+def test_a_check_of_many_videos_explains_some_at_a_time(network):
+    """Gradients keep the activations of all clips that are explained at once."""
+    seen, clips = [], make_clips(20, 4, 8)
+
+    def explain(net, clips_BCTHW, classes_B):
+        seen.append(len(clips_BCTHW))
+        return grad_cam(net, clips_BCTHW, classes_B)
+
+    classes = torch.arange(20) % 5
+    one = checks.check_maps(network, clips, classes, explain)
+    assert max(seen) <= 8
+    whole = deletion.compare_deletion(network, clips, classes, grad_cam(network, clips, classes))
+    assert one["deletion"]["area"]["map"] == pytest.approx(whole["deletion"]["area"]["map"], rel=1e-4)
+
+
 def test_responses_are_the_deviations_of_branches_after_their_norm(network):
     clips = make_clips()
     found = responses.measure_responses(network, clips.split(4))
