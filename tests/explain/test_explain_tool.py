@@ -187,24 +187,14 @@ def test_checks_know_where_the_sprite_is(tmp_path):
         check_method(predictor, kept, "gradcam", "layer1")
 
 
-def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(run, place):
-    (place / "other").mkdir()
-    shutil.copy(place / "a.mp4", place / "other/a.mp4")
-    (place / "bad.mp4").write_text("no video")
-    code, printed = run("a.mp4", "bad.mp4", "other/a.mp4", "--out", "two")
-    assert code == 1
-    assert "bad.mp4" in printed.err
-    assert sorted(path.name for path in (place / "two").iterdir()) == ["a", "a-2", "explanations.json"]
-
-
 @pytest.fixture
 def add(tmp_path):
     """Explains videos into a folder with random weights: add(*paths, ...) -> the record. Sheets are empty files."""
 
-    def call(*paths, predictor=None, method="order", **options):
+    def call(*paths, predictor=None, method="order", code=0, **options):
         predictor = predictor or random_predictor()
         options = commands.Options(tmp_path / "out", lambda path, one: path.touch(), method=method, **options)
-        assert commands.explain_inputs(predictor, [choice.Choice(p.parent, p.name) for p in paths], options) == 0
+        assert commands.explain_inputs(predictor, [choice.Choice(p.parent, p.name) for p in paths], options) == code
         return record.read_record(tmp_path / "out" / record.FILE_NAME)
 
     return call
@@ -215,6 +205,14 @@ def videos(tmp_path):
     """a.mp4, b.mp4 and another a.mp4, of 12 frames."""
     (tmp_path / "more").mkdir()
     return [numbered_video(tmp_path / name, 12, height=32, width=32) for name in ("a", "b", "more/a")]
+
+
+def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(add, videos, tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_text("no video")
+    found = add(videos[0], tmp_path / "bad.mp4", videos[2], code=1)
+    assert "bad.mp4" in capsys.readouterr().err
+    assert [entry["picture"] for entry in found["videos"]] == ["a/sheet.png", "a-2/sheet.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "a-2", "explanations.json"]
 
 
 def test_another_command_adds_its_videos_and_loses_none_nor_the_check(add, videos, tmp_path):
