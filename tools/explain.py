@@ -32,9 +32,14 @@ def main() -> int:
     add("--layer", metavar="NAME", help="of gradcam and layercam (default: the last stage)")
     add("--class", dest="label", metavar="NAME", help="explain this class, not the predicted one")
     add("--check", action="store_true", help="check the method on these videos, some 20 or more")
-    add("--out", type=Path, metavar="DIR", help="(default: <run>/explain/<method>, or results/explain/<method>)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="(default: <run>/explain/<method>, or results/explain/<source>/<method>)",
+    )
     add("--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     overrides = [word for word in args.videos if word.startswith("data.") and "=" in word]
     videos = [word for word in args.videos if word not in overrides]
     if not videos and not args.worst and not args.per_class:
@@ -49,9 +54,9 @@ def main() -> int:
     chosen = choice.choose_inputs(videos) if videos else []
     if args.worst or args.per_class:
         chosen += choice.choose_tested(run, args.worst, args.per_class, overrides)
-    name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, (args.method, args.layer, args.label))))
     is_run = (run / "config.yaml").is_file()
-    out = args.out or (run / "explain" if is_run else Path("results", "explain")) / name
+    folder = run / "explain" if is_run else Path("results", "explain", slugify(args.source))
+    out = args.out or folder / slugify("-".join(filter(None, (args.method, args.layer, args.label))))
     options = commands.Options(
         out, plot_explanation, args.method, args.layer, args.label, report_check if args.check else None
     )
@@ -59,6 +64,10 @@ def main() -> int:
     if is_run and args.out is None:
         print(f"wrote   {page.write_page(run, overrides=overrides)}")
     return code
+
+
+def slugify(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,20 @@ def test_curves_begin_and_end_with_the_clip_and_with_what_is_left_of_it(fill):
     np.testing.assert_allclose(curves.insertion_BS[:, [0, -1]], np.stack([empty, whole], 1), rtol=1e-6)
 
 
+def test_curves_are_those_of_a_plain_loop():
+    clips, maps = make_clips(2), torch.rand((2, 8, 16, 16), generator=torch.Generator().manual_seed(1))
+    curves = deletion.trace_curves(Corner(), clips, ONE[:2], maps, "frozen")
+    for video, (clip, map_THW) in enumerate(zip(clips, maps, strict=True)):
+        frozen = torch.stack([clip[:, 4]] * 8, 1)
+        places = sorted(np.ndindex(8, 16, 16), key=lambda place: -float(map_THW[place]))
+        for step in range(11):
+            deleted, inserted = clip.clone(), frozen.clone()
+            for t, y, x in places[: -(-step * len(places) // 10)]:
+                deleted[:, t, y, x], inserted[:, t, y, x] = frozen[:, t, y, x], clip[:, t, y, x]
+            expected = Corner()(torch.stack([deleted, inserted])).softmax(1)[:, 1].tolist()
+            assert [curves.deletion_BS[video, step], curves.insertion_BS[video, step]] == pytest.approx(expected)
+
+
 def test_frozen_places_do_not_move_and_blurred_ones_keep_the_mean():
     clips = make_clips()
     assert (deletion.fill_clips(clips, "frozen") == clips[:, :, 4:5]).all()
@@ -173,6 +187,21 @@ def test_all_checks_of_a_method_at_once(network):
     assert set(found["pointing"]["hit"]) == {"trained", "random", "difference", "center"}
     assert len(found["deletion"]["curves"]["map"]) == deletion.STEPS + 1
     assert checks.check_maps(network, clips, classes, METHODS["gradcam"])["pointing"] is None
+
+
+def test_a_check_of_many_videos_explains_some_at_a_time(network):
+    """Gradients keep the activations of all clips that are explained at once."""
+    seen, clips = [], make_clips(20, 4, 8)
+
+    def explain(net, clips_BCTHW, classes_B):
+        seen.append(len(clips_BCTHW))
+        return grad_cam(net, clips_BCTHW, classes_B)
+
+    classes = torch.arange(20) % 5
+    one = checks.check_maps(network, clips, classes, explain)
+    assert max(seen) <= 8
+    whole = deletion.compare_deletion(network, clips, classes, grad_cam(network, clips, classes))
+    assert one["deletion"]["area"]["map"] == pytest.approx(whole["deletion"]["area"]["map"], rel=1e-4)
 
 
 def test_responses_are_the_deviations_of_branches_after_their_norm(network):

@@ -16,7 +16,7 @@ from videores.data.decode import read_frames
 from videores.data.synthetic import datasets
 from videores.data.video.sequential import open_video
 from videores.errors import UserError
-from videores.explain import choice, commands, overlay
+from videores.explain import choice, commands, overlay, record
 from videores.explain.checking import check_method, keep_for_check
 from videores.explain.explanation import explain_video
 from videores.explain.maps import METHODS
@@ -81,9 +81,9 @@ def test_a_video_has_sheet_overlay_and_arrays(run, place):
     code, printed = run("a.mp4", "--out", "out")
     assert code == 0
     assert "a.mp4" in printed.out
-    record = json.loads((place / "out/explanations.json").read_text())
-    (entry,) = record["videos"]
-    assert (record["method"], record["layer"], entry["map"]) == ("gradcam", "layer1", [8, 16, 16])
+    found = json.loads((place / "out/explanations.json").read_text())
+    (entry,) = found["videos"]
+    assert (found["method"], found["layer"], entry["map"]) == ("gradcam", "layer1", [8, 16, 16])
     predictor = videores.load(place / "runs/tiny")
     assert entry["label"] == entry["predicted"] == predictor.predict(place / "a.mp4").label
     with np.load(place / "out/a/attribution.npz") as arrays:
@@ -130,7 +130,7 @@ def test_a_zero_map_is_said_and_not_drawn(place, tmp_path):
     predictor = random_predictor("f_r2d_18")
     options = commands.Options(tmp_path, plot_explanation, method="order")
     assert commands.explain_inputs(predictor, [choice.Choice(place, "a.mp4")], options) == 0
-    (entry,) = commands.read_record(tmp_path / commands.FILE_NAME)["videos"]
+    (entry,) = record.read_record(tmp_path / record.FILE_NAME)["videos"]
     assert entry["zero"]
     with open_video(place / "a.mp4") as source, open_video(tmp_path / entry["overlay"]) as drawn:
         for (_, frame), (_, other) in zip(source.frames, drawn.frames, strict=True):
@@ -187,14 +187,64 @@ def test_checks_know_where_the_sprite_is(tmp_path):
         check_method(predictor, kept, "gradcam", "layer1")
 
 
-def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(run, place):
-    (place / "other").mkdir()
-    shutil.copy(place / "a.mp4", place / "other/a.mp4")
-    (place / "bad.mp4").write_text("no video")
-    code, printed = run("a.mp4", "bad.mp4", "other/a.mp4", "--out", "two")
-    assert code == 1
-    assert "bad.mp4" in printed.err
-    assert sorted(path.name for path in (place / "two").iterdir()) == ["a", "a-2", "explanations.json"]
+@pytest.fixture
+def add(tmp_path):
+    """Explains videos into a folder with random weights: add(*paths, ...) -> the record. Sheets are empty files."""
+
+    def call(*paths, predictor=None, method="order", code=0, **options):
+        predictor = predictor or random_predictor()
+        options = commands.Options(tmp_path / "out", lambda path, one: path.touch(), method=method, **options)
+        assert commands.explain_inputs(predictor, [choice.Choice(p.parent, p.name) for p in paths], options) == code
+        return record.read_record(tmp_path / "out" / record.FILE_NAME)
+
+    return call
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """a.mp4, b.mp4 and another a.mp4, of 12 frames."""
+    (tmp_path / "more").mkdir()
+    return [numbered_video(tmp_path / name, 12, height=32, width=32) for name in ("a", "b", "more/a")]
+
+
+def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(add, videos, tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_text("no video")
+    found = add(videos[0], tmp_path / "bad.mp4", videos[2], code=1)
+    assert "bad.mp4" in capsys.readouterr().err
+    assert [entry["picture"] for entry in found["videos"]] == ["a/sheet.png", "a-2/sheet.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "a-2", "explanations.json"]
+
+
+def test_another_command_adds_its_videos_and_loses_none_nor_the_check(add, videos, tmp_path):
+    a, b, other = videos
+    add(a, b, report_check=lambda path, found: [f"{len(found['methods'])} method"])
+    found = add(other, a, a)
+    shown = [(entry["file"], entry["picture"]) for entry in found["videos"]]
+    assert shown == [(str(other), "a-2/sheet.png"), (str(a), "a/sheet.png"), (str(b), "b/sheet.png")]
+    assert found["check"] == ["1 method"]
+    for label in "abc":  # one of them is predicted
+        found = add(b, label=label)
+    labels = [entry["label"] for entry in found["videos"] if entry["video"] == "b.mp4"]
+    assert sorted(labels) == list("abc")
+    assert len({entry["arrays"] for entry in found["videos"]}) == 5
+    assert all((tmp_path / "out" / entry["arrays"]).is_file() for entry in found["videos"])
+
+
+def test_a_folder_does_not_mix_methods_or_weights(add, videos):
+    add(videos[0])
+    with pytest.raises(UserError, match=r"method order, not frames.*--out"):
+        add(videos[0], method="frames")
+    changed = random_predictor()
+    changed.network.model.fc.weight.data += 1
+    with pytest.raises(UserError, match=r"weights .*--out"):
+        add(videos[0], predictor=changed)
+
+
+def test_a_check_of_a_single_video_that_decodes_is_refused_after_it_is_written(add, videos, tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    with pytest.raises(UserError, match="--check"):
+        add(videos[0], tmp_path / "bad.mp4", report_check=lambda path, found: [])
+    assert len(add(videos[1])["videos"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -207,6 +257,7 @@ def test_videos_of_one_name_get_folders_of_their_own_and_bad_ones_are_named(run,
         (("a.mp4", "--layer", "layer1", "--method", "ig"), ("--layer", "ig")),
         (("a.mp4", "--check"), ("--check", "--per-class")),
         (("-",), ("-", "file")),
+        (("--per-class", "1", "--layer", "layer9", "data.root=data"), ("layer9",)),
     ],
 )
 def test_wrong_options_are_refused(run, arguments, words):

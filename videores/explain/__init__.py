@@ -7,5 +7,6 @@ choice       which videos: of a command line, or of a run's test
 overlay      maps painted over frames and videos
 checks       deletion, cascade, pointing game, against baselines; checking: on explained videos
 responses    how much the blocks' branches add
+record       what was explained into a folder
 commands     tools/explain.py
 """

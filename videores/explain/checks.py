@@ -5,6 +5,7 @@ cascade    do the maps change when the network is randomized?
 pointing   are they on the object, where its place is known?
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from videores.explain.cascade import Explain, compare_cascade
 from videores.explain.deletion import DeletionFill, compare_deletion
 from videores.explain.pointing import compare_pointing
+
+_CLIPS_AT_A_TIME = 8  # of which gradients keep all activations
 
 
 def check_maps(
@@ -40,6 +43,7 @@ def check_maps(
     Returns:
         {"videos", "constant": maps that are the same everywhere, "deletion", "insertion", "cascade", "pointing"}.
     """
+    explain = partial(_explain_in_batches, explain)
     maps_BTHW = explain(network, clips_BCTHW, classes_B)
     flat_BX = maps_BTHW.flatten(1)
     options = dict(groups=groups, seed=seed)
@@ -54,3 +58,8 @@ def check_maps(
         "cascade": compare_cascade(network, clips_BCTHW, classes_B, explain, **options),
         "pointing": pointing,
     }
+
+
+def _explain_in_batches(explain, network, clips_BCTHW, classes_B):
+    batches = zip(clips_BCTHW.split(_CLIPS_AT_A_TIME), classes_B.split(_CLIPS_AT_A_TIME), strict=True)
+    return torch.cat([explain(network, *batch) for batch in batches])

@@ -1,9 +1,6 @@
-"""Explain videos for a command line: print what comes, and write pictures, overlays and arrays.
+"""Explain videos for a command line: print what comes, and write pictures, overlays and arrays."""
 
-explanations.json lists what was written, for the page of the run.
-"""
-
-import re
+import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from tqdm import tqdm
-from typing_extensions import TypedDict
 
+from videores.data import shards
 from videores.errors import UnreadableVideo, UserError, escape_controls
 from videores.explain.checking import CheckedClip, check_checkable, check_method, keep_for_check
 from videores.explain.choice import Choice
@@ -21,38 +18,22 @@ from videores.explain.explanation import Explanation, explain_video, find_class
 from videores.explain.layers import find_layer
 from videores.explain.maps import LAYER_METHODS
 from videores.explain.overlay import write_overlay
+from videores.explain.record import (
+    CHECK_PICTURE,
+    FILE_NAME,
+    Entry,
+    Record,
+    add_entries,
+    name_folder,
+    open_record,
+    write_record,
+)
+from videores.inference.exported import ExportedNetwork
+from videores.inference.features import hash_weights
 from videores.inference.predictor import Predictor
-from videores.runtime.files import read_json, write_atomically, write_json
+from videores.runtime.files import write_atomically, write_json
 
-FILE_NAME = "explanations.json"
-CHECK_PICTURE = "check.png"
 FILES = {"picture": "sheet.png", "overlay": "overlay.mp4", "arrays": "attribution.npz"}
-
-
-class Entry(TypedDict):
-    """What was written of a video; files are relative to the record's folder."""
-
-    video: str
-    truth: str | None
-    predicted: str
-    label: str  # the class that is explained
-    probability: float
-    map: list[int]  # steps in time, height and width
-    zero: bool
-    picture: str
-    arrays: str
-    overlay: str | None
-
-
-class Record(TypedDict):
-    """The content of explanations.json."""
-
-    source: str
-    protocol: str
-    method: str
-    layer: str | None
-    videos: list[Entry]
-    check: list[str] | None  # lines of what a check found
 
 
 @dataclass(frozen=True)
@@ -74,58 +55,67 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
     """
     if options.layer and options.method not in LAYER_METHODS:
         raise UserError(f"--layer goes with {' and '.join(LAYER_METHODS)}, not with {options.method}: leave it out")
+    chosen = list({_name_file(choice): choice for choice in chosen}.values())
     if options.report_check:
         check_checkable(predictor, len(chosen))
     label = None if options.label is None else find_class(predictor.classes, options.label)
     layer = find_layer(predictor.network.model, options.layer)[0] if options.method in LAYER_METHODS else None
+    record = _open_record(predictor, options, layer)
     found: list[Entry] = []
     kept: list[CheckedClip] = []
-    folders: set[str] = set()
+    failed = 0
     about = dict(method=options.method, layer=layer, label=label)
     for choice in tqdm(chosen, "explaining", disable=None if len(chosen) > 1 else True):
         try:
             one = explain_video(predictor, choice.root, choice.path, truth=choice.truth, **about)  # type: ignore[arg-type]
         except UnreadableVideo as error:
             print(f"error: {escape_controls(f'{choice.path}: {error.reason}')}", file=sys.stderr)
+            failed += 1
             continue
-        found.append(_write_explanation(options, choice, one, _name_folder(choice.path, folders)))
+        name = name_folder(add_entries(record, found), _name_file(choice), one.name)
+        found.append(_write_explanation(options, choice, one, name))
+        write_record(options.out, add_entries(record, found))  # an interrupted command leaves nothing unlisted
         if options.report_check:
             kept.append(keep_for_check(predictor, choice, one))
-    check = _write_check(predictor, options, kept, layer) if kept else None
-    record = Record(
+    record = add_entries(record, found)
+    if kept:
+        record["check"] = _write_check(predictor, options, kept, layer)
+    write_record(options.out, record)
+    print(f"wrote   {options.out / FILE_NAME}")
+    return 1 if failed else 0
+
+
+def _open_record(predictor, options, layer):
+    """Return the record of the folder, to which the videos are added."""
+    about = dict(
         source=predictor.network.source,
+        weights=_hash_network(predictor.network.model),
         protocol=str(predictor.preprocessing),
         method=options.method,
         layer=layer,
-        videos=found,
-        check=check,
     )
-    options.out.mkdir(parents=True, exist_ok=True)  # where no video could be explained there is none yet
-    write_json(options.out / FILE_NAME, record)
-    print(f"wrote   {options.out / FILE_NAME}")
-    return 1 if len(found) < len(chosen) else 0
+    return open_record(options.out, Record(**about, videos=[], check=None))
+
+
+def _hash_network(model):
+    """Return a hash of a network's weights, or of the file of an exported one."""
+    if isinstance(model, ExportedNetwork):
+        return hashlib.sha256(Path(model.path).read_bytes()).hexdigest()[:16]
+    return hash_weights(model)
+
+
+def _name_file(choice):
+    return f"{shards.resolve(choice.root)}/{choice.path}"
 
 
 def _write_check(predictor, options, kept, layer):
     """Check the method, write what is found, and return it in lines."""
+    check_checkable(predictor, len(kept))  # of which some may not decode
     found = check_method(predictor, kept, options.method, layer)
     write_json(options.out / "check.json", found)
     lines = options.report_check(options.out / CHECK_PICTURE, found)
     print("\n".join(lines))
     return lines
-
-
-def read_record(path: Path) -> Record:
-    """Read explanations.json. Raises UserError for a damaged file."""
-    return read_json(path, Record, "explain the videos again")
-
-
-def _name_folder(path, used):
-    """Return the name of a video's folder; videos of one name get numbers."""
-    stem = re.sub(r"[^\w.@-]+", "-", Path(path).stem) or "video"
-    name = next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, len(used) + 3))) if name not in used)
-    used.add(name)
-    return name
 
 
 def _write_explanation(options, choice, one, name):
@@ -145,6 +135,7 @@ def _write_explanation(options, choice, one, name):
     what = "zero map: nothing that the method sees speaks for it" if one.is_zero else f"map {one.resolution}"
     print(escape_controls(f"{one.video}  {one.answer}  {what}  {folder}"))
     return {
+        "file": _name_file(choice),
         "video": one.video,
         "truth": one.truth,
         "predicted": one.prediction.label,

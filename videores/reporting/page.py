@@ -18,7 +18,7 @@ from videores.errors import UserError
 from videores.evaluation.offline import rescore, select_fusion, sweep_views
 from videores.evaluation.predictions import Metrics, Predictions, read_metrics, read_predictions
 from videores.evaluation.protocol import format_protocol, slugify
-from videores.explain import commands as explain
+from videores.explain import record as explain
 from videores.reporting import figures, plots, probe_plots, results
 from videores.reporting.contact_sheet import contact_sheet
 from videores.reporting.html import embed_picture, render_figure, write_html
@@ -269,9 +269,8 @@ def _show_probe(path):
 
 
 def _read_check(folder, record):
-    figure = embed_picture(
-        (folder / explain.CHECK_PICTURE).read_bytes(), "png", "Checks of the method on these videos.", 1040
-    )
+    picture = (folder / explain.CHECK_PICTURE).read_bytes()
+    figure = embed_picture(picture, "png", "Checks of the method, on as many videos as the text says.", 1040)
     return {"text": "\n".join(record["check"]), "figure": figure}
 
 

@@ -1,6 +1,7 @@
 """Plot and print what probes of a run found."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -151,12 +152,16 @@ def _format_maps(found) -> Iterator[str]:
                     f"{_format_interval(one, f'above_{other}')}{'' if passed else ': NOT BETTER'}"
                 )
         yield f"  cascade   Spearman {_format_steps(checks['cascade'])}"
-        if pointing := checks["pointing"]:
-            for other in ("random", "difference", "center"):
-                interval = _format_interval(pointing, f"hit_above_{other}")
-                passed = pointing[f"ci95_hit_above_{other}"][0] > 0
-                values = f"{pointing['hit']['trained']:6.2f} against {other:10s} {pointing['hit'][other]:6.2f}"
-                yield f"  pointing  {values}: {interval}{'' if passed else ': NOT BETTER'}"
+        if checks["pointing"]:
+            yield from _format_pointing(checks["pointing"])
+
+
+def _format_pointing(pointing):
+    for what, other in product(("hit", "energy"), ("random", "difference", "center")):
+        interval = _format_interval(pointing, f"{what}_above_{other}")
+        passed = pointing[f"ci95_{what}_above_{other}"][0] > 0
+        values = f"{pointing[what]['trained']:6.2f} against {other:10s} {pointing[what][other]:6.2f}"
+        yield f"  {what:9s} {values}: {interval}{'' if passed else ': NOT BETTER'}"
 
 
 def _format_steps(cascade):
