@@ -59,11 +59,11 @@ def add_prune_arguments(parser: argparse.ArgumentParser) -> None:
 def prune(args: argparse.Namespace) -> int:
     with cli.import_quickly():
         from videores import run
-        from videores.compress import pruned_run
+        from videores.compress import pruned_run, pruning
         from videores.inference import testing
 
-    pruning = pruned_run.Pruning(pruned_run.parse_ratio(args.ratio), args.scope, args.importance, args.steps)
-    code, steps = 0, pruned_run.plan_run(args.run, args.out, pruning, args.overrides, args.train)
+    what = pruning.Pruning(pruning.parse_ratio(args.ratio), args.scope, args.importance, args.steps)
+    code, steps = 0, pruned_run.plan_run(args.run, args.out, what, args.overrides, args.train)
     for step in steps:
         report = pruned_run.write_pruned(step)
         print(pruned_run.format_report(report))
