@@ -99,10 +99,8 @@ def add_quantise_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def quantise(args: argparse.Namespace) -> int:
-    folder, suffix = (
-        args.run if args.run.is_dir() else args.run.parent,
-        "" if args.kind == "static" else f"-{args.kind}",
-    )
+    folder = args.run if args.run.is_dir() else args.run.parent
+    suffix = "" if args.kind == "static" else f"-{args.kind}"
     path = args.out or folder / f"int8{suffix}.onnx"
     if path.suffix != ".onnx":
         raise UserError(f"--out {path} must end with .onnx: give another name")
