@@ -59,11 +59,11 @@ def add_prune_arguments(parser: argparse.ArgumentParser) -> None:
 def prune(args: argparse.Namespace) -> int:
     with cli.import_quickly():
         from videores import run
-        from videores.compress import pruned_run
+        from videores.compress import pruned_run, pruning
         from videores.inference import testing
 
-    pruning = pruned_run.Pruning(pruned_run.parse_ratio(args.ratio), args.scope, args.importance, args.steps)
-    code, steps = 0, pruned_run.plan_run(args.run, args.out, pruning, args.overrides, args.train)
+    what = pruning.Pruning(pruning.parse_ratio(args.ratio), args.scope, args.importance, args.steps)
+    code, steps = 0, pruned_run.plan_run(args.run, args.out, what, args.overrides, args.train)
     for step in steps:
         report = pruned_run.write_pruned(step)
         print(pruned_run.format_report(report))
@@ -99,10 +99,8 @@ def add_quantise_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def quantise(args: argparse.Namespace) -> int:
-    folder, suffix = (
-        args.run if args.run.is_dir() else args.run.parent,
-        "" if args.kind == "static" else f"-{args.kind}",
-    )
+    folder = args.run if args.run.is_dir() else args.run.parent
+    suffix = "" if args.kind == "static" else f"-{args.kind}"
     path = args.out or folder / f"int8{suffix}.onnx"
     if path.suffix != ".onnx":
         raise UserError(f"--out {path} must end with .onnx: give another name")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from helpers.ablation import BASE, SCALES, TWO, make
 
-from videores.ablation import cells, commands, costs, plan, published, spec
+from videores.ablation import cells, commands, costs, plan, published, spec, sweep
 from videores.config import parse
 from videores.errors import UserError
 
@@ -82,6 +82,19 @@ def test_a_compressed_row_has_a_command_folder_and_key_of_its_own():
     assert cells.build_command(int8)[-2] == f"{cells.cell_folder(int8)}.onnx"
     assert str(cells.test_folder(int8)).startswith(f"{cells.cell_folder(int8)}.onnx.results/test/")
     assert cells.read_network(int8) == wide.config.model  # until it has been pruned
+
+
+def test_fresh_computes_a_quantised_row_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    int8 = {"name": "int8", "kind": "compress", "needs": "wide", "command": "quantise"}
+    _, cell = plan.plan_cells(make(cells=[{"name": "wide"}, int8], seeds=[0]), "cpu")
+    cells.test_folder(cell).mkdir(parents=True)
+    (cells.test_folder(cell) / "metrics.json").write_text("{}")
+    cells.compressed_path(cell).touch()
+    assert cells.is_done(cell)
+    sweep.delete_results([cell])
+    assert not cells.is_done(cell)
+    assert not cells.compressed_path(cell).exists()
 
 
 def test_a_row_with_keys_of_distillation_is_taught_by_what_it_needs():

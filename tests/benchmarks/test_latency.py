@@ -32,6 +32,18 @@ def test_a_network_is_measured_in_every_way_and_the_page_is_written(tmp_path, mo
     assert "cifar3d_20, one thread" in page
 
 
+def test_memory_counts_what_fills_pages_that_were_freed():
+    draw = lambda: [bytes([number % 256]) * 100_000 for number in range(500)]
+    pin = draw()[-1]  # keeps the pages below it from going back to the system
+
+    def build():
+        held = draw()
+        return lambda: len(held)
+
+    assert latency.measure_memory(build) > 40
+    assert len(pin) == 100_000
+
+
 def test_without_vnni_no_speed_is_asked_for(monkeypatch):
     monkeypatch.setattr(latency, "has_vnni", lambda: False)
     rows = [{"network": "n", "run": run, "threads": 1, "ms": 1, "cpu_ms": 1} for run in (latency.FAST, latency.SLOW)]

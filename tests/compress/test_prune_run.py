@@ -1,6 +1,9 @@
 """From a run to its pruned network: a file, and an ordinary run that trains on from it."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,29 +12,29 @@ from helpers.commands import assert_same_weights, forked, read_result, result, s
 from helpers.training import Watch, differing, fit, make_config, state
 
 import videores
+from videores import run
 from videores.compress import pruned_run
-from videores.compress.pruned_run import Pruning
-from videores.errors import UserError
+from videores.compress.pruning import Pruning, check_pruning, parse_ratio
+from videores.errors import SignalInterrupt, UserError
 from videores.models.weights import safe_load
 from videores.models.weights.safetensors import read_safetensors
+from videores.training.module import VideoClassifier
 
 pytestmark = pytest.mark.usefixtures("one_quiet_thread")
 
 RUN = "runs/tiny"
 PRUNE = ("compress.py", "prune", "--run", RUN, "--ratio", "0.5")
+TRAINED_ON = ("train.epochs=2", "train.warmup=0", "run.checkpoint_steps=1")
 
 
 @pytest.fixture(scope="module")
 def pruned(trained):
-    """(place, processes): runs/half, of which another process resumed a copy, and runs/zeros.safetensors."""
+    """(place, processes): runs/half, runs/zeros.safetensors, and runs/steps, which was pruned twice."""
     place, _ = trained
-    on = ("train.epochs=2", "train.warmup=0")
-    interrupted = (*PRUNE, "--out", "runs/resumed", *on, "run.checkpoint_steps=1", "run.resume=auto")
     cases = [
-        (*PRUNE, "--out", "runs/half", *on, "run.checkpoint_steps=1"),
+        (*PRUNE, "--out", "runs/half", *TRAINED_ON),
         (*PRUNE, "--scope", "weights", "--no-train", "--out", "runs/zeros"),
-        (*PRUNE, "--steps", "2", "--out", "runs/steps", "train.epochs=1", "train.warmup=0"),
-        interrupted,
+        (*PRUNE, "--steps", "2", "--out", "runs/steps", "train.epochs=1", "train.warmup=0", "test.clips=1"),
     ]
     return place, [succeeded(process) for process in forked(cases, place)]
 
@@ -45,7 +48,6 @@ def test_the_run_of_a_pruned_network_is_as_any_other(pruned, monkeypatch):
     assert "runs/half.safetensors" in json.loads((place / "runs/half/env.json").read_text())["weights"]["source"]
     assert "parameters" in process.stdout
     cases = [
-        ("evaluate.py", "--run", "runs/half"),
         ("export.py", "--run", "runs/half"),
         ("evaluate.py", "--run", "runs/half/weights.safetensors"),
         ("train.py", "--cfg", "runs/half/config.yaml", "run.dir=runs/half", "run.resume=auto"),
@@ -53,7 +55,7 @@ def test_the_run_of_a_pruned_network_is_as_any_other(pruned, monkeypatch):
          "model.weights=null", "train.distill.teacher=runs/half", "train.epochs=1"),
     ]  # fmt: skip
     codes = [process.returncode for process in forked(cases, place)]
-    assert codes == [0, 0, 0, 0, 0]
+    assert codes == [0, 0, 0, 0]
     path = place / "runs/half/weights.safetensors.results/test"
     assert (read_result(next(path.iterdir()))[1]["logits"] == result(place / "runs/half")[1]["logits"]).all()
 
@@ -66,9 +68,82 @@ def test_the_file_says_its_plan_and_where_it_is_from(pruned):
     assert about["model"]["widths"] == about["config"]["model"]["widths"] != {}
 
 
-def test_a_pruned_run_is_the_same_each_time(pruned):
+def test_every_tool_takes_a_pruned_run(pruned):
     place, _ = pruned
+    cases = {
+        "predict": ("predict.py", "runs/half", "data/test/00.mp4"),
+        "explain": ("explain.py", "runs/half", "data/test/00.mp4", "--layer", "layer1.0.conv1"),
+        "features": ("features.py", "runs/half", "--no-picture", "--out", "features"),
+        "onnx": ("export.py", "--run", "runs/half", "--format", "onnx"),
+        "hub": ("export.py", "--run", "runs/half", "--format", "hub", "--out", "hub"),
+        "from the hub": ("predict.py", "hub", "data/test/00.mp4"),
+    }
+    processes = dict(zip(cases, map(succeeded, forked(list(cases.values()), place)), strict=True))
+    assert processes["from the hub"].stdout == processes["predict"].stdout
+    model, graph = (videores.load(place / path).model for path in ("runs/half", "runs/half/network.onnx"))
+    clips_BCTHW = torch.randn(2, 3, 8, 32, 32)
+    torch.testing.assert_close(graph(clips_BCTHW), model(clips_BCTHW).detach(), rtol=0, atol=1e-4)
+    assert (place / "runs/half/report.html").exists()  # of explain.py
+    features = json.loads((place / "features/features.json").read_text())
+    assert features["dimensions"] == model.fc.in_features == 4
+
+
+def test_a_pruning_that_was_stopped_goes_on_to_the_same_run(pruned, monkeypatch):
+    place, _ = pruned
+    monkeypatch.chdir(place)
+    overrides = (*TRAINED_ON, "run.resume=auto")
+    (step,) = pruned_run.plan_run(Path(RUN), Path("runs/resumed"), Pruning(0.5), overrides)
+    cfg = pruned_run.make_finetuning(step, pruned_run.write_pruned(step), overrides)
+    with monkeypatch.context() as patch:
+        steps, training_step = [], VideoClassifier.training_step
+
+        def stop_at_third(*args):
+            steps.append(1)
+            if len(steps) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return training_step(*args)
+
+        patch.setattr(VideoClassifier, "training_step", stop_at_third)
+        with pytest.raises(SignalInterrupt):
+            run.train(cfg, "resumed")
+    (process,) = forked([(*PRUNE, "--out", "runs/resumed", *overrides)], place)
+    succeeded(process)
+    starts = json.loads((place / "runs/resumed/env.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 3]
     assert_same_weights(place / "runs/half", place / "runs/resumed")
+
+
+@pytest.mark.parametrize(
+    ("folder", "source", "out"),
+    [
+        (".", "runs/tiny", "runs/tiny-pruned-50"),
+        (".", "runs/tiny/checkpoints/best.ckpt", "runs/tiny-pruned-50"),
+        ("runs", "half.safetensors", "half-pruned-50"),
+    ],
+)
+def test_the_result_lies_beside_the_run(pruned, monkeypatch, folder, source, out):
+    monkeypatch.chdir(pruned[0] / folder)
+    (step,) = pruned_run.plan_run(Path(source), None, Pruning(0.5))
+    assert (step.folder, step.path) == (Path(out), Path(f"{out}.safetensors"))
+
+
+def test_a_run_is_named_from_within_its_folder(trained, monkeypatch):
+    monkeypatch.chdir(trained[0] / RUN)
+    (step,) = pruned_run.plan_run(Path("."), None, Pruning({"layer1": 0.5}))
+    assert step.folder == trained[0].resolve() / "runs/tiny-pruned-layer1-50"
+
+
+def test_the_file_that_a_run_started_from_is_not_replaced(pruned, monkeypatch):
+    place, _ = pruned
+    monkeypatch.chdir(place)
+    before = (place / "runs/half.safetensors").read_bytes()
+    other = lambda *overrides: pruned_run.plan_run(Path(RUN), Path("runs/half"), Pruning(0.25), overrides)
+    with pytest.raises(UserError, match=r"runs/half\.safetensors.*--out"):
+        pruned_run.write_pruned(other("run.resume=auto")[0])
+    (same,) = pruned_run.plan_run(place / RUN, place / "runs/half", Pruning(0.5))
+    pruned_run.write_pruned(same._replace(source=Path(RUN)))
+    assert (place / "runs/half.safetensors").read_bytes() == before
+    assert other("run.overwrite=true")[0].overwrites
 
 
 def test_steps_end_at_the_same_widths_and_start_from_the_run_before(pruned):
@@ -167,10 +242,10 @@ def test_networks_that_cannot_be_followed_are_refused(name, model, key):
     cfg = make_config("data", model=values)
     network = videores.models.create_model(cfg.model.name, 2, **cfg.model.overrides())
     with pytest.raises(UserError, match=key):
-        pruned_run.check_pruning(cfg, Pruning(0.5, importance="bn" if key == "--importance" else "magnitude"), network)
+        check_pruning(cfg, Pruning(0.5, importance="bn" if key == "--importance" else "magnitude"), network)
 
 
 @pytest.mark.parametrize("text", ["1", "-0.1", "half", "layer1=1.5", "layer1=", "nan"])
 def test_ratios_that_are_none_are_refused(text):
     with pytest.raises(UserError, match="--ratio"):
-        pruned_run.parse_ratio(text)
+        parse_ratio(text)

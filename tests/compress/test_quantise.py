@@ -33,7 +33,7 @@ NETWORKS = [
 
 def write_network(folder, name="r3d_18", **options):
     """A float32 file and its clips, network and logits."""
-    model = randomise(create_model(name, 3, **SMALL, **options)).eval()
+    model = randomise(create_model(name, 3, **options)).eval()
     set_score_layout(model, "cpu", "fp32")
     described = PREPROCESSING.model_dump(mode="json")
     about = ExportDescription(["a", "b", "c"], described, None, None, "clips", "logits", True, "random")
@@ -43,7 +43,15 @@ def write_network(folder, name="r3d_18", **options):
         return folder / "full.onnx", clips_BCTHW, model(clips_BCTHW)
 
 
-@pytest.mark.parametrize(("name", "options", "convolutions"), NETWORKS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options", "convolutions"),
+    [
+        *((name, SMALL | options, convolutions) for name, options, convolutions in NETWORKS),
+        pytest.param("r3d_18", {}, 20, marks=pytest.mark.slow),
+        pytest.param("r2plus1d_18", {}, 37, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_every_convolution_computes_with_integers(name, options, convolutions, tmp_path):
     full, clips_BCTHW, logits_BN = write_network(tmp_path, name, **options)
     assert quantise_file(full, tmp_path / "int8.onnx", "static", [clips_BCTHW.numpy()]) == convolutions
@@ -58,18 +66,24 @@ def test_every_convolution_computes_with_integers(name, options, convolutions, t
     assert 0 < error_BN.norm() < 0.1 * logits_BN.norm()
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A file in float32, and its clips and logits."""
+    return write_network(tmp_path_factory.mktemp("written"), "r2plus1d_18", **SMALL | {"layers": [1]})
+
+
 @pytest.mark.parametrize("kind", ["dynamic", "weights"])
-def test_other_kinds_need_no_clips(kind, tmp_path):
-    full, clips_BCTHW, logits_BN = write_network(tmp_path, "r2plus1d_18")
-    assert quantise_file(full, tmp_path / "int8.onnx", kind) == 11
-    assert count_operators(tmp_path / "int8.onnx")["ConvInteger"] == 11 * (kind == "dynamic")
+def test_other_kinds_need_no_clips(kind, written, tmp_path):
+    full, clips_BCTHW, logits_BN = written
+    assert quantise_file(full, tmp_path / "int8.onnx", kind) == 2 + 4
+    assert count_operators(tmp_path / "int8.onnx")["ConvInteger"] == 6 * (kind == "dynamic")
     error_BN = load_exported(tmp_path / "int8.onnx")(clips_BCTHW) - logits_BN
     assert 0 < error_BN.norm() < 0.1 * logits_BN.norm()
     assert (tmp_path / "int8.onnx").stat().st_size < full.stat().st_size
 
 
-def test_a_convolution_that_stays_in_float32_is_refused(tmp_path, monkeypatch):
-    full, clips_BCTHW, _ = write_network(tmp_path)
+def test_a_convolution_that_stays_in_float32_is_refused(written, tmp_path, monkeypatch):
+    full, clips_BCTHW, _ = written
     monkeypatch.setattr("videores.compress.quantise_onnx.STATIC_OPERATORS", ["Add"])
     with pytest.raises(UserError, match=r"int8\.onnx.*all 6 convolutions.*got 0"):
         quantise_file(full, tmp_path / "int8.onnx", "static", [clips_BCTHW.numpy()])
@@ -126,6 +140,7 @@ def quantised(trained, tmp_path_factory):
         "predict": ("predict.py", folder / "int8.onnx", "data/test/00.mp4"),
         "quantised": command(folder / "int8.onnx", "--out", folder / "twice.onnx"),
         "no run": command("data", "--out", folder / "none.onnx"),
+        "pruned": ("compress.py", "prune", "--run", folder / "int8.onnx", "--ratio", "0.5"),
         "moved": command("runs/tiny", "--out", folder / "none.onnx", "data.root=elsewhere"),
         "tested": command("runs/tiny", "--calibrate", "data/test/00.mp4", "--out", folder / "none.onnx"),
         "other videos": ("report.py", "--pareto", "runs/tiny", folder),
@@ -171,7 +186,8 @@ def test_the_file_says_how_it_was_made(quantised):
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        ("quantised", "quantised already"),
+        ("quantised", "a quantised file"),
+        ("pruned", "a quantised file"),
         ("no run", "data"),
         ("moved", "data.root"),
         ("tested", "--calibrate"),

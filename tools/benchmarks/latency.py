@@ -4,6 +4,7 @@ Weights and clips are random, which cost the same as trained ones; what int8 doe
 docs/guide/smaller.md. `--docs` writes docs/background/benchmark-latency.md, on an idle machine.
 """
 
+import ctypes
 import multiprocessing
 import statistics
 import tempfile
@@ -183,6 +184,7 @@ def measure_memory(build):
 
 
 def _send_peak(build, sender):
+    ctypes.CDLL(None).malloc_trim(0)  # the network would fill what was freed before the fork, and not count
     before = read_memory("VmRSS")
     run = build()
     run()

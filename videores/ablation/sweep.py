@@ -34,8 +34,10 @@ def _count_few_videos(embedded):
 def delete_results(todo):
     """Delete what these cells have computed."""
     for cell in todo:
-        shutil.rmtree(cells.cell_folder(cell), ignore_errors=True)
-        for path in (plan.RUNS / f"{cell.key}.json", cells.log_path(cell)):
+        compressed = cells.compressed_path(cell)  # of kind `compress`
+        for folder in (cells.cell_folder(cell), Path(f"{compressed}.results")):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (plan.RUNS / f"{cell.key}.json", cells.log_path(cell), compressed):
             path.unlink(missing_ok=True)
 
 

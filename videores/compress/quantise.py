@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 
 from videores.compress.quantise_clips import choose_clips
 from videores.compress.quantise_onnx import Kind, add_metadata, quantise_file
+from videores.compress.source import read_run
 from videores.compute.cost import time_interleaved
 from videores.config import parse
 from videores.config.schema import Config, DataConfig
-from videores.errors import UserError
-from videores.inference.export import describe_network, describe_run, find_samples
+from videores.inference.export import describe_network, find_samples
 from videores.inference.export_check import compare_answers
 from videores.inference.export_program import write_program
 from videores.inference.exported import load_exported
 from videores.inference.source import resolve_source
 from videores.runtime.files import write_atomically
-from videores.training.run_files import find_best_checkpoint
 
 ROUNDS = 5  # of which the times are the median
 
@@ -59,11 +58,8 @@ def quantise_run(
         UserError: if the source is no run, there are no calibration clips, or they are of test videos, if a
             convolution stays in float32, or the file's answers are far off; then there is no file.
     """
-    checkpoint = _find_checkpoint(source)
+    checkpoint, cfg, known = read_run(source)
     trained = resolve_source(checkpoint)
-    cfg, known = describe_run(checkpoint)
-    if cfg is None:
-        raise UserError(f"{checkpoint} must say the configuration of its run: export it again, or give the run")
     data = _move_data(cfg, overrides)
     facts: dict[str, Any] = {"kind": kind}
     calibration = choose_clips(data, trained.preprocessing, clips, videos) if kind == "static" else None
@@ -83,15 +79,6 @@ def quantise_run(
         seconds = time_interleaved({name: partial(run, clip_BCTHW) for name, run in networks.items()}, ROUNDS)
         sizes = temporary.stat().st_size, full.stat().st_size
     return QuantisationReport(*sizes, {name: 1e3 * s for name, s in seconds.items()}, facts)
-
-
-def _find_checkpoint(source: Path) -> Path:
-    """Return the checkpoint of a run. Raises UserError for an exported or quantised file."""
-    if source.suffix in (".onnx", ".pt2") and source.is_file():
-        is_quantised = load_exported(source).about.quantised
-        what = "is quantised already" if is_quantised else "is an exported file, which has its norms no more"
-        raise UserError(f"{source} must be a run folder or a checkpoint, and {what}: give the run that it was made of")
-    return find_best_checkpoint(source) if source.is_dir() else source
 
 
 def _move_data(cfg: Config, overrides: Sequence[str]) -> DataConfig:

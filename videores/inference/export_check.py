@@ -70,7 +70,7 @@ def compare_answers(
 ) -> dict[int, float]:
     """Return the largest difference between a file and its network, by batch size.
 
-    Raises UserError where it is too large, or the best class another.
+    Raises UserError where it is larger than the tolerance of the kind of file.
     """
     differences = {}
     for sample in samples:
