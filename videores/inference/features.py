@@ -32,6 +32,7 @@ from videores.inference.source import (
 from videores.inference.testing import SourceTest
 from videores.models import create_model
 from videores.models.parts import split_into_parts
+from videores.models.weights.names import find_file
 
 
 def prepare_source(source: str, cfg_name: str | None, overrides: Sequence[str], class_map: Path | None) -> SourceTest:
@@ -42,14 +43,13 @@ def prepare_source(source: str, cfg_name: str | None, overrides: Sequence[str], 
     """
     if cfg_name:
         found = testing.prepare_weights_test(source, cfg_name, overrides, class_map)
-    elif not Path(source).exists():
+    elif not (path := Path(find_file(source))).exists():
         raise UserError(
             f"{source} is no run folder or file, and public weights do not say which videos: give an existing path, or "
             "--cfg DATA.yaml"
         )
     else:
-        path = Path(source)
-        found = testing.prepare_file_test(find_checkpoint(path) if path.is_dir() else path, overrides)
+        found = testing.prepare_file_test(find_checkpoint(path) if path.is_dir() else source, overrides)
     if isinstance(found.network.model, ExportedNetwork):
         raise UserError(
             f"{source} holds a program that puts out logits and has no features: give the run or checkpoint that it "
