@@ -18,7 +18,9 @@ from videores.runtime import cli
 
 def main() -> int:
     parser = cli.make_parser(__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="run folder, checkpoint, exported file, shared network or public weights")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a run, checkpoint, exported file, shared network or public weights"
+    )
     parser.add_argument("--cfg", metavar="NAME", help="the videos of this configuration (default: those of the run)")
     parser.add_argument("--part", choices=("test", "val"), default="test", help="the videos that are judged")
     parser.add_argument("--layer", metavar="NAME", help="what this layer puts out (default: what the classifier reads)")
