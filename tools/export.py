@@ -22,7 +22,7 @@ def main() -> None:
     parser = cli.make_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", type=Path, help="the run folder")
-    source.add_argument("--weights", metavar="NAME", help="public weights instead: torchvision/<model>/<weights>, ...")
+    source.add_argument("--weights", metavar="NAME", help="instead: a shared network, or public weights by name")
     parser.add_argument("--checkpoint", type=Path, help="export this checkpoint instead of the best of the run")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument(
@@ -64,11 +64,12 @@ def check_options(args: argparse.Namespace) -> None:
 
 def export_weights(args: argparse.Namespace) -> None:
     from videores.inference.export import describe_run
+    from videores.inference.source import find_checkpoint
     from videores.models.weights import safetensors
     from videores.training import run_folder
 
     path = args.out or args.run / "weights.safetensors"
-    checkpoint = args.checkpoint or run_folder.find_best_checkpoint(args.run)
+    checkpoint = args.checkpoint or find_checkpoint(args.run)
     count = safetensors.export_weights(checkpoint, path, describe_run(checkpoint)[1])
     print(f"wrote   {path}: {count} tensors")
     if note := run_folder.format_unfinished_note(args.run):
@@ -77,11 +78,12 @@ def export_weights(args: argparse.Namespace) -> None:
 
 def export_graph(args: argparse.Namespace) -> None:
     from videores.inference.export import export_source
+    from videores.inference.source import find_checkpoint
     from videores.training import run_folder
 
     path = args.out or args.run / f"network.{args.format}"
     fold = args.format == "onnx" if args.fold is None else args.fold
-    source = args.weights or args.checkpoint or run_folder.find_best_checkpoint(args.run)
+    source = args.weights or args.checkpoint or find_checkpoint(args.run)
     report = export_source(source, path, fold=fold, with_preprocessing=args.preprocess, videos=args.compare or ())
     print(f"wrote   {path}: {report.bytes / 1e6:.1f} MB{', batch norms folded' * fold}")
     print(f"compared on {report.compared_on}")

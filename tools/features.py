@@ -1,7 +1,7 @@
 """Take the features of a network, judge them by kNN, linear probe and retrieval, and show them.
 
 python tools/features.py runs/r2plus1d_motion
-python tools/features.py runs/r2plus1d_motion --cfg appear8.yaml         # how well they do on other data
+python tools/features.py runs/r2plus1d_motion --cfg r3d_mixed.yaml       # how well they do on other data
 python tools/features.py videores/r2plus1d_motion_w16                    # or hub:<user>/<name>
 python tools/features.py torchvision/r2plus1d_18/KINETICS400_V1 --cfg r2plus1d_ucf101.yaml
 python tools/features.py runs/r2plus1d_motion --layer layer2             # what another layer puts out
@@ -19,7 +19,9 @@ from videores.runtime import cli
 
 def main() -> int:
     parser = cli.make_parser(__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="run folder, checkpoint, exported file, or weights by name")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a run, checkpoint, exported file, shared network or public weights"
+    )
     parser.add_argument("--cfg", metavar="NAME", help="the videos of this configuration (default: those of the run)")
     parser.add_argument("--part", choices=("test", "val"), default="test", help="the videos that are judged")
     parser.add_argument("--layer", metavar="NAME", help="what this layer puts out (default: what the classifier reads)")

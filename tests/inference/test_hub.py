@@ -18,6 +18,7 @@ from videores.config.parse import load_config
 from videores.errors import UserError
 from videores.inference.hub import HubPredictor
 from videores.inference.record import collect_record
+from videores.inference.testing import prepare_file_test
 from videores.models.weights import names, safetensors
 from videores.models.weights.loading import load_weights
 from videores.models.weights.names import list_models
@@ -153,9 +154,11 @@ def test_the_folder_is_a_source_everywhere(shared, run, tmp_path):
         ("evaluate.py", "--run", shared, "--out", tmp_path / "results", f"data.root={run.parents[1] / 'data'}"),
         ("features.py", shared, "--no-picture", "--out", tmp_path / "features", f"data.root={run.parents[1] / 'data'}"),
         ("export.py", "--weights", shared, "--format", "pt2", "--out", tmp_path / "net.pt2"),
+        ("features.py", shared, "--no-picture", "--out", tmp_path / "features", f"data.root={run.parents[1] / 'data'}"),
     ]
     for process in forked(cases, tmp_path):
         succeeded(process)
+    assert {path.name for path in tmp_path.glob("features/*.npz")} == {"features.npz", "features_train.npz"}
     (theirs,), (ours,) = tmp_path.glob("results/test/*/metrics.json"), run.glob("test/*/metrics.json")
     same = ("protocol", "clip_top1", "video_top1", "ci95_video_top1", "nll", "floors")
     theirs, ours = json.loads(theirs.read_text()), json.loads(ours.read_text())
@@ -281,6 +284,17 @@ def test_facts_in_config_json_are_not_taken(shared, tmp_path):
         assert torch.equal(found.model(CLIPS), ours.model(CLIPS))
     with pytest.raises(UserError, match="weights_only"):
         HubPredictor.from_pretrained(folder, weights_only=False)
+
+
+def test_a_shared_folder_is_named_where_a_run_is_asked_for(shared, tmp_path):
+    (process,) = forked([("export.py", "--run", shared, "--format", "onnx", "--out", tmp_path / "net.onnx")], tmp_path)
+    assert process.returncode == 2
+    assert "config.yaml" in process.stderr
+
+
+def test_results_of_a_shared_folder_lie_beside_it(shared, run):
+    tested = prepare_file_test(f"{shared}/", (f"data.root={run.parents[1] / 'data'}",))
+    assert tested.folder == shared.with_name("net.results")
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,15 @@ def find_layer(network: nn.Module, name: str | None = None) -> tuple[str, nn.Mod
     layers = dict(unwrap(network).named_modules())
     name = name or _find_last_stage(layers)
     if not name or name not in layers:
-        shown = _list_outer_layers(layers)
-        there = f"there are {', '.join(shown)}, and those within them" if shown else "it has no layers"
+        if not (shown := _list_outer_layers(layers)):
+            raise UserError(
+                "an exported file has no layers and no gradients: take method occlusion, frames or order, or the run "
+                "that it is of"
+            )
         hint = format_suggestion(name, layers) if name else ""
         raise UserError(
-            f"layer {name or 'with maps'} must be in the network{hint}: {there}; method occlusion needs no layer"
+            f"layer {name or 'with maps'} must be in the network{hint}: there are {', '.join(shown)}, and those within "
+            "them; method occlusion needs no layer"
         )
     return name, layers[name]
 

@@ -55,8 +55,8 @@ def prepare_file_test(source: str | Path, overrides: Sequence[str], out: Path | 
         parse.apply_override(values, override, Config)
     cfg = parse.build_section(Config, values, path, list(overrides))
     known = {key: about.get(key) for key in ("epoch", "step")}
-    # not beside a file of the package or of the hub's cache
-    folder = Path(f"{path}.results") if Path(source).exists() else RESULTS / slugify_source(str(source))
+    # not within a shared folder, nor beside a file of the package or of the hub's cache
+    folder = Path(f"{Path(source)}.results") if Path(source).exists() else RESULTS / slugify_source(str(source))
     return _check(SourceTest(network, cfg, out or folder, {"file": path.name, **known}))
 
 

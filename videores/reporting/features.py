@@ -81,9 +81,9 @@ def report_features(options: Options) -> int:
 
 
 def _choose_folder(options, cfg):
-    """Return <run>/features/<part>/<protocol>/, beside a file, or for public weights under results/."""
+    """Return <run>/features/<part>/<protocol>/, beside a file or a shared folder, or for a name under results/."""
     path = Path(options.source)
-    base = path / "features" if path.is_dir() else Path(f"{path}.features")
+    base = path / "features" if (path / "config.yaml").exists() else Path(f"{path}.features")
     if not path.exists():
         base = RESULTS / slugify_source(options.source)
     layer = f"+{options.layer}" if options.layer else ""
