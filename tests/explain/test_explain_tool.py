@@ -285,9 +285,10 @@ def test_exported_networks_are_explained_without_gradients(run, place, suffix):
             run("a.mp4", "--method", method, source=f"network{suffix}")
     with pytest.raises(UserError, match="--check"):
         run("a.mp4", "a.mp4", "--method", "order", "--check", source=f"network{suffix}")
-    assert run("a.mp4", "--method", "order", "--out", "exported", source=f"network{suffix}")[0] == 0
+    out = f"exported{suffix}"
+    assert run("a.mp4", "--method", "order", "--out", out, source=f"network{suffix}")[0] == 0
     assert run("a.mp4", "--method", "order", "--out", "own")[0] == 0
-    with np.load(place / "exported/a/attribution.npz") as ours, np.load(place / "own/a/attribution.npz") as theirs:
+    with np.load(place / out / "a/attribution.npz") as ours, np.load(place / "own/a/attribution.npz") as theirs:
         np.testing.assert_allclose(ours["maps"], theirs["maps"], atol=1e-5)
 
 

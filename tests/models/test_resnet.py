@@ -295,7 +295,7 @@ def test_head_dropouts_act_in_training_only():
         ("r3d_18", {"dropout": "half"}, "dropout: "),
         ("r3d_18", {"zero_init": 2}, "zero_init: "),
         ("r3d_18", {"checkpoint": "all"}, "checkpoint: .*none.*stages"),
-        ("pytorchvideo/slow_r50", {"width": 8}, "takes dropout and no other override"),
+        ("pytorchvideo/slow_r50", {"width": 8}, "takes dropout, widths and no other override"),
     ],
 )
 def test_wrong_options_are_refused(name, overrides, message):

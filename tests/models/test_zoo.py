@@ -155,7 +155,7 @@ def weight_gradient(conv, x, dtype):
 def test_dropout_is_the_one_option():
     model = create_model("pytorchvideo/csn_r101", 7, dropout=0.25)
     assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.25]
-    with pytest.raises(UserError, match="takes dropout and no other"):
+    with pytest.raises(UserError, match="takes dropout, widths and no other"):
         create_model("pytorchvideo/csn_r101", 7, width=32)
 
 
