@@ -301,3 +301,17 @@ def test_frames_between_those_of_a_clip_have_the_nearer_ones_map(place):
     step = lambda number: overlay._find_heat(one, number)
     assert np.array_equal(step(one.frame_VT[0][1]), step(one.frame_VT[0][1] + 1))
     assert not np.array_equal(step(one.frame_VT[0][1]), step(one.frame_VT[0][1] + 3))
+
+
+def test_videos_of_shards_are_explained_and_checked_as_their_files(place, run):
+    """The network scored them, so it explains them; only the overlay needs a file."""
+    succeeded(*forked([("prepare.py", "csv", "--root", "data", "--shards", "shards")], place))
+    kept = {}
+    for root in ("data", "shards"):
+        code, printed = run("--per-class", 2, "--out", f"of-{root}", "--check", f"data.root={root}")
+        assert code == 0, printed.err
+        entries = json.loads((place / f"of-{root}/explanations.json").read_text())["videos"]
+        kept[root] = {one["video"]: np.load(place / f"of-{root}" / one["arrays"])["maps"] for one in entries}
+    assert kept["data"].keys() == kept["shards"].keys() != set()
+    assert all(np.array_equal(kept["data"][name], kept["shards"][name]) for name in kept["data"])
+    assert "overlay" in printed.err

@@ -93,7 +93,7 @@ def write_pruned(step: Step) -> PruneReport:
     model = trained.model
     before, network, zeros, whole = _count(model), cfg.model, 0, list[str]()
     if step.pruning.scope == "weights":
-        zeros = unstructured.zero_weights(model, float(step.target))  # type: ignore[arg-type]
+        zeros = unstructured.zero_weights(model, cast("float", step.target))
     else:
         pruned, whole = _prune_layers(model, step.pruning, step.target)
         network = network.model_copy(update={"widths": _make_plan(network, pruned)})

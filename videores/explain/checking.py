@@ -58,7 +58,7 @@ def check_method(predictor: Predictor, clips: Sequence[CheckedClip], method: str
 def keep_for_check(predictor: Predictor, choice: Choice, one: Explanation) -> CheckedClip:
     """Keep the shown clip of an explanation, with its mask."""
     mask_THW = None
-    if spec := find_embedded(choice.root):  # type: ignore[arg-type]
+    if spec := find_embedded(str(choice.root)):
         dataset = make_dataset(predictor, choice.root, choice.path)
         dataset.cache = SpriteMasks(spec, [choice.path])  # which is cut like the frames
         mask_THW = (cut_views(predictor, dataset.fixed_views(0, 0))[int(one.view_V[one.shown])][..., 0] > 127).numpy()

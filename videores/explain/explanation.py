@@ -128,7 +128,7 @@ def explain_video(
     """
     if method in LAYER_METHODS:
         layer = find_layer(predictor.network.model, layer)[0]
-    ((_, prediction),) = predictor.predict_videos(root, [path])  # type: ignore[arg-type]
+    ((_, prediction),) = predictor.predict_videos(root, [path])
     if isinstance(prediction, UnreadableVideo):
         raise prediction
     label = int(prediction.scores_N.argmax()) if label is None else label
@@ -164,7 +164,7 @@ def select_method(method: str, layer: str | None) -> Explain:
 def make_dataset(predictor: Predictor, root: Root, path: str) -> VideoDataset:
     """Return the dataset of one video, with the views of the test."""
     infos, _ = probe_all(root, [path], progress=False)
-    return predictor.preprocessing.make_dataset(root, [Video(path, 0)], infos)  # type: ignore[arg-type]
+    return predictor.preprocessing.make_dataset(root, [Video(path, 0)], infos)
 
 
 def cut_views(predictor: Predictor, item: Mapping[str, Any]) -> torch.Tensor:

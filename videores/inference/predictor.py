@@ -19,6 +19,7 @@ from videores.data.lists import Video
 from videores.data.manifest import probe_all
 from videores.data.probe import probe
 from videores.data.samplers import EvalSampler
+from videores.data.shards import Root
 from videores.data.video.opening import read_frame_times
 from videores.data.video.sequential import OpenVideo, open_video
 from videores.errors import UnreadableVideo, UserError
@@ -63,7 +64,7 @@ class Predictor:
         return answer
 
     def predict_videos(
-        self, root: str | Path, paths: Sequence[str], *, workers: int = 0, progress: bool = False
+        self, root: str | Root, paths: Sequence[str], *, workers: int = 0, progress: bool = False
     ) -> Iterator[tuple[str, Prediction | UnreadableVideo]]:
         """Yield (path, prediction, or why there is none) of videos under a folder, in order.
 
@@ -76,7 +77,7 @@ class Predictor:
         dataset = self.preprocessing.make_dataset(root, listed, infos)
         found = self._score(dataset, workers) if listed else iter(())
         for path in paths:
-            yield path, UnreadableVideo(Path(root) / path, bad[path]) if path in bad else next(found)
+            yield path, UnreadableVideo(Path(str(root), path), bad[path]) if path in bad else next(found)
 
     def _score(self, dataset: VideoDataset, workers: int) -> Iterator[Prediction | UnreadableVideo]:
         """Yield the answer for each video of a dataset."""

@@ -16,10 +16,11 @@ from typing_extensions import Self
 from videores.config.parse import build_section
 from videores.config.schema import ClipConfig, Config, Section, TransformConfig, ViewsConfig
 from videores.config.streams import StreamName
-from videores.data import streams, transforms, views
+from videores.data import shards, streams, transforms, views
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo, probe
+from videores.data.shards import Root
 from videores.errors import UserError
 from videores.evaluation.protocol import format_views
 
@@ -74,7 +75,7 @@ class Preprocessing(Section):
     # Apply
 
     def make_dataset(
-        self, root: str | Path, videos: Sequence[Video], infos: Mapping[str, VideoInfo], reader: str = "auto"
+        self, root: str | Root, videos: Sequence[Video], infos: Mapping[str, VideoInfo], reader: str = "auto"
     ) -> VideoDataset:
         """Return the dataset of a test; a video that no longer decodes is marked.
 
@@ -83,7 +84,7 @@ class Preprocessing(Section):
         streams.check_content({video.path: infos[video.path] for video in videos if video.path in infos}, self.stream)
         clip, transform, views = self.clip, self.transform, self.views
         return VideoDataset(
-            Path(root),
+            shards.locate(root),
             videos,
             infos,
             clip,
