@@ -11,10 +11,11 @@ features.npz, features.json, a picture by t-SNE and UMAP (pip install -e ".[feat
 neighbors. Every number has beside it that of the same network with random weights.
 """
 
-import argparse
 from pathlib import Path
 
 from videores.runtime import cli
+
+PERPLEXITY = cli.make_number_type(lambda value: 1 < value < float("inf"), "a number > 1, e.g. 30")
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
         help="where retrieval searches: training videos, or the judged ones of other groups",
     )
     parser.add_argument("--k", type=cli.positive, default=20, help="neighbors that vote (default: 20)")
-    parser.add_argument("--perplexity", type=perplexity, default=30.0, help="of t-SNE, at most (default: 30)")
+    parser.add_argument("--perplexity", type=PERPLEXITY, default=30.0, help="of t-SNE, at most (default: 30)")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights and the picture (default: 0)")
     parser.add_argument("--no-picture", dest="picture", action="store_false", help="neither t-SNE nor UMAP")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: <run>/features/<part>/<protocol>")
@@ -46,17 +47,6 @@ def main() -> int:
         from videores.reporting import features  # here, so that helper processes need not import Lightning
 
     return features.report_features(features.Options(**vars(args)))
-
-
-def perplexity(text: str) -> float:
-    """A number > 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 1 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number > 1, e.g. 30, got {text}")
-    return value
 
 
 if __name__ == "__main__":

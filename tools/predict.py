@@ -12,10 +12,12 @@ them, and get the same scores; --every and --timeline predict windows instead, a
 are printed; --out has the plots and videos. docs/guide/predict.md has the details.
 """
 
-import argparse
 from pathlib import Path
 
 from videores.runtime import cli
+
+SECONDS = cli.make_number_type(lambda value: 0 < value < float("inf"), "seconds > 0, e.g. 0.5")
+FRACTION = cli.make_number_type(lambda value: 0 <= value <= 1, "from 0 to 1")
 
 
 def main() -> int:
@@ -26,10 +28,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the answers as CSV")
     windows = parser.add_argument_group("windows of long videos and streams")
-    windows.add_argument("--every", type=positive_seconds, metavar="SECONDS", help="from window to window")
+    windows.add_argument("--every", type=SECONDS, metavar="SECONDS", help="from window to window")
     windows.add_argument("--timeline", action="store_true", help="plot the windows, and join them to segments")
     windows.add_argument(
-        "--threshold", type=fraction, default=0.5, help="a lower probability is nothing (default: 0.5)"
+        "--threshold", type=FRACTION, default=0.5, help="a lower probability is nothing (default: 0.5)"
     )
     parser.add_argument("--video", action="store_true", help="write the video with the label drawn in")
     parser.add_argument(
@@ -49,28 +51,6 @@ def main() -> int:
     return commands.predict_inputs(
         videores.load(args.source, device=args.device), args.inputs, commands.Options(**values, plot=plot)
     )
-
-
-def positive_seconds(text: str) -> float:
-    """A number of seconds > 0."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be seconds > 0, e.g. 0.5, got {text}")
-    return seconds
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import errno
 import gc
 import logging
+import math
 import os
 import select
 import shutil
@@ -168,6 +169,21 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer, got {text}")
     return int(text)
+
+
+def make_number_type(fits: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    """Return a `type` of argparse for numbers; others are told what is wanted."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan  # which fits nowhere
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text}")
+        return value
+
+    return read
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
