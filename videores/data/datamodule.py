@@ -58,7 +58,8 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _check_reader_exact(infos, data.reader)
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
-    _warn_equal_videos(found, infos)
+    if not sound:  # digests are of pictures
+        _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
