@@ -18,6 +18,7 @@ from pathlib import Path
 
 import videores
 from videores.config.parse import load_config
+from videores.config.streams import compute_input_shape
 from videores.data import index
 from videores.errors import UserError
 from videores.runtime import cli
@@ -84,8 +85,9 @@ def select_models(args, complexity):
         return args.model, options, root / make_folder_name(args.model)
     cfg = load_config(args.cfg, args.overrides)
     options["classes"] = args.classes or count_classes(cfg.data)
-    options["frames"] = args.frames or cfg.data.clip.frames
-    options["size"] = args.size or cfg.data.transform.crop
+    _, frames, height, width = compute_input_shape(cfg.data)
+    options["frames"] = args.frames or frames
+    options["size"] = args.size or (height if height == width else (height, width))
     options["views"] = args.views or count_views(cfg.test)
     return [complexity.format_name(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
 

@@ -12,6 +12,7 @@ import torch
 from videores.ablation.cells import compressed_path, read_network
 from videores.compute import cost
 from videores.config.schema import ModelConfig
+from videores.config.streams import compute_input_shape
 from videores.data import datamodule, index
 from videores.data.datamodule import VideoData
 from videores.data.synthetic import datasets
@@ -46,8 +47,8 @@ def _try_count_cost(cell):
 
 def _count_cost(cfg, network):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    size = (_count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
-    found = _count_network_cost(network.model_dump_json(), *size)
+    _, frames, *size = compute_input_shape(cfg.data)
+    found = _count_network_cost(network.model_dump_json(), _count_classes(cfg.data), frames, tuple(size))
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
@@ -57,9 +58,9 @@ def _count_cost(cfg, network):
 
 
 @cache  # a deep one takes seconds, and seeds and tables share them
-def _count_network_cost(model_json, classes, frames, crop):
+def _count_network_cost(model_json, classes, frames, size):
     model = ModelConfig.model_validate_json(model_json)
-    return cost.count_costs(build_network(model, classes, "meta"), frames, crop)
+    return cost.count_costs(build_network(model, classes, "meta"), frames, size)
 
 
 def build_network(model, classes, device):
@@ -85,7 +86,7 @@ def measure_latencies(cells, rounds=20):
 def _read_inference_setting(cell):
     """Return a function that scores one clip; a network in integers runs in ONNX Runtime."""
     data, network = cell.config.data, read_network(cell)
-    clip = torch.randn(1, network.clip_channels, data.clip.frames, data.transform.crop, data.transform.crop)
+    clip = torch.randn(1, *compute_input_shape(data))
     if cell.quantises and compressed_path(cell).exists():
         return partial(load_exported(compressed_path(cell)), clip)
     return cost.make_runner(build_network(network, _count_classes(data), "cpu"), clip, cost.MODES["fp32"])

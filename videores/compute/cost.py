@@ -40,12 +40,12 @@ MODES = {
 # By counting
 
 
-def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dict[str, Any]:
-    """Count the costs of one clip of `frames` x `size` x `size`.
+def count_costs(model: nn.Module, frames: int, size: int | tuple[int, int], views: int = 1) -> dict[str, Any]:
+    """Count the costs of one clip of `frames` x `size` x `size`, or `frames` x height x width.
 
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
-    shape = (1, get_channels(model), frames, size, size)
+    shape = (1, get_channels(model), frames, *expand_size(size))
     model = _copy_to_meta(model)
     macs = count_gmacs(model, shape)
     return {
@@ -59,6 +59,11 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
         "inference_bytes": estimate_peak_bytes(model, shape, train=False),
         "training_bytes": _estimate_training_bytes(model, shape),
     }
+
+
+def expand_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size, which is a number where they are equal."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def get_channels(model: nn.Module) -> int:

@@ -6,7 +6,7 @@ Each function yields the messages of a section, which name keys in full, what mu
 from collections.abc import Iterator
 from typing import Any
 
-from videores.config.streams import COLOR_KEYS, STREAMS
+from videores.config.streams import COLOR_KEYS, STREAMS, compute_input_shape
 
 
 def check_clip(c: Any) -> Iterator[str]:
@@ -37,6 +37,17 @@ def check_augment(c: Any) -> Iterator[str]:
         yield "data.augment.randaugment and trivialaugment both choose the operations: drop one"
 
 
+def check_audio(c: Any) -> Iterator[str]:
+    """Yield the contradictions within data.audio."""
+    # a band is a triangle as wide as two steps of the mel scale, and the lowest are the narrowest in Hz
+    lowest = 1400 * ((1 + c.rate / 1400) ** (1 / (c.bands + 1)) - 1)
+    if lowest <= (resolution := c.rate / c.window_samples):
+        yield (
+            f"data.audio.bands must be so few that each is wider than the {resolution:.3g} Hz that a window of "
+            f"{c.window:g} s resolves, got {c.bands}, the lowest of {lowest:.3g} Hz: lower bands, or raise window"
+        )
+
+
 def check_data(c: Any) -> Iterator[str]:
     """Yield the contradictions between sections of data."""
     for key in ("resized_crop", "multi_scale"):
@@ -46,7 +57,9 @@ def check_data(c: Any) -> Iterator[str]:
         yield "data.augment.speed needs data.clip.sampling=dense, got segments: drop one"
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
         yield "data.augment.flip_labels needs data.transform.flip > 0, got 0: raise it, e.g. to 0.5, or drop one"
-    if not STREAMS[c.stream].has_colors:
+    if STREAMS[c.stream].is_sound:
+        yield from _check_sound(c)
+    elif not STREAMS[c.stream].has_colors:
         yield from _check_no_colors(c)
     if c.augment.has_mixing and c.batch_size * c.clip.repeat == 1:
         yield "data.augment.mixup and cutmix need several clips in a batch, got 1: raise data.batch_size"
@@ -63,6 +76,27 @@ def _check_no_colors(c: Any) -> Iterator[str]:
     for key in ("mean", "std"):
         if not c.transform.is_default(key):
             yield f"data.transform.{key} is of colors, and data.stream={c.stream} has its own scale: drop it"
+
+
+def _check_sound(c: Any) -> Iterator[str]:
+    """Yield what does not suit sound, or leaves its length open."""
+    for key in type(c.augment).model_fields:
+        if not c.augment.is_default(key):
+            yield f"data.augment.{key} changes pictures, and data.stream={c.stream} has none: drop it"
+    if c.clip.sampling == "segments":
+        yield f"data.clip.sampling must be dense with data.stream={c.stream}, got segments: a clip has one span of time"
+    if c.audio.seconds is None and c.clip.fps is None:
+        yield (
+            f"data.audio.seconds must be given with data.stream={c.stream} and data.clip.stride, by which clips of "
+            "videos of other rates last longer: give it, e.g. 1.0, or data.clip.fps"
+        )
+
+
+def _check_views_of_sound(stream: str, part: str, views: Any) -> Iterator[str]:
+    """Yield what a protocol does to pictures and cannot do to sound."""
+    for key, usual in (("crops", 1), ("order", "normal"), ("corruption", "none")):
+        if (value := getattr(views, key)) != usual:
+            yield f"{part}.{key} must be {usual} with data.stream={stream}, which has no pictures, got {value}: drop it"
 
 
 def _check_views_of_vectors(stream: str, part: str, views: Any) -> Iterator[str]:
@@ -111,11 +145,17 @@ def check_train(c: Any) -> Iterator[str]:
 def check_config(c: Any) -> Iterator[str]:
     """Yield the contradictions between top-level sections."""
     frozen = c.train.freeze_bn or c.train.freeze == "all-but-fc"
-    channels = STREAMS[c.data.stream].channels
+    channels, is_sound = STREAMS[c.data.stream].channels, STREAMS[c.data.stream].is_sound
     if c.model.clip_channels != channels:
         yield f"model.channels must be the {channels} of data.stream={c.data.stream}, got {c.model.clip_channels}"
-    if c.model.frames not in (None, c.data.clip.frames):
-        yield f"model.frames must equal data.clip.frames ({c.data.clip.frames}), got {c.model.frames}"
+    frames = compute_input_shape(c.data)[1]
+    if c.model.frames not in (None, frames):
+        name = (
+            f"data.clip.frames ({frames})"
+            if frames == c.data.clip.frames
+            else f"{frames} with data.stream={c.data.stream}"
+        )
+        yield f"model.frames must equal {name} ({frames}), got {c.model.frames}"
     if c.train.freeze_bn and c.model.norm in ("group", "none"):
         yield f"train.freeze_bn needs batch norms, got model.norm={c.model.norm}: drop one"
     if c.train.precise_bn and c.model.norm in ("group", "none", "frozen"):
@@ -129,7 +169,9 @@ def check_config(c: Any) -> Iterator[str]:
     for part, views in (("val", c.val), ("test", c.test)):
         if views.clips == "all" and views.starts == "dense":
             yield f"{part}.starts=dense needs a number of clips, got {part}.clips=all: give {part}.clips a number"
-        if not STREAMS[c.data.stream].has_colors:
+        if is_sound:
+            yield from _check_views_of_sound(c.data.stream, part, views)
+        elif not STREAMS[c.data.stream].has_colors:
             yield from _check_views_of_vectors(c.data.stream, part, views)
         if c.data.clip.sampling == "segments" and (views.clips == "all" or views.starts == "dense"):
             yield f"{part}.clips must be a number and {part}.starts uniform with data.clip.sampling=segments"

@@ -3,9 +3,11 @@
 How clips of a stream are made is in videores.data.streams.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-StreamName = Literal["rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "flow"]
+StreamName = Literal[
+    "rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "flow", "audio"
+]
 COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "grey", "randaugment", "trivialaugment")
 
 
@@ -15,6 +17,7 @@ class StreamFacts(NamedTuple):
     channels: int  # of a clip, which the network's first convolution takes
     has_colors: bool = True  # its pixels are colors, or what follows from them on the device
     sees_next: bool = False  # a channel of a frame depends on the clip's next frame, too
+    is_sound: bool = False  # a clip is a spectrogram: one frame, bands x columns
 
 
 STREAMS: dict[StreamName, StreamFacts] = {
@@ -24,4 +27,16 @@ STREAMS: dict[StreamName, StreamFacts] = {
     "rgb+difference": StreamFacts(6, sees_next=True),
     "rgb+unsigned-difference": StreamFacts(6, sees_next=True),
     "flow": StreamFacts(2, has_colors=False),
+    "audio": StreamFacts(1, has_colors=False, is_sound=True),
 }
+
+
+def compute_input_shape(data: Any) -> tuple[int, int, int, int]:
+    """Return (C, T, H, W) of the clips that a network gets.
+
+    `data` has the keys stream, clip, transform and audio of a configuration.
+    """
+    channels, crop = STREAMS[data.stream].channels, data.transform.crop
+    if STREAMS[data.stream].is_sound:
+        return channels, 1, data.audio.bands, data.audio.count_columns(data.clip)
+    return channels, data.clip.frames, crop, crop

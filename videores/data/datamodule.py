@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, streams, views
+from videores.config.streams import STREAMS
+from videores.data import audio, index, lists, manifest, mirroring, mixing, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -49,14 +50,16 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
         data.augment.flip_labels, found.classes
     )  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
-    infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
+    sound = STREAMS[data.stream].is_sound
+    infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]], sound=sound)
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
     _apply_unreadable_policy(unreadable, data.on_unreadable)
     _report_warnings(infos)
     _check_reader_exact(infos, data.reader)
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
-    _warn_equal_videos(found, infos)
+    if not sound:  # digests are of pictures
+        _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
@@ -178,6 +181,7 @@ class VideoData(pl.LightningDataModule):
             data.clip,
             data.transform,
             stream=data.stream,
+            audio=data.audio,
             views=self.views[part],
             augment=data.augment,
             flips=self.flips(),
@@ -199,7 +203,11 @@ class VideoData(pl.LightningDataModule):
             return self.decoded.dataset(part).cache
         if part == "gap":
             return CacheSubset(self.dataset("train").cache, self.gap)
-        return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)
+        infos, shared = [self.videos.infos[v.path] for v in listed], self.data.workers > 0
+        if STREAMS[self.data.stream].is_sound:
+            shapes = [(audio.count_video_samples(info, self.data.audio.rate),) for info in infos]
+            return FrameCache(shapes, shared, torch.int16)
+        return FrameCache([(info.num_frames, info.height, info.width, 3) for info in infos], shared)
 
     def flips(self):
         rule = self.data.augment.flip_labels

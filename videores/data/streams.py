@@ -1,6 +1,6 @@
-"""Make a network's input from uint8 clips: colors, their differences in time, or flow.
+"""Make a network's input from what is read: colors, their differences in time, flow, or sound.
 
-What is read, cached, cut and augmented are pictures of three bytes a pixel, whatever the stream. It is here, on the
+What is read, cached, cut and augmented are pictures of three bytes a pixel, or samples of sound. It is here, on the
 device, that they become the stream's channels. So a stream costs no decoding, and clips of several streams that are
 cut from the same frames show the same moments.
 
@@ -9,6 +9,7 @@ difference   x[t + 1] - x[t] of the normalized colors of a clip, 0 for its last 
 rgb+...      the colors, and then the differences, as channels of one clip.
 flow         (dx, dy) to the next frame, in short sides of the picture a second: data/video/flow.py says how they are
              written as bytes.
+audio        the log-mel spectrogram of the clip's sound: data/audio.py.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videores.config.schema import ClipConfig, TransformConfig
+from videores.config.schema import AudioConfig, ClipConfig, TransformConfig
 from videores.config.streams import STREAMS, StreamName
-from videores.data import transforms
+from videores.data import audio, transforms
 from videores.data.lists import preview, split_segment, warn
 from videores.data.probe import VideoInfo
 from videores.data.video import flow
@@ -44,9 +45,15 @@ class ClipFormat(Protocol):
     def transform(self) -> TransformConfig:
         """Return how frames are scaled, cut and normalized."""
 
+    @property
+    def audio(self) -> AudioConfig:
+        """Return how spectrograms are made."""
+
 
 def make_input(clips_BKTHWC: Tensor, clip_format: ClipFormat) -> Tensor:
-    """Return float clips_BKCTHW of uint8 pictures, with the channels of the stream."""
+    """Return float clips_BKCTHW of uint8 pictures, or of int16 sound_BKS, with the channels of the stream."""
+    if STREAMS[clip_format.stream].is_sound:
+        return audio.make_spectrograms(clips_BKTHWC, clip_format.audio)
     mean, std = select_normalization(clip_format)
     clips_BKCTHW = transforms.normalize_clips(clips_BKTHWC, mean, std)
     if clip_format.stream == "rgb":
@@ -78,21 +85,36 @@ def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
 def check_content(infos: Mapping[str, VideoInfo], stream: StreamName) -> None:
     """Check that files hold what a stream is made of.
 
-    It is pictures, or flow as it was written for its video. Raises UserError that names those that do not.
+    It is pictures, flow as it was written for its video, or sound, which some may lack. Raises UserError that names
+    those that do not.
     """
     wrong = [path for path, info in infos.items() if describe_mismatch(info.flow, stream)]
     if wrong:
         what = describe_mismatch(infos[wrong[0]].flow, stream)
         raise UserError(f"data.stream={stream}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
+    if STREAMS[stream].is_sound:
+        _check_sound(infos, stream)
     if stream == "flow":
         _check_flow({path: (flow.parse_tag(info.flow, path), info) for path, info in infos.items()})
 
 
-def describe_mismatch(tag: str, stream: StreamName) -> str:
+def _check_sound(infos, stream):
+    silent = [path for path, info in infos.items() if not info.has_audio]
+    if infos and len(silent) == len(infos):
+        raise UserError(
+            f"data.stream={stream}: none of {len(infos)} files has sound; copies need tools/prepare.py --audio keep"
+        )
+    if silent:
+        warn(f"{len(silent)} of {len(infos)} files have no sound, their spectrograms are 0:\n  {preview(silent, 5)}")
+
+
+def describe_mismatch(tag: str, stream: StreamName, *, has_sound: bool = True) -> str:
     """Say what a file lacks for a stream, "" where nothing.
 
-    `tag` is that of flow, "" of a file without one.
+    `tag` is that of flow, "" of a file without one. Windows and frames that come have no sound.
     """
+    if STREAMS[stream].is_sound and not has_sound:
+        return "only whole files are read with their sound: give files, without --every, --timeline and addresses"
     if bool(tag) == (stream == "flow"):
         return ""
     if tag:
@@ -142,3 +164,13 @@ def mirror_values(clip_THWC: Tensor, stream: StreamName) -> None:
     """
     if stream == "flow":
         clip_THWC[..., 0] = 2 * flow.ZERO - clip_THWC[..., 0].int()
+
+
+def draw_noise(count: int, clip_format: ClipFormat) -> Tensor:
+    """Return uint8 clips_XTHWC of noise, or int16 sound_XS."""
+    rng, crop = torch.Generator().manual_seed(0), clip_format.transform.crop
+    if STREAMS[clip_format.stream].is_sound:
+        shape = (count, clip_format.audio.count_samples(clip_format.clip))
+        return torch.randint(-(2**12), 2**12, shape, generator=rng, dtype=torch.int16)
+    shape = (count, clip_format.clip.frames, crop, crop, 3)
+    return torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)

@@ -40,8 +40,8 @@ def compute_batch_size(views: ViewsConfig, batch_size: int) -> int:
 def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Collate items of several videos, or of none, of any sizes and lengths.
 
-    {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
-    "unreadable": [(number, reason)] of those that do not.
+    {"frames": [uint8 scaled_UHWC, or int16 sound_KS], "place": [place_KT], "video": number_B, "label": label_B} of
+    those that decode, and "unreadable": [(number, reason)] of those that do not.
     """
     shown = [item for item in items if "frames" in item]
     return {
@@ -59,10 +59,9 @@ def split_batch(
     """Yield (video_X, view_X, uint8 clips_XTHWC): all views of a batch in order.
 
     X is at most `limit` for clips of crop x crop pixels, and fewer for whole pictures, so that the pixels stay as many.
+    Of sound it yields int16 sound_XS.
     """
-    sizes = [
-        transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, views.crops) for frames in batch["frames"]
-    ]
+    sizes = [_compute_view_size(frames, crop, views.crops) for frames in batch["frames"]]
     numbers = [len(place_KT) * count_crops(views) for place_KT in batch["place"]]
     for (height, width), items in groupby(range(len(sizes)), sizes.__getitem__):
         alike = [(item, view) for item in items for view in range(numbers[item])]
@@ -72,8 +71,8 @@ def split_batch(
 
 
 def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> torch.Tensor:
-    """Return uint8 clips_VTHWC, all views of an item."""
-    return transforms.crop_views(item["frames"], item["place"], crop, views.crops)
+    """Return uint8 clips_VTHWC, or int16 sound_VS, all views of an item."""
+    return _cut_item(item["frames"], item["place"], crop, views.crops)
 
 
 def _cut_views(batch, pairs, crop, crops):
@@ -82,8 +81,20 @@ def _cut_views(batch, pairs, crop, crops):
     Those of an item follow each other.
     """
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
-    clips = [
-        transforms.crop_views(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs
-    ]
+    clips = [_cut_item(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs]
     item_X, view_X = torch.tensor(pairs).unbind(1)
     return batch["video"].cpu()[item_X], view_X, torch.cat(clips) if len(clips) > 1 else clips[0]
+
+
+def _compute_view_size(frames, crop, crops):
+    """Return the height and width of views; sound counts as the crop, as its spectrogram is about as large."""
+    if frames.ndim == 2:
+        return crop, crop
+    return transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, crops)
+
+
+def _cut_item(frames, place_KT, crop, crops, chosen=None):
+    """Cut views of pictures, all where none are chosen; the sound of each clip is cut already."""
+    if frames.ndim == 2:
+        return frames if chosen is None else frames[chosen]
+    return transforms.crop_views(frames, place_KT, crop, crops, chosen)

@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from videores.config.schema import Config
-from videores.data import datamodule, mixing
+from videores.config.streams import STREAMS
+from videores.data import datamodule, mixing, streams
 from videores.data.video.encode import write_video
 from videores.data.views import count_crops, list_item_views
 
@@ -63,7 +64,7 @@ def read_training_rows(module):
         for number, clips, label in zip(batch["video"].tolist(), batch["clips"], batch["label"], strict=True):
             draws = [dataset.draw(0, number, view) for view in range(len(clips))]
             labels = label.expand(len(clips), *label.shape[1:])
-            pixels = clips.round().byte().numpy() if clips.is_floating_point() else clips.numpy()
+            pixels = _to_pixels(clips, dataset)
             titles = [f"{format_label(one, classes)}   {dataset.videos[number].path}" for one in labels]
             indices = [draw.index_T for draw in draws]
             yield _format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
@@ -78,8 +79,16 @@ def read_test_rows(module, count):
         places = [(k, crop) for k in range(len(index_KT)) for crop in range(crops)]
         where = [f"clip {k + 1} of {len(index_KT)}, crop {crop + 1} of {crops}" for k, crop in places]
         titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
-        clips = list_item_views(dataset[0, number], dataset.transform.crop, views).numpy()
+        clips = _to_pixels(list_item_views(dataset[0, number], dataset.transform.crop, views), dataset)
         yield _format_frame_rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
+
+
+def _to_pixels(clips_KTHWC, dataset):
+    """Return uint8 clips_KTHWC; of sound, spectrograms with the highest band on top, black to white from -2 to 2."""
+    if STREAMS[dataset.stream].is_sound:
+        picture_KTHW = streams.make_input(clips_KTHWC[None], dataset)[0, :, 0].flip(-2)
+        clips_KTHWC = ((picture_KTHW + 2) * 255 / 4).clamp(0, 255)[..., None].expand(-1, -1, -1, -1, 3)
+    return clips_KTHWC.round().byte().numpy() if clips_KTHWC.is_floating_point() else clips_KTHWC.numpy()
 
 
 def format_label(label, classes):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from videores.config.streams import STREAMS
 from videores.data import transforms, views
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
@@ -126,6 +127,8 @@ def explain_video(
     probable. Maps are computed in float32, whatever the scores are. Raises UnreadableVideo, and UserError for a method
     that the network has not.
     """
+    if STREAMS[predictor.preprocessing.stream].is_sound:
+        raise UserError(f"maps are of pictures, and this network sees the stream {predictor.preprocessing.stream}")
     if method in LAYER_METHODS:
         layer = find_layer(predictor.network.model, layer)[0]
     ((_, prediction),) = predictor.predict_videos(root, [path])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from videores.config import parse
 from videores.config.schema import Config
+from videores.config.streams import STREAMS
 from videores.data.lists import read_csv_rows
 from videores.errors import UserError
 from videores.evaluation.predictions import read_metrics
@@ -18,7 +19,7 @@ from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork, resolve_source
 from videores.models.weights import safe_load
 from videores.models.weights.names import find_file
-from videores.models.weights.preprocessing import is_close
+from videores.models.weights.preprocessing import find_other_sound, is_close
 from videores.models.weights.safetensors import read_safetensors
 from videores.models.weights.sources import LAYOUTS
 
@@ -123,6 +124,8 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
         **{f"data.transform.{key}": list(getattr(t, key)) for key in ("mean", "std")},
         "data.transform.jitter": None,  # of trainings, and it may not be smaller than the crop
     }
+    if STREAMS[preprocessing.stream].is_sound:
+        values |= {f"data.audio.{key}": value for key, value in preprocessing.audio.model_dump().items()}
     return [f"{key}={'null' if value is None else value}" for key, value in values.items()]
 
 
@@ -147,6 +150,9 @@ def _check(test: SourceTest) -> SourceTest:
     stream = test.network.preprocessing.stream
     if test.cfg.data.stream != stream:
         raise UserError(f"data.stream must be {stream} for {source}, got {test.cfg.data.stream}: leave it out")
+    ours, own = test.cfg.data.audio, test.network.preprocessing.audio
+    if STREAMS[stream].is_sound and (key := find_other_sound(ours.model_dump(), own.model_dump())):
+        raise UserError(f"data.audio.{key} must be {getattr(own, key)} for {source}: leave it out")
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
         raise UserError(

@@ -17,6 +17,7 @@ import torch
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.config.schema import Config, DataConfig, TrainConfig
+from videores.config.streams import STREAMS, compute_input_shape
 from videores.data import datamodule, mirroring, splits, workers
 from videores.data.augment import apply_own_step
 from videores.data.datamodule import Videos
@@ -128,7 +129,8 @@ def _check_monitor(train: TrainConfig, videos: Videos) -> None:
 def warn_mirrored_classes(data: DataConfig, classes: Sequence[str]) -> None:
     """Warn where flips would show videos of one class as those of another."""
     mirrored = mirroring.find_changed_classes(classes)
-    if mirrored and data.transform.flip and data.augment.flip_labels == "none" and is_rank_zero():
+    flips = data.transform.flip and not STREAMS[data.stream].is_sound
+    if mirrored and flips and data.augment.flip_labels == "none" and is_rank_zero():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
             f"({', '.join(mirrored[:4])}): data.transform.flip=0 leaves that out, and "
@@ -201,10 +203,10 @@ def build_network(cfg: Config, classes: Sequence[str], resume_point: ResumePoint
     """
     torch.manual_seed(cfg.run.seed)
     module = VideoClassifier(cfg, classes)
-    channels, frames, crop = cfg.model.clip_channels, cfg.data.clip.frames, cfg.data.transform.crop
+    shape_CTHW = compute_input_shape(cfg.data)
     if own_parts.is_import_path(cfg.model.name):
-        check_own_output(module.model, (2, channels, frames, crop, crop), len(classes))
-    gmacs = cost.count_gmacs(module.model, (1, channels, frames, crop, crop))
+        check_own_output(module.model, (2, *shape_CTHW), len(classes))
+    gmacs = cost.count_gmacs(module.model, (1, *shape_CTHW))
     weights_report = None if resume_point else _load_initial_weights(cfg, module)
     module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
     if teacher_report and is_rank_zero():
@@ -312,6 +314,10 @@ def _check_model_and_normalization(path, stored_config, module):
     )
     if stream != module.cfg.data.stream:
         lines.append(f"data.stream is {module.cfg.data.stream} here, {stream} where it was trained")
+    elif STREAMS[stream].is_sound:
+        own, ours_audio = stored_config["data"]["audio"], module.cfg.data.audio.model_dump()
+        if key := preprocessing.find_other_sound(ours_audio, own):
+            lines.append(f"data.audio.{key} is {ours_audio[key]} here, {own[key]} where it was trained")
     for key in ("mean", "std"):
         if not preprocessing.is_close(theirs[key], getattr(ours, key)):
             lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
