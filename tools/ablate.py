@@ -5,7 +5,7 @@
     python tools/ablate.py --table c01_conv_type --scale full --dry-run          # needs no data
     python tools/ablate.py --table c01_conv_type --scale full --launcher slurm --slurm timeout_min=600
     python tools/ablate.py --table all --scale smoke                              # test the set-up
-    python tools/ablate.py --docs                                                 # docs/ablations from results
+    python tools/ablate.py --docs                                                 # docs/ablations, results and claims
     python tools/ablate.py --null                                                 # how often claims hold by chance
 
 A table is a file of configs/ablations/. Rows with a result are not computed again, so an interrupted sweep continues.
@@ -25,9 +25,12 @@ from videores.runtime import cli
 def main() -> int:
     args = parse_args()
     if args.docs:
-        from videores.ablation import docs
+        from videores.ablation import claims_page, docs, results_page
 
-        return docs.write_docs()
+        docs.write_docs()
+        results_page.write_results()
+        claims_page.write_claims()
+        return 0
     if args.null:
         from videores.ablation import null_check
 
@@ -51,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser = cli.make_parser(__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", help="a name in configs/ablations/, a path, or all")
-    which.add_argument("--docs", action="store_true", help="write docs/ablations/ from the results at scale cpu")
+    which.add_argument("--docs", action="store_true", help="write docs/ablations/, results.md, claims.md from results")
     which.add_argument("--null", action="store_true", help="write docs/ablations/null.md: the rule on equal rows")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="(default: cpu)")
     parser.add_argument("--seeds", type=numbers, help="for example 0,1,2 (default: those of the table)")

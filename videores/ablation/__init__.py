@@ -11,7 +11,9 @@ significance  estimates with their error over seeds and groups of test videos
 assertions  judge the claims of a table
 columns, tables, exports, plots    write a table
 published   numbers from papers beside ours
-docs, changes    the committed pages
+provenance    command, commit, day, machine and code of cells
+docs, index_page, changes    the committed pages of tables
+results_page, claims_page    all numbers, and all claims that the project began with
 null_rows, null_check    how often the rule is wrong on equal rows
 commands    what tools/ablate.py does
 """

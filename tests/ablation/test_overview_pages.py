@@ -1,0 +1,91 @@
+"""The pages about all tables, numbers and claims: they are current, and leave nothing out."""
+
+import csv
+import re
+
+import pytest
+from helpers.ablation import TWO, make
+from helpers.source import ROOT
+
+from videores.ablation import claims_page, docs, index_page, provenance, results_page, spec
+from videores.errors import UserError
+from videores.runtime.code_hash import hash_code
+
+CLAIMS = {0: 24, 1: 35, 2: 16, 3: 30, 4: 10}  # of each article
+
+
+def cell(row, seed, **more):
+    return {"row": row, "seed": seed, "status": "done", **more}
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_committed_pages_are_what_the_tool_writes():
+    hint = "run python tools/ablate.py --docs"
+    assert results_page.PAGE.read_text() == results_page.build_results(), hint
+    assert claims_page.PAGE.read_text() == claims_page.build_claims(), hint
+
+
+def test_the_index_has_all_nineteen_tables_and_says_which_were_not_run():
+    text = (docs.DOCS / "README.md").read_text()
+    rows = dict(re.findall(r"^\| \[?(c\d\d)[^|]*\|(.*)$", text, re.MULTILINE))
+    assert sorted(rows) == [f"c{number:02}" for number in range(20)]
+    ran = {path.parent.name[:3] for path in docs.DOCS.glob("*/cells")}
+    assert {number for number, row in rows.items() if "not run yet" in row or "no table yet" in row} == set(rows) - ran
+
+
+def test_rows_and_seeds_without_a_result_are_named():
+    about = make(cells=TWO, seeds=[0, 1])
+    found = [cell("a", 0), cell("a", 1), cell("b", 0)]
+    assert index_page.list_missing_rows(about, found, "cpu") == ["b (seed 1)"]
+    assert index_page.list_missing_rows(about, found[:2], "cpu") == ["b"]
+    failed = cell("a", 1, status="failed")
+    assert index_page.list_missing_rows(about, [found[0], failed, found[2]], "cpu") == ["a (seed 1)", "b (seed 1)"]
+
+
+def test_rows_of_other_code_are_listed():
+    found = [cell("a", 0, code=hash_code()), cell("b", 0, code="0123456789abcdef")]
+    assert provenance.list_rows_of_other_code(found) == ["b"]
+
+
+def test_results_of_the_readme_are_marked_where_the_code_is_another():
+    section = "## Results\n\ncode `{}`, [data](datasets/a/README.md), [guide](docs/guide/b.md)\n\n## Use\n"
+    same = results_page._quote_readme(section.format(hash_code()))
+    other = results_page._quote_readme(section.format("0123456789abcdef"))
+    assert results_page.OTHER_CODE not in same
+    assert results_page.OTHER_CODE in other
+    assert "[data](../datasets/a/README.md), [guide](guide/b.md)" in same
+    with pytest.raises(UserError, match=r"README\.md"):
+        results_page._quote_readme("## Results\n\nno hash\n\n## Use\n")
+
+
+def test_every_claim_has_an_answer_that_is_there():
+    with open(claims_page.PAGE.with_suffix(".csv"), encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    numbers = [f"{article}.{number}" for article, count in CLAIMS.items() for number in range(1, count + 1)]
+    assert [row["claim"] for row in rows] == numbers
+    assert {row["verdict"] for row in rows} <= set(claims_page.VERDICTS)
+    tests = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    answers = {answer for row in rows for answer in claims_page.split_answers(row)}
+    assert {answer for answer in answers if answer.startswith("test_")} <= tests
+
+
+def test_an_answer_that_is_not_there_is_refused(tmp_path):
+    page = tmp_path / "claims.md"
+    for answer in ("guide/none.md", "c99"):
+        page.with_suffix(".csv").write_text(f"claim,statement,verdict,shown by\n0.1,a,right,{answer}\n")
+        with pytest.raises(UserError, match=answer):
+            claims_page.build_claims(page)
+
+
+def test_planned_tables_give_way_to_real_ones():
+    assert index_page.list_planned(["c01_a"]) == list(index_page.PLANNED)
+    assert index_page.list_planned(["c19_b"]) == []
+    assert all(re.fullmatch(r"c\d\d_\w+", name) for name in spec.list_tables())
