@@ -6,7 +6,7 @@ How clips of a stream are made is in videores.data.streams.
 from typing import Any, Literal, NamedTuple
 
 StreamName = Literal[
-    "rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "flow", "audio"
+    "rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "grey", "flow", "audio"
 ]
 COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "grey", "randaugment", "trivialaugment")
 
@@ -26,6 +26,7 @@ STREAMS: dict[StreamName, StreamFacts] = {
     "unsigned-difference": StreamFacts(3, sees_next=True),
     "rgb+difference": StreamFacts(6, sees_next=True),
     "rgb+unsigned-difference": StreamFacts(6, sees_next=True),
+    "grey": StreamFacts(1),
     "flow": StreamFacts(2, has_colors=False),
     "audio": StreamFacts(1, has_colors=False, is_sound=True),
 }

@@ -80,6 +80,8 @@ def probe_run(
     _check_words("--methods", methods, maps.METHODS)
     if STREAMS[cfg.data.stream].is_sound:
         raise UserError(f"{folder} is of data.stream={cfg.data.stream}, and the probes change and explain pictures")
+    if "orders" in parts and cfg.data.format == "npz":
+        raise UserError("--only must be without orders for volumes, as depth is not time: corruptions,responses,maps")
     cfg = _change_views(cfg, order="normal", corruption="none")
     tested, code = _test_all(cfg, folder, _list_tests(cfg, parts, severities))
     if not is_rank_zero():
