@@ -18,6 +18,7 @@ from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
 from videores.data.decode import check_reader_installed
 from videores.data.samplers import EvalSampler, TrainSampler
+from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -56,7 +57,8 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _check_reader_exact(infos, data.reader)
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
-    _warn_equal_videos(found, infos)
+    if data.format not in datasets.SETS:  # which have equal frames on purpose
+        _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
