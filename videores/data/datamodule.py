@@ -19,6 +19,7 @@ from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
 from videores.data.decode import check_reader_installed
 from videores.data.samplers import EvalSampler, TrainSampler
+from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -59,7 +60,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
     _check_flip_given(infos, data)
-    if not sound:  # digests are of pictures
+    if not sound and data.format not in datasets.SETS:  # digests are of pictures; those have equal ones on purpose
         _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
