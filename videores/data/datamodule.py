@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, streams, views
+from videores.data import index, lists, manifest, mirroring, mixing, pretext, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -56,6 +56,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _check_reader_exact(infos, data.reader)
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
+    pretext.check_lengths(infos, data)
     _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
@@ -181,6 +182,7 @@ class VideoData(pl.LightningDataModule):
             views=self.views[part],
             augment=data.augment,
             flips=self.flips(),
+            task=data.pretext,
             reader=data.reader,
             seed=self.seed,
             cache=self.cache(part, listed),
