@@ -74,10 +74,10 @@ def contrastive_loss(features_XD: Tensor, views: int) -> Tensor:
     """Return InfoNCE of clips: those of one video are alike, those of others differ.
 
     X clips follow each other by video, `views` of each. The loss is the mean over pairs of a video's clips, against all
-    clips of the rank but the clip itself. Source: Chen et al. 2020, arXiv:2002.05709, section 2.1, without the projection.
+    clips of the rank but the clip itself. Source: Chen et al. 2020, arXiv:2002.05709, section 2.1, with no projection.
     """
-    x_XD = F.normalize(features_XD.float(), dim=1)
-    cosine_XX = x_XD @ x_XD.T / CONTRAST_TEMPERATURE
+    x_XD = features_XD.float()
+    cosine_XX = F.cosine_similarity(x_XD[:, None], x_XD, dim=-1) / CONTRAST_TEMPERATURE
     itself_XX = torch.eye(len(x_XD), dtype=torch.bool, device=x_XD.device)
     video_X = torch.arange(len(x_XD), device=x_XD.device) // views
     alike_XX = (video_X[:, None] == video_X) & ~itself_XX
