@@ -133,7 +133,7 @@ class AugmentConfig(Section):
     multi_scale: tuple[PositiveFraction, ...] | None = None  # crop's height and width / the short side
     flip_labels: Literal["none", "left-right"] | dict[str, str | None] = "none"  # or {class: class, or null}
     brightness: NonNegativeFloat = 0.0  # factor drawn from 1 - strength to 1 + strength
-    contrast: Fraction = 0.0  # of a contrastive loss between clips of a video (data.clip.repeat); labels have the rest
+    contrast: NonNegativeFloat = 0.0  # as brightness
     saturation: NonNegativeFloat = 0.0  # as brightness
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # shift up to this share of the colour circle
     grey: Fraction = 0.0  # probability of a grey clip
@@ -270,7 +270,7 @@ class TrainConfig(Section):
     swa: NonNegativeInt | None = None  # from this epoch on (from 0) the mean of weights is tested
     precise_bn: PositiveInt | None = None  # training batches per rank that batch norms take their statistics from
     distill: DistillConfig = DistillConfig()
-    contrast: NonNegativeFloat = 0.0  # weight of a contrastive loss between the data.clip.repeat clips of a video
+    contrast: Fraction = 0.0  # of a contrastive loss between clips of a video (data.clip.repeat); labels have the rest
     # training videos that each validation scores for the gap (docs/guide/monitoring.md); auto: as many as validation
     # videos
     gap_videos: Literal["auto"] | NonNegativeInt = "auto"
