@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,7 +148,8 @@ def _train_and_test(run: Run, record: run_folder.RunRecord, resume_point: Resume
         record.add_start(resume_point.step if resume_point else 0, resume_point.inexact if resume_point else [])
         with _run_all_ranks(run.trainer):
             _fit(run, resume_point)
-            code = test(run, run_folder.find_best_checkpoint(run.folder), "test")
+            checkpoint = run_folder.find_best_checkpoint(run.folder)
+            code = max(_test_control(run, checkpoint), test(run, checkpoint, "test"))
         record.add_end(code)
         if is_rank_zero():
             print(summary.format_next_command(run.folder), file=sys.stderr)  # results end standard output
@@ -183,6 +185,18 @@ def test(run: Run, checkpoint: Path, part: str) -> int:
     The exit code is 1 where videos do not decode, which count as wrong.
     """
     return _test(run, checkpoint, part).exit_code
+
+
+def _test_control(run: Run, checkpoint: Path) -> int:
+    """Test the answers to a pretext on still clips, in which only a leak can tell the change; return the exit code."""
+    if not run.cfg.data.pretext:
+        return 0
+    still = run.cfg.model_copy(update={"test": run.cfg.test.model_copy(update={"order": "static"})})
+    data = VideoData.from_config(still, run.data.videos, decoded=run.data)
+    tested = _test(replace(run, cfg=still, data=data), checkpoint, "test")
+    if tested.folder:
+        print(results.format_leak(tested.folder))
+    return tested.exit_code
 
 
 def _test(run: Run, checkpoint: Path, part: str) -> Tested:

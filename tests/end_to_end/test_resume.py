@@ -187,6 +187,15 @@ def test_accumulated_gradients_and_averaged_weights_go_on_too(monkeypatch):
     assert_same_run("average", "average-whole")
 
 
+def test_a_pretext_task_goes_on_with_the_same_changes(monkeypatch):
+    pretext = ("data.pretext=transformations", "data.clip.repeat=2", "train.contrast=0.5", "train.epochs=2")
+    assert train("pretext-whole", *pretext) == 0
+    stop(monkeypatch, "pretext", VideoClassifier, "training_step", 2, *pretext)
+    stop(monkeypatch, "pretext", VideoClassifier, "validation_step", 0, *pretext)
+    assert train("pretext", *pretext) == 0
+    assert_same_run("pretext", "pretext-whole")
+
+
 def test_a_rate_that_waits_for_a_plateau_goes_on_with_its_count(monkeypatch):
     plateau = ("train.schedule=plateau", "train.plateau=1", "train.lr=0.3", "train.epochs=4")
     assert train("plateau-whole", *plateau) == 0

@@ -61,6 +61,9 @@ SETTINGS = {
         *("model.widths={stem.0: 3, layer1.0.conv1.0: 2, layer1.0.conv2.0: 3}", "model.dropout=0.3"),
         *("train.keep_zeros=true", "run.checkpoint_steps=1"),
     ],
+    "pretext, contrast": [
+        *("data.pretext=transformations", "data.clip.repeat=2", "train.contrast=0.5", "run.checkpoint_steps=1"),
+    ],
     "2 processes": ["trainer.devices=2", "model.dropout=0.3", "run.checkpoint_steps=2"],
 }
 

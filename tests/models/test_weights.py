@@ -15,9 +15,11 @@ import pytest
 import torch
 import torchvision
 from helpers.weights import PREPROCESSING, TINY, clips, logits, randomise, refusal, same_states, save
+from PIL import Image
 from pytorchvideo.models.csn import create_csn
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms.functional import to_tensor
 
 from videores.models.registry import create_model
 from videores.models.weights import loading
@@ -408,6 +410,35 @@ def test_mean_inflation_equals_the_2d_network_in_frames_that_no_kernel_carries_o
         ours_BTD, theirs_BTD = solid.eval().features(clip), flat.eval().features(frame)
     torch.testing.assert_close(ours_BTD[:, 3:6], theirs_BTD.expand(-1, 3, -1), rtol=1e-4, atol=1e-5)
     assert all((ours_BTD[:, t] - theirs_BTD[:, 0]).abs().max() > 1e-2 for t in (0, 1, 2, 6, 7, 8))
+
+
+def inflate_cifar(path, how):
+    """The CIFAR network of a file, and its inflation into 3D."""
+    flat, solid = create_model("cifar2d_20", 10), create_model("cifar3d_20", 10)
+    loading.load_weights(flat, f"torchvision:{path}")
+    loading.load_weights(solid, f"torchvision:{path}", inflate=how)
+    return flat, solid
+
+
+@pytest.mark.parametrize("weights", ["random", "real"])
+def test_inflated_cifar_networks_answer_still_clips_as_in_2d_only_with_centre(tmp_path, request, weights):
+    """Mean inflation loses a third at both ends of the clip in each of 19 layers."""
+    if weights == "real":
+        data = request.getfixturevalue("shared_data")
+        path = data / "weights" / "cifar_resnet20.pth"
+        pictures = sorted((data / "cifar10-jpeg" / "test").glob("*/*.jpg"))[::20]
+        frame = torch.stack([to_tensor(Image.open(picture)) for picture in pictures])[:, :, None]
+        mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 1, 3, 1, 1, 1)
+        frame = (frame - mean) / std
+    else:
+        path = save(randomise(create_model("cifar2d_20", 10)).state_dict(), tmp_path / "flat.pth")
+        frame = clips(50, 3, 1, 32, 32)
+    answers = {}
+    for how in ("centre", "mean"):
+        flat, solid = inflate_cifar(path, how)
+        answers[how], truth = logits(solid, frame.expand(-1, -1, 4, -1, -1)), logits(flat, frame)
+    torch.testing.assert_close(answers["centre"], truth, rtol=1e-5, atol=5e-5)
+    assert (answers["mean"] - truth).abs().max() > 0.1 * truth.abs().max()
 
 
 def test_mean_inflation_divides_by_the_frames(tmp_path):

@@ -63,6 +63,24 @@ def check_data(c: Any) -> Iterator[str]:
         yield from _check_no_colors(c)
     if c.augment.has_mixing and c.batch_size * c.clip.repeat == 1:
         yield "data.augment.mixup and cutmix need several clips in a batch, got 1: raise data.batch_size"
+    if c.pretext:
+        yield from _check_pretext(c)
+
+
+def _check_pretext(c: Any) -> Iterator[str]:
+    """Yield what does not suit labels that are changes of frames."""
+    if c.clip.sampling == "segments":
+        yield "data.pretext needs data.clip.sampling=dense, got segments: drop one"
+    if c.pretext == "transformations" and c.clip.frames < 4:
+        yield f"data.clip.frames must be >= 4 with data.pretext=transformations, got {c.clip.frames}: raise it"
+    if c.pretext == "order" and c.clip.frames % 3:
+        yield f"data.clip.frames must be a multiple of 3 with data.pretext=order, got {c.clip.frames}"
+    if c.augment.speed:
+        yield "data.augment.speed changes what data.pretext asks for: drop one"
+    if c.augment.flip_labels != "none":
+        yield "data.augment.flip_labels is of classes, which data.pretext does not use: drop it"
+    if c.balanced:
+        yield "data.balanced is of classes, which data.pretext does not use: drop it"
 
 
 def _check_no_colors(c: Any) -> Iterator[str]:
@@ -164,9 +182,17 @@ def check_config(c: Any) -> Iterator[str]:
         yield "train.precise_bn needs batch norms that train: drop it or train.freeze_bn and train.freeze=all-but-fc"
     if c.watch.activations and (c.trainer.compile is True or (c.run.autotune and c.trainer.compile == "auto")):
         yield "watch.activations needs a network that is not compiled: give trainer.compile=false"
+    if c.train.contrast and c.data.clip.repeat < 2:
+        yield f"train.contrast needs data.clip.repeat >= 2 clips of a video, got {c.data.clip.repeat}: raise it"
+    if c.train.contrast and c.data.batch_size < 2:
+        yield "train.contrast needs several videos in a batch, got data.batch_size=1: raise it"
+    if c.data.pretext and c.train.class_weights != "none":
+        yield "train.class_weights is of classes, which data.pretext does not use: drop it"
     if c.data.balanced and c.train.class_weights == "balanced":
         yield "data.balanced and train.class_weights=balanced both compensate for rare classes: drop one"
     for part, views in (("val", c.val), ("test", c.test)):
+        if views.clips == "all" and c.data.pretext:
+            yield f"{part}.clips must be a number with data.pretext, got all: its changes are of other lengths"
         if views.clips == "all" and views.starts == "dense":
             yield f"{part}.starts=dense needs a number of clips, got {part}.clips=all: give {part}.clips a number"
         if is_sound:

@@ -225,6 +225,8 @@ class DataConfig(Section):
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training videos held out for validation, by groups
     share: PositiveFraction = 1.0  # of the other training groups that are used, of each class alike
+    # learn how the frames of a clip were changed, instead of its class: docs/guide/pretraining.md
+    pretext: Literal["transformations", "order"] | None = None
     on_unreadable: Literal["stop", "skip"] = "stop"  # training and validation videos that do not decode
     reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"  # auto: the fastest exact one for each file
     cache: Literal["none", "ram"] = "none"  # ram: decoded frames stay in memory
@@ -305,6 +307,7 @@ class TrainConfig(Section):
     swa: NonNegativeInt | None = None  # from this epoch on (from 0) the mean of weights is tested
     precise_bn: PositiveInt | None = None  # training batches per rank that batch norms take their statistics from
     distill: DistillConfig = DistillConfig()
+    contrast: Fraction = 0.0  # of a contrastive loss between clips of a video (data.clip.repeat); labels have the rest
     # training videos that each validation scores for the gap (docs/guide/monitoring.md); auto: as many as validation
     # videos
     gap_videos: Literal["auto"] | NonNegativeInt = "auto"

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
 from videores.config.streams import STREAMS
-from videores.data import audio, index, lists, manifest, mirroring, mixing, probe, shards, streams, views
+from videores.data import audio, index, lists, manifest, mirroring, mixing, pretext, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -60,6 +60,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
     _check_flip_given(infos, data)
+    pretext.check_lengths(infos, data)
     if not sound and data.format not in datasets.SETS:  # digests are of pictures; those have equal ones on purpose
         _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
@@ -193,6 +194,7 @@ class VideoData(pl.LightningDataModule):
             views=self.views[part],
             augment=data.augment,
             flips=self.flips(),
+            task=data.pretext,
             reader=data.reader,
             seed=self.seed,
             cache=self.cache(part, listed),

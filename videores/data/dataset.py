@@ -5,6 +5,7 @@ Randomness is a function of seed, epoch and video.
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +15,12 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from videores.config.schema import AudioConfig, AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
 from videores.config.streams import STREAMS, StreamName
 from videores.data import audio as audio_of
-from videores.data import corruptions, mixing, sampling, streams, transforms
+from videores.data import corruptions, mixing, pretext, sampling, streams, transforms
 from videores.data.augment import augment_clip
 from videores.data.decode import read_frames, read_sound
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
-from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, SAMPLING_STREAM, make_rng
+from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, PRETEXT_STREAM, SAMPLING_STREAM, make_rng
 from videores.data.shards import Root
 from videores.data.video import sandbox
 from videores.data.views import count_views
@@ -29,13 +30,14 @@ ITEM_TIMEOUT = 300  # seconds for one item
 
 
 class _ClipParameters(NamedTuple):
-    """Hold what chance decides of a clip; `rng` draws the changes of its pixels."""
+    """Hold what chance decides of a clip; `rng` draws the changes of its pixels, `label` may follow from a draw."""
 
     index_T: np.ndarray
     box: tuple[int, int, int, int]
     flip: bool
     hue: float
     rng: np.random.Generator
+    label: int
 
 
 class VideoDataset(Dataset):
@@ -46,8 +48,8 @@ class VideoDataset(Dataset):
     clips from them. Of the stream audio, "clips" and "frames" are int16 sound_KS of clips that are drawn alike. With
     `marks_unreadable`, a video that does not decode has "unreadable", the reason, instead. Nothing depends on the
     worker that makes the item. Training items have label_K instead of the label where flips change labels (`flips`, of
-    mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is the seed of the batch's
-    mixture.
+    mirroring.make_flip_map) or frames are changed (`task`, of pretext.TASKS), and what is drawn for the device: "hue"
+    is hue_K, "draw" is the seed of the batch's mixture.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class VideoDataset(Dataset):
         views: ViewsConfig | None = None,
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (the same)
         flips: Sequence[int] | None = None,
+        task: str | None = None,
         reader: str = "auto",
         seed: int = 0,
         cache: Any = None,
@@ -71,6 +74,7 @@ class VideoDataset(Dataset):
         self.root, self.videos, self.infos = root, videos, infos
         self.stream, self.clip, self.transform, self.views = stream, clip, transform, views
         self.audio, self.augment, self.flips = audio, augment, flips
+        self.changes = pretext.list_changes(task) if task else []
         self.reader, self.seed, self.cache, self.marks_unreadable = reader, seed, cache, marks_unreadable
 
     def __len__(self):
@@ -102,9 +106,8 @@ class VideoDataset(Dataset):
             return {"clips": torch.from_numpy(self.sound(number, index_KT))}
         clips = self.draw_clips(number, index_KT, draws)
         item = {"clips": torch.stack(clips) if len(clips) > 1 else clips[0][None]}
-        if self.flips:
-            label = self.videos[number].label
-            item["label"] = torch.tensor([self.flips[label] if draw.flip else label for draw in draws])
+        if self.flips or self.changes:
+            item["label"] = torch.tensor([draw.label for draw in draws])
         if self.augment.hue:
             item["hue"] = torch.tensor([draw.hue for draw in draws])
         if self.augment.has_mixing:
@@ -127,13 +130,24 @@ class VideoDataset(Dataset):
         info, augment = self.info(number), self.augment
         speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
         hue = look.uniform(-augment.hue, augment.hue)
-        index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, self.clip), self.clip, place, speed)
-        index_T = sampling.find_shown_frames(index_T, info, self.clip)
+        label, arrange, clip = self.draw_change(epoch, number, view)
+        index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, clip), clip, place, speed)
+        index_T = arrange(sampling.find_shown_frames(index_T, info, clip))
         if "depth" in augment.flip_axes and look.random() < 0.5:
             index_T = index_T[::-1]
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
-        return _ClipParameters(index_T, box, flip, hue, look)
+        label = self.flips[label] if flip and self.flips else label
+        return _ClipParameters(index_T, box, flip, hue, look, label)
+
+    def draw_change(self, epoch, number, view):
+        """Draw how a clip is changed: its label, what arranges its frames, and the clip that is read."""
+        if not self.changes:
+            return self.videos[number].label, partial(pretext.UNCHANGED.arrange, rng=None), self.clip
+        rng = make_rng(PRETEXT_STREAM, self.seed, epoch, number, view)
+        label = int(rng.integers(len(self.changes)))
+        change = self.changes[label]
+        return label, partial(change.arrange, rng=rng), pretext.widen_clip(self.clip, change)
 
     def may_flip(self, number):
         return self.flips is None or self.flips[self.videos[number].label] >= 0
@@ -159,8 +173,11 @@ class VideoDataset(Dataset):
     def frames_shown(self, number):
         """Return index_KT of the test clips."""
         info, seed = self.info(number), corruptions.derive_seed(self.seed, self.videos[number].path)
-        moments = sampling.sample_view_clips(*sampling.measure_timeline(info, self.clip), self.clip, self.views)
-        index_KT = sampling.find_shown_frames(moments, info, self.clip)
+        change = self.changes[self.videos[number].label] if self.changes else pretext.UNCHANGED
+        clip, rng = pretext.widen_clip(self.clip, change), np.random.default_rng((*seed, PRETEXT_STREAM))
+        moments = sampling.sample_view_clips(*sampling.measure_timeline(info, clip), clip, self.views)
+        index_KT = sampling.find_shown_frames(moments, info, clip)
+        index_KT = np.stack([change.arrange(index_T, rng) for index_T in index_KT])
         return corruptions.select_shown_frames(index_KT, info.num_frames, self.views, seed)
 
     def fixed_views(self, _, number):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from videores.config.schema import DataConfig
-from videores.data import formats, shards
+from videores.data import formats, pretext, shards
 from videores.data.lists import (
     SPELLING_REMEDY,
     Index,
@@ -40,6 +40,8 @@ def read_index(data: DataConfig) -> Index:
 
     Raises UserError for lists that are wrong or videos that are missing.
 
+    With data.pretext, the classes are the changes of its clips.
+
     Videos of a format in INCOMPLETE_FORMATS that are not there are left out of train and val; test keeps all that are
     listed, so that a missing one counts as wrong. `counts` has, for each part, how many are listed and how many found.
     """
@@ -56,6 +58,7 @@ def read_index(data: DataConfig) -> Index:
     if not index.val and data.val != "none":
         index = split_validation(index, data.val)
     index = replace(index, train=subsample_groups(index.train, data.share))
+    index = pretext.relabel_videos(index, data.pretext)
     _warn_missing_classes(index)
     there = {path for path, identity in files.items() if identity}
     index = replace(index, counts=count_videos(index, there))
@@ -71,6 +74,8 @@ def read_classes(data: DataConfig) -> tuple[str, ...]:
 
     Raises UserError for folders that are not there and for wrong lists.
     """
+    if data.pretext:
+        return pretext.list_classes(data.pretext)
     if data.format in datasets.SETS:
         return datasets.SETS[data.format].classes
     check_folders_exist(data)

@@ -3,8 +3,8 @@
 import numpy as np
 from torch.utils.data import Sampler
 
-# streams of random numbers: an epoch's order; a clip's place, look; a batch's mix
-ORDER_STREAM, SAMPLING_STREAM, AUGMENT_STREAM, MIX_STREAM = 1, 2, 3, 4
+# streams of random numbers: an epoch's order; a clip's place, look; a batch's mix; a clip's change (data.pretext)
+ORDER_STREAM, SAMPLING_STREAM, AUGMENT_STREAM, MIX_STREAM, PRETEXT_STREAM = 1, 2, 3, 4, 5
 
 
 def make_rng(*numbers):

@@ -10,14 +10,15 @@ from videores.data.streams import ClipFormat
 def format_protocol(cfg: Config, part: str = "test") -> str:
     """Return the protocol string of a part, "test" or "val".
 
-    `<frames>x<stride>@<crop>/<short side>[:<stream>] <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`
-    Of sound, `<bands>x<columns>` stands for `<crop>/<short side>`.
+    `<frames>x<stride>@<crop>/<short side>[:<stream>] <clips>x<crops> <fusion> <data set>-<split>[ <pretext>][ <order>]
+    [ <damage>]`. Of sound, `<bands>x<columns>` stands for `<crop>/<short side>`.
     """
     views = getattr(cfg, part)
     order = "" if views.order == "normal" else f" {views.order}"
     corruption = "" if views.corruption == "none" else f" {views.corruption}-{views.severity}"
+    pretext = f" {cfg.data.pretext}" if cfg.data.pretext else ""
     views_text = format_views(cfg.data, views)
-    return f"{views_text} {cfg.data.name}-{format_split(cfg.data, part)}{order}{corruption}"
+    return f"{views_text} {cfg.data.name}-{format_split(cfg.data, part)}{pretext}{order}{corruption}"
 
 
 def format_views(data: ClipFormat, views: ViewsConfig) -> str:

@@ -31,7 +31,7 @@ from videores.inference.source import (
 )
 from videores.inference.testing import SourceTest
 from videores.models import create_model
-from videores.models.parts import split_into_parts
+from videores.models.parts import find_classifier
 
 
 def prepare_source(source: str, cfg_name: str | None, overrides: Sequence[str], class_map: Path | None) -> SourceTest:
@@ -128,14 +128,12 @@ class FeatureExtractor:
 
 
 def _find_classifier(model):
-    """Return the name of the classifier and its linear layer."""
-    within = {part for module in split_into_parts(model).get("fc", []) for part in module.modules()}
-    linear = [(name, part) for name, part in model.named_modules() if part in within and isinstance(part, nn.Linear)]
-    if not linear:
+    found = find_classifier(model)
+    if found is None:
         raise UserError(
             f"the network has no linear classifier `fc` whose input could be taken: {_format_layers(model)}"
         )
-    return linear[-1]
+    return found
 
 
 def _find_layer(model, name):

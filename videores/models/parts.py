@@ -39,6 +39,13 @@ def _split_blocks(model):
     return {**{f"block{i}": [block] for i, block in enumerate(blocks)}, "fc": [head]}
 
 
+def find_classifier(model: nn.Module) -> tuple[str, nn.Linear] | None:
+    """Return the name of the classifier and its linear layer, None where it has none."""
+    within = {part for module in split_into_parts(model).get("fc", []) for part in module.modules()}
+    linear = [(name, part) for name, part in model.named_modules() if part in within and isinstance(part, nn.Linear)]
+    return linear[-1] if linear else None
+
+
 def find_residual_blocks(model: nn.Module) -> dict[str, Residual]:
     """Return {name: block} of the blocks that have a shortcut, by depth."""
     return {name: m for name, m in model.named_modules() if isinstance(m, Residual) and not m.plain}

@@ -271,6 +271,14 @@ def read_cell_record(folder: Path) -> CellRecord:
     return read_json(folder.with_name(f"{folder.name}.json"), CellRecord, "tools/ablate.py --fresh computes it again")
 
 
+def format_leak(folder: Path) -> str:
+    """Say whether a pretext is answered above chance on still clips."""
+    found = read_metrics(folder)
+    chance, (low, high) = 100 / len(found["per_class_top1"]), found["ci95_video_top1"]
+    about = f"still clips {found['video_top1']:.2f} ({low:.2f} to {high:.2f}), chance {chance:.2f}"
+    return f"control {about}: " + ("no leak seen" if low <= chance else "THE ANSWER LEAKS: it is told without motion")
+
+
 def format_gap(gap: Mapping[str, Any]) -> str:
     """Format the generalization gap of tested weights."""
     train, val = (f"{gap[f'{part}_video_top1']:.2f} on {gap[f'{part}_videos']} {part}" for part in ("train", "val"))

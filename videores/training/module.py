@@ -21,6 +21,7 @@ from videores.config.schema import Config
 from videores.data import views
 from videores.data.datamodule import VideoData
 from videores.data.dataset import VideoDataset
+from videores.errors import UserError
 from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms, parts
 from videores.training import losses, optim
@@ -49,6 +50,9 @@ class VideoClassifier(pl.LightningModule):
         self.frozen_modules = [] if trained else parts.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("class_weight_N", None, persistent=False)  # in the loss
         self.teacher: Any = None  # a distillation.Teacher
+        self.features_XD: Tensor | None = None  # what the classifier read in a training step, with train.contrast
+        if cfg.train.contrast and parts.find_classifier(self.model) is None:
+            raise UserError("train.contrast needs a network with a linear classifier `fc`, of whose input it is")
         self.scoring: dict[str, _Scoring] = {}  # by part, of the loop that is running or was the last
         self.last_validation: dict[str, Any] | None = None  # its step and gap, for the checkpoints
         self.setting = precision.PrecisionSetting("fp32", False)  # of training steps, from `setup` on
@@ -70,6 +74,13 @@ class VideoClassifier(pl.LightningModule):
             optim.keep_zeros(self.model)
         if self.teacher is not None:
             self.teacher.model.to(self.device)
+        if self.cfg.train.contrast:
+            _, classifier = parts.find_classifier(self.model)
+            classifier.register_forward_pre_hook(self.keep_features)
+
+    def keep_features(self, classifier, inputs):
+        if self.model.training:
+            self.features_XD = inputs[0] if inputs[0].ndim == 2 else inputs[0].mean(1)
 
     def on_train_batch_start(self, batch, batch_idx):
         """Seed dropout from seed, rank and batch alone, so that a resumed run is exact."""
@@ -90,6 +101,9 @@ class VideoClassifier(pl.LightningModule):
         loss = losses.classification_loss(logits_XN, label, self.cfg.train.label_smoothing, self.class_weight_N)
         if self.teacher is not None:
             loss = self.teacher.add_loss(loss, clips_XCTHW, logits_XN)
+        if self.cfg.train.contrast:
+            contrast = losses.contrastive_loss(self.features_XD, batch["clips"].shape[1])
+            loss = torch.lerp(loss, contrast, self.cfg.train.contrast)
         label_X = label if label.ndim == 1 else label.argmax(1)
         return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
 
