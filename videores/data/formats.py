@@ -8,10 +8,11 @@ ssv2      splits/something-something-v2-{labels,train,validation}.json or {label
           is the test list; root/<id>.webm
 folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
           below the class folder or, where there is none of these, images, which are videos of one frame
+ravdess, crema-d, afew   data sets of emotions: emotion.py
 csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
           seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
           line) or, without it, the sorted labels of train.csv
-motion8, appear8, mixed16, order8, small   csv, of the embedded sets
+motion8, appear8, mixed16, order8, small, subjects4   csv, of the embedded sets
 
 In every format a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
 with any suffix (index.read_index).
@@ -26,6 +27,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from videores.data.emotion import read_afew, read_crema_d, read_ravdess
 from videores.data.lists import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -339,6 +341,9 @@ READERS = {
     "hmdb51": read_hmdb51,
     "kinetics": _read_kinetics,
     "ssv2": _read_ssv2,
+    "ravdess": read_ravdess,
+    "crema-d": read_crema_d,
+    "afew": read_afew,
     "folder": _read_folder,
     "csv": _read_csv_lists,
     **dict.fromkeys(datasets.SETS, _read_csv_lists),
