@@ -57,6 +57,11 @@ class Row(NamedTuple):
     means: dict[str, _Mean]  # of MEANS; empty for a floor but for video top-1
     runs: tuple[_TestedRun, ...] = ()
 
+    @property
+    def several(self) -> dict[int, float]:
+        """Return `splits` where there are several, which are columns of their own."""
+        return self.splits if len(self.splits) > 1 else {}
+
 
 def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
     """Write table.md, table.csv and table.tex, and runs.csv with a line a run; return the rows, floors last.
@@ -69,7 +74,7 @@ def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
     runs = [_read_run(source) for source in sources]
     rows = _make_rows(runs)
     rows += _make_floor_rows(rows[0])
-    header = ["", MEANS["clip_top1"], *(f"split {split}" for split in rows[0].splits), *list(MEANS.values())[1:]]
+    header = ["", MEANS["clip_top1"], *(f"split {split}" for split in rows[0].several), *list(MEANS.values())[1:]]
     lines = [_format_row(row) for row in rows]
     folder.mkdir(parents=True, exist_ok=True)
     about = "\n".join(_describe(rows[0], runs))
@@ -87,12 +92,12 @@ def print_table(rows: Sequence[Row], folder: Path) -> None:
     """Print the table's files, the floors, and clip and video accuracy of each row as the last lines."""
     print(f"wrote   {folder}/table.md, table.csv, table.tex, runs.csv")
     for row in sorted(rows, key=lambda row: bool(row.runs)):
-        splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.splits.items())
+        splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.several.items())
         print(row.name)
         if row.runs:
             print(f"clip    top-1 {row.means['clip_top1']}")
         mean_class = f"  mean class {row.means['mean_class_top1']}" if row.runs else ""
-        print(f"video   top-1 {row.means['video_top1']} (splits {splits}){mean_class}")
+        print(f"video   top-1 {row.means['video_top1']}{f' (splits {splits})' * bool(splits)}{mean_class}")
 
 
 # Rows
@@ -193,13 +198,13 @@ def _make_floor_rows(row):
 
 def _format_row(row):
     show = lambda key: str(row.means.get(key, ""))
-    splits = [f"{value:.2f}" for value in row.splits.values()]
+    splits = [f"{value:.2f}" for value in row.several.values()]
     return [row.name, show("clip_top1"), *splits, show("video_top1"), show("mean_class_top1")]
 
 
 def _flatten_row(row):
     """Return the numbers of a row, unrounded, for CSV."""
-    values: dict[str, Any] = {"row": row.name, **{f"split{split}": value for split, value in row.splits.items()}}
+    values: dict[str, Any] = {"row": row.name, **{f"split{split}": value for split, value in row.several.items()}}
     for key, mean in row.means.items():
         values |= {key: mean.value, f"{key}_sd": mean.deviation}
         values |= dict(zip((f"{key}_low", f"{key}_high"), mean.interval or (), strict=False))
