@@ -60,6 +60,7 @@ def test_a_row_has_means_over_seeds_of_each_split_and_of_the_mean_of_splits(tmp_
     text = (tmp_path / "out" / "table.md").read_text()
     assert f"| net | 75.00 ± 17.68 | 87.50 | 62.50 | 75.00 ± 17.68 [{video.interval[0]:.2f}" in text
     assert "4 groups of the 8 test videos" in text
+    assert "not above the best floor (75.00): net." in text
     assert r"net & 75.00 $\pm$ 17.68 & 87.50" in (tmp_path / "out" / "table.tex").read_text()
     assert len((tmp_path / "out" / "runs.csv").read_text().splitlines()) == 5
 

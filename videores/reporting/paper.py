@@ -77,7 +77,7 @@ def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
     header = ["", MEANS["clip_top1"], *(f"split {split}" for split in rows[0].several), *list(MEANS.values())[1:]]
     lines = [_format_row(row) for row in rows]
     folder.mkdir(parents=True, exist_ok=True)
-    about = "\n".join(_describe(rows[0], runs))
+    about = "\n".join(_describe(rows, runs))
     write_text(
         folder / "table.md",
         f"# {_strip_split(runs[0].predictions.words['data'])}\n\n{format_markdown_table(header, lines)}\n\n{about}\n",
@@ -142,14 +142,7 @@ def _strip_split(protocol):
 def _make_row(name, runs, first):
     """Make the row of runs; `first` are predictions of each split, whose videos all must have."""
     seeds = sorted({run.seed for run in runs})
-    by_place = {(run.split, run.seed): run for run in runs}
-    missing = [f"split {split} of seed {seed}" for split in first for seed in seeds if (split, seed) not in by_place]
-    if missing or len(by_place) < len(runs):
-        what = f"it lacks {', '.join(missing)}" if missing else "one is there twice"
-        raise UserError(f"{name}: must have one run for each split and seed, {what}")
-    protocols = {_strip_split(run.predictions.protocol) for run in runs}
-    if len(protocols) > 1:
-        raise UserError(f"{name}: runs must be tested under one protocol, got {', '.join(sorted(protocols))}")
+    by_place = _place_runs(name, runs, [(split, seed) for split in first for seed in seeds])
     number = lambda key, split, seed: by_place[split, seed].numbers[key]
     splits = {split: statistics.fmean(number("video_top1", split, seed) for seed in seeds) for split in first}
     value_S = {key: [statistics.fmean(number(key, split, seed) for split in first) for seed in seeds] for key in MEANS}
@@ -160,6 +153,19 @@ def _make_row(name, runs, first):
     spread = lambda values: statistics.stdev(values) if len(values) > 1 else None
     means = {key: _Mean(statistics.fmean(some), spread(some), intervals.get(key)) for key, some in value_S.items()}
     return Row(name, splits, means, tuple(by_place[key] for key in sorted(by_place)))
+
+
+def _place_runs(name, runs, places):
+    """Return {(split, seed): run}; refuse another run than one for each place, and other protocols."""
+    by_place = {(run.split, run.seed): run for run in runs}
+    missing = [f"split {split} of seed {seed}" for split, seed in places if (split, seed) not in by_place]
+    if missing or len(by_place) < len(runs):
+        what = f"it lacks {', '.join(missing)}" if missing else "one is there twice"
+        raise UserError(f"{name}: must have one run for each split and seed, {what}")
+    protocols = {_strip_split(run.predictions.protocol) for run in runs}
+    if len(protocols) > 1:
+        raise UserError(f"{name}: runs must be tested under one protocol, got {', '.join(sorted(protocols))}")
+    return by_place
 
 
 def _compute_intervals(tested):
@@ -224,15 +230,20 @@ def _describe_run(row, run):
     }
 
 
-def _describe(row, runs):
+def _describe(rows, runs):
     """Yield what the numbers are, for the end of the page."""
-    tests = [run.predictions for run in row.runs]
+    tests = [run.predictions for run in rows[0].runs]
     videos = {video for p in tests for video in p.video.tolist()}
     groups = {group for p in tests for group in p.group.tolist()} - {""}
     over = f"{len(groups)} groups of the {len(videos)} test videos" if groups else f"{len(videos)} test videos"
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     yield f"Video top-1 of each split, then the mean of splits; ± standard deviation over seeds ({seeds});"
-    yield f"in brackets the 95 % interval over the {over}. Floors need no network. Protocols:"
+    yield f"in brackets the 95 % interval over the {over}. Floors need no network."
+    best = max((row.means["video_top1"].value for row in rows if not row.runs), default=None)
+    below = [row.name for row in rows if row.runs and best is not None and row.means["video_top1"].interval[0] <= best]
+    if below:
+        yield f"With its interval not above the best floor ({best:.2f}): {', '.join(below)}."
+    yield "Protocols:"
     yield ""
     for protocol in sorted({run.predictions.protocol for run in runs}):
         yield f"* `{protocol}`"
