@@ -57,8 +57,10 @@ def parse_args() -> argparse.Namespace:
     which.add_argument("--docs", action="store_true", help="write docs/ablations/, results.md, claims.md from results")
     which.add_argument("--null", action="store_true", help="write docs/ablations/null.md: the rule on equal rows")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="(default: cpu)")
-    parser.add_argument("--seeds", type=numbers, help="for example 0,1,2 (default: those of the table)")
-    parser.add_argument("--rows", type=words, help="only these rows, separated by commas, and the rows that they need")
+    parser.add_argument("--seeds", type=cli.numbers, help="for example 0,1,2 (default: those of the table)")
+    parser.add_argument(
+        "--rows", type=cli.words, help="only these rows, separated by commas, and the rows that they need"
+    )
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
     parser.add_argument(
         "--slurm",
@@ -72,14 +74,6 @@ def parse_args() -> argparse.Namespace:
     before.add_argument("--fresh", action="store_true", help="compute everything again")
     before.add_argument("--reuse", action="store_true", help="accept results of other versions of the code")
     return parser.parse_args()
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in words(text))
-
-
-def words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def parse_slurm_options(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     )
     p.add_argument("--splits", type=Path, metavar="DIR", help="folder of the lists (default: the same folder)")
     p.add_argument(
-        "--split", choices=["1", "2", "3", "all"], default="all", help="split of ucf101 or hmdb51 (default: all)"
+        "--split", choices=[*"12345", "all"], default="all", help="of the formats that have several (default: all)"
     )
     p.add_argument("--duplicates", action="store_true", help="look for equal videos and for copies")
     p.add_argument("--out", type=Path, metavar="DIR", help="write re-encoded copies here")

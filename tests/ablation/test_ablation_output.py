@@ -22,7 +22,7 @@ GROUP = {
     "table": "1",
     "source": "s",
     "status": "V",
-    "protocol": {"data": "kinetics400-val", "frames": 16, "size": 112, "clips": 10, "crops": 1},
+    "protocol": dict(data="kinetics400-val", frames=16, stride="2", size=112, short_side=128, clips=10, crops=1),
     "values": {"R3D": {"video": 64.2}},
 }
 OURS = "16x2@112/128 10x1 softmax-mean kinetics400-val"
@@ -43,7 +43,13 @@ def test_a_target_that_was_not_read_is_refused():
 def test_targets_stand_beside_ours_only_under_the_same_protocol():
     group = published.check_group(GROUP, "t")
     assert published.find_target([group], "R3D", "video", OURS) == 64.2
-    for other in (OURS.replace("10x1", "5x1"), OURS.replace("val", "1"), OURS.replace("@112", "@128"), None):
+    for other in (
+        OURS.replace("10x1", "5x1"),
+        OURS.replace("val", "1"),
+        OURS.replace("@112", "@128"),
+        OURS.replace("x2@", "x1@"),
+        None,
+    ):
         assert published.find_target([group], "R3D", "video", other) is None
     assert published.find_target([group], "R3D", "clip", OURS) is None
     vague = published.check_group({**GROUP, "protocol": {"data": "kinetics400-val", "frames": 16}}, "t")

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import torch
 import yaml
+from torchvision import models
 
 from videores.config import parse, schema
 from videores.errors import UserError
@@ -42,7 +44,7 @@ def test_the_configurations_that_the_readme_names_are_shipped():
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_configuration_is_short_builds_its_network_and_survives_a_round_trip(name, tmp_path):
+def test_shipped_configuration_is_short_takes_its_clips_and_weights_and_survives_a_round_trip(name, tmp_path):
     lines = (parse.CONFIG_DIR / name).read_text().splitlines()
     head = [line for i, line in enumerate(lines) if all(other.startswith("#") for other in lines[: i + 1])]
     assert f"python tools/train.py --cfg {name}" in "\n".join(head)
@@ -51,7 +53,19 @@ def test_shipped_configuration_is_short_builds_its_network_and_survives_a_round_
     cfg = parse.load_config(name)
     (tmp_path / "resolved.yaml").write_text(parse.to_yaml(cfg))
     assert parse.load_config(tmp_path / "resolved.yaml") == cfg
-    create_model(cfg.model.name, 7, **cfg.model.overrides())
+    with torch.device("meta"):
+        model = create_model(cfg.model.name, 7, **cfg.model.overrides())
+        clips = torch.empty(2, cfg.model.clip_channels, cfg.data.clip.frames, *[cfg.data.transform.crop] * 2)
+    assert model(clips).shape == (2, 7)
+    if (cfg.model.weights or "").startswith("torchvision/"):
+        _, network, name = cfg.model.weights.split("/")
+        assert name in models.get_model_weights(network).__members__
+        with torch.device("meta"):
+            assert body_shapes(models.get_model(network)) == body_shapes(model)
+
+
+def body_shapes(model):
+    return {key: value.shape for key, value in model.state_dict().items() if not key.startswith("fc.")}
 
 
 def test_round_trip_keeps_overridden_lists_and_floats(tiny, tmp_path):
@@ -277,7 +291,7 @@ def test_wrong_value_names_its_key_and_shows_it(tiny):
     for override in (
         *("train.epochs=many", "train.epochs=2.5", "train.epochs=0", "train.lr=fast", "train.lr=-1", "train.lr=null"),
         *("train.optimizer=rmsprop", "data.batch_size=0", "data.workers=-1", "data.val=half", "data.val=2"),
-        *("data.split=4", "data.clip.short=mirror", "data.transform.mean=[1, 2]", "data=3", "model.layers=[1, x]"),
+        *("data.split=6", "data.clip.short=mirror", "data.transform.mean=[1, 2]", "data=3", "model.layers=[1, x]"),
         *("model.dropout=1", "run.overwrite=perhaps", "run.seed=-1", "run.seed=4294967296", "run.name=a/b"),
         *("test.crops=2", "trainer.devices=0", "trainer.precision=fp8", "data.transform.jitter=[160, 128]"),
         *("data.augment.speed=[2, 1]", "train.freeze=[all-but-fc, stem]", "train.swa=-1", "train.ema=1"),

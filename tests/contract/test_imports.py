@@ -29,6 +29,7 @@ DATA = [  # within data, in the order of the data's way
     "shards",
     "video",
     "synthetic",
+    "emotion",
     "formats",
     "mirroring",
     "splits",

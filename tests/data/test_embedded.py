@@ -327,6 +327,21 @@ def test_mirrored_classes_of_small():
     assert flipped == ["right", "left", "up", "down", "counterclockwise", "clockwise", "grow", "shrink"]
 
 
+# -- subjects4 --------------------------------------------------------------------------------------------------------
+
+
+def test_subjects_show_rare_classes_on_a_background_of_their_own(tmp_path):
+    datasets.prepare_dataset(tmp_path, 3, False, one_turn("subjects4"), name="subjects4")
+    stills = {}
+    for split in ("train", "val", "test"):
+        listed = rows(tmp_path, split)
+        assert Counter(row["label"] for row in listed) == datasets.SHOWN
+        assert len({row["group"] for row in listed}) == 1
+        stills[split] = [still(decode(tmp_path / row["path"])) for row in listed[::5]]
+    assert np.median([share_alike(stills["train"][0], other) for other in stills["train"][1:]]) > 0.5
+    assert max(share_alike(stills["train"][0], other) for other in stills["val"] + stills["test"]) < 0.5
+
+
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 

@@ -312,6 +312,21 @@ def test_videos_without_a_group_are_groups_of_their_own():
     assert found["ci95_over"] == "groups"
 
 
+def test_bootstrap_of_strata_is_of_the_mean_of_their_accuracies():
+    right, classes = np.arange(200) % 2 == 0, np.repeat([0, 1], [180, 20])
+    right[180:] = True
+    low, high = evaluation.bootstrap_interval(right, stratum_V=classes)
+    half = 1.96 * 100 * np.sqrt(0.5 * 0.5 / 180) / 2  # the second class is always right
+    assert (low, high) == (pytest.approx(75 - half, abs=0.6), pytest.approx(75 + half, abs=0.6))
+    assert evaluation.bootstrap_interval(right, stratum_V=np.zeros(200, int)) == evaluation.bootstrap_interval(right)
+    alone = evaluation.bootstrap_interval(np.array([True, False]), stratum_V=[0, 1])
+    assert alone == [0, 100]  # a class that a resample lacks is left out
+    found = metrics(one_hot([0, 0, 0, 1], 2), [0, 0, 1, 1])
+    assert found["ci95_mean_class_top1"] == evaluation.bootstrap_interval(
+        np.array([1, 1, 0, 1]), stratum_V=[0, 0, 1, 1]
+    )
+
+
 # Collecting, exactly once
 
 

@@ -22,9 +22,10 @@ from videores.models import create_model
 from videores.training.module import VideoClassifier
 from videores.training.trainer import make_trial_options
 
-NUM_CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174}
+NUM_CLASSES = {"ucf101": 101, "hmdb51": 51, "kinetics": 400, "ssv2": 174, "ravdess": 8}
 NUM_CLASSES |= {name: len(embedded.classes) for name, embedded in datasets.SETS.items()}
 OFFICIAL_LISTS = {"ucf101": (9537, 3783), "hmdb51": (3570, 1530), "kinetics": (246534, 19906), "ssv2": (168913, 24777)}
+OFFICIAL_LISTS |= {"ravdess": (1140, 300)}  # of the first fold
 TIMED_STEPS = 20  # that are measured for the forecast
 WARMUP_STEPS = 3  # of them are left out where there are more: they allocate
 BACKWARD = 2  # a training step costs so many forward passes more than a test

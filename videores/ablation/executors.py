@@ -21,14 +21,15 @@ POLL_SECONDS = 0.1
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def run_tool(command: Sequence[str], log: Path) -> int:
-    """Run a tool in a forked child, its output in `log`; return its exit code."""
+def run_tool(command: Sequence[str], log: Path | None = None) -> int:
+    """Run a tool in a forked child, its output in `log`, if given; return its exit code."""
     return run_in_child(_run_tool, command, log)
 
 
 def _run_tool(command, log):
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)  # of the programs that it starts, too
+    if log:
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)  # of the programs that it starts, too
     sys.argv = command
     sys.path.insert(0, os.path.dirname(command[0]))  # as for any script
     runpy.run_path(command[0], run_name="__main__")

@@ -4,6 +4,7 @@ import csv
 import io
 
 from videores.ablation.columns import COLUMNS, format_cell, read_values
+from videores.runtime.tables import format_latex_table
 
 
 def format_commit(cell):
@@ -24,15 +25,6 @@ def format_csv(table, found):
 
 def format_latex(table, rows):
     """Format the rows that `tables.summarize_rows` returns."""
-    lines = [["row", *(COLUMNS[column].heading for column in table.columns)]]
-    lines += [[row["row"], *(format_cell(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
-    body = [" & ".join(map(_escape_latex, line)) + r" \\" for line in lines]
-    columns = "l" + "r" * len(table.columns)
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
-    )
-
-
-def _escape_latex(text):
-    special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
-    return "".join(special.get(letter, letter) for letter in text)
+    header = ["row", *(COLUMNS[column].heading for column in table.columns)]
+    lines = [[row["row"], *(format_cell(column, *row["numbers"][column]) for column in table.columns)] for row in rows]
+    return format_latex_table(header, lines)

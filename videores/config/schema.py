@@ -205,9 +205,10 @@ class ViewsConfig(Section):
     metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md
 
 
-ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv", "npz"]
+ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "ravdess", "crema-d", "afew", "folder", "csv", "npz"]
 # written on first use: data/synthetic
-SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small", "motiontone", "motionhue"]
+SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small", "motiontone", "motionhue", "subjects4"]
+SPLIT_COUNTS = {"ucf101": 3, "hmdb51": 3, "ravdess": 5, "crema-d": 5}  # of the formats that have several
 
 
 class DataConfig(Section):
@@ -221,7 +222,8 @@ class DataConfig(Section):
     format: Literal[ListFormat, SyntheticFormat] | ImportPath
     root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards, or an archive
     splits: UserPath | None = None  # the folder of the lists; default: root
-    split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
+    # of the three of UCF101 or HMDB51, the five folds of RAVDESS or CREMA-D; all: one after the other (tools/train.py)
+    split: Literal[1, 2, 3, 4, 5, "all"] = 1
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training videos held out for validation, by groups
     share: PositiveFraction = 1.0  # of the other training groups that are used, of each class alike

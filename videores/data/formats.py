@@ -10,10 +10,11 @@ folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<c
           below the class folder or, where there is none of these, images, which are videos of one frame
 npz       root is the archive: arrays train_images (NDHW), train_labels, test_* and, if there, val_*, as MedMNIST
           distributes its volumes; the classes are the lines of splits/classes.txt or, without it, the labels' numbers
+ravdess, crema-d, afew   data sets of emotions: emotion.py
 csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
           seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
           line) or, without it, the sorted labels of train.csv
-motion8, appear8, mixed16, order8, small, motiontone, motionhue   csv, of the embedded sets
+motion8, appear8, mixed16, order8, small, motiontone, motionhue, subjects4   csv, of the embedded sets
 
 A video may be a volume, a NIfTI file: data/video/volumes.py says how it is read. In every format but npz it may be a
 folder of its frames, numbered pictures: lists name the folder, or a file of its name with any suffix
@@ -31,6 +32,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from videores.data.emotion import read_afew, read_crema_d, read_ravdess
 from videores.data.lists import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -392,6 +394,9 @@ READERS = {
     "hmdb51": read_hmdb51,
     "kinetics": _read_kinetics,
     "ssv2": _read_ssv2,
+    "ravdess": read_ravdess,
+    "crema-d": read_crema_d,
+    "afew": read_afew,
     "folder": _read_folder,
     "csv": _read_csv_lists,
     "npz": _read_npz,

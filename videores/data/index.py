@@ -129,6 +129,10 @@ def _format_source(data):
 
 def read_format(data: DataConfig) -> Index:
     """Read the lists of a data set in its format, as distributed, or from its shards."""
+    if data.split == "all":
+        raise UserError(
+            "data.split=all trains the splits one after the other, by tools/train.py alone: give one of them"
+        )
     root = shards.locate(data.root)
     if isinstance(root, shards.ShardSet):
         return shards.read_lists(root, data.format, data.split)

@@ -124,21 +124,32 @@ def to_percent(right: np.ndarray) -> float:
 # The interval
 
 
-def bootstrap_interval(right_V: np.ndarray, group_V: ArrayLike | None = None, seed: int = 0) -> list:
+def bootstrap_interval(
+    right_V: np.ndarray, group_V: ArrayLike | None = None, seed: int = 0, stratum_V: ArrayLike | None = None
+) -> list:
     """Return the 95 % percentile interval [low, high] of the accuracy in per cent.
 
     The bootstrap resamples videos, or groups if there are any. Videos of one group (one scene, one source video) are
-    right or wrong together, so they carry less information than as many independent ones.
+    right or wrong together, so they carry less information than as many independent ones. With `stratum_V`, numbers
+    from 0 on, it is that of the mean of the strata's accuracies: of classes, or of splits, where a stratum that a
+    resample has not drawn is left out.
 
     Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, sections 2.4 and 3.8.
     """
-    right_V = np.asarray(right_V)
+    right_V = np.asarray(right_V, dtype=float)
     cluster_V = group_indices(group_V, len(right_V))
-    right_G, size_G = np.bincount(cluster_V, weights=right_V), np.bincount(cluster_V)
+    stratum_V = np.zeros(len(right_V), dtype=int) if stratum_V is None else np.asarray(stratum_V)
+    groups = cluster_V.max() + 1
+    right_GS, size_GS = np.zeros((2, groups, stratum_V.max() + 1))
+    np.add.at(right_GS, (cluster_V, stratum_V), right_V)
+    np.add.at(size_GS, (cluster_V, stratum_V), 1)
     rng, accuracies = np.random.default_rng(seed), []
     for _ in range(0, RESAMPLES, VIDEOS_PER_BLOCK):
-        picks = rng.integers(0, len(size_G), (VIDEOS_PER_BLOCK, len(size_G)))
-        accuracies.append(100 * right_G[picks].sum(1) / size_G[picks].sum(1))
+        picks_BG = rng.integers(0, groups, (VIDEOS_PER_BLOCK, groups))
+        count_BG = np.stack([np.bincount(picks, minlength=groups) for picks in picks_BG])
+        right_BS, size_BS = count_BG @ right_GS, count_BG @ size_GS  # sums of whole numbers are exact
+        accuracy_BS = np.divide(100 * right_BS, size_BS, out=np.zeros_like(right_BS), where=size_BS > 0)
+        accuracies.append(accuracy_BS.sum(1) / (size_BS > 0).sum(1))
     return [float(q) for q in np.percentile(np.concatenate(accuracies)[:RESAMPLES], [2.5, 97.5])]
 
 
@@ -216,6 +227,7 @@ def _compute_video_metrics(scores_VN, label_V, fusion, group_V):
         "uar": mean_class,  # the same number under its name in other fields
         "auc": compute_auc(p_VN, label_V),
         "ci95_auc": bootstrap_auc(p_VN, label_V, group_indices(group_V, len(label_V)), RESAMPLES),
+        "ci95_mean_class_top1": bootstrap_interval(right_V, group_V, stratum_V=label_V),
         "macro_f1": compute_macro_f1(_predict_classes(scores_VN, label_V), label_V, classes),
         "nll": compute_nll(p_VN, label_V),
         "ece": compute_calibration_error(p_VN, right_V),

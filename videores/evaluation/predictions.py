@@ -72,6 +72,7 @@ class Metrics(TypedDict, total=False):
     ece: float | None
     ci95_video_top1: tuple[float, float]
     ci95_over: str
+    ci95_mean_class_top1: tuple[float, float]
     per_class_top1: dict[str, float | None]
     confusion: list[list[int]]
     worst: list[_Mistake]

@@ -2,7 +2,7 @@
 
 import re
 
-from videores.config.schema import ClipConfig, Config, DataConfig, ViewsConfig
+from videores.config.schema import SPLIT_COUNTS, ClipConfig, Config, DataConfig, TransformConfig, ViewsConfig
 from videores.config.streams import STREAMS
 from videores.data.streams import ClipFormat
 
@@ -40,8 +40,8 @@ def format_sampling(clip: ClipConfig, size: str) -> str:
 
 def format_split(data: DataConfig, part: str) -> str:
     """Return the name of the split; held-out training videos are no official split."""
-    numbered = data.format in ("ucf101", "hmdb51")
-    split = str(data.split) if numbered else "val" if data.format in ("kinetics", "ssv2") else "test"
+    numbered = data.format in SPLIT_COUNTS
+    split = str(data.split) if numbered else "val" if data.format in ("kinetics", "ssv2", "afew") else "test"
     if part == "test":
         return split
     return f"{split}-heldout" if numbered else "heldout"

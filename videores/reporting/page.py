@@ -133,18 +133,24 @@ def _format_headline(main):
 
 def _format_row(test):
     metrics = test.metrics
-    low, high = metrics.get("ci95_video_top1", (None, None))
-    interval = "–" if low is None else f"{low:.2f} to {high:.2f}"
     videos = metrics.get("videos", {})
     counts = f"{videos['scored']} of {videos['expected']}" if videos else "–"
     number = lambda name, digits=2: "–" if metrics.get(name) is None else f"{metrics[name]:.{digits}f}"
-    before, after = ("clip_top1", "clip_top5", "video_top1"), ("video_top5", "mean_class_top1", "macro_f1")
+    limits = lambda name: " to ".join(f"{limit:.2f}" for limit in metrics.get(name, ()))
+    interval, of_classes = limits("ci95_video_top1") or "–", limits("ci95_mean_class_top1")
+    before = ("clip_top1", "clip_top5", "video_top1")
     protocol = metrics.get("protocol", "–")
     if "+" in test.folder.name and {"checkpoint", "list"} <= metrics.keys():  # others than the run's own
         protocol += f" ({metrics['checkpoint']['file']} on {metrics['list']['source']})"
     floors = metrics.get("floors")
     floor = f"{floors[floors['best']]:.2f}" if floors else "–"
-    return [protocol, *map(number, before), interval, *map(number, after), number("auc", 3), floor, counts]
+    after = (
+        number("video_top5"),
+        number("mean_class_top1") + f" ({of_classes})" * bool(of_classes),
+        number("macro_f1"),
+        number("auc", 3),
+    )
+    return [protocol, *map(number, before), interval, *after, floor, counts]
 
 
 def _list_notes(tests):

@@ -249,7 +249,9 @@ def print_accuracies(result: Mapping[str, Any]) -> None:
         print(f"clip    top-1 {result['clip_top1']:.2f}{top5(result['clip_top5'])}")
     low, high = result["ci95_video_top1"]
     interval = f"95 % interval{over} {low:.2f} to {high:.2f}"
-    mean_class = f"mean class {result['mean_class_top1']:.2f}"
+    mean_class = "mean class {:.2f} ({:.2f} to {:.2f})".format(
+        result["mean_class_top1"], *result["ci95_mean_class_top1"]
+    )
     print(f"video   top-1 {result['video_top1']:.2f} ({interval}){top5(result['video_top5'])}  {mean_class}")
 
 

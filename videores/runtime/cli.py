@@ -171,6 +171,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Parse integers separated by commas (a `type` of argparse)."""
+    return tuple(dict.fromkeys(int(word) for word in words(text)))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Parse words separated by commas (a `type` of argparse)."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def make_number_type(fits: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
     """Return a `type` of argparse for numbers; others are told what is wanted."""
 

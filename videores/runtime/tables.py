@@ -1,4 +1,4 @@
-"""Format rows as CSV and as Markdown tables."""
+"""Format rows as CSV, and as tables of Markdown and LaTeX."""
 
 import csv
 import io
@@ -23,3 +23,15 @@ def format_markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     """Format a Markdown table, without a line break at its end."""
     lines = [f"| {' | '.join(map(str, row))} |" for row in (header, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
+
+
+def format_latex_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a LaTeX tabular, its first column to the left and the others to the right."""
+    head, *body = [" & ".join(map(_escape_latex, line)) + r" \\" for line in (header, *rows)]
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"
+    return "\n".join([begin, r"\hline", head, r"\hline", *body, r"\hline", r"\end{tabular}", ""])
+
+
+def _escape_latex(text: str) -> str:
+    special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
+    return "".join(special.get(letter, letter) for letter in text)

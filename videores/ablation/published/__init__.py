@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parent
 PROTOCOL_PATTERN = re.compile(
     r"(?P<frames>\d+)x(?P<stride>\S+)@(?P<size>\d+)/(?P<short_side>\d+) (?P<clips>\w+)x(?P<crops>\w+) \S+ (?P<data>\S+)"
 )
+COMPARED = ("data", "frames", "stride", "size", "short_side", "clips", "crops")  # what must be equal for a comparison
 Text = Field(min_length=1)
 
 
@@ -27,16 +28,17 @@ class Protocol(Section):
 
     data: str = Text  # data set and split, as in our protocol strings: kinetics400-val, ucf101-1
     frames: int | None = None
+    stride: str | None = None  # frames between two of a clip, or a rate: 15fps, segments
     size: int | None = None  # pixels of the crop
+    short_side: int | None = None  # pixels that frames were scaled to before
     clips: int | None = None
     crops: int | None = None
     said: str = ""
 
     def __str__(self):
-        frames, size, clips, crops = (self.frames or "?", self.size or "?", self.clips or "?", self.crops or "?")
-        return f"{self.data}, {frames} frames of {size} pixels, {clips} x {crops} views" + (
-            f", {self.said}" * bool(self.said)
-        )
+        known = {name: getattr(self, name) or "?" for name in COMPARED}
+        text = "{data}, {frames}x{stride}/{short_side} {clips}x{crops}"
+        return text.format(**known) + f", {self.said}" * bool(self.said)
 
 
 class Published(Section):
@@ -77,7 +79,7 @@ def has_same_protocol(published, ours):
     """
     match = PROTOCOL_PATTERN.fullmatch(ours or "")
     theirs = published.protocol
-    stated = {name: getattr(theirs, name) for name in ("data", "frames", "size", "clips", "crops")}
+    stated = {name: getattr(theirs, name) for name in COMPARED}
     return bool(match) and None not in stated.values() and all(match[k] == str(v) for k, v in stated.items())
 
 

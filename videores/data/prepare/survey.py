@@ -7,24 +7,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from videores.config.schema import DataConfig
+from videores.config.schema import SPLIT_COUNTS, DataConfig
 from videores.data import index
 from videores.data.lists import Index, split_segment
 from videores.data.probe import VideoInfo
 from videores.data.video import readers
 from videores.runtime import files
 
-SPLIT_NUMBERS = {"ucf101": (1, 2, 3), "hmdb51": (1, 2, 3)}  # the formats that have several
-
 
 def read_all_lists(name: str, root: Path, splits: Path | None = None, split: int | str = "all") -> dict[int, Index]:
     """Read the lists of all splits of a format, or of one."""
-    return {data.split: index.read_index(data) for data in list_configs(name, root, splits, split)}
+    return {int(data.split): index.read_index(data) for data in list_configs(name, root, splits, split)}
 
 
 def list_configs(name: str, root: Path, splits: Path | None, split: int | str) -> list[DataConfig]:
     """List the configurations that read the splits of a format, or one, as they are."""
-    numbers = SPLIT_NUMBERS.get(name, (1,)) if split == "all" else (int(split),)
+    numbers = range(1, SPLIT_COUNTS.get(name, 1) + 1) if split == "all" else (int(split),)
     data: dict[str, Any] = dict(
         name=name, format=name, root=str(root), splits=splits and str(splits), val="none", on_unreadable="skip"
     )
