@@ -2,7 +2,7 @@
 
 import re
 
-from videores.config.schema import SPLIT_COUNTS, ClipConfig, Config, DataConfig, TransformConfig, ViewsConfig
+from videores.config.schema import SPLIT_COUNTS, ClipConfig, Config, DataConfig, ViewsConfig
 from videores.config.streams import STREAMS
 from videores.data.streams import ClipFormat
 
