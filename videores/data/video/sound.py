@@ -14,6 +14,7 @@ begins. Sound that is further off (AAC with much noise substitution, which FFmpe
 not found in the file, is decoded from the start.
 """
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -70,31 +71,44 @@ def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -
 
     Time counts from the picture with the number `frame`. Raises UnreadableVideo.
     """
+    status = os.stat(path)
+    key = (path, status.st_size, status.st_mtime_ns)
     try:
+        if key not in _last_scanned:  # a list may have many parts of one file, one after the other
+            _last_scanned.clear()
+            _last_scanned[key] = _scan_file(path, beat)
+        whole = _last_scanned[key]
         shown = _find_shown_time(path, frame, fps, beat)
-        with open_container(path) as container, open(path, "rb") as file:
-            stream = _select_sound_stream(container, path)
-            context, checksums, begin, place, rate = stream.codec_context, {}, None, 0, 0
-            rows: list[list[int]] = []  # of `table_4P`
-            context.copy_opaque = True
-            about = (context.name, context.layout.name, bytes(context.extradata or b""))
-            for packet in container.demux(stream):
-                beat("sound")
-                if packet.size:
-                    packet.opaque = len(rows)
-                    rows.append([_find_packet(file, packet, rows), packet.size, place, 0])
-                for found in packet.decode():
-                    place = _find_place(found, container, stream, begin, place)
-                    if begin is None:
-                        begin, rate = float((found.pts or 0) * stream.time_base), found.rate
-                    rows[found.opaque][2:] = place, found.samples
-                    checksums[found.opaque] = _compute_checksum(_to_samples(found))
-                    place += found.samples
     except av.FFmpegError as error:
         raise UnreadableVideo(path, f"its sound does not decode: {format_decode_error(error, 0)}") from None
+    return replace(whole, start=round((shown - whole.begin) * whole.rate))
+
+
+_last_scanned: dict[tuple[str, int, int], SoundAccess] = {}
+
+
+def _scan_file(path, beat):
+    with open_container(path) as container, open(path, "rb") as file:
+        stream = _select_sound_stream(container, path)
+        context, checksums, begin, place, rate = stream.codec_context, {}, None, 0, 0
+        rows: list[list[int]] = []  # of `table_4P`
+        context.copy_opaque = True
+        about = (context.name, context.layout.name, bytes(context.extradata or b""))
+        for packet in container.demux(stream):
+            beat("sound")
+            if packet.size:
+                packet.opaque = len(rows)
+                rows.append([_find_packet(file, packet, rows), packet.size, place, 0])
+            for found in packet.decode():
+                place = _find_place(found, container, stream, begin, place)
+                if begin is None:
+                    begin, rate = float((found.pts or 0) * stream.time_base), found.rate
+                rows[found.opaque][2:] = place, found.samples
+                checksums[found.opaque] = _compute_checksum(_to_samples(found))
+                place += found.samples
     if begin is None:
         raise UnreadableVideo(path, "no sound decodes, though it has a sound stream")
-    whole = SoundAccess(rate, begin, round((shown - begin) * rate), place)
+    whole = SoundAccess(rate, begin, 0, place)
     table_4P = np.array(rows, np.int64).T
     packed = zlib.compress(np.diff(table_4P, prepend=0).tobytes(), 9)
     by_packets = replace(whole, codec=about[0], layout=about[1], settings=about[2], packets=packed)
@@ -105,17 +119,21 @@ def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -
 
 def _find_shown_time(path, number, fps, beat):
     """Return the seconds at which a picture is shown, by the container's clock."""
+    beat("opening")
     with open_container(path) as container:
-        stream, stamps = select_video_stream(container, path), []
-        for frame in islice(container.decode(stream), max(number + 1, 3)):
-            beat("decoding")
-            stamps.append(frame.pts)
+        stream = select_video_stream(container, path)
+        first = [frame.pts for frame in islice(container.decode(stream), 3)]  # AVI files may swap them
         base = stream.time_base
-    if None in stamps or not stamps:
-        return 0.0 if number == 0 else number / fps
-    if number and sorted(set(stamps)) == stamps:
-        return float(stamps[number] * base)
-    return float(min(stamps) * base) + (number / fps if number else 0)
+    if None in first or not first:
+        return number / fps if number else 0.0
+    if number:
+        with open_container(path) as container:
+            stamps = [packet.pts for packet in container.demux(select_video_stream(container, path)) if packet.size]
+        rising = None not in stamps and len(set(stamps)) == len(stamps)
+        number_in_file = rising and sum(stamp < min(first) for stamp in stamps) + number  # some may be hidden
+        if rising and number_in_file < len(stamps):
+            return float(sorted(stamps)[number_in_file] * base)
+    return float(min(first) * base) + (number / fps if number else 0)
 
 
 def _select_sound_stream(container, path):
