@@ -44,6 +44,7 @@ DATA = [  # within data, in the order of the data's way
     "augment",
     "mixing",
     "corruptions",
+    "audio",
     "streams",
     "views",
     "cache",

@@ -113,31 +113,50 @@ def test_weights_of_another_stream_are_adapted_where_that_is_asked_for(place):
     assert "first convolution" in succeeded(second).stdout
 
 
-def test_ranks_and_workers_change_no_score_of_flow(place):
-    succeeded(*forked([("train.py", "--cfg", "tiny.yaml", *options("flow"), "run.dir=ranks", *MORE)], place))
-    test = ("evaluate.py", "--run", "ranks", "trainer.devices=auto")
+@pytest.mark.parametrize("stream", ["flow", pytest.param("audio", marks=pytest.mark.slow)])
+def test_ranks_and_workers_change_no_score(place, stream):
+    folder = f"ranks-{stream}"
+    succeeded(*forked([("train.py", "--cfg", "tiny.yaml", *options(stream), f"run.dir={folder}", *MORE)], place))
+    test = ("evaluate.py", "--run", folder, "trainer.devices=auto")
     cases = [(n, *test, f"data.name=n{n}", f"data.workers={n - 1}", f"data.batch_size={n}") for n in (1, 2, 3)]
     for process in forked_ranks(cases, place):
         succeeded(process)
     one, *others = (
-        read_result(path)[1]["logits"] for n in (1, 2, 3) for path in (place / "ranks" / "test").glob(f"*_n{n}-test")
+        read_result(path)[1]["logits"] for n in (1, 2, 3) for path in (place / folder / "test").glob(f"*_n{n}-test")
     )
     for other in others:
         np.testing.assert_allclose(other, one, atol=1e-5)
-    two = ("train.py", "--cfg", "tiny.yaml", *options("flow"), *MORE, "data.batch_size=2", "trainer.precision=fp32")
-    cases = [(2, *two, f"run.dir=two-{n}", f"data.workers={n}", "trainer.devices=2") for n in (0, 2)]
+    two = ("train.py", "--cfg", "tiny.yaml", *options(stream), *MORE, "data.batch_size=2", "trainer.precision=fp32")
+    cases = [(2, *two, f"run.dir=two-{stream}-{n}", f"data.workers={n}", "trainer.devices=2") for n in (0, 2)]
     for process in forked_ranks(cases, place):
         succeeded(process)
-    assert_same_weights(place / "two-0", place / "two-2")
+    assert_same_weights(place / f"two-{stream}-0", place / f"two-{stream}-2")
+
+
+def test_sound_of_windows_and_other_spectrograms_are_refused(place):
+    audio = ("evaluate.py", "--run", "one-audio")
+    cases = [
+        ("train.py", "--cfg", "tiny.yaml", *options("audio"), "run.dir=one-audio", *MORE),
+        ("predict.py", "one-audio", "sound/test/00.mp4", "--every", "0.1"),
+        (*audio, "data.audio.hop=0.02"),
+        (*audio, "data.audio.seconds=0.4"),
+        ("train.py", "--cfg", "tiny.yaml", *options("audio"), "data.root=data", "run.dir=two-audio", *MORE),
+    ]
+    done = forked(cases, place)
+    assert [process.returncode for process in done] == [0, 1, 2, 0, 2]
+    assert "sound" in done[1].stderr
+    assert "data.audio.hop" in done[2].stderr
+    assert "data.stream=audio" in done[4].stderr
 
 
 @pytest.mark.usefixtures("one_quiet_thread")
-def test_an_interrupted_training_on_flow_ends_as_the_whole_one_does(place, monkeypatch):
+@pytest.mark.parametrize("stream", ["flow", "audio"])
+def test_an_interrupted_training_ends_as_the_whole_one_does(place, monkeypatch, stream):
     monkeypatch.chdir(place)
-    usual = (*options("flow"), "trainer.precision=fp32", "data.batch_size=2", "run.resume=auto", "test.clips=1")
+    usual = (*options(stream), "trainer.precision=fp32", "data.batch_size=2", "run.resume=auto", "test.clips=1")
 
     def train(folder):
-        return run.train(parse.load_config("tiny.yaml", [*usual, f"run.dir={folder}"]), "tiny.yaml")
+        return run.train(parse.load_config("tiny.yaml", [*usual, f"run.dir={stream}-{folder}"]), "tiny.yaml")
 
     assert train("whole") == 0
     step, calls = VideoClassifier.training_step, []
@@ -153,5 +172,5 @@ def test_an_interrupted_training_on_flow_ends_as_the_whole_one_does(place, monke
         with pytest.raises(SignalInterrupt):
             train("stopped")
     assert train("stopped") == 0
-    assert kill.same_checkpoint(place / "stopped", place / "whole", "last.ckpt")
-    assert kill.rows(place / "stopped") == kill.rows(place / "whole")
+    assert kill.same_checkpoint(place / f"{stream}-stopped", place / f"{stream}-whole", "last.ckpt")
+    assert kill.rows(place / f"{stream}-stopped") == kill.rows(place / f"{stream}-whole")

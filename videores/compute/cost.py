@@ -41,7 +41,9 @@ MODES = {
 
 
 def count_costs(model: nn.Module, frames: int, size: int | tuple[int, int], views: int = 1) -> dict[str, Any]:
-    """Count the costs of one clip of `frames` x `size` x `size`, or `frames` x height x width.
+    """Count the costs of one clip of `frames` x `size` x `size`.
+
+    `size` may be (height, width).
 
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """

@@ -13,7 +13,10 @@ from videores.data.streams import ClipFormat
 def score_clips(
     model: Callable[[Tensor], Tensor], clips_XTHWC: Tensor, clip_format: ClipFormat, number_format: str
 ) -> Tensor:
-    """Return logits_XN of uint8 clips, or int16 sound_XS, on the model's device, in a number format."""
+    """Return logits_XN of uint8 clips on the model's device, in a number format.
+
+    Of the stream audio, clips are int16 sound_XS.
+    """
     device = clips_XTHWC.device.type
     last = precision.use_channels_last_scores(device, number_format)
     clips_XCTHW = streams.make_input(clips_XTHWC[None], clip_format)[0]

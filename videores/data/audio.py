@@ -1,7 +1,7 @@
 """Cut the sound of clips, and make log-mel spectrograms of it on the device.
 
-A clip lasts from its first frame for `frames` steps. Its sound is `data.audio.seconds` around the middle of that time,
-which all videos of a configuration have alike, whatever their frame rates. What is read, cached and collated are int16
+A clip lasts from its first frame for `frames` steps, or to the end of its video. Its sound is `data.audio.seconds`
+around the middle of that time, which all videos of a configuration have alike, whatever their frame rates. What is read, cached and collated are int16
 mono samples sound_KS; before the first and after the last picture of a video, and where it has no sound, they are 0.
 
 The middles of the columns are `hop` apart, and those of the first and last one half a hop from the ends of the sound's
@@ -19,30 +19,36 @@ from videores.data import sampling
 from videores.data.probe import VideoInfo
 
 # The log of 1e-6 is about the noise of 16 bits. Mean and standard deviation of log-mel energies of the sound that
-# docs/guide/streams.md names, rounded: constants, so that equal sounds have equal pictures.
-FLOOR, MEAN, STD = 1e-6, -5.0, 4.5
+# docs/guide/streams.md names (-3.4 and 2.9), rounded: constants, so that equal sounds have equal pictures.
+FLOOR, MEAN, STD = 1e-6, -3.5, 3.0
 
 
 def count_video_samples(info: VideoInfo, rate: int) -> int:
-    """Return how many samples last as long as the pictures of a video; 0 of one without sound."""
-    return round((info.seconds_T[-1] + 1 / info.fps) * rate) if info.has_audio and info.fps else 0
+    """Return how many samples last as long as a video's pictures; 0 without sound."""
+    return round(_measure_seconds(info) * rate) if info.has_audio and info.fps else 0
+
+
+def _measure_seconds(info):
+    return info.seconds_T[-1] + 1 / info.fps
 
 
 def find_first_samples(info: VideoInfo, clip: ClipConfig, audio: AudioConfig, first_K: np.ndarray) -> np.ndarray:
-    """Return the number of the first sample of clips that begin with the frames `first_K`.
+    """Return the first samples of clips that begin with the frames `first_K`.
 
     Sample i of a video is at i / rate seconds from its first picture.
     """
     _, rate = sampling.measure_timeline(info, clip)
     length = clip.frames * sampling.compute_step(rate, clip.stride, clip.fps) / rate
-    middle_K = info.seconds_T[first_K] + length / 2
+    start_K = info.seconds_T[first_K]
+    middle_K = (start_K + np.minimum(start_K + length, _measure_seconds(info))) / 2
     return np.floor(middle_K * audio.rate - audio.count_samples(clip) / 2 + 0.5).astype(int)
 
 
 def make_spectrograms(sound_BKS: Tensor, audio: AudioConfig) -> Tensor:
-    """Return float clips_BKCTHW of int16 samples: H bands, the lowest first, and W columns.
+    """Return float clips_BKCTHW of int16 samples.
 
-    They are the log of torchaudio's MelSpectrogram(center=False), standardized. A clip without any sound is 0.
+    H are bands, the lowest first, W columns. They are the log of torchaudio's MelSpectrogram(center=False),
+    standardized. A clip without any sound is 0.
     """
     window_S = torch.hann_window(audio.window_samples, device=sound_BKS.device)
     spectrum_XFW = torch.stft(
@@ -68,7 +74,7 @@ def find_sound(sound_BKS: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _make_mel_weights(bands, window, rate):
-    """Return float32 weight_HF: triangles over frequencies, evenly over the mel scale, each with the height 1.
+    """Return float32 weight_HF: triangles of height 1, evenly over the mel scale.
 
     Mel = 2595 log10(1 + Hz / 700): O'Shaughnessy 1987, Speech communication, as in HTK and torchaudio.
     """

@@ -210,10 +210,14 @@ class VideoDataset(Dataset):
         return kept_UHWC, place.reshape(index_KT.shape)
 
     def sound(self, number, index_KT):
-        """Return int16 sound_KS of clips, 0 before and after the video's pictures, and where it has no sound."""
+        """Return int16 sound_KS of clips.
+
+        It is 0 before and after the video's pictures, and where there is no sound.
+        """
         info, count = self.info(number), self.audio.count_samples(self.clip)
+        if not (length := audio_of.count_video_samples(info, self.audio.rate)):
+            return np.zeros((len(index_KT), count), np.int16)
         first_K = audio_of.find_first_samples(info, self.clip, self.audio, index_KT[:, 0])
-        length = audio_of.count_video_samples(info, self.audio.rate)
         low, high = max(0, first_K.min()), min(length, first_K.max() + count)
         if low >= high:
             return np.zeros((len(first_K), count), np.int16)

@@ -1,4 +1,4 @@
-"""Make a network's input from what is read: colors, their differences in time, flow, or sound.
+"""Make a network's input of pictures or sound: colors, differences, flow, audio.
 
 What is read, cached, cut and augmented are pictures of three bytes a pixel, or samples of sound. It is here, on the
 device, that they become the stream's channels. So a stream costs no decoding, and clips of several streams that are
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videores.config.schema import AudioConfig, ClipConfig, TransformConfig
-from videores.config.streams import STREAMS, StreamName
+from videores.config.streams import STREAMS, StreamName, compute_input_shape
 from videores.data import audio, transforms
 from videores.data.lists import preview, split_segment, warn
 from videores.data.probe import VideoInfo
@@ -52,7 +52,10 @@ class ClipFormat(Protocol):
 
 
 def make_input(clips_BKTHWC: Tensor, clip_format: ClipFormat) -> Tensor:
-    """Return float clips_BKCTHW of uint8 pictures, or of int16 sound_BKS, with the channels of the stream."""
+    """Return float clips_BKCTHW with the channels of the stream.
+
+    They are made of uint8 pictures, or of int16 sound_BKS.
+    """
     if STREAMS[clip_format.stream].is_sound:
         return audio.make_spectrograms(clips_BKTHWC, clip_format.audio)
     mean, std = select_normalization(clip_format)
@@ -177,9 +180,8 @@ def mirror_values(clip_THWC: Tensor, stream: StreamName) -> None:
 
 def draw_noise(count: int, clip_format: ClipFormat) -> Tensor:
     """Return uint8 clips_XTHWC of noise, or int16 sound_XS."""
-    rng, crop = torch.Generator().manual_seed(0), clip_format.transform.crop
+    rng, (_, frames, height, width) = torch.Generator().manual_seed(0), compute_input_shape(clip_format)
     if STREAMS[clip_format.stream].is_sound:
-        shape = (count, clip_format.audio.count_samples(clip_format.clip))
-        return torch.randint(-(2**12), 2**12, shape, generator=rng, dtype=torch.int16)
-    shape = (count, clip_format.clip.frames, crop, crop, 3)
-    return torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
+        samples = clip_format.audio.count_samples(clip_format.clip)
+        return torch.randint(-(2**12), 2**12, (count, samples), generator=rng, dtype=torch.int16)
+    return torch.randint(0, 256, (count, frames, height, width, 3), generator=rng, dtype=torch.uint8)

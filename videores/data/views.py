@@ -87,14 +87,14 @@ def _cut_views(batch, pairs, crop, crops):
 
 
 def _compute_view_size(frames, crop, crops):
-    """Return the height and width of views; sound counts as the crop, as its spectrogram is about as large."""
+    """Return the height and width of views; sound counts as the crop."""
     if frames.ndim == 2:
         return crop, crop
     return transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, crops)
 
 
 def _cut_item(frames, place_KT, crop, crops, chosen=None):
-    """Cut views of pictures, all where none are chosen; the sound of each clip is cut already."""
+    """Cut views of pictures, by default all; the sound of clips is cut already."""
     if frames.ndim == 2:
         return frames if chosen is None else frames[chosen]
     return transforms.crop_views(frames, place_KT, crop, crops, chosen)

@@ -84,7 +84,10 @@ def read_test_rows(module, count):
 
 
 def _to_pixels(clips_KTHWC, dataset):
-    """Return uint8 clips_KTHWC; of sound, spectrograms with the highest band on top, black to white from -2 to 2."""
+    """Return uint8 clips_KTHWC.
+
+    Of sound, they are spectrograms, the highest band on top, black to white from -2 to 2.
+    """
     if STREAMS[dataset.stream].is_sound:
         picture_KTHW = streams.make_input(clips_KTHWC[None], dataset)[0, :, 0].flip(-2)
         clips_KTHWC = ((picture_KTHW + 2) * 255 / 4).clamp(0, 255)[..., None].expand(-1, -1, -1, -1, 3)

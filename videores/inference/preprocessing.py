@@ -117,5 +117,5 @@ class Preprocessing(Section):
         return transforms.crop_views(scaled_UHWC, place_KT, self.transform.crop, self.views.crops)
 
     def normalize(self, clips_XTHWC: torch.Tensor) -> torch.Tensor:
-        """Return float32 clips_XCTHW, the input of the network, from what `read_views` returns."""
+        """Return float32 clips_XCTHW, the network's input, of `read_views`'s."""
         return streams.make_input(clips_XTHWC[None], self)[0]
