@@ -39,8 +39,9 @@ def plan_repeats(name: str, overrides: Sequence[str], seeds: Sequence[int] = ())
     repeats = [
         _plan_repeat(name, overrides, cfg, split, seed, seeds) for seed in seeds or [cfg.run.seed] for split in splits
     ]
+    for repeat in repeats[: len(splits)]:
+        index.read_classes(repeat.cfg.data)
     for repeat in repeats:
-        index.read_format(repeat.cfg.data)
         run_folder.check_run_folder(repeat.cfg, repeat.folder)
     return repeats
 
