@@ -13,7 +13,6 @@ from videores.data.probe import probe
 from videores.data.synthetic import answers, datasets
 from videores.data.views import list_item_views
 
-
 WATERMARKED = ("small", "subjects4")
 
 
