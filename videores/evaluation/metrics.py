@@ -137,8 +137,9 @@ def bootstrap_interval(
     """
     right_V = np.asarray(right_V, dtype=float)
     cluster_V = group_indices(group_V, len(right_V))
-    groups, stratum_V = cluster_V.max() + 1, np.zeros(len(right_V), dtype=int) if stratum_V is None else stratum_V
-    pair_P, pair_V = np.unique(np.asarray(stratum_V) * groups + cluster_V, return_inverse=True)  # by stratum
+    stratum_V = np.zeros(len(right_V), dtype=int) if stratum_V is None else np.asarray(stratum_V)
+    groups = cluster_V.max() + 1
+    pair_P, pair_V = np.unique(stratum_V * groups + cluster_V, return_inverse=True)  # in the order of strata
     right_P, size_P = np.bincount(pair_V, weights=right_V), np.bincount(pair_V)
     starts_S, row_B1 = np.flatnonzero(np.diff(pair_P // groups, prepend=-1)), np.arange(VIDEOS_PER_BLOCK)[:, None]
     rng, accuracies = np.random.default_rng(seed), []
