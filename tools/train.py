@@ -42,9 +42,8 @@ def train_repeats(args: argparse.Namespace, cfg: Config) -> int:
         from videores.reporting import paper
         from videores.training import repeats, run_folder
 
-    planned, codes = repeats.plan_repeats(args.cfg, args.overrides, args.seeds), []
-    for repeat in planned:
-        code = repeats.find_exit_status(repeat)
+    planned, codes = repeats.plan_repeats(args.cfg, args.overrides, args.seeds), list[int]()
+    for repeat, code in zip(planned, [repeats.find_exit_status(repeat) for repeat in planned], strict=True):
         print(f"run     {repeat.folder}{'' if code is None else ': finished before'}", flush=True)
         codes.append(executors.run_tool([__file__, "--cfg", args.cfg, *repeat.overrides]) if code is None else code)
         if codes[-1] not in (0, 1):

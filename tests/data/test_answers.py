@@ -13,6 +13,8 @@ from videores.data.probe import probe
 from videores.data.synthetic import answers, datasets
 from videores.data.views import list_item_views
 
+WATERMARKED = ("small", "subjects4")
+
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
@@ -27,7 +29,7 @@ def list_paths(root, most=8):
     return [path.relative_to(root).as_posix() for path in sorted(root.glob("test/*.mp4"))][:most]
 
 
-@pytest.mark.parametrize("name", sorted(set(datasets.SETS) - {"small"}))
+@pytest.mark.parametrize("name", sorted(set(datasets.SETS) - set(WATERMARKED)))
 def test_masks_are_where_the_bright_sprite_is_in_the_files(roots, name):
     root, paths = roots[name], list_paths(roots[name])
     masks = answers.SpriteMasks(answers.find_embedded(root), paths)
@@ -38,8 +40,9 @@ def test_masks_are_where_the_bright_sprite_is_in_the_files(roots, name):
         assert (on_THW & bright_THW).sum() > 0.75 * (on_THW | bright_THW).sum(), path
 
 
-def test_masks_of_sprites_over_a_watermark_are_bright(roots):
-    root, paths = roots["small"], list_paths(roots["small"])
+@pytest.mark.parametrize("name", WATERMARKED)
+def test_masks_of_sprites_over_a_watermark_are_bright(roots, name):
+    root, paths = roots[name], list_paths(roots[name])
     masks = answers.SpriteMasks(answers.find_embedded(root), paths)
     for number, path in enumerate(paths):
         on_THW = masks.read(number, None)[..., 0] > 127

@@ -22,7 +22,10 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def run_tool(command: Sequence[str], log: Path | None = None) -> int:
-    """Run a tool in a forked child, its output in `log`, if given; return its exit code."""
+    """Run a tool in a forked child and return its exit code.
+
+    Its output goes to `log`, if given.
+    """
     return run_in_child(_run_tool, command, log)
 
 

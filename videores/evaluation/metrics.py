@@ -140,14 +140,15 @@ def bootstrap_interval(
     cluster_V = group_indices(group_V, len(right_V))
     stratum_V = np.zeros(len(right_V), dtype=int) if stratum_V is None else np.asarray(stratum_V)
     groups = cluster_V.max() + 1
-    right_GS, size_GS = np.zeros((2, groups, stratum_V.max() + 1))
-    np.add.at(right_GS, (cluster_V, stratum_V), right_V)
-    np.add.at(size_GS, (cluster_V, stratum_V), 1)
+    pair_P, pair_V = np.unique(stratum_V * groups + cluster_V, return_inverse=True)  # in the order of strata
+    right_P, size_P = np.bincount(pair_V, weights=right_V), np.bincount(pair_V)
+    starts_S, row_B1 = np.flatnonzero(np.diff(pair_P // groups, prepend=-1)), np.arange(VIDEOS_PER_BLOCK)[:, None]
     rng, accuracies = np.random.default_rng(seed), []
     for _ in range(0, RESAMPLES, VIDEOS_PER_BLOCK):
-        picks_BG = rng.integers(0, groups, (VIDEOS_PER_BLOCK, groups))
-        count_BG = np.stack([np.bincount(picks, minlength=groups) for picks in picks_BG])
-        right_BS, size_BS = count_BG @ right_GS, count_BG @ size_GS  # sums of whole numbers are exact
+        picks_BG = rng.integers(0, groups, (VIDEOS_PER_BLOCK, groups)) + row_B1 * groups
+        count_BG = np.bincount(picks_BG.ravel(), minlength=picks_BG.size).reshape(picks_BG.shape)
+        count_BP = count_BG[:, pair_P % groups]
+        right_BS, size_BS = (np.add.reduceat(count_BP * x_P, starts_S, axis=1) for x_P in (right_P, size_P))
         accuracy_BS = np.divide(100 * right_BS, size_BS, out=np.zeros_like(right_BS), where=size_BS > 0)
         accuracies.append(accuracy_BS.sum(1) / (size_BS > 0).sum(1))
     return [float(q) for q in np.percentile(np.concatenate(accuracies)[:RESAMPLES], [2.5, 97.5])]

@@ -59,14 +59,15 @@ class Row(NamedTuple):
 
     @property
     def several(self) -> dict[int, float]:
-        """Return `splits` where there are several, which are columns of their own."""
+        """Return `splits` where there are several, each a column."""
         return self.splits if len(self.splits) > 1 else {}
 
 
 def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
-    """Write table.md, table.csv and table.tex, and runs.csv with a line a run; return the rows, floors last.
+    """Write the table of runs and return its rows, floors last.
 
-    `sources` are run folders, or their test folders where they were tested under several protocols.
+    The files are table.md, table.csv and table.tex, and runs.csv with a line a run. `sources` are run folders, or their
+    test folders where they were tested under several protocols.
 
     Raises:
         UserError: if a row lacks a split of a seed, or rows were tested on different videos.
@@ -89,7 +90,7 @@ def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
 
 
 def print_table(rows: Sequence[Row], folder: Path) -> None:
-    """Print the table's files, the floors, and clip and video accuracy of each row as the last lines."""
+    """Print the files, the floors, and as the last lines the accuracies of each row."""
     print(f"wrote   {folder}/table.md, table.csv, table.tex, runs.csv")
     for row in sorted(rows, key=lambda row: bool(row.runs)):
         splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.several.items())

@@ -26,7 +26,7 @@ def format_markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def format_latex_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a LaTeX tabular, its first column to the left and the others to the right."""
+    """Format a LaTeX tabular, all but its first column to the right."""
     head, *body = [" & ".join(map(_escape_latex, line)) + r" \\" for line in (header, *rows)]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"
     return "\n".join([begin, r"\hline", head, r"\hline", *body, r"\hline", r"\end{tabular}", ""])

@@ -22,7 +22,7 @@ class Repeat(NamedTuple):
 
 
 def plan_repeats(name: str, overrides: Sequence[str], seeds: Sequence[int] = ()) -> list[Repeat]:
-    """Plan a run for each split, where data.split=all, and seed; without `seeds`, for run.seed.
+    """Plan a run for each split and seed, without `seeds` for run.seed.
 
     All splits of a seed come before the next seed. What can be wrong with lists and folders is checked for all of them.
 
@@ -39,8 +39,9 @@ def plan_repeats(name: str, overrides: Sequence[str], seeds: Sequence[int] = ())
     repeats = [
         _plan_repeat(name, overrides, cfg, split, seed, seeds) for seed in seeds or [cfg.run.seed] for split in splits
     ]
+    for repeat in repeats[: len(splits)]:
+        index.read_classes(repeat.cfg.data)
     for repeat in repeats:
-        index.read_format(repeat.cfg.data)
         run_folder.check_run_folder(repeat.cfg, repeat.folder)
     return repeats
 
@@ -62,7 +63,10 @@ def _plan_repeat(name, overrides, cfg, split, seed, seeds):
 
 
 def find_exit_status(repeat: Repeat) -> int | None:
-    """Return the exit status of a run that run.resume=auto need not take up again, None of another."""
+    """Return the exit status of a finished run, None of another.
+
+    Only run.resume=auto leaves finished runs alone. Raises UserError where such a run has another configuration.
+    """
     record = run_folder.read_record(repeat.folder) if repeat.cfg.run.resume == "auto" else None
     status = record.get("exit_status") if record else None
     if status not in (0, 1):
