@@ -64,7 +64,7 @@ def _quote_readme(text):
     code = section and re.search(r"code `([0-9a-f]{16})`", section[1])
     if not code:
         raise UserError(f"{README} must have a section Results with code `<hash>` of the code that computed it: add it")
-    mark = "" if code[1] == hash_code() else f"{OTHER_CODE}: the present code is `{hash_code()}`.\n\n"
+    mark = "" if code[1] == hash_code() else f"{OTHER_CODE} than the present one computed these.\n\n"
     linked = re.sub(r"\]\((?!https?:)(?:docs/)?", lambda m: "](" if "docs/" in m[0] else "](../", section[1])
     return f"## The README\n\n{mark}{linked.strip()}\n"
 
