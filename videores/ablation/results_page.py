@@ -124,4 +124,5 @@ def _list_pages():
             days = sorted(set(re.findall(r"\b20\d\d-\d\d-\d\d\b", text)))
             if commits or days:
                 link = path.relative_to("docs") if path.parts[0] == "docs" else Path("..", path)
-                yield f"[{text.splitlines()[0].lstrip('# ')}]({link})", ", ".join(commits) or "not stated", ", ".join(days)
+                title = text.splitlines()[0].lstrip("# ")
+                yield f"[{title}]({link})", ", ".join(commits) or "not stated", ", ".join(days)
