@@ -1,7 +1,7 @@
 """Write docs/results.md: every number of this repository, with where it is from.
 
 The numbers are those of README.md, the records of the zoo, the committed cells of ablation tables, and the pages that
-state commits of their own. What other code than the present one has computed is marked.
+say when they measured. What other code than the present one has computed is marked.
 """
 
 import re
@@ -64,7 +64,7 @@ def _quote_readme(text):
     code = section and re.search(r"code `([0-9a-f]{16})`", section[1])
     if not code:
         raise UserError(f"{README} must have a section Results with code `<hash>` of the code that computed it: add it")
-    mark = "" if code[1] == hash_code() else f"{OTHER_CODE}: the present code is `{hash_code()}`.\n\n"
+    mark = "" if code[1] == hash_code() else f"{OTHER_CODE} than the present one computed these.\n\n"
     linked = re.sub(r"\]\((?!https?:)(?:docs/)?", lambda m: "](" if "docs/" in m[0] else "](../", section[1])
     return f"## The README\n\n{mark}{linked.strip()}\n"
 
@@ -115,13 +115,14 @@ def _format_table(name):
 
 
 def _list_pages():
-    """Yield (link, commits, days) of the pages that state commits, and are not written from what is above."""
+    """Yield (link, commits, days) of the pages that state when they measured, and are not among those above."""
     written = [docs.DOCS, zoo.PAGE, PAGE]
     for path in sorted([*Path("docs").rglob("*.md"), *Path("datasets").glob("*/README.md")]):
         if not any(path == other or other in path.parents for other in written):
             text = path.read_text()
             commits = dict.fromkeys(re.findall(r"\b[Cc]ommits? ([0-9a-f]{7,10})\b", text))
             days = sorted(set(re.findall(r"\b20\d\d-\d\d-\d\d\b", text)))
-            if commits:
+            if commits or days:
                 link = path.relative_to("docs") if path.parts[0] == "docs" else Path("..", path)
-                yield f"[{text.splitlines()[0].lstrip('# ')}]({link})", ", ".join(commits), ", ".join(days)
+                title = text.splitlines()[0].lstrip("# ")
+                yield f"[{title}]({link})", ", ".join(commits) or "not stated", ", ".join(days)

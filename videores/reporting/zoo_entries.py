@@ -50,7 +50,10 @@ def find_entries(page: Path) -> Path:
 
 
 def read_entries(page: Path) -> list[Entry]:
-    """Read the records of a page, the best of each data set first. Raises UserError for a damaged one."""
+    """Read the records of a page, the best of each data set first.
+
+    Raises UserError for a damaged one.
+    """
     remedy = "remove it, and give the run folder again"
     found: list[Entry] = [files.read_json(path, Entry, remedy) for path in find_entries(page).glob("*.json")]
     order = lambda e: (e["record"]["data"], -e["record"]["results"][0]["video_top1"], e["record"]["name"])
