@@ -191,6 +191,28 @@ def test_tables_share_equal_cells():
     assert len(shared) == 2  # of both seeds
 
 
+def test_flow_of_an_embedded_set_is_written_once_beside_its_videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran, flow = [], tmp_path / "motion8" / "flow"
+
+    def run_tool(command, log):
+        ran.append(command[1:])
+        flow.mkdir()
+        return 0
+
+    def prepare_dataset(root, progress, name):
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "spec.json").write_text(name)
+
+    monkeypatch.setattr(sweep.executors, "run_tool", run_tool)
+    monkeypatch.setattr(sweep.datasets, "prepare_dataset", prepare_dataset)
+    given = [{"name": "rgb"}, {"name": "flow", "set": {"data.stream": "flow", "data.root": str(flow)}}]
+    for _ in range(2):
+        sweep.prepare_flow(plan.plan_cells(make(cells=given, seeds=[0]), "cpu"))
+    assert ran == [["csv", "--root", str(flow.with_name("videos")), "--out", str(flow), "--flow", "dis"]]
+    assert (flow / "spec.json").read_text() == "motion8"
+
+
 # -- wrong input ------------------------------------------------------------------------------------------------------
 
 
