@@ -238,5 +238,5 @@ def test_the_survey_reports_volumes_and_refuses_to_copy_or_pack_them(tmp_path, c
     assert commands.prepare(commands.Options("npz", archive, None, "all", EncodingSettings())) == 1
     assert "test/3" in capsys.readouterr().out
     for more in ({"out": tmp_path / "copies"}, {"shards": tmp_path / "shards"}):
-        with pytest.raises(UserError, match="npz"):
-            commands.Options("npz", archive, None, "all", EncodingSettings(), **more)
+        with pytest.raises(UserError, match="volumes"):
+            commands.prepare(commands.Options("npz", archive, None, "all", EncodingSettings(), **more))

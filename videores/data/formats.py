@@ -301,7 +301,7 @@ def _find_frame_folders(root, paths):
 
 
 def is_video_file(path: Path) -> bool:
-    """Return whether a file is a video or volume by its suffix or, without one, its content."""
+    """Return whether a file is a video or volume, by suffix or content."""
     suffix = path.suffix.lower()
     return (
         suffix in VIDEO_SUFFIXES or is_nifti_file(path) or (not re.fullmatch(r"\.[a-z]\w*", suffix) and _is_mp4(path))

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from videores.data import shards
+from videores.data.lists import is_nifti_file
 from videores.errors import UnreadableVideo, UserError, escape_controls
 from videores.explain.checking import CheckedClip, check_checkable, check_method, keep_for_check
 from videores.explain.choice import Choice
@@ -127,11 +128,12 @@ def _write_explanation(options, choice, one, name):
         np.savez_compressed(file, **one.list_arrays())
     source = Path(str(choice.root), choice.path)
     overlay = None
-    if source.exists():
+    if source.exists() and not is_nifti_file(source):
         write_overlay(folder / FILES["overlay"], source, one)
         overlay = f"{name}/{FILES['overlay']}"
     else:
-        print(f"no overlay of {escape_controls(choice.path)}: it is a part of a file, or in a shard", file=sys.stderr)
+        why = "it is a part of a file, a volume, or in a shard"
+        print(f"no overlay of {escape_controls(choice.path)}: {why}", file=sys.stderr)
     what = "zero map: nothing that the method sees speaks for it" if one.is_zero else f"map {one.resolution}"
     print(escape_controls(f"{one.video}  {one.answer}  {what}  {folder}"))
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 from videores.config import parse
 from videores.data import formats, index, manifest
-from videores.data.lists import Index, split_segment, warn
+from videores.data.lists import Index, is_nifti_file, split_segment, warn
 from videores.data.prepare import copies, duplicates, pack, survey
 from videores.data.probe import VideoInfo
 from videores.data.synthetic import datasets
@@ -49,8 +49,6 @@ class Options:
             raise UserError(
                 "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
             )
-        if self.format == "npz" and (self.shards or self.out or self.slurm or self.is_shard):
-            raise UserError("npz is one file of uncoded volumes: drop --shards, --out, --shard and --slurm")
         if self.settings.flow != "none":
             import_opencv()
             if not self.out:
@@ -84,6 +82,8 @@ def prepare(options: Options) -> int:
     paths = survey.count_listed(lists)
     if options.format in index.INCOMPLETE_FORMATS:
         paths = [path for path in paths if (options.root / path).exists()]
+    if (options.out or options.shards) and (options.format == "npz" or any(map(is_nifti_file, paths))):
+        raise UserError(f"--out and --shards are for videos, and {options.root} has volumes, which stay as they are")
     if options.out:
         copies.check_target(options.root, options.out, paths)
     if options.shards:

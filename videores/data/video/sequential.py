@@ -24,6 +24,7 @@ import numpy as np
 from videores.data.video import opening, pictures
 from videores.data.video.convert import FrameConverter
 from videores.data.video.flow import read_tag
+from videores.data.video.volumes import decode_slices, find_frame_decoder
 from videores.errors import UnreadableVideo
 
 OPEN_TIMEOUT, READ_TIMEOUT = 15.0, 15.0  # seconds that an address may take to answer, or to send more
@@ -57,6 +58,8 @@ def open_video(source: str | Path | int | Readable, name: str | None = None) -> 
     `name` stands for a pipe in messages. Raises UnreadableVideo.
     """
     name = str(source) if name is None else name
+    if isinstance(source, (str, Path)) and find_frame_decoder(source) is decode_slices:
+        raise UnreadableVideo(name, "a volume has no time: predict it as a whole, without windows or a labeled video")
     if not isinstance(source, int) and hasattr(source, "is_dir") and source.is_dir():
         yield OpenVideo(_number_pictures(name, source), None, None, 1 / Fraction(DEFAULT_RATE))
         return

@@ -38,14 +38,14 @@ def find_frame_decoder(path: Any) -> Callable[..., Iterator[av.VideoFrame]] | No
     """Return what decodes the frames of a folder of pictures or of a volume; None for files that FFmpeg opens."""
     if hasattr(path, "read"):
         return None
-    if is_nifti_file(path) or split_volume(path)[1]:
+    if is_nifti_file(path) or split_volume(path)[1] or Path(path).suffix == ".npz":
         return decode_slices
     return pictures.decode_pictures if os.path.isdir(path) else None
 
 
 def decode_slices(path: str | Path, indices: Sequence[int] | None = None) -> Iterator[av.VideoFrame]:
     """Yield the slices of a volume, all or some, as frames of three equal colors."""
-    volume_THW = _read_archived(path) if split_volume(path)[1] else _read_nifti(path)
+    volume_THW = _read_nifti(path) if is_nifti_file(path) else _read_archived(path)
     for index in range(len(volume_THW)) if indices is None else indices:
         yield av.VideoFrame.from_ndarray(np.repeat(volume_THW[index][..., None], 3, axis=2), format="rgb24")
 
@@ -78,6 +78,8 @@ def _read_volumes(archive, key, _stamp):
 
 def _read_archived(path):
     archive, volume = split_volume(path)
+    if volume is None:
+        raise UnreadableVideo(path, "an archive holds many volumes: name one as a file in it, <archive>.npz/test/0")
     part, number = volume
     try:
         stamp = os.stat(archive)
