@@ -32,6 +32,7 @@ DATA = [  # within data, in the order of the data's way
     "formats",
     "mirroring",
     "splits",
+    "pretext",
     "index",
     "probe",
     "manifest",

@@ -35,6 +35,7 @@ class _PlannedCell:
     needs: "_PlannedCell | None"
     key: str
     command: str | None = None  # of tools/compress.py
+    checkpoint: str = "best"  # that a test takes
 
     @property
     def rescored(self):
@@ -177,8 +178,9 @@ def _resolve_cell(cell, scale, seed, done, small_data):
     if small_data and embedded in datasets.SETS:
         overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
     config = _load_base(base, (*overrides, f"run.seed={seed}"))
-    key = _compute_key(config, " ".join([cell.kind, *(cell.command or "").split()]), needs)
-    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command)
+    kind = [cell.kind, *(cell.command or "").split(), *(["last"] if cell.checkpoint == "last" else [])]
+    key = _compute_key(config, " ".join(kind), needs)
+    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command, cell.checkpoint)
 
 
 def _weights_overrides(needs, cell):

@@ -36,6 +36,7 @@ class Cell(Section):
     kind: Literal["train", "test", "probe", "measure", "decode", "compress"] = "train"  # see above
     command: str | None = None  # compress: as prune --ratio 0.5
     needs: str | None = None  # the row whose weights it starts from or tests
+    checkpoint: Literal["best", "last"] = "best"  # test: of that row
     base: str | None = None  # instead of the scale's
     set: Overrides = Field({})  # "section.key": value
     scales: tuple[ScaleName, ...] = SCALES  # where the row is
@@ -44,6 +45,8 @@ class Cell(Section):
     def needs_what_it_can_use(self):
         if self.kind in ("test", "probe", "compress") and self.needs is None:
             raise ValueError(f"{self.name}: needs must be the row whose weights a {self.kind} takes, got none")
+        if self.checkpoint != "best" and self.kind != "test":
+            raise ValueError(f"{self.name}: checkpoint must go with kind: test, got {self.kind}")
         if (self.kind == "compress") != bool(self.command):
             raise ValueError(f"{self.name}: command must go with kind: compress, got {self.kind} and {self.command}")
         if self.kind in ("measure", "decode") and self.needs is not None:
