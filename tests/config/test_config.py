@@ -394,6 +394,18 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path):
         ("watch.activations=true trainer.compile=true", "watch.activations trainer.compile=false"),
         ("watch.activations=true run.autotune=true", "watch.activations trainer.compile=false"),
         ("data.balanced=true train.class_weights=balanced", "data.balanced train.class_weights"),
+        ("data.pretext=transformations data.clip.sampling=segments", "data.pretext data.clip.sampling"),
+        ("data.pretext=transformations data.clip.frames=3", "data.pretext data.clip.frames 4"),
+        ("data.pretext=order data.clip.frames=16", "data.pretext data.clip.frames 16 15"),
+        ("data.pretext=transformations data.augment.speed=[0.5,2]", "data.pretext data.augment.speed"),
+        ("data.pretext=transformations data.augment.flip_labels=left-right", "data.pretext data.augment.flip_labels"),
+        ("data.pretext=transformations data.balanced=true", "data.pretext data.balanced"),
+        ("data.pretext=transformations train.class_weights=balanced", "data.pretext train.class_weights"),
+        ("data.pretext=transformations test.clips=all", "data.pretext test.clips"),
+        ("train.contrast=0.5", "train.contrast data.clip.repeat"),
+        ("train.contrast=0.5 data.clip.repeat=2 data.batch_size=1", "train.contrast data.batch_size"),
+        ("train.contrast=0.6 data.clip.repeat=2 train.reconstruct=0.6", "train.contrast train.reconstruct"),
+        ("train.mask=0.5", "train.mask train.reconstruct"),
     ],
 )
 def test_contradictory_values_are_refused_by_their_keys(tiny, overrides, keys):
