@@ -399,6 +399,7 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path):
         ("data.pretext=order data.clip.frames=16", "data.pretext data.clip.frames 16 15"),
         ("data.pretext=transformations data.augment.speed=[0.5,2]", "data.pretext data.augment.speed"),
         ("data.pretext=transformations data.augment.flip_labels=left-right", "data.pretext data.augment.flip_labels"),
+        ("data.pretext=transformations data.stream=flow", "data.pretext data.stream=flow"),
         ("data.pretext=transformations data.balanced=true", "data.pretext data.balanced"),
         ("data.pretext=transformations train.class_weights=balanced", "data.pretext train.class_weights"),
         ("data.pretext=transformations test.clips=all", "data.pretext test.clips"),

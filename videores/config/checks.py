@@ -67,6 +67,8 @@ def _check_pretext(c: Any) -> Iterator[str]:
         yield "data.augment.speed changes what data.pretext asks for: drop one"
     if c.augment.flip_labels != "none":
         yield "data.augment.flip_labels is of classes, which data.pretext does not use: drop it"
+    if not STREAMS[c.stream].has_colors:
+        yield f"data.pretext changes the order of frames, which the vectors of data.stream={c.stream} do not follow"
     if c.balanced:
         yield "data.balanced is of classes, which data.pretext does not use: drop it"
 
