@@ -106,5 +106,5 @@ def relabel_videos(index: Index, task: str | None) -> Index:
         labels = {number: place % count for place, number in enumerate(order)}
         return tuple(replace(video, label=labels[number]) for number, video in enumerate(videos))
 
-    lists = {part: relabel(getattr(index, part)) for part in ("train", "val", "test")}
-    return replace(index, classes=list_classes(task), **lists)
+    train, val, test = map(relabel, (index.train, index.val, index.test))
+    return replace(index, classes=list_classes(task), train=train, val=val, test=test)

@@ -36,7 +36,7 @@ def keep_zeros(model: nn.Module) -> None:
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig, lr: float, decoder: nn.Module | None = None) -> Optimizer:
-    """Return the recipe's optimizer over the parameters of `model`, and of a decoder, that learn.
+    """Return the recipe's optimizer over what learns of the model and a decoder.
 
     SGD with Nesterov-free momentum and Adam have coupled decay (a part of the gradient), AdamW has decoupled decay
     (Loshchilov and Hutter 2019, arXiv:1711.05101).

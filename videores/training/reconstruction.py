@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videores.errors import UserError
-from videores.models.resnet import ResNet
 
 SCALE = (2, 4, 4)  # frames, rows and columns that the decoder makes of each place of the last stage
 BLOCK = 8  # pixels of a hidden block
@@ -33,9 +32,9 @@ class Decoder(nn.Module):
 
 def make_decoder(model: nn.Module) -> Decoder:
     """Return a decoder for the last stage of a network. Raises UserError where it has no stages."""
-    if not isinstance(model, ResNet):
+    if not getattr(model, "stages", ()):
         raise UserError("train.reconstruct needs a network with stages layer1, ...: leave it out")
-    return Decoder(model.num_features, model.design.channels)
+    return Decoder(int(model.num_features), model.design.channels)  # type: ignore[arg-type, union-attr]
 
 
 def hide_blocks(clips_XCTHW: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -56,9 +55,8 @@ def hide_blocks(clips_XCTHW: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 def reconstruction_loss(rebuilt_XCTHW: Tensor, clips_XCTHW: Tensor, hidden_X11HW: Tensor) -> Tensor:
     """Return the mean squared error of a reduced clip, against the clip averaged to its size, where it counts."""
-    target, weight = (
-        F.adaptive_avg_pool3d(x.float(), size)
-        for x, size in ((clips_XCTHW, rebuilt_XCTHW.shape[2:]), (hidden_X11HW, (1, *rebuilt_XCTHW.shape[3:])))
-    )
+    _, _, frames, height, width = rebuilt_XCTHW.shape
+    target = F.adaptive_avg_pool3d(clips_XCTHW.float(), (frames, height, width))
+    weight = F.adaptive_avg_pool3d(hidden_X11HW.float(), (1, height, width))
     error = (rebuilt_XCTHW.float() - target).square().mean((1, 2), keepdim=True)
     return (error * weight).sum() / weight.sum()

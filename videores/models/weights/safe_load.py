@@ -124,7 +124,7 @@ def check_run_checkpoint(path: str | Path, stored: Any) -> None:
 
 
 def extract_network(stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights of the network in a checkpoint of a run, without those that only its training has."""
+    """Return the network's weights in a checkpoint of a run, without a decoder's."""
     state = stored["state_dict"]
     return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
 
