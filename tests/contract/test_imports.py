@@ -33,6 +33,7 @@ DATA = [  # within data, in the order of the data's way
     "formats",
     "mirroring",
     "splits",
+    "pretext",
     "index",
     "probe",
     "manifest",

@@ -68,6 +68,11 @@ def same(one, other):
 # -- items ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_training_clip_that_loops_a_short_video_keeps_its_order(tiny):
+    clips_KTHWC = train_set(tiny, clip={"frames": 4, "stride": 5})[0, 0]["clips"]
+    assert [number % 100 for number in read_numbers(clips_KTHWC[0])] == [0, 5, 10, 3]  # of 12 frames, none twice
+
+
 def test_an_item_is_a_clip_of_its_own_video(tiny):
     dataset = train_set(tiny)
     firsts = set()

@@ -1,4 +1,4 @@
-"""A pretext run is an ordinary one: its control, its checkpoint as weights, several ranks, and a resumed run."""
+"""A pretext run is an ordinary one: its control, its checkpoint as weights, and several ranks."""
 
 import json
 
@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from helpers.commands import forked, forked_ranks, read_result, succeeded, write_config
 from helpers.videos import write_csv
+
+from videores.reporting import results
 
 PRETEXT = ("data.pretext=transformations", "data.clip.repeat=2", "train.contrast=0.3")
 SLUG = "8x1@32_32_2x1_softmax-mean_{}-test_transformations"
@@ -49,6 +51,13 @@ def test_the_control_on_still_clips_and_the_chance_level_are_printed(place, ran)
     assert "chance 16.67" in printed
     assert printed.splitlines()[-1].startswith("video   top-1")
     assert (place / "run" / "test" / f"{SLUG.format('tiny')}_static" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("low", "leaks"), [(16.6, False), (17.0, True)])
+def test_a_control_whose_interval_is_above_chance_is_called_a_leak(place, ran, tmp_path, low, leaks):
+    found, _ = read_result(place / "run" / "test" / f"{SLUG.format('tiny')}_static")
+    (tmp_path / "metrics.json").write_text(json.dumps(found | {"ci95_video_top1": [low, 60.0]}))
+    assert ("LEAKS" in results.format_leak(tmp_path)) is leaks
 
 
 def test_its_checkpoint_is_weights_for_a_run_with_classes(place, ran):

@@ -62,7 +62,8 @@ SETTINGS = {
         *("train.keep_zeros=true", "run.checkpoint_steps=1"),
     ],
     "pretext, contrast": [
-        *("data.pretext=transformations", "data.clip.repeat=2", "train.contrast=0.5", "run.checkpoint_steps=1"),
+        *("data.pretext=transformations", "data.clip.repeat=2", "train.contrast=0.3", "train.reconstruct=0.3"),
+        *("train.mask=0.5", "run.checkpoint_steps=1"),
     ],
     "2 processes": ["trainer.devices=2", "model.dropout=0.3", "run.checkpoint_steps=2"],
 }

@@ -18,6 +18,7 @@ from videores.runtime import files
 from videores.runtime.code_hash import hash_code
 from videores.runtime.environment import read_git_state
 from videores.training import run_folder
+from videores.training.run_files import LAST_CHECKPOINT
 
 TOOLS = find_shipped("tools")
 PROBE_OPTIONS = ("--severities", "1,3,5", "--videos", "128")
@@ -60,7 +61,7 @@ def build_command(cell):
         "--run",
         str(cell_folder(cell)),
         "--checkpoint",
-        str(run_folder.find_best_checkpoint(cell_folder(cell.needs))),
+        str(_find_checkpoint(cell)),
     ]
 
 
@@ -73,6 +74,12 @@ def list_preparations(cell):
     return [
         [str(TOOLS / "evaluate.py"), "--run", str(cell_folder(one)), "--part", "val", *views(one)] for one in without
     ]
+
+
+def _find_checkpoint(cell):
+    if cell.checkpoint == "last":
+        return cell_folder(cell.needs) / "checkpoints" / LAST_CHECKPOINT
+    return run_folder.find_best_checkpoint(cell_folder(cell.needs))
 
 
 def decode_path(cell):

@@ -36,6 +36,7 @@ class _PlannedCell:
     key: str
     command: str | None = None  # of tools/compress.py, or options of tools/evaluate.py --scores
     members: tuple["_PlannedCell", ...] = ()  # whose scores it fuses
+    checkpoint: str = "best"  # that a test takes
 
     @property
     def rescored(self):
@@ -186,9 +187,11 @@ def _resolve_cell(cell, scale, seed, done, small_data):
     if small_data and embedded in datasets.SETS:
         overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
     config = _load_base(base, (*overrides, f"run.seed={seed + cell.shift}"))
-    what = [cell.kind, *(cell.command or "").split(), *(member.key for member in members)]
+    last = ["last"] if cell.checkpoint == "last" else []
+    what = [cell.kind, *(cell.command or "").split(), *last, *(member.key for member in members)]
     key = _compute_key(config, " ".join(what), needs)
-    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command, members)
+    further = cell.command, members, cell.checkpoint
+    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, *further)
 
 
 def _weights_overrides(needs, cell):

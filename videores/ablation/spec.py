@@ -39,6 +39,7 @@ class Cell(Section):
     needs: str | None = None  # the row whose weights it starts from or tests
     fuses: tuple[str, ...] = ()  # fuse: the rows
     shift: int = Field(0, ge=0)  # added to the seed: trains another member of an ensemble
+    checkpoint: Literal["best", "last"] = "best"  # test: of that row
     base: str | None = None  # instead of the scale's
     set: Overrides = Field({})  # "section.key": value
     scales: tuple[ScaleName, ...] = SCALES  # where the row is
@@ -47,6 +48,8 @@ class Cell(Section):
     def needs_what_it_can_use(self):
         if self.kind in ("test", "probe", "compress") and self.needs is None:
             raise ValueError(f"{self.name}: needs must be the row whose weights a {self.kind} takes, got none")
+        if self.checkpoint != "best" and self.kind != "test":
+            raise ValueError(f"{self.name}: checkpoint must go with kind: test, got {self.kind}")
         if (self.kind == "compress") != bool(self.command) and self.kind != "fuse":
             raise ValueError(f"{self.name}: command must go with kind: compress, got {self.kind} and {self.command}")
         if (self.kind == "fuse") != (len(self.fuses) > 1) or (self.fuses and self.set):

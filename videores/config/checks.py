@@ -74,11 +74,14 @@ def _check_pretext(c: Any) -> Iterator[str]:
     if c.pretext == "transformations" and c.clip.frames < 4:
         yield f"data.clip.frames must be >= 4 with data.pretext=transformations, got {c.clip.frames}: raise it"
     if c.pretext == "order" and c.clip.frames % 3:
-        yield f"data.clip.frames must be a multiple of 3 with data.pretext=order, got {c.clip.frames}"
+        frames = max(c.clip.frames // 3, 1) * 3
+        yield f"data.clip.frames must be a multiple of 3 with data.pretext=order, such as {frames}, got {c.clip.frames}"
     if c.augment.speed:
         yield "data.augment.speed changes what data.pretext asks for: drop one"
     if c.augment.flip_labels != "none":
         yield "data.augment.flip_labels is of classes, which data.pretext does not use: drop it"
+    if not STREAMS[c.stream].has_colors:
+        yield f"data.pretext changes the order of frames, which the vectors of data.stream={c.stream} do not follow"
     if c.balanced:
         yield "data.balanced is of classes, which data.pretext does not use: drop it"
 
@@ -186,6 +189,10 @@ def check_config(c: Any) -> Iterator[str]:
         yield f"train.contrast needs data.clip.repeat >= 2 clips of a video, got {c.data.clip.repeat}: raise it"
     if c.train.contrast and c.data.batch_size < 2:
         yield "train.contrast needs several videos in a batch, got data.batch_size=1: raise it"
+    if c.train.mask and not c.train.reconstruct:
+        yield "train.mask needs train.reconstruct > 0: give both or neither"
+    if c.train.reconstruct + c.train.contrast > 1:
+        yield "train.contrast and train.reconstruct must be shares of one loss, together at most 1: lower one"
     if c.data.pretext and c.train.class_weights != "none":
         yield "train.class_weights is of classes, which data.pretext does not use: drop it"
     if c.data.balanced and c.train.class_weights == "balanced":

@@ -309,7 +309,10 @@ class TrainConfig(Section):
     swa: NonNegativeInt | None = None  # from this epoch on (from 0) the mean of weights is tested
     precise_bn: PositiveInt | None = None  # training batches per rank that batch norms take their statistics from
     distill: DistillConfig = DistillConfig()
-    contrast: Fraction = 0.0  # of a contrastive loss between clips of a video (data.clip.repeat); labels have the rest
+    # shares of further losses, of which labels have the rest: docs/guide/pretraining.md
+    contrast: Fraction = 0.0  # clips of a video (data.clip.repeat) are alike, those of others differ
+    reconstruct: Fraction = 0.0  # a small decoder rebuilds the clip from the last stage
+    mask: Rate = 0.0  # reconstruct: share of blocks that the network does not see, of which alone the loss is
     # training videos that each validation scores for the gap (docs/guide/monitoring.md); auto: as many as validation
     # videos
     gap_videos: Literal["auto"] | NonNegativeInt = "auto"

@@ -1,5 +1,6 @@
 """Build loaders from a data configuration: index, probe, check, share out."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,20 @@ from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
 from videores.config.streams import STREAMS
-from videores.data import audio, index, lists, manifest, mirroring, mixing, pretext, probe, shards, streams, views
+from videores.data import (
+    audio,
+    index,
+    lists,
+    manifest,
+    mirroring,
+    mixing,
+    pretext,
+    probe,
+    sampling,
+    shards,
+    streams,
+    views,
+)
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -60,7 +74,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
     _check_flip_given(infos, data)
-    pretext.check_lengths(infos, data)
+    _check_spans(infos, data)
     if not sound and data.format not in datasets.SETS:  # digests are of pictures; those have equal ones on purpose
         _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
@@ -142,6 +156,22 @@ def _check_frame_rates(infos, target_fps):
     without = [path for path, info in infos.items() if target_fps and not info.fps]
     if without:
         raise UserError(f"data.clip.fps needs frame rates; use data.clip.stride for:\n  {lists.preview(without)}")
+
+
+def _check_spans(infos, data):
+    """Check that no clip of a pretext reaches over its video's end, where repeated frames would tell the change."""
+    short, clips = [], [pretext.widen_clip(data.clip, change) for change in pretext.list_changes(data.pretext)]
+    for path, info in infos.items() if clips else ():
+        moments, rate = sampling.measure_timeline(info, data.clip)
+        steps = [sampling.compute_step(rate, clip.stride, clip.fps) for clip in clips]
+        span = max(sampling.compute_span(clip.frames, step) for clip, step in zip(clips, steps, strict=True))
+        if span > moments:
+            short.append(f"{path}: {info.num_frames} frames, {math.ceil(span * info.num_frames / moments)} needed")
+    if short:
+        raise UserError(
+            f"data.pretext={data.pretext} needs longer videos: lower data.clip.frames or stride, or leave these out:\n"
+            f"  {lists.preview(short)}"
+        )
 
 
 class VideoData(pl.LightningDataModule):

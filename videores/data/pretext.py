@@ -9,7 +9,7 @@ always the same.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import permutations
@@ -17,10 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from videores.config.schema import ClipConfig, DataConfig
-from videores.data import sampling
-from videores.data.lists import Index, Video, preview
-from videores.data.probe import VideoInfo
+from videores.config.schema import ClipConfig
+from videores.data.lists import Index, Video
 from videores.errors import UserError
 
 
@@ -108,23 +106,5 @@ def relabel_videos(index: Index, task: str | None) -> Index:
         labels = {number: place % count for place, number in enumerate(order)}
         return tuple(replace(video, label=labels[number]) for number, video in enumerate(videos))
 
-    lists = {part: relabel(getattr(index, part)) for part in ("train", "val", "test")}
-    return replace(index, classes=list_classes(task), **lists)
-
-
-def check_lengths(infos: Mapping[str, VideoInfo], data: DataConfig) -> None:
-    """Check that no changed clip reaches over the end of its video, where repeated frames would tell the change."""
-    changes, short = list_changes(data.pretext), []
-    for path, info in infos.items() if changes else ():
-        moments, rate = sampling.measure_timeline(info, data.clip)
-        clips = [widen_clip(data.clip, change) for change in changes]
-        steps = [sampling.compute_step(rate, clip.stride, clip.fps) for clip in clips]
-        span = max(sampling.compute_span(clip.frames, step) for clip, step in zip(clips, steps, strict=True))
-        if span > moments:
-            needed = int(np.ceil(span * info.num_frames / moments))
-            short.append(f"{path}: {info.num_frames} frames, {needed} needed")
-    if short:
-        raise UserError(
-            f"data.pretext={data.pretext} needs longer videos: lower data.clip.frames or stride, or "
-            f"leave these out:\n  {preview(short)}"
-        )
+    train, val, test = map(relabel, (index.train, index.val, index.test))
+    return replace(index, classes=list_classes(task), train=train, val=val, test=test)

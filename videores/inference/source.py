@@ -137,7 +137,7 @@ def _read_checkpoint(source, path, device):
     safe_load.check_run_checkpoint(path, stored)
     known = stored["hyper_parameters"]
     cfg = parse.build_config(known["config"], path)
-    state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
+    state = safe_load.extract_network(stored)
     model = _build(path, cfg.model, known["classes"], state)
     return _describe_run(source, model, known["classes"], cfg, device)
 

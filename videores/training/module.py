@@ -24,7 +24,7 @@ from videores.data.dataset import VideoDataset
 from videores.errors import UserError
 from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms, parts
-from videores.training import losses, optim
+from videores.training import losses, optim, reconstruction
 
 
 class _Scoring(NamedTuple):
@@ -50,9 +50,10 @@ class VideoClassifier(pl.LightningModule):
         self.frozen_modules = [] if trained else parts.freeze(self.model, cfg.train.freeze, cfg.train.freeze_bn)
         self.register_buffer("class_weight_N", None, persistent=False)  # in the loss
         self.teacher: Any = None  # a distillation.Teacher
-        self.features_XD: Tensor | None = None  # what the classifier read in a training step, with train.contrast
-        if cfg.train.contrast and parts.find_classifier(self.model) is None:
+        self.seen: dict[str, Tensor] = {}  # "features" and "maps" of a training step, for the losses that need them
+        if cfg.train.contrast and not trained and parts.find_classifier(self.model) is None:
             raise UserError("train.contrast needs a network with a linear classifier `fc`, of whose input it is")
+        self.decoder = reconstruction.make_decoder(self.model) if cfg.train.reconstruct and not trained else None
         self.scoring: dict[str, _Scoring] = {}  # by part, of the loop that is running or was the last
         self.last_validation: dict[str, Any] | None = None  # its step and gap, for the checkpoints
         self.setting = precision.PrecisionSetting("fp32", False)  # of training steps, from `setup` on
@@ -77,10 +78,16 @@ class VideoClassifier(pl.LightningModule):
         if self.cfg.train.contrast:
             _, classifier = parts.find_classifier(self.model)
             classifier.register_forward_pre_hook(self.keep_features)
+        if self.decoder is not None:
+            getattr(self.model, self.model.stages[-1]).register_forward_hook(self.keep_maps)
 
     def keep_features(self, classifier, inputs):
         if self.model.training:
-            self.features_XD = inputs[0] if inputs[0].ndim == 2 else inputs[0].mean(1)
+            self.seen["features"] = inputs[0] if inputs[0].ndim == 2 else inputs[0].mean(1)
+
+    def keep_maps(self, stage, inputs, x):
+        if self.model.training:
+            self.seen["maps"] = x if x.ndim == 5 else x.unflatten(0, (inputs[1], -1)).transpose(1, 2)
 
     def on_train_batch_start(self, batch, batch_idx):
         """Seed dropout from seed, rank and batch alone, so that a resumed run is exact."""
@@ -95,17 +102,31 @@ class VideoClassifier(pl.LightningModule):
         The accuracy counts the heavier class of a mixed label.
         """
         precision.set_tf32(self.setting.precision == "tf32")
-        clips_XCTHW = self.clips_of(batch)
+        whole_XCTHW = self.clips_of(batch)
+        clips_XCTHW, hidden_X11HW = whole_XCTHW, None
+        if self.decoder is not None:
+            clips_XCTHW, hidden_X11HW = reconstruction.hide_blocks(whole_XCTHW, self.cfg.train.mask)
         logits_XN = (self.compiled_forward or self.model)(clips_XCTHW)
         label = expand_labels(batch["label"], batch["clips"].shape[1])
         loss = losses.classification_loss(logits_XN, label, self.cfg.train.label_smoothing, self.class_weight_N)
         if self.teacher is not None:
             loss = self.teacher.add_loss(loss, clips_XCTHW, logits_XN)
-        if self.cfg.train.contrast:
-            contrast = losses.contrastive_loss(self.features_XD, batch["clips"].shape[1])
-            loss = torch.lerp(loss, contrast, self.cfg.train.contrast)
+        loss = self.add_losses(loss, batch["clips"].shape[1], whole_XCTHW, hidden_X11HW)
         label_X = label if label.ndim == 1 else label.argmax(1)
         return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
+
+    def add_losses(self, loss, views, whole_XCTHW, hidden_X11HW):
+        """Return the loss of labels with its share, and those that need none with theirs."""
+        train, rest = self.cfg.train, 1 - self.cfg.train.contrast - self.cfg.train.reconstruct
+        loss = loss * rest if rest < 1 else loss
+        if train.contrast:
+            loss = loss + train.contrast * losses.contrastive_loss(self.seen.pop("features"), views)
+        if self.decoder is not None:
+            rebuilt_XCTHW = self.decoder(self.seen.pop("maps"))
+            loss = loss + train.reconstruct * reconstruction.reconstruction_loss(
+                rebuilt_XCTHW, whole_XCTHW, hidden_X11HW
+            )
+        return loss
 
     def on_after_backward(self):
         precision.set_tf32(False)  # what is scored or measured between steps is float32
@@ -115,7 +136,7 @@ class VideoClassifier(pl.LightningModule):
         return (batch["clips"] if self.setting.channels_last else batch["clips"].contiguous()).flatten(0, 1)
 
     def configure_optimizers(self):
-        optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr())
+        optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr(), self.decoder)
         return [optimizer], optim.make_schedules(optimizer, self.cfg.train, self.steps_per_epoch())
 
     def ends_step(self, batch_idx):

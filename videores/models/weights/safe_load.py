@@ -123,6 +123,12 @@ def check_run_checkpoint(path: str | Path, stored: Any) -> None:
     check_type(stored, _RunCheckpoint, path, "take another checkpoint, or train again")
 
 
+def extract_network(stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the network's weights in a checkpoint of a run, without a decoder's."""
+    state = stored["state_dict"]
+    return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+
+
 def list_differences(theirs: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> list[str]:
     """Return lines `key: shape there / shape here` of tensors that differ.
 

@@ -31,8 +31,8 @@ def export_weights(source: Path, path: Path, more: Mapping[str, Any] = MappingPr
         "step": stored["global_step"],
         **more,
     }
-    network = {key: value for key, value in stored["state_dict"].items() if key.startswith("model.")}
-    write_safetensors(path, {key.removeprefix("model."): value for key, value in network.items()}, about)
+    network = safe_load.extract_network(stored)
+    write_safetensors(path, network, about)
     return len(network)
 
 

@@ -111,7 +111,7 @@ def _read_library(name, path, model):
 
 def _read_run(stored):
     known = stored["hyper_parameters"]
-    state = {key.removeprefix("model."): value for key, value in stored["state_dict"].items()}
+    state = safe_load.extract_network(stored)
     data, model = known["config"]["data"], known["config"]["model"]
     return StoredWeights(state, known["classes"], extract_preprocessing(data), _find_eps(model), model)
 
