@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
-from videores.config.streams import StreamName
+from videores.config.streams import Source, Streams, list_sources
 from videores.data import corruptions, mixing, sampling, streams, transforms
 from videores.data.augment import augment_clip
 from videores.data.decode import read_frames
@@ -46,6 +46,10 @@ class VideoDataset(Dataset):
     Nothing depends on the worker that makes the item. Training items have label_K instead of the label where flips
     change labels (`flips`, of mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is the
     seed of the batch's mixture.
+
+    Where several sources are read, "clips", "frames" and "place" are {source: what an item of that source has}. This
+    dataset is of the first source, `others` are of the same videos. All draw the same, as draws depend on nothing but
+    the above. `timeline` are the infos that moments and boxes are drawn by, where the files are not the videos.
     """
 
     def __init__(
@@ -56,7 +60,10 @@ class VideoDataset(Dataset):
         clip: ClipConfig,
         transform: TransformConfig,
         *,
-        stream: StreamName = "rgb",
+        stream: Streams = "rgb",
+        source: Source | None = None,
+        timeline: Mapping[str, VideoInfo] | None = None,
+        others: Sequence["VideoDataset"] = (),
         views: ViewsConfig | None = None,
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (it is frozen)
         flips: Sequence[int] | None = None,
@@ -66,6 +73,7 @@ class VideoDataset(Dataset):
         marks_unreadable: bool = False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
+        self.source, self.timeline, self.others = source or list_sources(stream)[0], timeline or infos, others
         self.stream, self.clip, self.transform, self.views = stream, clip, transform, views
         self.augment, self.flips = augment, flips
         self.reader, self.seed, self.cache, self.marks_unreadable = reader, seed, cache, marks_unreadable
@@ -78,17 +86,30 @@ class VideoDataset(Dataset):
             return self.item(*key)
 
     def item(self, epoch, number):
-        make = self.random_views if self.views is None else self.fixed_views
         try:
-            made = make(epoch, number)
+            made = self.make(epoch, number)
         except UnreadableVideo as error:
             if not self.marks_unreadable:
                 raise
             made = {"unreadable": error.reason}
         return {"label": self.videos[number].label, **made, "video": number}
 
+    def make(self, epoch, number):
+        make = self.random_views if self.views is None else self.fixed_views
+        made = make(epoch, number)
+        if not self.others:
+            return made
+        by_source = {self.source: made} | {other.source: other.make(epoch, number) for other in self.others}
+        drawn = {key: value for one in reversed(by_source.values()) for key, value in one.items()}
+        of_source = [key for key in made if key in ("clips", "frames", "place")]
+        return drawn | {key: {source: one[key] for source, one in by_source.items()} for key in of_source}
+
     def info(self, number):
-        return self.infos[self.videos[number].path]
+        return self.timeline[self.videos[number].path]
+
+    def of(self, source):
+        """Return the dataset of a source."""
+        return next(dataset for dataset in (self, *self.others) if dataset.source == source)
 
     # Training
 
@@ -121,6 +142,8 @@ class VideoDataset(Dataset):
         index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, self.clip), self.clip, place, speed)
         index_T = sampling.find_shown_frames(index_T, info, self.clip)
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
+        own = self.infos[self.videos[number].path]
+        box = transforms.scale_box(box, (info.height, info.width), (own.height, own.width))
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         return _ClipParameters(index_T, box, flip, hue, look)
 
@@ -138,7 +161,7 @@ class VideoDataset(Dataset):
         box = (top - around[0], left - around[1], *size)
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         if draw.flip:
-            streams.mirror_values(clip, self.stream)
+            streams.mirror_values(clip, self.source)
         fill = [round(255 * value) for value in self.transform.mean]
         clip = augment_clip(clip, self.augment, fill, draw.rng)
         return clip[place_T] if len(place_T) > len(chosen) else clip
@@ -207,5 +230,5 @@ def collate_training(items, augment, crop):
     batch = default_collate(items)
     if augment.has_mixing:
         rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))
-        batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)
+        batch["mix"] = mixing.draw_mix(augment, streams.pick_first(batch["clips"]).shape[:2], crop, rng)
     return batch

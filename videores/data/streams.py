@@ -11,15 +11,15 @@ flow         (dx, dy) to the next frame, in short sides of the picture a second:
              written as bytes.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videores.config.schema import ClipConfig, TransformConfig
-from videores.config.streams import STREAMS, StreamName
+from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig
+from videores.config.streams import COLOR_KEYS, STREAMS, Source, StreamName, Streams, format_streams
 from videores.data import transforms
 from videores.data.lists import preview, split_segment, warn
 from videores.data.probe import VideoInfo
@@ -33,8 +33,8 @@ class ClipFormat(Protocol):
     """Tell how clips are made: `data` of a configuration, or a Preprocessing."""
 
     @property
-    def stream(self) -> StreamName:
-        """Return the stream."""
+    def stream(self) -> Streams:
+        """Return the stream, or several."""
 
     @property
     def clip(self) -> ClipConfig:
@@ -45,20 +45,48 @@ class ClipFormat(Protocol):
         """Return how frames are scaled, cut and normalized."""
 
 
-def make_input(clips_BKTHWC: Tensor, clip_format: ClipFormat) -> Tensor:
-    """Return float clips_BKCTHW of uint8 pictures, with the channels of the stream."""
-    mean, std = select_normalization(clip_format)
+def map_sources(function: Callable[[Any], Any], clips: Any) -> Any:
+    """Apply a function to clips, or to those of each source or stream."""
+    return {name: function(some) for name, some in clips.items()} if isinstance(clips, Mapping) else function(clips)
+
+
+def pick_first(clips: Any) -> Any:
+    """Return clips, or those of the first source or stream."""
+    return next(iter(clips.values())) if isinstance(clips, Mapping) else clips
+
+
+def make_input(clips_BKTHWC: Any, clip_format: ClipFormat) -> Any:
+    """Return float clips_BKCTHW of uint8 pictures, with the channels of the stream.
+
+    Of several streams it is {stream: clips_BKCTHW}. Where they are read of several sources, it takes {source: pictures}.
+    """
+    if isinstance(clip_format.stream, str):
+        return _make_stream(clips_BKTHWC, clip_format.stream, clip_format.transform)
+    return {
+        name: _make_stream(
+            clips_BKTHWC[STREAMS[name].source] if isinstance(clips_BKTHWC, Mapping) else clips_BKTHWC,
+            name,
+            clip_format.transform,
+        )
+        for name in clip_format.stream
+    }
+
+
+def _make_stream(clips_BKTHWC, stream, transform):
+    mean, std = select_normalization(stream, transform)
     clips_BKCTHW = transforms.normalize_clips(clips_BKTHWC, mean, std)
-    if clip_format.stream == "rgb":
+    if stream == "rgb":
         return clips_BKCTHW
-    return select_channels(clips_BKCTHW.movedim(2, -1), clip_format.stream).movedim(-1, 2)
+    return select_channels(clips_BKCTHW.movedim(2, -1), stream).movedim(-1, 2)
 
 
-def select_normalization(clip_format: ClipFormat) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def select_normalization(
+    stream: StreamName, transform: TransformConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std of the three bytes of a pixel, as shares of 255."""
-    if clip_format.stream == "flow":
+    if stream == "flow":
         return (flow.ZERO / 255,) * 3, (flow.STEPS / (255 * flow.LIMIT),) * 3
-    return clip_format.transform.mean, clip_format.transform.std
+    return transform.mean, transform.std
 
 
 def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
@@ -75,20 +103,21 @@ def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
     return torch.cat([pixels_XTHWC, difference], -1) if stream.startswith("rgb+") else difference
 
 
-def check_content(infos: Mapping[str, VideoInfo], stream: StreamName) -> None:
+def check_content(infos: Mapping[str, VideoInfo], stream: Streams, key: str = "data.root") -> None:
     """Check that files hold what a stream is made of.
 
-    It is pictures, or flow as it was written for its video. Raises UserError that names those that do not.
+    It is pictures, or flow as it was written for its video. `key` gives their folder. Raises UserError that names those
+    that do not.
     """
     wrong = [path for path, info in infos.items() if describe_mismatch(info.flow, stream)]
     if wrong:
         what = describe_mismatch(infos[wrong[0]].flow, stream)
-        raise UserError(f"data.stream={stream}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
+        raise UserError(f"{key}, data.stream={format_streams(stream)}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
     if stream == "flow":
-        _check_flow({path: (flow.parse_tag(info.flow, path), info) for path, info in infos.items()})
+        _check_flow({path: (flow.parse_tag(info.flow, path), info) for path, info in infos.items()}, key)
 
 
-def describe_mismatch(tag: str, stream: StreamName) -> str:
+def describe_mismatch(tag: str, stream: Streams) -> str:
     """Say what a file lacks for a stream, "" where nothing.
 
     `tag` is that of flow, "" of a file without one.
@@ -96,11 +125,11 @@ def describe_mismatch(tag: str, stream: StreamName) -> str:
     if bool(tag) == (stream == "flow"):
         return ""
     if tag:
-        return f"it holds optical flow, and the stream {stream} needs pictures: give the video, or the stream flow"
+        return f"it holds optical flow, and the stream {format_streams(stream)} needs pictures: give the video, or the stream flow"
     return "it holds no optical flow: write it by tools/prepare.py --flow, and give that file or folder"
 
 
-def _check_flow(files):
+def _check_flow(files, key):
     """Check that flow is of one kind, and that each file still is what its tag says."""
     kinds = {(tag["flow"], tag["method"], tag["limit"]): path for path, (tag, _) in files.items()}
     if len(kinds) > 1:
@@ -108,10 +137,10 @@ def _check_flow(files):
             f"{path}: version {v}, {method}, to {limit:g}" for (v, method, limit), path in kinds.items()
         )
         raise UserError(
-            f"data.root must have flow of one method; write it again by tools/prepare.py --flow:\n  {shown}"
+            f"{key} must have flow of one method; write it again by tools/prepare.py --flow:\n  {shown}"
         )
     if kinds and {kind[::2] for kind in kinds} != {(flow.VERSION, flow.LIMIT)}:
-        raise UserError("data.root has flow of another version of videores; write it again by tools/prepare.py --flow")
+        raise UserError(f"{key} has flow of another version of videores; write it again by tools/prepare.py --flow")
     wrong = [f"{path}: {line}" for path, (tag, info) in files.items() if (line := _compare_tag(path, tag, info))]
     if wrong:
         raise UserError(
@@ -133,6 +162,38 @@ def _compare_tag(path, tag, info):
     return (
         "" if abs(info.fps - tag["fps"]) <= 0.02 * tag["fps"] else f"{info.fps:g} frames/s, written as {tag['fps']:g}"
     )
+
+
+def check_pairs(infos: Mapping[str, VideoInfo], flows: Mapping[str, VideoInfo], folder: str) -> None:
+    """Check that flow is of the same frames as the videos, at the same rate and shape.
+
+    Raises UserError that names those that are not.
+    """
+    lines = [f"{path}: {line}" for path in flows if path in infos and (line := _compare_pair(infos[path], flows[path]))]
+    if lines:
+        raise UserError(
+            f"data.flow={folder} must be the flow of the videos, got {len(lines)} files of others; write them again by "
+            f"tools/prepare.py --flow:\n  {preview(lines)}"
+        )
+
+
+def _compare_pair(video, flows):
+    """Say in what flow differs from its video, "" where in nothing; sizes are rounded to whole pixels."""
+    if video.num_frames != flows.num_frames:
+        return f"{flows.num_frames} frames, the video has {video.num_frames}"
+    if abs(video.fps - flows.fps) > 0.02 * video.fps:
+        return f"{flows.fps:g} frames/s, the video has {video.fps:g}"
+    if abs(video.width * flows.height / video.height - flows.width) > 2:
+        return f"{flows.width}x{flows.height} pixels, the video has {video.width}x{video.height}"
+    return ""
+
+
+def select_augment(augment: AugmentConfig, stream: Streams, source: Source) -> AugmentConfig:
+    """Return the augmentation that suits a source: colors and own steps are of pictures, where there are several."""
+    if isinstance(stream, str) or source == "rgb":
+        return augment
+    usual = AugmentConfig()
+    return augment.model_copy(update={key: getattr(usual, key) for key in (*COLOR_KEYS, "own")})
 
 
 def mirror_values(clip_THWC: Tensor, stream: StreamName) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from videores.config.schema import ClipConfig, ViewsConfig
-from videores.data import sampling, transforms
+from videores.data import sampling, streams, transforms
 from videores.data.probe import VideoInfo
 
 
@@ -41,7 +41,8 @@ def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Collate items of several videos, or of none, of any sizes and lengths.
 
     {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
-    "unreadable": [(number, reason)] of those that do not.
+    "unreadable": [(number, reason)] of those that do not. Where several sources are read, each item's frames and places are
+    {source: frames}.
     """
     shown = [item for item in items if "frames" in item]
     return {
@@ -55,25 +56,26 @@ def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def split_batch(
     batch: Mapping[str, Any], crop: int, views: ViewsConfig, limit: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
     """Yield (video_X, view_X, uint8 clips_XTHWC): all views of a batch in order.
 
     X is at most `limit` for clips of crop x crop pixels, and fewer for whole pictures, so that the pixels stay as many.
+    Where several sources are read, the clips are {source: clips}.
     """
-    sizes = [
-        transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, views.crops) for frames in batch["frames"]
-    ]
-    numbers = [len(place_KT) * count_crops(views) for place_KT in batch["place"]]
-    for (height, width), items in groupby(range(len(sizes)), sizes.__getitem__):
+    measure = lambda frames: transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, views.crops)
+    sizes = [streams.map_sources(measure, frames) for frames in batch["frames"]]
+    numbers = [len(streams.pick_first(place_KT)) * count_crops(views) for place_KT in batch["place"]]
+    for size, items in groupby(range(len(sizes)), sizes.__getitem__):
+        height, width = streams.pick_first(size)
         alike = [(item, view) for item in items for view in range(numbers[item])]
         most = max(1, limit * crop**2 // (height * width))
         for start in range(0, len(alike), most):
             yield _cut_views(batch, alike[start : start + most], crop, views.crops)
 
 
-def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> torch.Tensor:
-    """Return uint8 clips_VTHWC, all views of an item."""
-    return transforms.crop_views(item["frames"], item["place"], crop, views.crops)
+def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> Any:
+    """Return uint8 clips_VTHWC, all views of an item, or {source: clips}."""
+    return _crop_sources(item["frames"], item["place"], crop, views.crops)
 
 
 def _cut_views(batch, pairs, crop, crops):
@@ -83,7 +85,19 @@ def _cut_views(batch, pairs, crop, crops):
     """
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
     clips = [
-        transforms.crop_views(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs
+        _crop_sources(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs
     ]
     item_X, view_X = torch.tensor(pairs).unbind(1)
-    return batch["video"].cpu()[item_X], view_X, torch.cat(clips) if len(clips) > 1 else clips[0]
+    return batch["video"].cpu()[item_X], view_X, _concatenate(clips)
+
+
+def _crop_sources(frames, place, crop, crops, chosen=None):
+    if not isinstance(frames, Mapping):
+        return transforms.crop_views(frames, place, crop, crops, chosen)
+    return {source: transforms.crop_views(frames[source], place[source], crop, crops, chosen) for source in frames}
+
+
+def _concatenate(clips):
+    if isinstance(clips[0], Mapping):
+        return {source: torch.cat([one[source] for one in clips]) for source in clips[0]}
+    return torch.cat(clips) if len(clips) > 1 else clips[0]

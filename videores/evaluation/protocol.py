@@ -3,6 +3,7 @@
 import re
 
 from videores.config.schema import ClipConfig, Config, DataConfig, TransformConfig, ViewsConfig
+from videores.config.streams import format_streams
 from videores.data.streams import ClipFormat
 
 
@@ -21,7 +22,7 @@ def format_protocol(cfg: Config, part: str = "test") -> str:
 def format_views(data: ClipFormat, views: ViewsConfig) -> str:
     """Return the part of a protocol string that tells clips, crops and fusion."""
     clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    stream = "" if data.stream == "rgb" else f":{data.stream}"
+    stream = "" if data.stream == "rgb" else f":{format_streams(data.stream)}"
     return f"{format_sampling(data.clip, data.transform)}{stream} {clips}x{views.crops} {views.fusion}"
 
 

@@ -21,7 +21,7 @@ class FramesNetwork(nn.Module):
         t = preprocessing.transform
         self.network, self.short_side, self.crop = network, t.short_side, t.crop
         self.stream = preprocessing.stream
-        mean, std = streams.select_normalization(preprocessing)
+        mean, std = streams.select_normalization(preprocessing.stream, t)
         self.register_buffer("mean_C", 255 * torch.tensor(mean))
         self.register_buffer("std_C", 255 * torch.tensor(std))
 

@@ -79,7 +79,7 @@ def resolve_source(
 def prepare_for_scores(model: nn.Module, device: str, number_format: str) -> None:
     """Bring a network to a device and into the state in which it scores."""
     model.requires_grad_(False).to(device).eval()
-    if hasattr(model, "design"):
+    if hasattr(model, "design") or hasattr(model, "streams"):
         set_score_layout(model, device, number_format)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from videores.config import parse
 from videores.config.schema import Config
+from videores.config.streams import format_streams
 from videores.data.lists import read_csv_rows
 from videores.errors import UserError
 from videores.evaluation.predictions import read_metrics
@@ -117,7 +118,7 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
     """Return the preprocessing of weights as overrides, which later ones may change."""
     clip, t = preprocessing.clip, preprocessing.transform
     values = {
-        "data.stream": preprocessing.stream,
+        "data.stream": preprocessing.stream if isinstance(preprocessing.stream, str) else [*preprocessing.stream],
         **{f"data.clip.{key}": getattr(clip, key) for key in ("frames", "stride", "fps", "sampling")},
         **{f"data.transform.{key}": getattr(t, key) for key in ("short_side", "crop")},
         **{f"data.transform.{key}": list(getattr(t, key)) for key in ("mean", "std")},
@@ -146,7 +147,7 @@ def _check(test: SourceTest) -> SourceTest:
     source, model = test.network.source, test.network.model
     stream = test.network.preprocessing.stream
     if test.cfg.data.stream != stream:
-        raise UserError(f"data.stream must be {stream} for {source}, got {test.cfg.data.stream}: leave it out")
+        raise UserError(f"data.stream must be {format_streams(stream)} for {source}, got {format_streams(test.cfg.data.stream)}: leave it out")
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from videores.compute import cost, precision
 from videores.config.schema import AugmentConfig, Section, TrainConfig
+from videores.config.streams import format_streams
 from videores.data.datamodule import PARTS
 from videores.models.norms import list_batch_norms
 from videores.training import optim
@@ -54,7 +55,7 @@ def _format_data(run, readers):
     index = run.data.videos.index
     counts = ", ".join(f"{len(getattr(index, part)):,} {part}" for part in PARTS)
     files = ", ".join(f"{name} ({count})" for name, count in readers.items())
-    stream = "" if run.cfg.data.stream == "rgb" else f"; stream {run.cfg.data.stream}"
+    stream = "" if run.cfg.data.stream == "rgb" else f"; stream {format_streams(run.cfg.data.stream)}"
     return f"{run.cfg.data.name}: {counts} videos, {len(index.classes)} classes; read by {files}{stream}"
 
 
