@@ -85,10 +85,11 @@ def measure_latencies(cells, rounds=20):
 def _read_inference_setting(cell):
     """Return a function that scores one clip; a network in integers runs in ONNX Runtime."""
     data, network = cell.config.data, read_network(cell)
-    clip = torch.randn(1, network.clip_channels, data.clip.frames, data.transform.crop, data.transform.crop)
+    shape = (1, network.clip_channels, data.clip.frames, data.transform.crop, data.transform.crop)
     if cell.quantises and compressed_path(cell).exists():
-        return partial(load_exported(compressed_path(cell)), clip)
-    return cost.make_runner(build_network(network, _count_classes(data), "cpu"), clip, cost.MODES["fp32"])
+        return partial(load_exported(compressed_path(cell)), torch.randn(shape))
+    model = build_network(network, _count_classes(data), "cpu")
+    return cost.make_runner(model, cost.make_clips(model, shape, torch.randn), cost.MODES["fp32"])
 
 
 # The forecast

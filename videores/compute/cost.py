@@ -27,6 +27,7 @@ from videores.compute import precision
 from videores.compute.precision import PrecisionSetting
 from videores.data import streams
 from videores.errors import UserError
+from videores.models.fusion import FusionNetwork
 
 COUNTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 MODES = {
@@ -68,11 +69,13 @@ def get_channels(model: nn.Module) -> int:
     return getattr(getattr(model, "design", None), "channels", 3)
 
 
-def make_clips(
-    model: nn.Module, shape_BCTHW: tuple[int, ...], make: Callable[..., torch.Tensor] = partial(torch.empty, device="meta")
-) -> Any:
-    """Return what a network takes: clips of a shape, or {stream: clips} with the channels of each stream."""
-    if not hasattr(model, "streams"):
+def make_clips(model: nn.Module, shape_BCTHW: tuple[int, ...], make: Callable[..., torch.Tensor] | None = None) -> Any:
+    """Return what a network takes: clips of a shape, or {stream: clips} with the channels of each stream.
+
+    `make` makes a tensor of a shape; by default it has no values.
+    """
+    make = make or partial(torch.empty, device="meta")
+    if not isinstance(model, FusionNetwork):
         return make(shape_BCTHW)
     batch, _, *size = shape_BCTHW
     return {name: make((batch, get_channels(network), *size)) for name, network in model.streams.items()}

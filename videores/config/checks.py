@@ -49,7 +49,7 @@ def check_data(c: Any) -> Iterator[str]:
     yield from _check_suited(c)
     is_beside = isinstance(c.stream, tuple) and "flow" in c.stream
     if is_beside != (c.flow is not None):
-        yield "data.flow is the folder of the flow that a list of data.stream has beside other streams: give both or none"
+        yield "data.flow is the folder of flow that data.stream lists beside other streams: give both or none"
     if c.augment.has_mixing and c.batch_size * c.clip.repeat == 1:
         yield "data.augment.mixup and cutmix need several clips in a batch, got 1: raise data.batch_size"
 

@@ -240,7 +240,7 @@ class StreamConfig(_InitialWeights, StreamNetwork):
 class ModelConfig(_InitialWeights, NetworkConfig):
     """A network, its options and its initial weights; null keeps what the name says."""
 
-    streams: dict[StreamName, StreamConfig] = {}
+    streams: dict[StreamName, StreamConfig] = {}  # type: ignore[assignment]  # those have weights, too
 
     def overrides(self) -> dict[str, Any]:
         """Return the changes to the named network, for `create_model`."""
@@ -248,7 +248,7 @@ class ModelConfig(_InitialWeights, NetworkConfig):
         of_streams: Any = {"streams": {"__all__": weights} if self.streams else True}
         return self.model_dump(include=keys, exclude=of_streams, exclude_none=True)
 
-    
+    @property
     def clip_channels(self) -> int:
         """Return the channels of the clips that the network takes."""
         return self.overrides().get("channels", NetworkOptions.channels)
@@ -346,7 +346,7 @@ class Config(Section):
         data, model = (values.get(name) if isinstance(values, dict) else None for name in ("data", "model"))
         if not isinstance(data, dict) or not isinstance(model, dict):
             return values
-        stream = data.get("stream", "rgb")
+        stream: Any = data.get("stream", "rgb")
         if isinstance(stream, (list, tuple)):
             return {**values, "model": _fill_streams(stream, model)}
         facts = STREAMS.get(stream) if isinstance(stream, str) else None

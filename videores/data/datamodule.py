@@ -62,7 +62,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
         _check_reader_exact(files, data.reader)
     streams.check_content(infos, data.stream)
     streams.check_content(flows, "flow", "data.flow")
-    streams.check_pairs(infos, flows, data.flow)
+    streams.check_pairs(infos, flows)
     _check_frame_rates(infos, data.clip.fps)
     _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable, flows)

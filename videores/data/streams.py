@@ -58,7 +58,7 @@ def pick_first(clips: Any) -> Any:
 def make_input(clips_BKTHWC: Any, clip_format: ClipFormat) -> Any:
     """Return float clips_BKCTHW of uint8 pictures, with the channels of the stream.
 
-    Of several streams it is {stream: clips_BKCTHW}. Where they are read of several sources, it takes {source: pictures}.
+    Of several streams it is {stream: clips_BKCTHW}; it takes {source: pictures} where several sources are read.
     """
     if isinstance(clip_format.stream, str):
         return _make_stream(clips_BKTHWC, clip_format.stream, clip_format.transform)
@@ -80,9 +80,7 @@ def _make_stream(clips_BKTHWC, stream, transform):
     return select_channels(clips_BKCTHW.movedim(2, -1), stream).movedim(-1, 2)
 
 
-def select_normalization(
-    stream: StreamName, transform: TransformConfig
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def select_normalization(stream: StreamName, transform: TransformConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std of the three bytes of a pixel, as shares of 255."""
     if stream == "flow":
         return (flow.ZERO / 255,) * 3, (flow.STEPS / (255 * flow.LIMIT),) * 3
@@ -112,7 +110,8 @@ def check_content(infos: Mapping[str, VideoInfo], stream: Streams, key: str = "d
     wrong = [path for path, info in infos.items() if describe_mismatch(info.flow, stream)]
     if wrong:
         what = describe_mismatch(infos[wrong[0]].flow, stream)
-        raise UserError(f"{key}, data.stream={format_streams(stream)}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
+        keys = f"{key}, data.stream={format_streams(stream)}"
+        raise UserError(f"{keys}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
     if stream == "flow":
         _check_flow({path: (flow.parse_tag(info.flow, path), info) for path, info in infos.items()}, key)
 
@@ -125,7 +124,8 @@ def describe_mismatch(tag: str, stream: Streams) -> str:
     if bool(tag) == (stream == "flow"):
         return ""
     if tag:
-        return f"it holds optical flow, and the stream {format_streams(stream)} needs pictures: give the video, or the stream flow"
+        shown = format_streams(stream)
+        return f"it holds optical flow, and the stream {shown} needs pictures: give the video, or the stream flow"
     return "it holds no optical flow: write it by tools/prepare.py --flow, and give that file or folder"
 
 
@@ -136,9 +136,7 @@ def _check_flow(files, key):
         shown = "\n  ".join(
             f"{path}: version {v}, {method}, to {limit:g}" for (v, method, limit), path in kinds.items()
         )
-        raise UserError(
-            f"{key} must have flow of one method; write it again by tools/prepare.py --flow:\n  {shown}"
-        )
+        raise UserError(f"{key} must have flow of one method; write it again by tools/prepare.py --flow:\n  {shown}")
     if kinds and {kind[::2] for kind in kinds} != {(flow.VERSION, flow.LIMIT)}:
         raise UserError(f"{key} has flow of another version of videores; write it again by tools/prepare.py --flow")
     wrong = [f"{path}: {line}" for path, (tag, info) in files.items() if (line := _compare_tag(path, tag, info))]
@@ -164,7 +162,7 @@ def _compare_tag(path, tag, info):
     )
 
 
-def check_pairs(infos: Mapping[str, VideoInfo], flows: Mapping[str, VideoInfo], folder: str) -> None:
+def check_pairs(infos: Mapping[str, VideoInfo], flows: Mapping[str, VideoInfo]) -> None:
     """Check that flow is of the same frames as the videos, at the same rate and shape.
 
     Raises UserError that names those that are not.
@@ -172,7 +170,7 @@ def check_pairs(infos: Mapping[str, VideoInfo], flows: Mapping[str, VideoInfo], 
     lines = [f"{path}: {line}" for path in flows if path in infos and (line := _compare_pair(infos[path], flows[path]))]
     if lines:
         raise UserError(
-            f"data.flow={folder} must be the flow of the videos, got {len(lines)} files of others; write them again by "
+            f"data.flow must be the flow of the videos, got {len(lines)} files of others; write them again by "
             f"tools/prepare.py --flow:\n  {preview(lines)}"
         )
 
@@ -189,7 +187,7 @@ def _compare_pair(video, flows):
 
 
 def select_augment(augment: AugmentConfig, stream: Streams, source: Source) -> AugmentConfig:
-    """Return the augmentation that suits a source: colors and own steps are of pictures, where there are several."""
+    """Return the augmentation of a source: of several, colors and own steps change the pictures alone."""
     if isinstance(stream, str) or source == "rgb":
         return augment
     usual = AugmentConfig()

@@ -41,8 +41,8 @@ def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Collate items of several videos, or of none, of any sizes and lengths.
 
     {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
-    "unreadable": [(number, reason)] of those that do not. Where several sources are read, each item's frames and places are
-    {source: frames}.
+    "unreadable": [(number, reason)] of those that do not. Where several sources are read, frames and places are those
+    of each, {source: frames}.
     """
     shown = [item for item in items if "frames" in item]
     return {
@@ -84,9 +84,7 @@ def _cut_views(batch, pairs, crop, crops):
     Those of an item follow each other.
     """
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
-    clips = [
-        _crop_sources(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs
-    ]
+    clips = [_crop_sources(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs]
     item_X, view_X = torch.tensor(pairs).unbind(1)
     return batch["video"].cpu()[item_X], view_X, _concatenate(clips)
 

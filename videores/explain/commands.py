@@ -57,7 +57,9 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
     if options.layer and options.method not in LAYER_METHODS:
         raise UserError(f"--layer goes with {' and '.join(LAYER_METHODS)}, not with {options.method}: leave it out")
     if not isinstance(stream := predictor.preprocessing.stream, str):
-        raise UserError(f"a network of {format_streams(stream)} has no one picture to draw maps on: explain a network of one")
+        raise UserError(
+            f"a network of {format_streams(stream)} has no one picture to draw maps on: explain a network of one"
+        )
     chosen = list({_name_file(choice): choice for choice in chosen}.values())
     if options.report_check:
         check_checkable(predictor, len(chosen))

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from videores.config import parse
 from videores.config.schema import Config, DataConfig
-from videores.config.streams import format_streams
 from videores.data import index, manifest
 from videores.errors import UserError
 from videores.evaluation.protocol import format_protocol
@@ -49,11 +48,7 @@ def export_source(
         UserError: if the network cannot be exported, or the file answers otherwise; then there is no file.
     """
     trained = resolve_source(source)
-    if not isinstance(trained.preprocessing.stream, str):
-        raise UserError(
-            f"{source} takes clips of {format_streams(trained.preprocessing.stream)}, and a program has one input: "
-            "--format safetensors keeps its weights"
-        )
+    assert trained.preprocessing.one_stream  # raises where there are several
     cfg: Config | None = None
     known: dict[str, Any] = {"protocol": None, "commit": _format_commit()}
     if (file := Path(find_file(source))).is_file():

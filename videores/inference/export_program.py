@@ -43,7 +43,7 @@ def _make_example(preprocessing: Preprocessing, kind: str) -> Tensor:
     clip, t = preprocessing.clip, preprocessing.transform
     if kind == "frames":
         return torch.zeros(EXAMPLE, clip.frames, t.short_side + 5, t.short_side + 12, 3, dtype=torch.uint8)
-    clips_BCTHW = torch.zeros(EXAMPLE, STREAMS[preprocessing.stream].channels, clip.frames, t.crop, t.crop)
+    clips_BCTHW = torch.zeros(EXAMPLE, STREAMS[preprocessing.one_stream].channels, clip.frames, t.crop, t.crop)
     return clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)  # as scores are computed
 
 

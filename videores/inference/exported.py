@@ -87,7 +87,7 @@ class ExportedNetwork(nn.Module):
             fits = batch.dtype == torch.uint8 and batch.ndim == 5 and (batch.shape[1], batch.shape[4]) == (frames, 3)
             wanted = f"uint8 B x {frames} x H x W x 3"
         else:
-            channels = STREAMS[self.preprocessing.stream].channels
+            channels = STREAMS[self.preprocessing.one_stream].channels
             fits = batch.dtype == torch.float32 and tuple(batch.shape[1:]) == (channels, frames, crop, crop)
             wanted = f"float32 B x {channels} x {frames} x {crop} x {crop}"
         if not fits or not len(batch):

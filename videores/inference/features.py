@@ -131,6 +131,8 @@ def _find_classifier(model):
     """Return the name of the classifier and its linear layer."""
     within = {part for module in split_into_parts(model).get("fc", []) for part in module.modules()}
     linear = [(name, part) for name, part in model.named_modules() if part in within and isinstance(part, nn.Linear)]
+    if getattr(model, "fusion", None) == "late":
+        raise UserError(f"a late fusion has a classifier of each stream, not of all features: {_format_layers(model)}")
     if not linear:
         raise UserError(
             f"the network has no linear classifier `fc` whose input could be taken: {_format_layers(model)}"

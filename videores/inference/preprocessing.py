@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from videores.config.parse import build_section
 from videores.config.schema import ClipConfig, Config, Section, TransformConfig, ViewsConfig
-from videores.config.streams import Streams, format_streams, list_sources
+from videores.config.streams import StreamName, Streams, format_streams, list_sources
 from videores.data import shards, streams, transforms, views
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
@@ -85,17 +85,27 @@ class Preprocessing(Section):
         self.check_one_file()
         streams.check_content({video.path: infos[video.path] for video in videos if video.path in infos}, self.stream)
         clip, transform, views = self.clip, self.transform, self.views
-        options = dict(stream=self.stream, views=views, reader=reader, marks_unreadable=True)
+        options: dict[str, Any] = dict(stream=self.stream, views=views, reader=reader, marks_unreadable=True)
         first, *others = list_sources(self.stream)
         make = partial(VideoDataset, shards.locate(root), videos, infos, clip, transform, **options)
         return make(source=first, others=[make(source=source) for source in others])
+
+    @property
+    def one_stream(self) -> StreamName:
+        """Return the stream of a network that has one. Raises UserError where it has several."""
+        if isinstance(self.stream, str):
+            return self.stream
+        raise UserError(
+            f"a network of {format_streams(self.stream)} takes clips of each, and a program has one input: "
+            "--format safetensors keeps its weights"
+        )
 
     def check_one_file(self) -> None:
         """Check that a file has all that the network sees. Raises UserError for flow beside another stream."""
         if self.stream != "flow" and "flow" in list_sources(self.stream):
             raise UserError(
-                f"a network of {format_streams(self.stream)} needs two files for each video, which a configuration names: "
-                "test it by tools/evaluate.py --run"
+                f"a network of {format_streams(self.stream)} needs two files for each video, which a configuration "
+                "names: test it by tools/evaluate.py --run"
             )
 
     def read_views(self, path: str | Path) -> torch.Tensor:

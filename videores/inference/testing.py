@@ -147,7 +147,8 @@ def _check(test: SourceTest) -> SourceTest:
     source, model = test.network.source, test.network.model
     stream = test.network.preprocessing.stream
     if test.cfg.data.stream != stream:
-        raise UserError(f"data.stream must be {format_streams(stream)} for {source}, got {format_streams(test.cfg.data.stream)}: leave it out")
+        wanted, got = map(format_streams, (stream, test.cfg.data.stream))
+        raise UserError(f"data.stream must be {wanted} for {source}, got {got}: leave it out")
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
         raise UserError(

@@ -36,11 +36,14 @@ class FusionNetwork(nn.Module):
     def score_heads(self, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return {head: logits_BN} of each stream, and of all together."""
         if missing := [name for name in self.streams if name not in clips]:
-            raise UserError(f"a network of {', '.join(self.streams)} needs clips of each stream, {missing[0]} is missing")
-        features: dict[str, Any] = {name: net.features(clips[name]) for name, net in self.streams.items()}
-        heads = {name: net.head(features[name]) for name, net in self.streams.items()}
+            raise UserError(
+                f"a network of {', '.join(self.streams)} needs clips of each stream, {missing[0]} is missing"
+            )
+        networks: dict[str, Any] = dict(self.streams.items())
+        features = {name: network.features(clips[name]) for name, network in networks.items()}
+        heads = {name: network.head(features[name]) for name, network in networks.items()}
         if self.fusion == JOINT:
-            pooled = [net.pool_features(features[name]) for name, net in self.streams.items()]
+            pooled = [network.pool_features(features[name]) for name, network in networks.items()]
             heads[JOINT] = self.classify(torch.cat(pooled, 1))
         return heads
 
@@ -77,8 +80,8 @@ def create_fusion(
         network = create(num_classes=num_classes, **options)
         if not isinstance(network, ResNet) or network.design.consensus == "logits":
             raise UserError(
-                f"model.streams.{stream} must be a network whose features have no classes: not one of pytorchvideo or of "
-                f"an import path, and not of consensus=logits; got {options['name']}"
+                f"model.streams.{stream} must be a network whose features have no classes: not of pytorchvideo, of an "
+                f"import path or with consensus=logits; got {options['name']}"
             )
         networks[stream] = network
     return FusionNetwork(networks, num_classes, fusion, common.get("dropout", 0.0))

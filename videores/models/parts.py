@@ -17,8 +17,8 @@ def split_into_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
 
     A pre-activated network has its last norm as "last", a pooling that learns is "pool". Other libraries' networks have
     their blocks as "block0", "block1", ..., and the last of them, their head, as "fc". One of an import path has its
-    children by their names, where a classifier is "fc", after "own", the parameters that lie in no child. One of several
-    streams has the parts of each as "rgb.stem", ..., and all classifiers as "fc".
+    children by their names, where a classifier is "fc", after "own", the parameters that lie in no child. One of
+    several streams has the parts of each as "rgb.stem", ..., and all classifiers as "fc".
     """
     found: dict[str, list[nn.Module]]
     if hasattr(model, "import_path"):
@@ -63,7 +63,9 @@ def count_depths(model: nn.Module) -> dict[str, int]:
     """
     if isinstance(model, FusionNetwork):
         depths = {stream: count_depths(network) for stream, network in model.streams.items()}
-        found = {f"{stream}.{name}": depth for stream, one in depths.items() for name, depth in one.items() if name != "fc"}
+        found = {
+            f"{stream}.{name}": depth for stream, one in depths.items() for name, depth in one.items() if name != "fc"
+        }
         return {**found, "fc": max(one["fc"] for one in depths.values())}
     names = list(split_into_parts(model))
     after = ("last", "pool", "fc")

@@ -4,6 +4,7 @@ X clips, N classes; a label is a class or, mixed, a probability of each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,9 +70,7 @@ def attention_transfer_loss(student_XTHW: Tensor, teacher_XTHW: Tensor) -> Tenso
     return (ours - theirs).square().mean()
 
 
-def select_loss_weights(
-    given: Mapping[str, float], stream: Streams, fusion: str | None
-) -> dict[str, float]:
+def select_loss_weights(given: Mapping[Any, float], stream: Streams, fusion: str | None) -> dict[str, float]:
     """Return the weight of each classifier's loss, none for a network of one stream.
 
     Without given ones, what is tested learns: the classifier of all streams, or, with fusion=late, that of each.
@@ -79,8 +78,8 @@ def select_loss_weights(
     if isinstance(stream, str):
         return {}
     heads = [*stream, *([JOINT] if fusion == JOINT else [])]
-    usual = {JOINT: 1.0} if fusion == JOINT else dict.fromkeys(stream, 1.0)
-    return {name: float((given or usual).get(name, 0.0)) for name in heads}
+    weights: Mapping[Any, float] = given or dict.fromkeys([JOINT] if fusion == JOINT else stream, 1.0)
+    return {name: float(weights.get(name, 0.0)) for name in heads}
 
 
 def sum_head_losses(

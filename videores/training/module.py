@@ -91,7 +91,10 @@ class VideoClassifier(pl.LightningModule):
         clips_XCTHW = self.clips_of(batch)
         label = expand_labels(batch["label"], streams.pick_first(batch["clips"]).shape[1])
         compute_loss = partial(
-            losses.classification_loss, label=label, smoothing=self.cfg.train.label_smoothing, weight_N=self.class_weight_N
+            losses.classification_loss,
+            label=label,
+            smoothing=self.cfg.train.label_smoothing,
+            weight_N=self.class_weight_N,
         )
         answer = (self.compiled_forward or self.training_forward())(clips_XCTHW)
         if self.loss_weights:

@@ -218,17 +218,18 @@ def _load_initial_weights(cfg: Config, module: VideoClassifier) -> list[loading.
 
     Raises UserError for weights that do not fit, or that were trained with another normalization.
     """
-    targets = [(module.model, cfg.model, cfg.data.stream)]
-    targets += [(module.model.streams[stream], one, stream) for stream, one in cfg.model.streams.items()]
-    return [_load_stream_weights(cfg, *target, module.classes) for target in targets if target[1].weights is not None]
+    network: Any = module.model
+    targets: list[Any] = [(network, cfg.model, cfg.data.stream)]
+    targets += [(network.streams[stream], keys, stream) for stream, keys in cfg.model.streams.items()]
+    return [_load_weights(cfg, module, *target) for target in targets if target[1].weights is not None]
 
 
-def _load_stream_weights(cfg, model, keys, stream, classes):
+def _load_weights(cfg, module, model, keys, stream):
     known = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
     report = loading.load_weights(
         model,
         keys.weights,
-        classes,
+        module.classes,
         head=keys.head,
         inflate=keys.inflate,
         adapt=keys.adapt,
