@@ -43,12 +43,19 @@ MODES = {
 # By counting
 
 
-def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dict[str, Any]:
-    """Count the costs of one clip of `frames` x `size` x `size`.
+def count_costs(
+    model: nn.Module,
+    frames: int,
+    size: int | tuple[int, int],
+    views: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, Any]:
+    """Count the costs of one clip of `frames` x `size` x `size`, or `frames` x height x width.
 
-    `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
+    Of several streams, `shapes` are the {stream: (C, T, H, W)} that differ from that. `gmacs_video` is GMACs times
+    views; `training_bytes` is None where one clip is too small to train on alone.
     """
-    shape = (1, get_channels(model), frames, size, size)
+    shape = streams.add_batch(shapes, 1) if shapes else (1, get_channels(model), frames, *expand_size(size))
     model = _copy_to_meta(model)
     macs = count_gmacs(model, shape)
     return {
@@ -64,19 +71,24 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
     }
 
 
+def expand_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size, which is a number where they are equal."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def get_channels(model: nn.Module) -> int:
     """Return the channels of the clips that a network takes; 3 where it does not say."""
     return getattr(getattr(model, "design", None), "channels", 3)
 
 
-def make_clips(model: nn.Module, shape_BCTHW: tuple[int, ...], make: Callable[..., torch.Tensor] | None = None) -> Any:
+def make_clips(model: nn.Module, shape_BCTHW: Any, make: Callable[..., torch.Tensor] | None = None) -> Any:
     """Return what a network takes: clips of a shape, or {stream: clips} with the channels of each stream.
 
-    `make` makes a tensor of a shape; by default it has no values.
+    The shape may be that of each, {stream: shape}. `make` makes a tensor of a shape; by default it has no values.
     """
     make = make or partial(torch.empty, device="meta")
-    if not isinstance(model, FusionNetwork):
-        return make(shape_BCTHW)
+    if isinstance(shape_BCTHW, Mapping) or not isinstance(model, FusionNetwork):
+        return streams.map_sources(make, shape_BCTHW)
     batch, _, *size = shape_BCTHW
     return {name: make((batch, get_channels(network), *size)) for name, network in model.streams.items()}
 
@@ -98,7 +110,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_gmacs(model: nn.Module, shape_BCTHW: tuple[int, ...]) -> float:
+def count_gmacs(model: nn.Module, shape_BCTHW: Any) -> float:
     """Return the GMACs of one forward pass over clips of that shape.
 
     Counted are the convolutions and matrix products that it really does.
@@ -173,7 +185,7 @@ class _LiveTensorBytes(TorchDispatchMode):
 
 def measure_latency(
     model: nn.Module,
-    shape_BCTHW: tuple[int, ...],
+    shape_BCTHW: Any,
     modes: Sequence[str] = ("fp32",),
     device: str = "cpu",
     rounds: int = 5,
@@ -187,7 +199,7 @@ def measure_latency(
     clips = make_clips(model, shape_BCTHW, partial(torch.randn, device=device))
     runs = {mode: make_runner(model, clips, MODES[mode]) for mode in modes}
     seconds = time_interleaved(runs, rounds, device)
-    return {mode: {"ms": 1e3 * s, "clips_s": shape_BCTHW[0] / s} for mode, s in seconds.items()}
+    return {mode: {"ms": 1e3 * s, "clips_s": streams.pick_first(shape_BCTHW)[0] / s} for mode, s in seconds.items()}
 
 
 def make_runner(model: nn.Module, clips: Any, setting: PrecisionSetting) -> Callable[[], torch.Tensor]:

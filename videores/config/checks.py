@@ -6,7 +6,15 @@ Each function yields the messages of a section, which name keys in full, what mu
 from collections.abc import Iterator
 from typing import Any
 
-from videores.config.streams import COLOR_KEYS, JOINT, STREAMS, format_streams, list_streams
+from videores.config.streams import (
+    COLOR_KEYS,
+    JOINT,
+    STREAMS,
+    compute_input_shape,
+    format_streams,
+    list_sources,
+    list_streams,
+)
 
 
 def check_clip(c: Any) -> Iterator[str]:
@@ -37,6 +45,17 @@ def check_augment(c: Any) -> Iterator[str]:
         yield "data.augment.randaugment and trivialaugment both choose the operations: drop one"
 
 
+def check_audio(c: Any) -> Iterator[str]:
+    """Yield the contradictions within data.audio."""
+    # a band is a triangle as wide as two steps of the mel scale, and the lowest are the narrowest in Hz
+    lowest = 1400 * ((1 + c.rate / 1400) ** (1 / (c.bands + 1)) - 1)
+    if lowest <= (resolution := c.rate / c.window_samples):
+        yield (
+            f"data.audio.bands must be so few that each is wider than the {resolution:.3g} Hz that a window of "
+            f"{c.window:g} s resolves, got {c.bands}, the lowest of {lowest:.3g} Hz: lower bands, or raise window"
+        )
+
+
 def check_data(c: Any) -> Iterator[str]:
     """Yield the contradictions between sections of data."""
     for key in ("resized_crop", "multi_scale"):
@@ -47,6 +66,8 @@ def check_data(c: Any) -> Iterator[str]:
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
         yield "data.augment.flip_labels needs data.transform.flip > 0, got 0: raise it, e.g. to 0.5, or drop one"
     yield from _check_suited(c)
+    if "audio" in list_sources(c.stream):
+        yield from _check_sound(c)
     is_beside = isinstance(c.stream, tuple) and "flow" in c.stream
     if is_beside != (c.flow is not None):
         yield "data.flow is the folder of flow that data.stream lists beside other streams: give both or none"
@@ -68,6 +89,29 @@ def _check_suited(c: Any) -> Iterator[str]:
         for key, what in (("rotation", "turn"), ("speed", "lengthen")):
             if not c.augment.is_default(key):
                 yield f"data.augment.{key} would have to {what} the vectors of data.stream={shown}: drop it"
+
+
+def _check_sound(c: Any) -> Iterator[str]:
+    """Yield what does not suit sound, or leaves its length open."""
+    shown = format_streams(c.stream)
+    for key in ("speed", "cutmix") if isinstance(c.stream, tuple) else type(c.augment).model_fields:
+        if not c.augment.is_default(key):
+            yield f"data.augment.{key} changes pictures, and the sound of data.stream={shown} would stay: drop it"
+    if c.clip.sampling == "segments":
+        yield f"data.clip.sampling must be dense with data.stream={shown}, got segments: a clip has one span of time"
+    if c.audio.seconds is None and c.clip.fps is None:
+        yield (
+            f"data.audio.seconds must be given with data.stream={shown} and data.clip.stride, by which clips of "
+            "videos of other rates last longer: give it, e.g. 1.0, or data.clip.fps"
+        )
+
+
+def _check_views_of_sound(stream: Any, part: str, views: Any) -> Iterator[str]:
+    """Yield what a protocol does to pictures and cannot do to sound."""
+    shown = format_streams(stream)
+    for key, usual in (("crops", 1), ("order", "normal"), ("corruption", "none")):
+        if (value := getattr(views, key)) != usual and not (key == "crops" and isinstance(stream, tuple)):
+            yield f"{part}.{key} must be {usual} with the sound of data.stream={shown}, got {value}: drop it"
 
 
 def _check_views_of_vectors(shown: str, part: str, views: Any) -> Iterator[str]:
@@ -119,8 +163,13 @@ def check_config(c: Any) -> Iterator[str]:
     frozen = c.train.freeze_bn or c.train.freeze == "all-but-fc"
     yield from _check_networks(c)
     yield from _check_losses(c)
-    if c.model.frames not in (None, c.data.clip.frames):
-        yield f"model.frames must equal data.clip.frames ({c.data.clip.frames}), got {c.model.frames}"
+    if isinstance(c.data.stream, str):
+        yield from _check_frames("model", c.model.frames, compute_input_shape(c.data)[1], c.data.clip.frames)
+    else:
+        for name, (_, frames, *_) in compute_input_shape(c.data).items():
+            own = c.model.streams[name]
+            own = own.frames if own.frames or own.name else c.model.frames
+            yield from _check_frames(f"model.streams.{name}", own, frames, c.data.clip.frames)
     if c.train.freeze_bn and c.model.norm in ("group", "none"):
         yield f"train.freeze_bn needs batch norms, got model.norm={c.model.norm}: drop one"
     if c.train.precise_bn and c.model.norm in ("group", "none", "frozen"):
@@ -134,10 +183,19 @@ def check_config(c: Any) -> Iterator[str]:
     for part, views in (("val", c.val), ("test", c.test)):
         if views.clips == "all" and views.starts == "dense":
             yield f"{part}.starts=dense needs a number of clips, got {part}.clips=all: give {part}.clips a number"
+        if "audio" in list_sources(c.data.stream):
+            yield from _check_views_of_sound(c.data.stream, part, views)
         if "flow" in list_streams(c.data.stream):
             yield from _check_views_of_vectors(format_streams(c.data.stream), part, views)
         if c.data.clip.sampling == "segments" and (views.clips == "all" or views.starts == "dense"):
             yield f"{part}.clips must be a number and {part}.starts uniform with data.clip.sampling=segments"
+
+
+def _check_frames(where: str, got: int | None, frames: int, of_clips: int) -> Iterator[str]:
+    """Yield where a network is made for another number of frames than its clips have."""
+    if got not in (None, frames):
+        name = f"data.clip.frames ({frames})" if frames == of_clips else f"{frames}, as sound has"
+        yield f"{where}.frames must equal {name}, got {got}"
 
 
 def _check_networks(c: Any) -> Iterator[str]:

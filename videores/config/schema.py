@@ -125,6 +125,40 @@ class TransformConfig(Section):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)  # the same
 
 
+class AudioConfig(Section):
+    """Log-mel spectrogram of a clip's sound, with data.stream=audio.
+
+    Defaults: Hershey et al. 2017, arXiv:1609.09430, section 3, but all frequencies.
+    """
+
+    contradictions = checks.check_audio
+
+    seconds: PositiveFloat | None = None  # of sound, around the clip's middle; null: frames / data.clip.fps
+    rate: Annotated[int, Field(ge=1000, le=192000)] = 16000  # samples a second that sound is resampled to
+    window: PositiveFloat = 0.025  # seconds that a column sees, through a Hann window
+    hop: PositiveFloat = 0.01  # seconds from column to column
+    bands: PositiveInt = 64  # rows: of the mel scale, from 0 Hz to rate / 2
+
+    @property
+    def window_samples(self) -> int:
+        """Return the samples of a column."""
+        return max(2, round(self.window * self.rate))
+
+    @property
+    def hop_samples(self) -> int:
+        """Return the samples from column to column."""
+        return max(1, round(self.hop * self.rate))
+
+    def count_columns(self, clip: ClipConfig) -> int:
+        """Return the columns of a spectrogram."""
+        seconds = self.seconds or clip.frames / (clip.fps or 1)
+        return max(1, round(seconds * self.rate / self.hop_samples))
+
+    def count_samples(self, clip: ClipConfig) -> int:
+        """Return the samples of a spectrogram, whose outer columns are whole windows."""
+        return (self.count_columns(clip) - 1) * self.hop_samples + self.window_samples
+
+
 class AugmentConfig(Section):
     """Training augmentation, one draw per clip, off by default.
 
@@ -202,6 +236,7 @@ class DataConfig(Section):
     cache: Literal["none", "ram"] = "none"  # ram: decoded frames stay in memory
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
+    audio: AudioConfig = AudioConfig()
     augment: AugmentConfig = AugmentConfig()
     balanced: bool = False  # training: an epoch draws as many videos of each class, some repeatedly
     batch_size: PositiveInt = 16  # videos per rank

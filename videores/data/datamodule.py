@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.config.streams import list_sources
-from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, streams, views
+from videores.config.streams import has_sound, list_sources
+from videores.data import audio, index, lists, manifest, mirroring, mixing, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -51,7 +51,8 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
         data.augment.flip_labels, found.classes
     )  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
-    infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
+    listed = [path for part in parts for path in paths[part]]
+    infos, bad = manifest.probe_all(data.root, listed, sound=has_sound(data.stream))
     flows, bad_flows = _probe_flow(data, list(infos))
     bad |= bad_flows
     infos = {path: info for path, info in infos.items() if path not in bad}
@@ -210,6 +211,7 @@ class VideoData(pl.LightningDataModule):
             source=source,
             timeline=self.videos.infos,
             others=others,
+            audio=data.audio,
             views=self.views[part],
             augment=streams.select_augment(data.augment, data.stream, source),
             flips=self.flips(),
@@ -234,8 +236,11 @@ class VideoData(pl.LightningDataModule):
             return self.decoded.dataset(part).of(source).cache
         if part == "gap":
             return CacheSubset(self.dataset("train").of(source).cache, self.gap)
-        infos = self.infos(source)
-        return FrameCache([infos[v.path] for v in listed], shared=self.data.workers > 0)
+        infos, shared = [self.infos(source)[v.path] for v in listed], self.data.workers > 0
+        if source == "audio":
+            shapes = [(audio.count_video_samples(info, self.data.audio.rate),) for info in infos]
+            return FrameCache(shapes, shared, torch.int16)
+        return FrameCache([(info.num_frames, info.height, info.width, 3) for info in infos], shared)
 
     def flips(self):
         rule = self.data.augment.flip_labels

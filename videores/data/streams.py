@@ -1,6 +1,6 @@
-"""Make a network's input from uint8 clips: colors, their differences in time, or flow.
+"""Make a network's input from what is read: colors, their differences in time, flow, or sound.
 
-What is read, cached, cut and augmented are pictures of three bytes a pixel, whatever the stream. It is here, on the
+What is read, cached, cut and augmented are pictures of three bytes a pixel, or samples of sound. It is here, on the
 device, that they become the stream's channels. So a stream costs no decoding, and clips of several streams that are
 cut from the same frames show the same moments.
 
@@ -9,6 +9,7 @@ difference   x[t + 1] - x[t] of the normalized colors of a clip, 0 for its last 
 rgb+...      the colors, and then the differences, as channels of one clip.
 flow         (dx, dy) to the next frame, in short sides of the picture a second: data/video/flow.py says how they are
              written as bytes.
+audio        the log-mel spectrogram of the clip's sound: data/audio.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +19,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig
-from videores.config.streams import COLOR_KEYS, STREAMS, Source, StreamName, Streams, format_streams
-from videores.data import transforms
+from videores.config.schema import AudioConfig, AugmentConfig, ClipConfig, TransformConfig
+from videores.config.streams import (
+    COLOR_KEYS,
+    STREAMS,
+    Source,
+    StreamName,
+    Streams,
+    format_streams,
+    has_sound,
+    list_sources,
+)
+from videores.data import audio, transforms
 from videores.data.lists import preview, split_segment, warn
 from videores.data.probe import VideoInfo
 from videores.data.video import flow
@@ -44,10 +54,19 @@ class ClipFormat(Protocol):
     def transform(self) -> TransformConfig:
         """Return how frames are scaled, cut and normalized."""
 
+    @property
+    def audio(self) -> AudioConfig:
+        """Return how spectrograms are made."""
+
 
 def map_sources(function: Callable[[Any], Any], clips: Any) -> Any:
     """Apply a function to clips, or to those of each source or stream."""
     return {name: function(some) for name, some in clips.items()} if isinstance(clips, Mapping) else function(clips)
+
+
+def add_batch(shape: Any, count: int) -> Any:
+    """Return the shape of a batch of clips of a shape, or of {stream: shape}."""
+    return map_sources(lambda shape_CTHW: (count, *shape_CTHW), shape)
 
 
 def pick_first(clips: Any) -> Any:
@@ -56,24 +75,20 @@ def pick_first(clips: Any) -> Any:
 
 
 def make_input(clips_BKTHWC: Any, clip_format: ClipFormat) -> Any:
-    """Return float clips_BKCTHW of uint8 pictures, with the channels of the stream.
+    """Return float clips_BKCTHW of uint8 pictures, or of int16 sound_BKS, with the channels of the stream.
 
-    Of several streams it is {stream: clips_BKCTHW}; it takes {source: pictures} where several sources are read.
+    Of several streams it is {stream: clips_BKCTHW}; it takes {source: clips} where several sources are read.
     """
     if isinstance(clip_format.stream, str):
-        return _make_stream(clips_BKTHWC, clip_format.stream, clip_format.transform)
-    return {
-        name: _make_stream(
-            clips_BKTHWC[STREAMS[name].source] if isinstance(clips_BKTHWC, Mapping) else clips_BKTHWC,
-            name,
-            clip_format.transform,
-        )
-        for name in clip_format.stream
-    }
+        return _make_stream(clips_BKTHWC, clip_format.stream, clip_format)
+    by_source = clips_BKTHWC if isinstance(clips_BKTHWC, Mapping) else {"rgb": clips_BKTHWC}
+    return {name: _make_stream(by_source[STREAMS[name].source], name, clip_format) for name in clip_format.stream}
 
 
-def _make_stream(clips_BKTHWC, stream, transform):
-    mean, std = select_normalization(stream, transform)
+def _make_stream(clips_BKTHWC, stream, clip_format):
+    if STREAMS[stream].is_sound:
+        return audio.make_spectrograms(clips_BKTHWC, clip_format.audio)
+    mean, std = select_normalization(stream, clip_format.transform)
     clips_BKCTHW = transforms.normalize_clips(clips_BKTHWC, mean, std)
     if stream == "rgb":
         return clips_BKCTHW
@@ -104,23 +119,37 @@ def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
 def check_content(infos: Mapping[str, VideoInfo], stream: Streams, key: str = "data.root") -> None:
     """Check that files hold what a stream is made of.
 
-    It is pictures, or flow as it was written for its video. `key` gives their folder. Raises UserError that names those
-    that do not.
+    It is pictures, flow as it was written for its video, or sound, which some may lack. `key` gives their folder.
+    Raises UserError that names those that do not.
     """
     wrong = [path for path, info in infos.items() if describe_mismatch(info.flow, stream)]
     if wrong:
         what = describe_mismatch(infos[wrong[0]].flow, stream)
         keys = f"{key}, data.stream={format_streams(stream)}"
         raise UserError(f"{keys}: {len(wrong)} files are of another: {what}\n  {preview(wrong)}")
+    if has_sound(stream):
+        _check_sound(infos, format_streams(stream))
     if stream == "flow":
         _check_flow({path: (flow.parse_tag(info.flow, path), info) for path, info in infos.items()}, key)
 
 
-def describe_mismatch(tag: str, stream: Streams) -> str:
+def _check_sound(infos, shown):
+    silent = [path for path, info in infos.items() if not info.has_audio]
+    if infos and len(silent) == len(infos):
+        raise UserError(
+            f"data.stream={shown}: none of {len(infos)} files has sound; copies need tools/prepare.py --audio keep"
+        )
+    if silent:
+        warn(f"{len(silent)} of {len(infos)} files have no sound, their spectrograms are 0:\n  {preview(silent, 5)}")
+
+
+def describe_mismatch(tag: str, stream: Streams, *, with_sound: bool = True) -> str:
     """Say what a file lacks for a stream, "" where nothing.
 
-    `tag` is that of flow, "" of a file without one.
+    `tag` is that of flow, "" of a file without one. Windows and frames that come have no sound.
     """
+    if has_sound(stream) and not with_sound:
+        return "only whole files are read with their sound: give files, without --every, --timeline and addresses"
     if bool(tag) == (stream == "flow"):
         return ""
     if tag:
@@ -201,3 +230,18 @@ def mirror_values(clip_THWC: Tensor, stream: StreamName) -> None:
     """
     if stream == "flow":
         clip_THWC[..., 0] = 2 * flow.ZERO - clip_THWC[..., 0].int()
+
+
+def draw_noise(count: int, clip_format: ClipFormat) -> Any:
+    """Return uint8 clips_XTHWC of noise, or int16 sound_XS; of several sources {source: clips}."""
+    by_source = {source: _draw_source(count, clip_format, source) for source in list_sources(clip_format.stream)}
+    return by_source if len(by_source) > 1 else pick_first(by_source)
+
+
+def _draw_source(count, clip_format, source):
+    rng, crop = torch.Generator().manual_seed(0), clip_format.transform.crop
+    if source == "audio":
+        shape = (count, clip_format.audio.count_samples(clip_format.clip))
+        return torch.randint(-(2**12), 2**12, shape, generator=rng, dtype=torch.int16)
+    shape = (count, clip_format.clip.frames, crop, crop, 3)
+    return torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)

@@ -1,7 +1,8 @@
 """Join the networks of several streams: one classifier of their features, and one of each.
 
 joint   logits of the features of all streams, one beside the other (Wang et al. 2020, arXiv:1905.12681, section 3.1).
-        The classifiers of the single streams are trained where `train.loss_weights` asks for it.
+        Those of a clip without sound are 0. The classifiers of the single streams are trained where
+        `train.loss_weights` asks for it.
 late    the mean of the probabilities of each stream's classifier: what an ensemble of single networks answers.
 
 The networks of streams have the names that they have alone, after `streams.<stream>.`
@@ -43,7 +44,10 @@ class FusionNetwork(nn.Module):
         features = {name: network.features(clips[name]) for name, network in networks.items()}
         heads = {name: network.head(features[name]) for name, network in networks.items()}
         if self.fusion == JOINT:
-            pooled = [network.pool_features(features[name]) for name, network in networks.items()]
+            pooled = [
+                hide_missing(name, clips[name], network.pool_features(features[name]))
+                for name, network in networks.items()
+            ]
             heads[JOINT] = self.classify(torch.cat(pooled, 1))
         return heads
 
@@ -58,6 +62,13 @@ class FusionNetwork(nn.Module):
             return heads[JOINT]
         p_BN = torch.stack([heads[name].softmax(1) for name in self.streams]).mean(0)
         return p_BN.clamp(min=torch.finfo(p_BN.dtype).tiny).log()
+
+
+def hide_missing(stream: str, clips_BCTHW: Tensor, features_BD: Tensor) -> Tensor:
+    """Return features that are 0 for clips without sound, whose spectrograms are 0 throughout."""
+    if stream != "audio":
+        return features_BD
+    return features_BD * (clips_BCTHW != 0).flatten(1).any(1)[:, None]
 
 
 def create_fusion(

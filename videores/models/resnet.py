@@ -3,6 +3,7 @@
 A network is a `Design`: the convolution of the stem and of each stage, the block, how convolutions connect channels,
 the shortcut, the norm. The published ones are rows of the table at the end:
     f_r2d            2D convolutions, on every frame alone     He et al. 2015, arXiv:1512.03385
+    audio_r2d        the same on spectrograms, one channel     as the audio network of arXiv:1905.12681
     f_resnext        their middle ones in groups               Xie et al. 2017, arXiv:1611.05431
     r2d              2D convolutions, the frames as channels   Tran et al. 2018, arXiv:1711.11248, as the next three
     r3d              3x3x3
@@ -371,6 +372,7 @@ MODELS = {
     "f_resnext50_32x4d": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=4),
     "f_resnext101_32x8d": Design(DEPTHS[101], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=8),
     "f_wide_resnet50_2": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, base_width=128),
+    **_make_family("audio_r2d", (18, 34, 50), conv=ALL_2D, stem="pool", channels=1),
     **_make_family("r2d", (18,), conv=ALL_2D, fold=True),
     **_make_family("r3d", DEPTHS),
     **_make_mixed_rows("3d", "1x3x3", (18, 34, 50)),

@@ -31,9 +31,8 @@ def blend_runs(folders: Sequence[Path]) -> int:
     for name, blend in found.items():
         ratio = "     -" if blend.ratio is None else f"{blend.ratio:6.2f}"
         losses = f"{ends[name].train:7.3f} {ends[name].val:7.3f}"
-        print(
-            f"       {losses} {blend.generalization:7.3f} {blend.overfitting:7.3f}  {ratio}  {blend.weight:6.3f}  {name}"
-        )
+        learned = f"{blend.generalization:7.3f} {blend.overfitting:7.3f}"
+        print(f"       {losses} {learned}  {ratio}  {blend.weight:6.3f}  {name}")
     weights = ", ".join(f"{name}: {blend.weight:.4f}" for name, blend in found.items())
     print(f"train with 'train.loss_weights={{{weights}}}'")
     return 0
@@ -67,8 +66,8 @@ def _read_ends(folder: Path, cfg: Config) -> dict[str, Losses]:
     rows = [row for row in read_metrics_log(folder / "metrics.jsonl") if "val/loss" in row and "train_eval/loss" in row]
     if not rows:
         raise UserError(
-            f"{folder} has no losses on training videos and on held-out ones: --blend measures overfitting on videos of "
-            "other groups, so data.val must be > 0, the lists must have groups, and train.gap_videos must be > 0"
+            f"{folder} has no losses on training and held-out videos: --blend measures overfitting on videos of other "
+            "groups, so data.val must be > 0, the lists must have groups, and train.gap_videos must be > 0"
         )
     if isinstance(cfg.data.stream, str):
         return {cfg.data.stream: Losses(rows[-1]["train_eval/loss"], rows[-1]["val/loss"])}

@@ -17,8 +17,8 @@ import torch
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.config.schema import Config, DataConfig, TrainConfig
-from videores.config.streams import format_streams
-from videores.data import datamodule, mirroring, splits, workers
+from videores.config.streams import compute_input_shape, format_streams, has_sound
+from videores.data import datamodule, mirroring, splits, streams, workers
 from videores.data.augment import apply_own_step
 from videores.data.datamodule import Videos
 from videores.data.lists import Index
@@ -202,10 +202,10 @@ def build_network(cfg: Config, classes: Sequence[str], resume_point: ResumePoint
     """
     torch.manual_seed(cfg.run.seed)
     module = VideoClassifier(cfg, classes)
-    channels, frames, crop = cfg.model.clip_channels, cfg.data.clip.frames, cfg.data.transform.crop
+    shape_CTHW = compute_input_shape(cfg.data)
     if own_parts.is_import_path(cfg.model.name):
-        check_own_output(module.model, (2, channels, frames, crop, crop), len(classes))
-    gmacs = cost.count_gmacs(module.model, (1, channels, frames, crop, crop))
+        check_own_output(module.model, (2, *shape_CTHW), len(classes))
+    gmacs = cost.count_gmacs(module.model, streams.add_batch(shape_CTHW, 1))
     weights_reports = [] if resume_point else _load_initial_weights(cfg, module)
     module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
     if teacher_report and is_rank_zero():
@@ -325,6 +325,10 @@ def _check_model_and_normalization(path, stored_config, module):
     )
     if stream != (here := format_streams(module.cfg.data.stream)):
         lines.append(f"data.stream is {here} here, {stream} where it was trained")
+    elif has_sound(module.cfg.data.stream):
+        own, ours_audio = stored_config["data"]["audio"], module.cfg.data.audio.model_dump()
+        if key := preprocessing.find_other_sound(ours_audio, own):
+            lines.append(f"data.audio.{key} is {ours_audio[key]} here, {own[key]} where it was trained")
     for key in ("mean", "std"):
         if not preprocessing.is_close(theirs[key], getattr(ours, key)):
             lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")
