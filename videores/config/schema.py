@@ -384,7 +384,7 @@ class Config(Section):
         stream: Any = data.get("stream", "rgb")
         if isinstance(stream, (list, tuple)):
             return {**values, "model": _fill_streams(stream, model)}
-        facts = STREAMS.get(stream) if isinstance(stream, str) else None
+        facts = STREAMS[stream] if isinstance(stream, str) and stream in STREAMS else None
         if facts is None or facts.channels == NetworkOptions.channels or model.get("channels") is not None:
             return values
         return {**values, "model": {**model, "channels": facts.channels}}

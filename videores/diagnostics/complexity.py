@@ -234,7 +234,7 @@ DEEP += ["r3d_50 groups=32", "r3d_101 groups=32"]
 PER_FRAME = [name for name in MODELS if name.startswith("f_")]
 SOUND = [name for name in MODELS if name.startswith("audio")]
 CIFAR = [name for name in MODELS if name.startswith("cifar")]
-SECTIONS = [  # title, labels, options of `compute_row`
+SECTIONS: list[tuple[str, Sequence[str], dict[str, Any]]] = [  # title, labels, options of `compute_row`
     ("Basic blocks, 16 frames, 400 classes", SHALLOW, {"frames": 16, "size": 112, "views": 10}),
     ("Basic blocks, 8 frames, 400 classes", SHALLOW, {"frames": 8, "size": 112, "views": 10}),
     ("Bottlenecks, 8 frames, 400 classes", DEEP, {"frames": 8, "size": 224, "views": 30}),
