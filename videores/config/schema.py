@@ -211,7 +211,8 @@ class ViewsConfig(Section):
 
 
 ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"]
-SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/synthetic
+# written on first use: data/synthetic
+SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small", "motiontone", "motionhue"]
 
 
 class DataConfig(Section):

@@ -19,6 +19,7 @@ from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
 from videores.data.decode import check_reader_installed
 from videores.data.samplers import EvalSampler, TrainSampler
+from videores.data.synthetic import datasets
 from videores.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -65,7 +66,8 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     streams.check_content(flows, "flow", "data.flow")
     streams.check_pairs(infos, flows)
     _check_frame_rates(infos, data.clip.fps)
-    _warn_equal_videos(found, infos)
+    if data.format not in datasets.SETS:  # which have equal frames on purpose
+        _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable, flows)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):

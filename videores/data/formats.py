@@ -11,7 +11,7 @@ folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<c
 csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
           seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
           line) or, without it, the sorted labels of train.csv
-motion8, appear8, mixed16, order8, small   csv, of the embedded sets
+motion8, appear8, mixed16, order8, small, motiontone, motionhue   csv, of the embedded sets
 
 In every format a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
 with any suffix (index.read_index).

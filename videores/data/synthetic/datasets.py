@@ -14,6 +14,10 @@ order8    A sprite at rest flashes in two of four hues, far apart, the class is 
           with the same frames, and the same windows of up to 16 frames, which see one flash at most.
 small     The class is the motion. 64 training videos; the two of a scene share background and watermark, and the
           class, as clips of one recording do: what is seen in one frame tells training videos apart, and no others.
+motiontone The class is one of 8 motions and of 8 tones, which are the sound of the files. A scene has a clip of each
+          motion, in reversal pairs, and a track of each tone: 64 videos, every clip with every track.
+motionhue The class is one of 8 motions and of 8 hues. A scene has a clip and its reversal, each in all hues, which do
+          not differ in brightness.
 
 Why a model that ignores the order of frames gets at most 50 % of the test split of motion8, mixed16 and order8: such a
 model is a function of the set of frames. Two videos have the same set (a clip and its reversal; two hues in both
@@ -21,23 +25,36 @@ orders), so they get the same scores and the same answer, but their labels diffe
 Every test video belongs to exactly one such pair, hence at most half of them. This holds for whole videos, and for
 every choice of frames that is symmetric under reversal (of order8's: that has every frame equally often in the two); a
 window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING).
+
+Why one stream gets at most 1/8 of the test split of motiontone: an answer that follows from the pictures alone is the
+same for the 8 videos that have these pictures. Their labels all differ, by the tone, so at most one of them is right.
+Every test video is in exactly one such 8, hence at most 1/8 of them. With sound in place of pictures, the labels of the
+8 videos of a track differ by the motion. Equal samples are coded to equal bytes, whatever the pictures. Without the
+order of frames it is 1/16 for pictures alone, and 1/2 for pictures and sound: a clip and its reversal with the same
+track have the same set of frames and the same sound.
+
+Why optical flow gets at most 1/8 of the test split of motionhue: the 8 videos of a clip in all hues have the same flow.
+It is computed from grey pictures, and these are equal, pixel by pixel: what a hue adds to red and blue is taken from
+green, to less than half a grey level (sprites.tint), and coding loses nothing. This holds for each method that sees
+grey pictures, as those of data/video/flow.py do. RGB shows the hue in every frame, but gets at most 50 % without the
+order of frames, as on motion8. Neither bound holds for the two together, each frame by frame.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 from typing_extensions import TypedDict
 
-from videores.data.synthetic import sprites
+from videores.data.synthetic import sounds, sprites
 from videores.data.video.encode import write_video
 from videores.errors import UserError
 from videores.runtime.files import read_json, write_json, write_text
@@ -53,8 +70,8 @@ FRAMES, FPS = 16, 25
 
 # Every frame is a keyframe with the same quantiser, so a frame is coded alike wherever it stands. Constant rate factor
 # would adapt to the frames before it: reversed clips then differ by up to 30 grey levels.
-CODING = {"qp": "10", "g": "1", "bf": "0", "preset": "veryfast"}
-
+CODING: Any = {"options": {"qp": "10", "g": "1", "bf": "0", "preset": "veryfast"}}
+LOSSLESS: Any = {"codec": "libx264rgb", "pix_fmt": "rgb24", "options": {**CODING["options"], "qp": "0"}}
 
 REMEDY = "delete the folder or choose another data.root"
 
@@ -74,6 +91,7 @@ class Spec(TypedDict):
 class _Scene(NamedTuple):
     draw: Callable[..., tuple[np.ndarray, ...]]  # (rng, paint) -> uint8 frames_THWC of each video
     videos: dict[str, str]  # name -> label
+    play: Callable[..., tuple[np.ndarray, ...]] | None = None  # (rng) -> samples_S of the sound of each video
 
 
 @dataclass(frozen=True)
@@ -85,6 +103,7 @@ class Embedded:
     frames: int = FRAMES
     version: int = 1  # raise it whenever a generated frame changes
     stream: tuple[int, ...] = ()  # what makes its random numbers others than another set's
+    lossless: bool = False  # coded in RGB
 
     @property
     def turn(self):
@@ -101,6 +120,17 @@ def render_scene(
     """
     rng = np.random.default_rng((seed, SPLITS.index(split), number, *embedded.stream))
     return embedded.scenes[number % len(embedded.scenes)].draw(rng, paint)
+
+
+def render_sounds(embedded: Embedded, seed: int, split: str, number: int) -> Sequence[np.ndarray | None]:
+    """Return float32 samples_S of the sound of each video of a scene, or None.
+
+    Its random numbers are others than those of the pictures, which stay the same without it.
+    """
+    scene = embedded.scenes[number % len(embedded.scenes)]
+    if scene.play is None:
+        return (None,) * len(scene.videos)
+    return scene.play(np.random.default_rng((seed, SPLITS.index(split), number, *embedded.stream, 1)))
 
 
 def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tuple[str, str]]:
@@ -247,7 +277,58 @@ SMALL = Embedded(
     stream=(4,),
 )
 
-SETS = {embedded.name: embedded for embedded in (MOTION8, APPEAR8, MIXED16, ORDER8, SMALL)}
+# -- two streams, each of which knows half of the class ---------------------------------------------------------------
+
+
+def _render_motions(rng, paint):
+    """Render a clip of each motion, once for each tone."""
+    clips = [clip_THWC for motion in FORWARD for clip_THWC in _make_motion_pair(motion, rng, paint)]
+    return tuple(clip_THWC for clip_THWC in clips for _ in sounds.TONES)
+
+
+def _play_tones(rng):
+    """Draw a track of each tone, once for each motion."""
+    return tuple(sounds.draw_tone(tone, FRAMES / FPS, rng) for tone in sounds.TONES) * len(MOTIONS)
+
+
+TONE_CLASSES = tuple(f"{tone}hz_{motion}" for motion in MOTIONS for tone in sounds.TONES)
+MOTIONTONE = Embedded(
+    name="motiontone",
+    classes=TONE_CLASSES,
+    scenes=(_Scene(_render_motions, dict(zip(TONE_CLASSES, TONE_CLASSES, strict=True)), _play_tones),),
+    videos={"train": 4096, "test": 1024},
+    stream=(5,),
+)
+
+TINTS = ("red", "magenta", "blue", "azure", "teal", "green", "yellow", "orange")  # evenly around the circle
+
+
+def _render_tints(motion, rng, paint):
+    """Render a motion of any sprite and the same frames backwards, in all hues."""
+    path_4T = sprites.make_path(motion, FRAMES, rng)
+    grey_THW, cover_THW = sprites.render_grey(path_4T, sprites.draw_shape(rng), rng, paint)
+    hues = (np.arange(len(TINTS)) + rng.uniform(-0.2, 0.2, len(TINTS))) / len(TINTS)
+    clips = [sprites.tint(grey_THW, cover_THW, hue, rng.uniform(40, 60)) for hue in hues]
+    return tuple(clip_THWC for frames_THWC in clips for clip_THWC in _make_reversal_pair(frames_THWC))
+
+
+def _make_tint_scenes():
+    for pair in PAIRS:
+        names = [f"{tint}_{motion}" for tint in TINTS for motion in pair]
+        yield _Scene(partial(_render_tints, pair[0]), dict(zip(names, names, strict=True)))
+
+
+MOTIONHUE = Embedded(
+    name="motionhue",
+    classes=tuple(f"{tint}_{motion}" for tint in TINTS for motion in MOTIONS),
+    scenes=tuple(_make_tint_scenes()),
+    videos={"train": 4096, "test": 1024},
+    stream=(6,),
+    lossless=True,
+)
+
+EMBEDDED = (MOTION8, APPEAR8, MIXED16, ORDER8, SMALL, MOTIONTONE, MOTIONHUE)
+SETS = {embedded.name: embedded for embedded in EMBEDDED}
 
 
 # -- on disk ----------------------------------------------------------------------------------------------------------
@@ -356,8 +437,9 @@ def _write_scene(root, embedded, seed, split, number):
     """Write the videos of a scene, unless they are there; return how many they are."""
     paths = [root / path for path, _ in list_scene_files(embedded, split, number)]
     if not all(path.exists() for path in paths):
-        for path, frames_THWC in zip(paths, render_scene(embedded, seed, split, number), strict=True):
-            write_video(path, frames_THWC, FPS, options=CODING)
+        clips, tracks = (render(embedded, seed, split, number) for render in (render_scene, render_sounds))
+        for path, frames_THWC, sound_S in zip(paths, clips, tracks, strict=True):
+            write_video(path, frames_THWC, FPS, sound_S=sound_S, **(LOSSLESS if embedded.lossless else CODING))
     return len(paths)
 
 

@@ -41,6 +41,26 @@ def paint_cover(background_HWC, cover_THW1, sprite_THWC):
     return composite(np.zeros_like(background_HWC), cover_THW1, np.ones_like(sprite_THWC))
 
 
+def render_grey(path_4T, shape, rng, paint):
+    """Render (uint8 frames_THW, cover_THW) of a grey sprite on a grey background of its own."""
+    cover_THW1, sprite_THWC = make_sprite(path_4T, shape, rng.uniform(0.6, 0.75, (2, 1)).astype(np.float32), rng)
+    background_HW1 = make_background(draw_dark_color(rng), rng)[..., :1]
+    return paint(background_HW1, cover_THW1, sprite_THWC)[..., 0], cover_THW1[..., 0]
+
+
+def tint(grey_THW, cover_THW, hue, strength):
+    """Return uint8 frames_THWC of a hue, and of the brightness of grey ones.
+
+    The hue is from 0 to 1 around the circle. Where the sprite covers, red and blue are up to `strength` levels off, and
+    green makes up for them. Its step is 0.587 of a level, so the brightness (ITU-R BT.601) is off by 0.3 at most, and
+    rounds to the same level.
+    """
+    levels_THW = grey_THW.astype(int)
+    red, blue = (levels_THW + np.rint(strength * f(2 * np.pi * hue) * cover_THW) for f in (np.cos, np.sin))
+    green = np.rint((levels_THW - 0.299 * red - 0.114 * blue) / 0.587)
+    return np.stack([red, green, blue], -1).clip(0, 255).astype(np.uint8)  # only white masks are cut off
+
+
 def draw_colors(rng):
     """Draw a dark background and two bright sprite colors, of random hues.
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -13,6 +14,8 @@ import numpy as np
 from videores.data.video.sequential import open_video
 from videores.errors import UserError
 from videores.runtime.files import write_atomically
+
+SOUND_RATE = 16000  # samples a second
 
 
 def write_video(
@@ -23,19 +26,23 @@ def write_video(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
+    sound_S: np.ndarray | None = None,
 ) -> None:
     """Encode uint8 RGB frames into `path`.
 
     They are an array, or an iterator where the video is too long for memory.
 
     The container follows from the name; `options` are the encoder's, e.g. {"qp": "0", "g": "1", "bf": "0"}.
+    `sound_S` are samples from -1 to 1, SOUND_RATE a second, of a mono AAC track that begins with the first frame.
     """
     with write_atomically(path) as temporary:
         try:
             with av.open(os.path.abspath(temporary), "w") as container:
-                for packet in encode_frames(
-                    container, check_frame_arrays(frames_THWC, path), fps, codec, pix_fmt, options or {}
-                ):
+                frames = check_frame_arrays(frames_THWC, path)
+                packets = encode_frames(container, frames, fps, codec, pix_fmt, options or {})
+                if sound_S is not None:  # all tracks are there before the first packet is written
+                    packets = chain([next(packets)], encode_sound(container, sound_S), packets)
+                for packet in packets:
                     container.mux(packet)
         except UserError:
             raise
@@ -99,6 +106,15 @@ def encode_frames(container, frames, fps, codec, pix_fmt, options, pixel_aspect=
         frame.pts, frame.time_base = i, time_base
         yield from stream.encode(frame)
     yield from stream.encode(None)
+
+
+def encode_sound(container, samples_S):
+    """Add a mono AAC track of float samples from -1 to 1, SOUND_RATE a second; return its packets."""
+    stream = container.add_stream("aac", rate=SOUND_RATE, layout="mono", options={"aac_coder": "fast"})
+    stream.bit_rate = 64000
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples_S[None]), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = SOUND_RATE, 0
+    return [*stream.encode(frame), *stream.encode(None)]
 
 
 def check_frame_arrays(frames, path):
