@@ -41,7 +41,7 @@ SHARED = "train.loss_weights={joint: 0.5, rgb: 0.25, flow: 0.125, audio: 0.125}"
 def place(tmp_path_factory):
     """A working folder with data/, most of it with sound, its flow in flow/, and tiny.yaml."""
     folder = write_place(tmp_path_factory.mktemp("fusion"))
-    for k, path in enumerate(sorted((folder / "data" / "train").iterdir()) + [folder / "data" / "test" / "00.mp4"]):
+    for k, path in enumerate([*sorted((folder / "data" / "train").iterdir()), folder / "data" / "test" / "00.mp4"]):
         seconds_S = np.arange(round(0.48 * SOUND_RATE)) / SOUND_RATE
         sound_S = 0.3 * np.sin(2 * np.pi * 200 * (k % 6 + 1) * seconds_S)
         write_video(path, numbered_frames(12, 100 * k, 32, 32), 25, sound_S=sound_S.astype(np.float32))
