@@ -5,18 +5,22 @@ the stream's own rate, from the first that the decoder puts out, after what enco
 sound follow each other without regard to their time stamps, which containers round, unless a stamp is off by more than
 `_TOLERANCE`: then the sound goes on at the stamp, and a gap is silence.
 
-Which of its frames a seek comes to, and whether they then decode as they do from the start, differs from codec to
-codec and container to container. So `scan_sound` decodes a file once and tries seeks; where one is not exact, a file
-is read from its start.
+To open a container takes longer than to decode a second of sound, as FFmpeg tries the pictures. So `scan_sound` decodes
+a file once, and notes where in the file each packet is. Packets are then decoded without their container, from a few
+before the wanted ones on, where trials show that this is exact. Decoders with a long memory (Opus) come near to that:
+there the decoder begins anew at every `BLOCK`th packet, so that what is read still does not depend on where reading
+begins. Sound that is further off (AAC with much noise substitution, which FFmpeg's encoder uses), or whose packets are
+not found in the file, is decoded from the start.
 """
 
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from math import gcd
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -25,12 +29,16 @@ from videores.data.video.opening import format_decode_error, open_container, sel
 from videores.data.video.packets import Packed
 from videores.errors import UnreadableVideo
 
-SEEK_DISTANCE = 0.5  # seconds between places that are sought
-PREROLL = 0.25  # seconds that are decoded before one: decoders need up to 80 ms (RFC 7845, section 4.6), MP3 more
-MAX_TRIALS, TRIAL_FRAMES = 8, 24  # seeks in a file, and frames that are compared after each
+PREROLL = 8  # packets decoded before those that are wanted: Opus needs 80 ms (RFC 7845, section 4.6), MP3 more
+BLOCK = 32  # packets
+MAX_TRIALS, TRIAL_PACKETS = 8, 24  # in a file
+MAX_DEVIATION = 1e-3  # energy of a difference / energy of the sound: 30 dB
+HEADER_BYTES = 64  # at most, between where a packet is said to be and its content
 _TOLERANCE = {True: 0.02, False: 0.1}  # seconds; larger where containers derive stamps from sizes (AVI, MPEG)
-EXACT_STAMPS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+STAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 DECODE_ERRORS = (av.FFmpegError, ValueError, IndexError, RuntimeError)
+
+_Piece = tuple[int, np.ndarray, av.AudioFrame]  # place, samples_NC, and the frame that they are of
 
 
 @dataclass(frozen=True)
@@ -41,15 +49,19 @@ class SoundAccess:
     begin: float  # seconds at which its first sample is, by the container's clock
     start: int  # the place at which the first picture is shown; negative where sound begins later
     samples: int  # up to the end of the sound
-    seek_points: Packed = b""  # int64 pairs: place, time stamp of its frame
+    codec: str = ""  # of packets that decode exactly without their container; "": there are none
+    layout: str = ""  # the coded channels
+    settings: Packed = b""  # the decoder's
+    packets: Packed = b""  # see `table_4P`
+    in_blocks: bool = False  # whether the decoder begins anew at each block
+
+    @cached_property
+    def table_4P(self) -> np.ndarray:
+        """Return the offset in the file, bytes, place and samples of each packet."""
+        return np.frombuffer(zlib.decompress(self.packets), np.int64).reshape(4, -1).cumsum(1)
 
 
-class _Chunk(NamedTuple):
-    """A decoded frame of sound."""
-
-    place: int
-    stamp: int | None
-    frame: av.AudioFrame
+# Scan
 
 
 def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -> SoundAccess:
@@ -59,23 +71,34 @@ def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -
     """
     try:
         shown = _find_shown_time(path, frame, fps, beat)
-        with open_container(path) as container:
+        with open_container(path) as container, open(path, "rb") as file:
             stream = _select_sound_stream(container, path)
-            first, last, points, checksums = None, None, [], {}
-            for chunk in _place_chunks(container, stream, container.decode(stream), None):
+            context, rows, checksums, begin, place, rate = stream.codec_context, [], {}, None, 0, 0
+            context.copy_opaque = True
+            about = (context.name, context.layout.name, bytes(context.extradata or b""))
+            for packet in container.demux(stream):
                 beat("sound")
-                first = first or chunk
-                last = chunk
-                checksums[chunk.place] = _compute_checksum(chunk.frame)
-                if chunk.stamp is not None and chunk.place >= (len(points) + 1) * SEEK_DISTANCE * chunk.frame.rate:
-                    points.append((chunk.place, chunk.stamp))
-            if first is None:
-                raise UnreadableVideo(path, "no sound decodes, though it has a sound stream")
-            rate, begin = first.frame.rate, float((first.stamp or 0) * stream.time_base)
+                if packet.size:
+                    packet.opaque = len(rows)
+                    rows.append([_find_packet(file, packet, rows), packet.size, place, 0])
+                for found in packet.decode():
+                    place = _find_place(found, container, stream, begin, place)
+                    if begin is None:
+                        begin, rate = float((found.pts or 0) * stream.time_base), found.rate
+                    rows[found.opaque][2:] = place, found.samples
+                    checksums[found.opaque] = _compute_checksum(_to_samples(found))
+                    place += found.samples
     except av.FFmpegError as error:
         raise UnreadableVideo(path, f"its sound does not decode: {format_decode_error(error, 0)}") from None
-    access = SoundAccess(rate, begin, round((shown - begin) * rate), last.place + last.frame.samples)
-    return replace(access, seek_points=np.array(_try_seeks(path, points, access, checksums, beat), np.int64).tobytes())
+    if begin is None:
+        raise UnreadableVideo(path, "no sound decodes, though it has a sound stream")
+    whole = SoundAccess(rate, begin, round((shown - begin) * rate), place)
+    table_4P = np.array(rows, np.int64).T
+    packed = zlib.compress(np.diff(table_4P, prepend=0).tobytes(), 9)
+    by_packets = replace(whole, codec=about[0], layout=about[1], settings=about[2], packets=packed)
+    offset_P, _, place_P, samples_P = table_4P
+    ordered = (np.diff(place_P) >= 0).all() and (np.diff(place_P + samples_P) >= 0).all()
+    return _try_packets(path, by_packets, checksums) or whole if (offset_P >= 0).all() and ordered else whole
 
 
 def _find_shown_time(path, number, fps, beat):
@@ -103,65 +126,68 @@ def _select_sound_stream(container, path):
     return stream
 
 
-def _place_chunks(container, stream, frames, access, place=0) -> Iterator[_Chunk]:
-    """Yield decoded frames with their places, of which the first has `place`."""
-    tolerance = _TOLERANCE[container.format.name in EXACT_STAMPS]
-    begin = access.begin if access else None
-    for frame in frames:
-        if frame.pts is not None:
-            stamp = float(frame.pts * stream.time_base)
-            begin = stamp - place / frame.rate if begin is None else begin
-            due = round((stamp - begin) * frame.rate)
-            place = due if abs(due - place) > tolerance * frame.rate else place
-        yield _Chunk(place, frame.pts, frame)
-        place += frame.samples
+def _find_place(frame, container, stream, begin, place):
+    """Return the place of a frame that follows those before `place`: there, or at its time stamp."""
+    if frame.pts is None or begin is None:
+        return place
+    due = round((float(frame.pts * stream.time_base) - begin) * frame.rate)
+    return due if abs(due - place) > _TOLERANCE[container.format.name in STAMPED_FORMATS] * frame.rate else place
 
 
-def _compute_checksum(frame):
-    return zlib.crc32(np.ascontiguousarray(frame.to_ndarray()))
+def _find_packet(file: BinaryIO, packet: Any, rows: list[list[int]]) -> int:
+    """Return where in the file the bytes of a packet are, -1 where they are not there as they are decoded."""
+    content = bytes(packet)
+    for offset in (packet.pos, sum(rows[-1][:2]) if rows else None):
+        if offset is not None and offset >= 0:
+            file.seek(offset)
+            at = file.read(len(content) + HEADER_BYTES).find(content)
+            if at >= 0:
+                return offset + at
+    return -1
 
 
-def _try_seeks(path, points, access, checksums, beat):
-    """Return the points where reading after a seek is exact, none where some trial failed."""
-    chosen = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, MAX_TRIALS).astype(int))] if points else []
-    for point in chosen:
-        beat("sound")
-        try:
-            with open_container(path) as container:
-                stream = _select_sound_stream(container, path)
-                tried = [
-                    checksums.get(chunk.place) == _compute_checksum(chunk.frame)
-                    for chunk in islice(_decode_from(container, stream, access, point), TRIAL_FRAMES)
-                ]
-        except DECODE_ERRORS:
-            return []
-        if not tried or not all(tried):
-            return []
-    return points
+def _try_packets(path, access, checksums):
+    """Return how packets decode as in the scan, or nearly so; None where they do neither."""
+    _, _, place_P, samples_P = access.table_4P
+    numbers = np.flatnonzero(samples_P)
+    starts = np.unique(np.linspace(0, max(0, len(numbers) - TRIAL_PACKETS), MAX_TRIALS).astype(int))
+    trials = [numbers[start : start + TRIAL_PACKETS] for start in starts]
+    wanted = {int(place_P[number]): checksums[int(number)] for trial in trials for number in trial}
+    spans = [(int(place_P[trial[0]]), int(place_P[trial[-1]] + samples_P[trial[-1]])) for trial in trials]
+    try:
+        found = _read_trials(path, access, spans)
+        if all(place in found and _compute_checksum(found[place]) == wanted[place] for place in wanted):
+            return access
+        in_blocks = replace(access, in_blocks=True)
+        found, error, energy = _read_trials(path, in_blocks, spans), 0.0, 0.0
+        for place, samples_NC, _ in _decode_from_start(path, access, spans[-1][1]):
+            if place in wanted:
+                truth_NC = samples_NC.astype(np.float64)
+                error += ((found[place] - truth_NC) ** 2).sum()
+                energy += (truth_NC**2).sum()
+    except (*DECODE_ERRORS, LookupError):
+        return None
+    return in_blocks if error <= MAX_DEVIATION * energy else None
 
 
-def _decode_from(container, stream, access, point):
-    """Yield chunks from a seek point on, or from the start where it is None."""
-    if point is None:
-        yield from _place_chunks(container, stream, container.decode(stream), access)
-        return
-    place, stamp = point
-    container.seek(stamp - round(PREROLL / stream.time_base), stream=stream)
-    frames = container.decode(stream)
-    for frame in frames:
-        if frame.pts == stamp:
-            yield _Chunk(place, stamp, frame)
-            yield from _place_chunks(container, stream, frames, access, place + frame.samples)
-            return
-        if frame.pts is None or frame.pts > stamp:
-            raise IndexError("a seek ends behind the place")
+def _read_trials(path, access, spans):
+    """Return {place: samples_NC} of packets between some places."""
+    with open(path, "rb") as file:
+        return {place: samples for span in spans for place, samples, _ in _decode_packets(file, access, *span)}
+
+
+def _compute_checksum(samples_NC):
+    return zlib.crc32(np.ascontiguousarray(samples_NC))
+
+
+# Read
 
 
 def read_sound(path: Any, access: SoundAccess, first: int, count: int, rate: int) -> np.ndarray:
     """Return `count` int16 mono samples from number `first` on, at another rate.
 
-    They are the same whatever is read with them: resampling begins at places that depend on the rates alone.
-    Raises DECODE_ERRORS.
+    They are the same whatever is read with them: resampling begins at places that depend on the rates alone. `path` may
+    be an open file. Raises DECODE_ERRORS, OSError and UnreadableVideo.
     """
     step = gcd(rate, access.rate)
     up, down = rate // step, access.rate // step  # so many samples there are as long as so many here
@@ -169,9 +195,7 @@ def read_sound(path: Any, access: SoundAccess, first: int, count: int, rate: int
     block = (first - margin) // up
     low = access.start + down * block
     high = access.start + -(-(first + count + margin) * down // up)
-    with open_container(path) as container:
-        stream = _select_sound_stream(container, path)
-        sound = _read_places(container, stream, access, low, high)
+    sound = None if low >= access.samples or high <= 0 else _read_places(path, access, low, high)
     if sound is None:
         return np.zeros(count, np.int16)
     resampler = av.AudioResampler("s16", "mono", rate)
@@ -180,29 +204,77 @@ def read_sound(path: Any, access: SoundAccess, first: int, count: int, rate: int
     return np.concatenate(made)[skip : skip + count]
 
 
-def _read_places(container, stream, access, low, high):
+def _read_places(path, access, low, high):
     """Return one frame of the sound at places from `low` to `high`, silent where there is none; None: all is."""
-    points = np.frombuffer(access.seek_points, np.int64).reshape(-1, 2)
-    before = int(np.searchsorted(points[:, 0], low, side="right")) - 1
-    point = tuple(points[before].tolist()) if before >= 0 else None
-    if low >= access.samples or high <= 0:
-        return None
-    found, like = None, None
-    for place, _, frame in _decode_from(container, stream, access, point):
-        if place >= high:
-            break
-        start, end = max(place, low), min(place + frame.samples, high)
+    found: np.ndarray | None = None
+    like: Any = None
+    for place, samples_NC, frame in _decode_places(path, access, low, high):
+        start, end = max(place, low), min(place + len(samples_NC), high)
         if start >= end:
             continue
-        samples_NC = _to_samples(frame)
         if found is None:
-            like = frame
-            silence = 128 if samples_NC.dtype == np.uint8 else 0
+            like, silence = frame, 128 if samples_NC.dtype == np.uint8 else 0
             found = np.full((high - low, samples_NC.shape[1]), silence, samples_NC.dtype)
         elif (frame.format.name, frame.layout.name, frame.rate) != (like.format.name, like.layout.name, like.rate):
             raise ValueError("its sound changes rate or channels")
         found[start - low : end - low] = samples_NC[start - place : end - place]
     return None if found is None else _make_frame(found, like)
+
+
+def _decode_places(path, access, low, high) -> Iterator[_Piece]:
+    """Yield pieces of the sound, among them all from `low` to `high`."""
+    if not access.codec:
+        yield from _decode_from_start(path, access, high)
+    elif hasattr(path, "read"):
+        yield from _decode_packets(path, access, low, high)
+    else:
+        with open(path, "rb") as file:
+            yield from _decode_packets(file, access, low, high)
+
+
+def _decode_from_start(path, access, high):
+    with open_container(path) as container:
+        stream, place = _select_sound_stream(container, path), 0
+        for frame in container.decode(stream):
+            place = _find_place(frame, container, stream, access.begin, place)
+            if place >= high:
+                break
+            yield place, _to_samples(frame), frame
+            place += frame.samples
+
+
+def _decode_packets(file, access, low, high):
+    """Yield pieces from the packets between two places."""
+    _, _, place_P, samples_P = access.table_4P
+    begin = int(np.searchsorted(place_P + samples_P, low, side="right"))
+    end = int(np.searchsorted(place_P, high))
+    if not access.in_blocks:
+        yield from _decode_run(file, access, begin, begin, end)
+        return
+    for start in range(begin - begin % BLOCK, end, BLOCK):
+        yield from _decode_run(file, access, start, max(begin, start), min(end, start + BLOCK))
+
+
+def _decode_run(file, access, start, begin, end):
+    """Decode packets, from some before `start` on, and yield those from `begin` on.
+
+    A frame is cut to the samples that the scan has of its packet: in front at the start of the sound, else at its end.
+    """
+    offset_P, size_P, place_P, samples_P = access.table_4P
+    context = av.CodecContext.create(access.codec, "r")
+    context.thread_count, context.sample_rate, context.layout = 1, access.rate, access.layout
+    context.extradata = access.settings or None
+    for number in (*range(max(0, start - PREROLL), end), None):
+        packet = None
+        if number is not None:
+            file.seek(int(offset_P[number]))
+            packet = av.Packet(file.read(int(size_P[number])))
+            packet.pts = number
+        for frame in context.decode(packet):
+            if frame.pts >= begin:
+                count, samples_NC = int(samples_P[frame.pts]), _to_samples(frame)
+                is_first = place_P[frame.pts] == 0
+                yield int(place_P[frame.pts]), samples_NC[-count if is_first and count else 0 :][:count], frame
 
 
 def _to_samples(frame):
