@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
@@ -251,8 +251,7 @@ StreamNetwork = create_model("StreamNetwork", __base__=Section, name=(str | None
 
 class _NamedNetwork(Section):
     name: str  # docs/reference/networks.md lists the names; or an import path: docs/guide/own-parts.md
-    # of a list of streams: {stream: its options}; with a name of its own, a stream takes none of the options above
-    streams: dict[StreamName, StreamNetwork] = {}
+    streams: Mapping[StreamName, StreamNetwork] = {}
     # of a list of streams: joint has a classifier of the features of all, late the mean of the probabilities of each
     fusion: Literal["joint", "late"] | None = None
 
@@ -276,7 +275,8 @@ class StreamConfig(_InitialWeights, StreamNetwork):
 class ModelConfig(_InitialWeights, NetworkConfig):
     """A network, its options and its initial weights; null keeps what the name says."""
 
-    streams: dict[StreamName, StreamConfig] = {}  # type: ignore[assignment]  # those have weights, too
+    # of a list of streams: {stream: its options and weights}; one with a name of its own takes no other option of model
+    streams: dict[StreamName, StreamConfig] = {}
 
     def overrides(self) -> dict[str, Any]:
         """Return the changes to the named network, for `create_model`."""

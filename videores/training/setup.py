@@ -129,7 +129,7 @@ def _check_monitor(train: TrainConfig, videos: Videos) -> None:
 def warn_mirrored_classes(data: DataConfig, classes: Sequence[str]) -> None:
     """Warn where flips would show videos of one class as those of another."""
     mirrored = mirroring.find_changed_classes(classes)
-    flips = data.transform.flip and not STREAMS[data.stream].is_sound
+    flips = data.transform.flip and data.stream != "audio"
     if mirrored and flips and data.augment.flip_labels == "none" and is_rank_zero():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
