@@ -23,6 +23,7 @@ CELLS = [
     {"name": "one view", "kind": "test", "needs": "all views", "set": {"test.clips": 1, "test.crops": 1}},
     {"name": "vote", "kind": "test", "needs": "all views", "set": {"test.fusion": "vote"}},
     {"name": "tuned", "needs": "one", "set": {"train.lr": 0.01}},
+    {"name": "fused", "kind": "fuse", "fuses": ["one", "other"], "command": "--weights val"},
     {"name": "cost", "kind": "measure", "set": {"model.width": 16}},
     {"name": "of broken", "kind": "test", "needs": "broken", "set": {"test.clips": 5}},
     {"name": "unbuildable", "set": {"model.shift": 8}},
@@ -111,7 +112,7 @@ def test_cells_are_ordinary_runs_tests_and_costs(swept):
     ]
     assert found["vote"]["protocol"].split()[2] == "vote"
     assert found["cost"]["values"].keys() == {"params", "gmacs", "gmacs_video", "memory", "latency"}
-    assert all(cell["values"]["latency"] > 0 for row, cell in found.items() if row not in UNCOUNTED)
+    assert all(cell["values"]["latency"] > 0 for row, cell in found.items() if row not in (*UNCOUNTED, "fused"))
     tuned = json.loads((folder / "results" / "runs" / found["tuned"]["key"] / "env.json").read_text())
     assert f"runs/{found['one']['key']}/checkpoints" in tuned["weights"]["source"]
 
@@ -128,6 +129,19 @@ def test_views_from_saved_scores_are_those_of_a_test_under_that_protocol(swept):
     assert json.loads(path.read_text())["nll"] == pytest.approx(found["one view"]["values"]["nll"], abs=1e-6)
     votes = np.array(found["vote"]["scores"]) * 15  # of 5 clips in 3 crops
     assert votes == pytest.approx(votes.round(), abs=1e-5), "its own fusion, not that of the saved test"
+
+
+def test_a_fused_row_is_what_evaluate_says_of_the_two_runs(swept):
+    folder, _, _ = swept
+    found = {row: cell for (row, _), cell in cells_of(folder).items()}
+    runs = [folder / "results" / "runs" / found[row]["key"] for row in ("one", "other")]
+    assert all(list(run.glob("val/*/predictions.npz")) for run in runs)
+    succeeded(*forked([("evaluate.py", "--scores", *runs, "--weights", "val", "--out", folder / "again")], folder))
+    again = json.loads((folder / "again" / "metrics.json").read_text())
+    assert again["weights_from"].endswith("validation videos")
+    assert (again["video_top1"], again["nll"]) == (found["fused"]["values"]["video"], found["fused"]["values"]["nll"])
+    assert found["fused"]["values"]["correlation"] == again["error_correlation"][1][0]
+    assert found["fused"]["fuses"] == [found[row]["key"] for row in ("one", "other")]
 
 
 def test_assertions_decide_the_exit_code_only_on_request(swept):

@@ -84,6 +84,30 @@ def test_a_compressed_row_has_a_command_folder_and_key_of_its_own():
     assert cells.read_network(int8) == wide.config.model  # until it has been pruned
 
 
+def test_a_fused_row_has_the_runs_of_its_seed_and_finds_its_weights_on_validation_videos():
+    given = [
+        {"name": "both", "kind": "fuse", "fuses": ["one", "two"]},
+        {"name": "weighed", "kind": "fuse", "fuses": ["one", "two"], "command": "--weights val"},
+        {"name": "one", "set": {"test.clips": 5}},
+        {"name": "two", "shift": 7, "set": {"test.clips": 5}},
+    ]
+    one, two, both, weighed = plan.plan_cells(make(cells=given, seeds=[3]), "cpu")
+    assert [cell.row for cell in (one, two, both, weighed)] == ["one", "two", "both", "weighed"]
+    assert [cell.config.run.seed for cell in (one, two)] == [3, 10]
+    assert f"run.seed={one.seed + 7}" in cells.build_command(two)
+    assert len({cell.key for cell in (one, two, both, weighed)}) == 4
+    assert (both.members, both.depth, both.trains) == ((one, two), 1, False)
+    scores = ["--scores", str(cells.test_folder(one)), str(cells.test_folder(two))]
+    assert cells.build_command(both)[1:] == [*scores, "--out", str(cells.test_folder(both))]
+    assert cells.build_command(weighed)[1:] == [*scores, "--weights", "val", "--out", str(cells.test_folder(weighed))]
+    assert cells.list_preparations(both) == []
+    views = ["--part", "val", "val.clips=5", "val.crops=1"]
+    runs = [str(cells.cell_folder(cell)) for cell in (one, two)]
+    assert [command[1:] for command in cells.list_preparations(weighed)] == [["--run", run, *views] for run in runs]
+    alone, together = (costs.count_costs([cell])[cell.key] for cell in (one, both))
+    assert together["params"] == 2 * alone["params"]
+
+
 def test_fresh_computes_a_quantised_row_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     int8 = {"name": "int8", "kind": "compress", "needs": "wide", "command": "quantise"}
@@ -167,6 +191,28 @@ def test_tables_share_equal_cells():
     assert len(shared) == 2  # of both seeds
 
 
+def test_flow_of_an_embedded_set_is_written_once_beside_its_videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran, flow = [], tmp_path / "motion8" / "flow"
+
+    def run_tool(command, log):
+        ran.append(command[1:])
+        flow.mkdir()
+        return 0
+
+    def prepare_dataset(root, progress, name):
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "spec.json").write_text(name)
+
+    monkeypatch.setattr(sweep.executors, "run_tool", run_tool)
+    monkeypatch.setattr(sweep.datasets, "prepare_dataset", prepare_dataset)
+    given = [{"name": "rgb"}, {"name": "flow", "set": {"data.stream": "flow", "data.root": str(flow)}}]
+    for _ in range(2):
+        sweep.prepare_flow(plan.plan_cells(make(cells=given, seeds=[0]), "cpu"))
+    assert ran == [["csv", "--root", str(flow.with_name("videos")), "--out", str(flow), "--flow", "dis"]]
+    assert (flow / "spec.json").read_text() == "motion8"
+
+
 # -- wrong input ------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +225,11 @@ def test_tables_share_equal_cells():
             r"train\.momentum .*got 0\.9",
         ),
         ([{"name": "a"}, {"name": "b"}], "rows a and b must differ"),
+        ([{"name": "a"}, {"name": "b", "shift": 1}], "rows [ab] and [ab] must differ"),  # a's next seed
+        (
+            [{"name": "a"}, {"name": "c", "kind": "measure"}, {"name": "f", "kind": "fuse", "fuses": ["a", "c"]}],
+            "f: fuses .*got c",
+        ),
         ([{"name": "a"}, {"name": "a", "set": {"train.lr": 1}}], "a is there twice"),
         ([{"name": "a", "needs": "b"}], "a: needs .*got b"),
         ([{"name": "a", "needs": "b"}, {"name": "b", "needs": "a"}], "a needs b needs a"),
@@ -224,6 +275,8 @@ def test_an_unknown_table_names_the_nearest():
         ("cells: [{name: a, kind: test}]", "a: needs must be the row"),
         ("cells: [{name: a, kind: compress, needs: b}]", "a: command must go with kind: compress"),
         ("cells: [{name: a, command: prune}]", "a: command must go with kind: compress"),
+        ("cells: [{name: a, kind: fuse, fuses: [b]}]", "a: fuses must have two"),
+        ("cells: [{name: a, fuses: [b, c]}]", "a: fuses must have two"),
         ("assertions: [{claim: c, rows: [a]}]", "above and below, or rows and one of"),
         ("assertions: [{claim: c, rows: [a], at_least: 1, at_most: 2}]", "one of at_least"),
         ("assertions: [{claim: c, metric: vidoe, rows: [a], at_least: 1}]", "did you mean video"),

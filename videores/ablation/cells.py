@@ -35,7 +35,12 @@ def log_path(cell):
 def build_command(cell):
     """Return the command of a cell, as a user would type it."""
     if cell.kind == "train":
-        options = [*cell.overrides, f"run.seed={cell.seed}", f"run.dir={cell_folder(cell)}", "run.resume=auto"]
+        options = [
+            *cell.overrides,
+            f"run.seed={cell.config.run.seed}",
+            f"run.dir={cell_folder(cell)}",
+            "run.resume=auto",
+        ]
         return [str(TOOLS / "train.py"), "--cfg", cell.base, *options]
     if cell.kind == "probe":
         options = [*cell.overrides[len(cell.needs.overrides) :], *PROBE_OPTIONS, "--out", str(cell_folder(cell))]
@@ -45,14 +50,28 @@ def build_command(cell):
         options = [*cell.command.split(), "--run", str(cell_folder(cell.needs)), "--out", str(out)]
         return [str(TOOLS / "compress.py"), *options, *cell.overrides[len(cell.needs.overrides) :], "run.resume=auto"]
     if cell.kind == "decode":
-        options = [f"run.seed={cell.seed}", "--out", str(decode_path(cell))]
+        options = [f"run.seed={cell.config.run.seed}", "--out", str(decode_path(cell))]
         return [str(TOOLS / "benchmark.py"), "decode", "--cfg", cell.base, *cell.overrides, *options]
+    if cell.kind == "fuse":
+        options = [*map(str, map(test_folder, cell.members)), *(cell.command or "").split()]
+        return [str(TOOLS / "evaluate.py"), "--scores", *options, "--out", str(test_folder(cell))]
     return [
         str(TOOLS / "evaluate.py"),
         "--run",
         str(cell_folder(cell)),
         "--checkpoint",
         str(run_folder.find_best_checkpoint(cell_folder(cell.needs))),
+    ]
+
+
+def list_preparations(cell):
+    """Return the commands that must run first: tests on the validation videos on which weights are found."""
+    if "val" not in (cell.command or "").split():
+        return []
+    without = [one for one in cell.members if not any(cell_folder(one).glob("val/*/predictions.npz"))]
+    views = lambda one: (f"val.clips={one.config.test.clips}", f"val.crops={one.config.test.crops}")
+    return [
+        [str(TOOLS / "evaluate.py"), "--run", str(cell_folder(one)), "--part", "val", *views(one)] for one in without
     ]
 
 
@@ -107,6 +126,8 @@ def test_folder(cell):
     """Return the test folder of a cell; a probe tests in the run folder."""
     if cell.quantises:
         return Path(f"{compressed_path(cell)}.results") / "test" / slugify(format_protocol(cell.config))
+    if cell.kind == "fuse":
+        return cell_folder(cell) / "test" / "fused"
     return cell_folder(cell.needs if cell.kind == "probe" else cell) / "test" / slugify(format_protocol(cell.config))
 
 

@@ -58,7 +58,7 @@ class _Cell(TypedDict):
     """The content of cells/*.json, as far as tables and pages read it."""
 
     row: str
-    kind: Literal["train", "test", "probe", "measure", "decode", "compress"]
+    kind: Literal["train", "test", "probe", "measure", "decode", "compress", "fuse"]
     seed: int
     key: str
     code: str | None
@@ -89,9 +89,8 @@ def read_saved_cell(path: Path) -> dict[str, Any]:
     remedy = "restore it, or remove it and run the table again"
     cell = read_json(path, _Cell, remedy)
     is_done, is_decoded = cell["status"] == "done", cell["kind"] == "decode"
-    wanted = _TESTED_KEYS * (is_done and cell["kind"] in ("train", "test", "probe", "compress")) + _MACHINE_KEYS * (
-        is_done and is_decoded
-    )
+    wanted = _TESTED_KEYS * (is_done and cell["kind"] not in ("measure", "decode"))
+    wanted += _MACHINE_KEYS * (is_done and is_decoded)
     wanted += _TRAINED_KEYS * (not is_decoded and any(key in cell for key in _TRAINED_KEYS))
     missing = [key for key in wanted if cell.get(key) is None]
     answers = cell.get("answers") or {"groups": None}
@@ -120,6 +119,7 @@ def collect_cell(cell, costs):
     uncounted, costs = costs.get("error"), {name: value for name, value in costs.items() if name != "error"}
     about = {"row": cell.row, "kind": cell.kind, "seed": cell.seed, "key": cell.key, "base": cell.base}
     about |= {"overrides": list(cell.overrides), "needs": cell.needs.key if cell.needs else None}
+    about |= {"fuses": [member.key for member in cell.members]} if cell.members else {}
     origin = cell.origin
     if cell.kind == "measure":
         now = {"code": hash_code(), **cells.read_commit()}
@@ -150,9 +150,8 @@ def collect_cell(cell, costs):
 
 def _describe_missing_need(cell):
     """Say why a cell was not begun, or return None."""
-    if cell.needs is None or cells.is_done(cell.needs):
-        return None
-    return f"it needs {cell.needs.row}, which has no result"
+    missing = [need.row for need in cell.parents if not cells.is_done(need)]
+    return f"it needs {', '.join(missing)}, which has no result" if missing else None
 
 
 def read_result(cell):
@@ -163,7 +162,8 @@ def read_result(cell):
     p = read_predictions(cells.test_folder(cell.origin))
     if not cell.rescored:
         remedy = "--fresh computes the cell again"
-        return check_type(p.metrics, _TestMetrics, p.path.with_name("metrics.json"), remedy), p
+        found = check_type(p.metrics, _TestMetrics, p.path.with_name("metrics.json"), remedy)
+        return found, replace(p, protocol="? 1x1 softmax-mean ?") if cell.members else p
     views = cell.config.test
     p = view_subset.select_views(p, views.clips, views.crops)
     found = offline.rescore(p, views.fusion)
@@ -191,7 +191,14 @@ def _read_accuracies(found):
         "train": gap.get("train_video_top1"),
         "train_videos": gap.get("train_videos"),
         "gap": gap.get("video_top1"),
+        "correlation": _average_correlation(found.get("error_correlation")),
     }
+
+
+def _average_correlation(correlation_RR):
+    """Return the mean over each two runs of an ensemble, None without any."""
+    known = [value for i, row in enumerate(correlation_RR or ()) for value in row[:i] if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _compute_mirrored_accuracy(per_class):

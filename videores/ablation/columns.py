@@ -30,6 +30,7 @@ COLUMNS = {
     "val_gap": _Column("gap, train - validation that chose the checkpoint", 1, points=True),
     "nll": _Column("NLL", 3, tested=True),
     "ece": _Column("ECE", 3, tested=True),
+    "correlation": _Column("correlation of the errors of those fused", 2, tested=True),
     "mirrored": _Column("top-1 of mirrored classes", 1, points=True, tested=True),
     "train_loss": _Column("training loss", 3),
     "grad_stem": _Column("gradient of the stem", 4),

@@ -33,6 +33,7 @@ def run_table(
     if not reuse:
         sweep.check_same_code(todo)
     print(f"{name} at scale {scale}: {len(todo)} cells, {sum(map(_is_cell_pending, todo))} to compute", flush=True)
+    sweep.prepare_flow(todo)
     shown = [*todo, *_collect_earlier_cells(name, table, scale, todo, reuse)]
     table_costs = costs.count_costs(shown)
     if scale != "smoke" and slurm is None and any(map(_is_cell_pending, todo)):
@@ -113,10 +114,8 @@ def dry_run(name: str, table: Table, scale: str, *, rows: Sequence[str] | None, 
     _check_networks_build(todo, table_costs)
     print(f"{name} at scale {scale}: {len(todo)} cells")
     for cell in todo:
-        print(
-            f"  {cell.row}, seed {cell.seed} ({cell.kind}{f' of {cell.needs.row}' if cell.needs else ''}): "
-            + " ".join([cell.base, *cell.overrides])
-        )
+        parents = f" of {', '.join(need.row for need in cell.parents)}" if cell.parents else ""
+        print(f"  {cell.row}, seed {cell.seed} ({cell.kind}{parents}): " + " ".join([cell.base, *cell.overrides]))
         print(f"    {format_work(cell, table_costs[cell.key])}")
 
 

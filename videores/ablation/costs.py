@@ -39,10 +39,13 @@ def count_costs(cells):
 
 
 def _try_count_cost(cell):
+    """Count the costs of a cell; of several networks whose scores are fused they are the sums."""
     try:
-        return _count_cost(cell.config, read_network(cell))
+        found = [_count_cost(one.config, read_network(one)) for one in cell.members or (cell,)]
     except UserError as error:
         return {"error": str(error)}
+    total = lambda name: None if any(one[name] is None for one in found) else sum(one[name] for one in found)
+    return {name: total(name) for name in found[0]}
 
 
 def _count_cost(cfg, network):

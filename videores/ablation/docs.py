@@ -172,10 +172,10 @@ python tools/ablate.py --table c01_conv_type --scale full --dry-run
 ```
 
 * **Cells.** A cell is a row with a seed: an ordinary run (`train`), another test of a run (`test`), what
-  `tools/probe.py` finds in it (`probe`), the cost of a network (`measure`), the reading of clips (`decode`), or a
-  network made smaller (`compress`). It is computed once, whichever tables need it, in `results/runs/<key>/`, with its
-  output in `<key>.log`. An interrupted sweep continues. A failed cell is shown as failed, does not stop others, and is
-  tried again the next time.
+  `tools/probe.py` finds in it (`probe`), the cost of a network (`measure`), the reading of clips (`decode`), a network
+  made smaller (`compress`), or the fused scores of several runs (`fuse`). It is computed once, whichever tables need
+  it, in `results/runs/<key>/`, with its output in `<key>.log`. An interrupted sweep continues. A failed cell is shown
+  as failed, does not stop others, and is tried again the next time.
 * **Code changes.** Cells computed by another version of the code are rejected. `--fresh` computes them again, `--reuse`
   accepts them.
 * **SLURM.** `--launcher slurm` runs each cell as a job of one array (`pip install 'videores[slurm]'`).

@@ -34,7 +34,8 @@ class _PlannedCell:
     config: Config
     needs: "_PlannedCell | None"
     key: str
-    command: str | None = None  # of tools/compress.py
+    command: str | None = None  # of tools/compress.py, or options of tools/evaluate.py --scores
+    members: tuple["_PlannedCell", ...] = ()  # whose scores it fuses
 
     @property
     def rescored(self):
@@ -60,8 +61,13 @@ class _PlannedCell:
         return self.needs if self.rescored else self
 
     @property
+    def parents(self):
+        """Return the cells that must have a result before it."""
+        return self.members or ((self.needs,) if self.needs else ())
+
+    @property
     def depth(self):
-        return 0 if self.needs is None else 1 + self.needs.depth
+        return max((1 + cell.depth for cell in self.parents), default=0)
 
 
 def plan_cells(table, scale_name, rows=None, seeds=None, small_data=None):
@@ -123,12 +129,12 @@ def _add_needed_rows(cells, wanted):
     def add(name, chain):
         if name not in by_name:
             raise UserError(
-                f"{chain[-1]}: needs must be a row at this scale, got {name}{format_suggestion(name, by_name)}"
+                f"{chain[-1]}: needs and fuses must be rows at this scale, got {name}{format_suggestion(name, by_name)}"
             )
         if name in chain:
             raise UserError(f"needs must not go in a circle: {' needs '.join((*chain, name))}")
-        if by_name[name].needs:
-            add(by_name[name].needs, (*chain, name))
+        for parent in by_name[name].parents:
+            add(parent, (*chain, name))
         if by_name[name] not in order:
             order.append(by_name[name])
 
@@ -165,8 +171,11 @@ def _load_base(base, overrides):
 
 def _resolve_cell(cell, scale, seed, done, small_data):
     needs = done[cell.needs] if cell.needs else None
-    if cell.kind in ("test", "probe", "compress"):
-        base, before = needs.base, needs.overrides
+    members = tuple(done[name] for name in cell.fuses)
+    if wrong := [member.row for member in members if not member.trains]:
+        raise UserError(f"{cell.name}: fuses must be rows that are trained, got {wrong[0]}")
+    if cell.kind in ("test", "probe", "compress", "fuse"):
+        base, before = (needs or members[0]).base, (needs or members[0]).overrides
     elif cell.kind == "measure" and cell.base:
         base, before = cell.base, ()
     else:
@@ -176,9 +185,10 @@ def _resolve_cell(cell, scale, seed, done, small_data):
     embedded = _load_base(base, overrides).data.format
     if small_data and embedded in datasets.SETS:
         overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
-    config = _load_base(base, (*overrides, f"run.seed={seed}"))
-    key = _compute_key(config, " ".join([cell.kind, *(cell.command or "").split()]), needs)
-    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command)
+    config = _load_base(base, (*overrides, f"run.seed={seed + cell.shift}"))
+    what = [cell.kind, *(cell.command or "").split(), *(member.key for member in members)]
+    key = _compute_key(config, " ".join(what), needs)
+    return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, cell.command, members)
 
 
 def _weights_overrides(needs, cell):

@@ -29,13 +29,16 @@ class Cell(Section):
     itself a test, it uses the saved scores. `probe` probes the row that it needs, as tools/probe.py does. `measure`
     computes the cost of the network only; with a `base` of its own, it ignores the keys of the scale. `decode` reads
     the training clips by `data.reader`, without a network. `compress` makes the row that it needs smaller, by a
-    command of tools/compress.py, and trains on if that does.
+    command of tools/compress.py, and trains on if that does. `fuse` fuses the scores of trained rows of the same
+    seed, as tools/evaluate.py --scores does.
     """
 
     name: str  # of the row, and in `needs` and assertions
-    kind: Literal["train", "test", "probe", "measure", "decode", "compress"] = "train"  # see above
-    command: str | None = None  # compress: as prune --ratio 0.5
+    kind: Literal["train", "test", "probe", "measure", "decode", "compress", "fuse"] = "train"  # see above
+    command: str | None = None  # compress: as prune --ratio 0.5; fuse: none for equal weights, or --weights val
     needs: str | None = None  # the row whose weights it starts from or tests
+    fuses: tuple[str, ...] = ()  # fuse: the rows
+    shift: int = Field(0, ge=0)  # added to the seed: trains another member of an ensemble
     base: str | None = None  # instead of the scale's
     set: Overrides = Field({})  # "section.key": value
     scales: tuple[ScaleName, ...] = SCALES  # where the row is
@@ -44,11 +47,20 @@ class Cell(Section):
     def needs_what_it_can_use(self):
         if self.kind in ("test", "probe", "compress") and self.needs is None:
             raise ValueError(f"{self.name}: needs must be the row whose weights a {self.kind} takes, got none")
-        if (self.kind == "compress") != bool(self.command):
+        if (self.kind == "compress") != bool(self.command) and self.kind != "fuse":
             raise ValueError(f"{self.name}: command must go with kind: compress, got {self.kind} and {self.command}")
-        if self.kind in ("measure", "decode") and self.needs is not None:
+        if (self.kind == "fuse") != (len(self.fuses) > 1) or (self.fuses and self.set):
+            raise ValueError(
+                f"{self.name}: fuses must have two rows or more, and no set, where kind is fuse, else none"
+            )
+        if self.kind in ("measure", "decode", "fuse") and self.needs is not None:
             raise ValueError(f"{self.name}: needs must be left out where kind is {self.kind}, got {self.needs}")
         return self
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Return the rows that must be there before it."""
+        return self.fuses or ((self.needs,) if self.needs else ())
 
 
 class Scale(Section):
@@ -73,7 +85,7 @@ class Assertion(Section):
     metric: str = "video"  # a column, or scores
     above: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
-    margin: float = Field(0, ge=0)
+    margin: float = 0  # negative: it may fall short by that much
     rows: tuple[str, ...] = ()
     at_least: float | None = None
     at_most: float | None = None

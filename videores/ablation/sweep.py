@@ -24,6 +24,29 @@ def plan_sweep(table, scale, rows, seeds):
     return todo
 
 
+def prepare_flow(todo):
+    """Write the optical flow that cells read of embedded sets: datasets/<set>/flow, from the videos beside it."""
+    roots = {Path(cell.config.data.root): cell.config.data.format for cell in todo if cell.config.data.stream == "flow"}
+    for root, name in roots.items():
+        if name in datasets.SETS and not (root / "spec.json").exists():
+            videos, log = root.with_name("videos"), plan.RUNS / f"flow-{name}.log"
+            datasets.prepare_dataset(videos, progress=False, name=name)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            command = [
+                str(cells.TOOLS / "prepare.py"),
+                "csv",
+                "--root",
+                str(videos),
+                "--out",
+                str(root),
+                "--flow",
+                "dis",
+            ]
+            if executors.run_tool(command, log):
+                raise UserError(f"no flow of {name} was written: see {log}")
+            shutil.copy(videos / "spec.json", root)  # now it is that set, and complete
+
+
 def _count_few_videos(embedded):
     """Return as few videos as balance, but enough for a few steps."""
     return {
@@ -57,7 +80,7 @@ def run_sweep(todo, table_costs, launch):
     """Compute what has no result yet, first what others need."""
     pending = [cell for cell in todo if not cells.is_done(cell)]
     for depth in sorted({cell.depth for cell in pending}):
-        is_ready = lambda cell: cell.needs is None or cells.is_done(cell.needs)
+        is_ready = lambda cell: all(map(cells.is_done, cell.parents))
         launch([cell for cell in pending if cell.depth == depth and is_ready(cell)], table_costs)
 
 
@@ -66,7 +89,10 @@ def run_cells(todo, table_costs):
     for number, cell in enumerate(todo, 1):
         cells.prepare_cell(cell)
         began = time.monotonic()
-        code = executors.run_tool(cells.build_command(cell), cells.log_path(cell))
+        for command in (*cells.list_preparations(cell), cells.build_command(cell)):
+            code = executors.run_tool(command, cells.log_path(cell))
+            if code:
+                break
         took = timedelta(seconds=round(time.monotonic() - began))
         status = _format_status(cell, code, table_costs)
         print(f"[{number}/{len(todo)}] {cell.row}, seed {cell.seed}: {status} ({took})", flush=True)
@@ -81,7 +107,7 @@ def _format_status(cell, code, table_costs):
         return f"failed{f' with exit code {code}' if code is not None else ''}: {cells.read_error(cell)}"
     values = collect.collect_cell(cell, table_costs.get(cell.key, {}))["values"]
     shown = ("clip", "video") if cell.kind != "decode" else ("frames_per_s", "wrong_frames")
-    return ", ".join(f"{name} {values[name]:.1f}" for name in shown)
+    return ", ".join(f"{name} {values[name]:.1f}" for name in shown if values[name] is not None)
 
 
 def make_slurm_launcher(options):
@@ -93,7 +119,12 @@ def make_slurm_launcher(options):
                 cells.prepare_cell(cell)
             logs = (plan.RUNS / "slurm").resolve()
             logs.mkdir(exist_ok=True)
-            executors.submit_jobs([cells.build_command(cell) for cell in todo], logs, options)
+            for commands in (
+                [c for cell in todo for c in cells.list_preparations(cell)],
+                map(cells.build_command, todo),
+            ):
+                if commands := list(commands):
+                    executors.submit_jobs(commands, logs, options)
         for cell in todo:
             print(f"{cell.row}, seed {cell.seed}: {_format_status(cell, None, table_costs)}", flush=True)
 
@@ -102,7 +133,9 @@ def make_slurm_launcher(options):
 
 def print_forecast(todo, table_costs):
     """Print how long the cells without a result will take; it trains some steps."""
-    pending = [cell for cell in todo if not cells.is_done(cell) and "gmacs" in table_costs[cell.key]]
+    pending = [
+        cell for cell in todo if not cells.is_done(cell) and not cell.members and "gmacs" in table_costs[cell.key]
+    ]
     trained = [cell for cell in pending if cell.kind == "train" and cell.config.trainer.devices == 1]
     trained.sort(key=lambda cell: table_costs[cell.key]["gmacs"])
     if not trained:
@@ -125,7 +158,7 @@ def measure_all_costs(todo, table_costs, rounds):
     """Measure the milliseconds of a clip too, all networks in turns."""
     first = {}
     for cell in todo:
-        if "error" not in table_costs[cell.key]:
+        if "error" not in table_costs[cell.key] and not cell.members:
             first.setdefault(cell.row, cell)
     ms = costs.measure_latencies(list(first.values()), rounds)
     latency = {row: {"latency": ms[cell.key]} for row, cell in first.items()}
