@@ -50,9 +50,10 @@ def count_costs(
     views: int = 1,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Any]:
-    """Count the costs of one clip of `frames` x `size` x `size`, or `frames` x height x width.
+    """Count the costs of one clip of `frames` x `size` x `size`.
 
-    Of several streams, `shapes` are the {stream: (C, T, H, W)} that differ from that. `gmacs_video` is GMACs times
+    `size` may be (height, width). Of several streams, `shapes` are the {stream: (C, T, H, W)} that differ from that.
+    `gmacs_video` is GMACs times
     views; `training_bytes` is None where one clip is too small to train on alone.
     """
     shape = streams.add_batch(shapes, 1) if shapes else (1, get_channels(model), frames, *expand_size(size))
@@ -82,9 +83,10 @@ def get_channels(model: nn.Module) -> int:
 
 
 def make_clips(model: nn.Module, shape_BCTHW: Any, make: Callable[..., torch.Tensor] | None = None) -> Any:
-    """Return what a network takes: clips of a shape, or {stream: clips} with the channels of each stream.
+    """Return what a network takes: clips of a shape, or {stream: clips}.
 
-    The shape may be that of each, {stream: shape}. `make` makes a tensor of a shape; by default it has no values.
+    Clips of streams have the channels of each. The shape may be that of each, {stream: shape}. `make` makes a tensor
+    of a shape; by default it has no values.
     """
     make = make or partial(torch.empty, device="meta")
     if isinstance(shape_BCTHW, Mapping) or not isinstance(model, FusionNetwork):

@@ -12,9 +12,10 @@ from videores.data.streams import ClipFormat
 
 
 def score_clips(model: Callable[[Any], Any], clips_XTHWC: Any, clip_format: ClipFormat, number_format: str) -> Any:
-    """Return what a network answers, logits_XN, to uint8 clips or int16 sound_XS on its device, in a number format.
+    """Return what a network answers, logits_XN, in a number format.
 
-    Where several sources are read, the clips are {source: clips}.
+    It answers uint8 clips, or int16 sound_XS, on its device. Where several sources are read, the clips are {source:
+    clips}.
     """
     device = streams.pick_first(clips_XTHWC).device.type
     last = precision.use_channels_last_scores(device, number_format)

@@ -155,7 +155,7 @@ class AudioConfig(Section):
         return max(1, round(seconds * self.rate / self.hop_samples))
 
     def count_samples(self, clip: ClipConfig) -> int:
-        """Return the samples of a spectrogram, whose outer columns are whole windows."""
+        """Return the samples of a spectrogram, whose columns all are whole windows."""
         return (self.count_columns(clip) - 1) * self.hop_samples + self.window_samples
 
 

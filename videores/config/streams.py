@@ -62,9 +62,9 @@ def format_streams(stream: StreamName | Sequence[StreamName]) -> str:
 
 
 def compute_input_shape(data: Any) -> Any:
-    """Return (C, T, H, W) of the clips that a network gets, of several streams {stream: (C, T, H, W)}.
+    """Return (C, T, H, W) of the clips that a network gets.
 
-    `data` has the keys stream, clip, transform and audio of a configuration.
+    Of several streams it is {stream: (C, T, H, W)}. `data` has the keys stream, clip, transform and audio of a configuration.
     """
     if isinstance(data.stream, str):
         return _compute_stream_shape(data, data.stream)

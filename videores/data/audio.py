@@ -24,12 +24,12 @@ FLOOR, MEAN, STD = 1e-6, -5.0, 4.5
 
 
 def count_video_samples(info: VideoInfo, rate: int) -> int:
-    """Return how many samples last as long as the pictures of a video; 0 of one without sound."""
+    """Return how many samples last as long as a video's pictures; 0 without sound."""
     return round((info.seconds_T[-1] + 1 / info.fps) * rate) if info.has_audio and info.fps else 0
 
 
 def find_first_samples(info: VideoInfo, clip: ClipConfig, audio: AudioConfig, first_K: np.ndarray) -> np.ndarray:
-    """Return the number of the first sample of clips that begin with the frames `first_K`.
+    """Return the first samples of clips that begin with the frames `first_K`.
 
     Sample i of a video is at i / rate seconds from its first picture.
     """
@@ -40,9 +40,10 @@ def find_first_samples(info: VideoInfo, clip: ClipConfig, audio: AudioConfig, fi
 
 
 def make_spectrograms(sound_BKS: Tensor, audio: AudioConfig) -> Tensor:
-    """Return float clips_BKCTHW of int16 samples: H bands, the lowest first, and W columns.
+    """Return float clips_BKCTHW of int16 samples.
 
-    They are the log of torchaudio's MelSpectrogram(center=False), standardized. A clip without any sound is 0.
+    H are bands, the lowest first, W columns. They are the log of torchaudio's MelSpectrogram(center=False),
+    standardized. A clip without any sound is 0.
     """
     window_S = torch.hann_window(audio.window_samples, device=sound_BKS.device)
     spectrum_XFW = torch.stft(
@@ -68,7 +69,7 @@ def find_sound(sound_BKS: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _make_mel_weights(bands, window, rate):
-    """Return float32 weight_HF: triangles over frequencies, evenly over the mel scale, each with the height 1.
+    """Return float32 weight_HF: triangles of height 1, evenly over the mel scale.
 
     Mel = 2595 log10(1 + Hz / 700): O'Shaughnessy 1987, Speech communication, as in HTK and torchaudio.
     """

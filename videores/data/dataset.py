@@ -214,7 +214,10 @@ class VideoDataset(Dataset):
         return kept_UHWC, place.reshape(index_KT.shape)
 
     def sound(self, number, index_KT):
-        """Return int16 sound_KS of clips, 0 before and after the video's pictures, and where it has no sound."""
+        """Return int16 sound_KS of clips.
+
+        It is 0 before and after the video's pictures, and where there is no sound.
+        """
         info, count = self.info(number), self.audio.count_samples(self.clip)
         first_K = audio_of.find_first_samples(info, self.clip, self.audio, index_KT[:, 0])
         length = audio_of.count_video_samples(info, self.audio.rate)

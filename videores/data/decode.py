@@ -100,10 +100,10 @@ def _check_request_fits_video(path, wanted, reader, info):
 
 
 def read_sound(path: Source, first: int, count: int, rate: int, *, info: VideoInfo) -> np.ndarray:
-    """Return int16 mono samples `first` to `first + count` of a video's sound, `rate` a second from its first picture.
+    """Return `count` int16 mono samples of a video's sound from `first` on.
 
-    `info` must say how to read it: probe_all(..., sound=True). Raises UnreadableVideo(path, reason) where decoding
-    fails.
+    Sample i is at i / `rate` seconds from the first picture. `info` must say how to read it: probe_all(...,
+    sound=True). Raises UnreadableVideo(path, reason) where decoding fails.
     """
     _check_file_unchanged(path, info, read_file_stamp(path))
     if not isinstance(info.sound, SoundAccess):

@@ -75,9 +75,10 @@ def probe_all(
     workers: int | None = None,
     sound: bool = False,
 ) -> tuple[dict[str, VideoInfo], dict[str, str]]:
-    """Probe `paths` under `root` that the manifest does not have yet, with `sound` also how to read their sound.
+    """Probe `paths` under `root` that the manifest does not have yet.
 
-    Returns {path: VideoInfo}, and {path: reason} of the files that do not decode.
+    With `sound`, also how their sound is read. Returns {path: VideoInfo}, and {path: reason} of the files that do not
+    decode.
     """
     root = shards.locate(root)
     manifest_file = find_manifest_path(root, cache)

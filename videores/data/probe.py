@@ -75,9 +75,9 @@ class VideoInfo:
 
 
 def probe(path: Source, *, sound: bool = False) -> VideoInfo:
-    """Decode a file once and check random access against that, with `sound` also its sound.
+    """Decode a file once and check random access against that.
 
-    Raises UnreadableVideo(path, reason).
+    With `sound`, also find how its sound is read. Raises UnreadableVideo(path, reason).
     """
     helper = sandbox.get_process_helper(os.getpid())
     info = probe_in_helper(helper, path)
@@ -119,7 +119,7 @@ def _examine_in_helper(helper, file, path):
 
 
 def probe_sound(helper: sandbox.Helper, path: Source, info: VideoInfo) -> VideoInfo:
-    """Return a file's VideoInfo with how to read its sound, or why it does not decode."""
+    """Return a VideoInfo with how its sound is read, or why it does not decode."""
     with as_file(path) as file:
         try:
             sound = helper.call(scan_sound, str(split_segment(file)[0]), info.first, info.fps)

@@ -1,4 +1,4 @@
-"""Make a network's input from what is read: colors, their differences in time, flow, or sound.
+"""Make a network's input of pictures or sound: colors, differences, flow, audio.
 
 What is read, cached, cut and augmented are pictures of three bytes a pixel, or samples of sound. It is here, on the
 device, that they become the stream's channels. So a stream costs no decoding, and clips of several streams that are
@@ -75,9 +75,10 @@ def pick_first(clips: Any) -> Any:
 
 
 def make_input(clips_BKTHWC: Any, clip_format: ClipFormat) -> Any:
-    """Return float clips_BKCTHW of uint8 pictures, or of int16 sound_BKS, with the channels of the stream.
+    """Return float clips_BKCTHW with the channels of the stream.
 
-    Of several streams it is {stream: clips_BKCTHW}; it takes {source: clips} where several sources are read.
+    They are made of uint8 pictures, or of int16 sound_BKS. Of several streams it is {stream: clips_BKCTHW}; it takes
+    {source: clips} where several sources are read.
     """
     if isinstance(clip_format.stream, str):
         return _make_stream(clips_BKTHWC, clip_format.stream, clip_format)
@@ -216,7 +217,10 @@ def _compare_pair(video, flows):
 
 
 def select_augment(augment: AugmentConfig, stream: Streams, source: Source) -> AugmentConfig:
-    """Return the augmentation of a source: of several, colors and own steps change the pictures alone."""
+    """Return the augmentation of a source.
+
+    Of several, colors and own steps change the pictures alone.
+    """
     if isinstance(stream, str) or source == "rgb":
         return augment
     usual = AugmentConfig()
@@ -233,7 +237,10 @@ def mirror_values(clip_THWC: Tensor, stream: StreamName) -> None:
 
 
 def draw_noise(count: int, clip_format: ClipFormat) -> Any:
-    """Return uint8 clips_XTHWC of noise, or int16 sound_XS; of several sources {source: clips}."""
+    """Return uint8 clips_XTHWC of noise, or int16 sound_XS.
+
+    Of several sources they are {source: clips}.
+    """
     by_source = {source: _draw_source(count, clip_format, source) for source in list_sources(clip_format.stream)}
     return by_source if len(by_source) > 1 else pick_first(by_source)
 

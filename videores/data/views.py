@@ -74,7 +74,10 @@ def split_batch(
 
 
 def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> Any:
-    """Return uint8 clips_VTHWC, or int16 sound_VS, all views of an item; of several sources {source: clips}."""
+    """Return uint8 clips_VTHWC, or int16 sound_VS, all views of an item.
+
+    Of several sources they are {source: clips}.
+    """
     return _cut_item(item["frames"], item["place"], crop, views)
 
 
@@ -96,7 +99,7 @@ def _concatenate(clips):
 
 
 def _compute_view_size(frames, crop, crops):
-    """Return the height and width of views; sound counts as the crop, as its spectrogram is about as large."""
+    """Return the height and width of views; sound counts as the crop."""
     if frames.ndim == 2:
         return crop, crop
     return transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, crops)

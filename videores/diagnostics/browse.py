@@ -95,7 +95,10 @@ def _pick(clips, source):
 
 
 def _to_pixels(clips_KTHWC, dataset):
-    """Return uint8 clips_KTHWC; of sound, spectrograms with the highest band on top, black to white from -2 to 2."""
+    """Return uint8 clips_KTHWC.
+
+    Of sound, they are spectrograms, the highest band on top, black to white from -2 to 2.
+    """
     if dataset.source == "audio":
         picture_KTHW = audio.make_spectrograms(clips_KTHWC[None], dataset.audio)[0, :, 0].flip(-2)
         clips_KTHWC = ((picture_KTHW + 2) * 255 / 4).clamp(0, 255)[..., None].expand(-1, -1, -1, -1, 3)

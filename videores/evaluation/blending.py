@@ -13,7 +13,7 @@ MIN_OVERFITTING = 0.01  # in nats: less is noise of few videos, and would take a
 
 
 class Losses(NamedTuple):
-    """Cross-entropy of a classifier on training videos and on validation videos of other groups."""
+    """Cross-entropy of a classifier on training and on validation videos."""
 
     train: float
     val: float

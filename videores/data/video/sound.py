@@ -1,9 +1,10 @@
-"""Read the sound of a video by time: sample i of what is returned is at i / rate seconds from the first picture.
+"""Read the sound of a video by time.
 
-The sound is that of the stream that FFmpeg calls best, its channels mixed to one. A place is the number of a sample at
-the stream's own rate, from the first that the decoder puts out, after what encoders put in front (priming). Frames of
-sound follow each other without regard to their time stamps, which containers round, unless a stamp is off by more than
-`_TOLERANCE`: then the sound goes on at the stamp, and a gap is silence.
+Sample i of what is returned is at i / rate seconds from the first picture. The sound is that of the stream that FFmpeg
+calls best, its channels mixed to one. A place is the number of a sample at the stream's own rate, from the first that
+the decoder puts out, after what encoders put in front (priming). Frames of sound follow each other without regard to
+their time stamps, which containers round, unless a stamp is off by more than `_TOLERANCE`: then the sound goes on at
+the stamp, and a gap is silence.
 
 To open a container takes longer than to decode a second of sound, as FFmpeg tries the pictures. So `scan_sound` decodes
 a file once, and notes where in the file each packet is. Packets are then decoded without their container, from a few
@@ -65,15 +66,16 @@ class SoundAccess:
 
 
 def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -> SoundAccess:
-    """Decode the sound of a file once; `frame` is the number of the picture from which time counts.
+    """Decode the sound of a file once, and return how it is read.
 
-    Raises UnreadableVideo.
+    Time counts from the picture with the number `frame`. Raises UnreadableVideo.
     """
     try:
         shown = _find_shown_time(path, frame, fps, beat)
         with open_container(path) as container, open(path, "rb") as file:
             stream = _select_sound_stream(container, path)
-            context, rows, checksums, begin, place, rate = stream.codec_context, [], {}, None, 0, 0
+            context, checksums, begin, place, rate = stream.codec_context, {}, None, 0, 0
+            rows: list[list[int]] = []  # of `table_4P`
             context.copy_opaque = True
             about = (context.name, context.layout.name, bytes(context.extradata or b""))
             for packet in container.demux(stream):
@@ -127,7 +129,7 @@ def _select_sound_stream(container, path):
 
 
 def _find_place(frame, container, stream, begin, place):
-    """Return the place of a frame that follows those before `place`: there, or at its time stamp."""
+    """Return the place of the next frame: `place`, or that of its time stamp."""
     if frame.pts is None or begin is None:
         return place
     due = round((float(frame.pts * stream.time_base) - begin) * frame.rate)
@@ -135,7 +137,7 @@ def _find_place(frame, container, stream, begin, place):
 
 
 def _find_packet(file: BinaryIO, packet: Any, rows: list[list[int]]) -> int:
-    """Return where in the file the bytes of a packet are, -1 where they are not there as they are decoded."""
+    """Return where in the file the bytes of a packet are, -1 if not there."""
     content = bytes(packet)
     for offset in (packet.pos, sum(rows[-1][:2]) if rows else None):
         if offset is not None and offset >= 0:
@@ -147,7 +149,7 @@ def _find_packet(file: BinaryIO, packet: Any, rows: list[list[int]]) -> int:
 
 
 def _try_packets(path, access, checksums):
-    """Return how packets decode as in the scan, or nearly so; None where they do neither."""
+    """Return how packets decode as in the scan, or nearly so; None if neither."""
     _, _, place_P, samples_P = access.table_4P
     numbers = np.flatnonzero(samples_P)
     starts = np.unique(np.linspace(0, max(0, len(numbers) - TRIAL_PACKETS), MAX_TRIALS).astype(int))
@@ -205,7 +207,7 @@ def read_sound(path: Any, access: SoundAccess, first: int, count: int, rate: int
 
 
 def _read_places(path, access, low, high):
-    """Return one frame of the sound at places from `low` to `high`, silent where there is none; None: all is."""
+    """Return one frame of the sound from `low` to `high`; None if all is silent."""
     found: np.ndarray | None = None
     like: Any = None
     for place, samples_NC, frame in _decode_places(path, access, low, high):

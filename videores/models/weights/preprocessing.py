@@ -54,7 +54,7 @@ def compare_preprocessing(source, stored, ours, adapt=None):
 
 
 def find_other_sound(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Return a key of data.audio by which spectrograms differ in more than their length, None where there is none."""
+    """Return a key of data.audio, but for the length, that differs, or None."""
     return next((key for key in ours if key != "seconds" and ours[key] != theirs[key]), None)
 
 
