@@ -53,8 +53,7 @@ def count_costs(
     """Count the costs of one clip of `frames` x `size` x `size`.
 
     `size` may be (height, width). Of several streams, `shapes` are the {stream: (C, T, H, W)} that differ from that.
-    `gmacs_video` is GMACs times
-    views; `training_bytes` is None where one clip is too small to train on alone.
+    `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
     shape = streams.add_batch(shapes, 1) if shapes else (1, get_channels(model), frames, *expand_size(size))
     model = _copy_to_meta(model)

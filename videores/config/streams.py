@@ -64,7 +64,8 @@ def format_streams(stream: StreamName | Sequence[StreamName]) -> str:
 def compute_input_shape(data: Any) -> Any:
     """Return (C, T, H, W) of the clips that a network gets.
 
-    Of several streams it is {stream: (C, T, H, W)}. `data` has the keys stream, clip, transform and audio of a configuration.
+    Of several streams it is {stream: (C, T, H, W)}. `data` has the keys stream, clip, transform and audio of a
+    configuration.
     """
     if isinstance(data.stream, str):
         return _compute_stream_shape(data, data.stream)
