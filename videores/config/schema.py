@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from videores.config import checks
 from videores.config.network import NetworkOptions, Rate
-from videores.config.streams import STREAMS, StreamName
+from videores.config.streams import STREAMS, StreamName, Streams
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -25,6 +25,12 @@ def _check_ascending(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
         raise ValueError("must be [smallest, largest]")
     return pair
+
+
+def _check_streams(streams: Streams) -> Streams:
+    if isinstance(streams, tuple) and (len(streams) < 2 or len(set(streams)) < len(streams)):
+        raise ValueError("a list must have several different streams")
+    return streams
 
 
 def _normalize_freeze(parts: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -217,11 +223,13 @@ class DataConfig(Section):
     contradictions = checks.check_data
 
     name: str  # names the data set in protocol strings and reports
-    stream: StreamName = "rgb"  # what the network sees of a video: docs/guide/streams.md
+    # what the network sees of a video, or a list for a network of several streams: docs/guide/streams.md
+    stream: Annotated[Streams, AfterValidator(_check_streams)] = "rgb"
     # of the lists, or an embedded data set: docs/guide/own-videos.md; or an import path: docs/guide/own-parts.md
     format: Literal[ListFormat, SyntheticFormat] | ImportPath
     root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards, or an archive
     splits: UserPath | None = None  # the folder of the lists; default: root
+    flow: UserPath | None = None  # the folder of flow of the same videos, where data.stream lists flow beside others
     # of the three of UCF101 or HMDB51, the five folds of RAVDESS or CREMA-D; all: one after the other (tools/train.py)
     split: Literal[1, 2, 3, 4, 5, "all"] = 1
     source: str | None = None  # where to get the data; shown when it is not there
@@ -241,28 +249,45 @@ class DataConfig(Section):
     workers: NonNegativeInt = 4  # DataLoader workers per rank
 
 
-class _NamedNetwork(Section):
-    name: str  # docs/reference/networks.md lists the names; or an import path: docs/guide/own-parts.md
-
-
 _KINDS = get_type_hints(NetworkOptions, include_extras=True)
 _OVERRIDES: dict[str, Any] = {key: (kind | None, None) for key, kind in _KINDS.items()}  # None keeps what the name says
+StreamNetwork = create_model("StreamNetwork", __base__=Section, name=(str | None, None), **_OVERRIDES)
+
+
+class _NamedNetwork(Section):
+    name: str  # docs/reference/networks.md lists the names; or an import path: docs/guide/own-parts.md
+    streams: Mapping[StreamName, StreamNetwork] = {}
+    # of a list of streams: joint has a classifier of the features of all, late the mean of the probabilities of each
+    fusion: Literal["joint", "late"] | None = None
+
+
 NetworkConfig = create_model("NetworkConfig", __base__=_NamedNetwork, **_OVERRIDES)
 
 
-class ModelConfig(NetworkConfig):
-    """A network, its options and its initial weights; null keeps what the name says."""
-
-    contradictions = checks.check_model
+class _InitialWeights(Section):
+    contradictions = checks.check_weights
 
     weights: UserPath | None = None  # initial weights: docs/guide/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
     adapt: Literal["mean"] | None = None  # how weights of another stream fill the first convolution
 
+
+class StreamConfig(_InitialWeights, StreamNetwork):
+    """One of several streams: its network, whose options are those of `model`, and its initial weights."""
+
+
+class ModelConfig(_InitialWeights, NetworkConfig):
+    """A network, its options and its initial weights; null keeps what the name says."""
+
+    # of a list of streams: {stream: its options and weights}; one with a name of its own takes no other option of model
+    streams: dict[StreamName, StreamConfig] = {}
+
     def overrides(self) -> dict[str, Any]:
         """Return the changes to the named network, for `create_model`."""
-        return self.model_dump(include=set(NetworkConfig.model_fields) - {"name"}, exclude_none=True)
+        keys, weights = set(NetworkConfig.model_fields) - {"name"}, set(_InitialWeights.model_fields)
+        of_streams: Any = {"streams": {"__all__": weights} if self.streams else True}
+        return self.model_dump(include=keys, exclude=of_streams, exclude_none=True)
 
     @property
     def clip_channels(self) -> int:
@@ -302,6 +327,8 @@ class TrainConfig(Section):
     patience: PositiveInt | None = None  # epochs without improvement until training ends
     label_smoothing: Rate = 0.0  # share of the label that is spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
+    # of several streams: weights of the cross-entropies of "joint" and of each stream; default: 1 of what is tested
+    loss_weights: dict[StreamName | Literal["joint"], NonNegativeFloat] = {}
     freeze: NetworkParts = ()  # parts that do not train: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms do not train, nor change their statistics
     keep_zeros: bool = False  # weights that are 0 at the start stay 0: of tools/compress.py prune --scope weights
@@ -364,7 +391,24 @@ class Config(Section):
         data, model = (values.get(name) if isinstance(values, dict) else None for name in ("data", "model"))
         if not isinstance(data, dict) or not isinstance(model, dict):
             return values
-        facts = STREAMS.get(data.get("stream", "rgb"))
+        stream: Any = data.get("stream", "rgb")
+        if isinstance(stream, (list, tuple)):
+            return {**values, "model": _fill_streams(stream, model)}
+        facts = STREAMS[stream] if isinstance(stream, str) and stream in STREAMS else None
         if facts is None or facts.channels == NetworkOptions.channels or model.get("channels") is not None:
             return values
         return {**values, "model": {**model, "channels": facts.channels}}
+
+
+def _fill_streams(names: Sequence[Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Return `model` with an entry for each stream of a list, in its order, and the kind of fusion."""
+    given = model.get("streams") or {}
+    if not isinstance(given, dict) or not all(isinstance(one or {}, dict) for one in given.values()):
+        return model
+    filled: dict[Any, Any] = {}
+    for name in names:
+        if isinstance(name, str) and name in STREAMS:
+            own = {key: value for key, value in (given.get(name) or {}).items() if value is not None}
+            filled[name] = {"channels": STREAMS[name].channels, **own}
+    others = {name: own for name, own in given.items() if name not in filled}
+    return {**model, "streams": filled | others, "fusion": model.get("fusion") or "joint"}

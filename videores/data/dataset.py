@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from videores.config.schema import AudioConfig, AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
-from videores.config.streams import STREAMS, StreamName
+from videores.config.streams import Source, Streams, list_sources
 from videores.data import audio as audio_of
 from videores.data import corruptions, mixing, pretext, sampling, streams, transforms
 from videores.data.augment import augment_clip
@@ -50,6 +50,10 @@ class VideoDataset(Dataset):
     worker that makes the item. Training items have label_K instead of the label where flips change labels (`flips`, of
     mirroring.make_flip_map) or frames are changed (`task`, of pretext.TASKS), and what is drawn for the device: "hue"
     is hue_K, "draw" is the seed of the batch's mixture.
+
+    Where several sources are read, "clips", "frames" and "place" are {source: what an item of that source has}. This
+    dataset is of the first source, `others` are of the same videos. All draw the same, as draws depend on nothing but
+    the above. `timeline` are the infos that moments and boxes are drawn by, where the files are not the videos.
     """
 
     def __init__(
@@ -60,7 +64,10 @@ class VideoDataset(Dataset):
         clip: ClipConfig,
         transform: TransformConfig,
         *,
-        stream: StreamName = "rgb",
+        stream: Streams = "rgb",
+        source: Source | None = None,
+        timeline: Mapping[str, VideoInfo] | None = None,
+        others: Sequence["VideoDataset"] = (),
         audio: AudioConfig = AudioConfig(),  # noqa: B008 (it is frozen)
         views: ViewsConfig | None = None,
         augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (the same)
@@ -72,6 +79,7 @@ class VideoDataset(Dataset):
         marks_unreadable: bool = False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
+        self.source, self.timeline, self.others = source or list_sources(stream)[0], timeline or infos, others
         self.stream, self.clip, self.transform, self.views = stream, clip, transform, views
         self.audio, self.augment, self.flips = audio, augment, flips
         self.changes = pretext.list_changes(task) if task else []
@@ -85,24 +93,37 @@ class VideoDataset(Dataset):
             return self.item(*key)
 
     def item(self, epoch, number):
-        make = self.random_views if self.views is None else self.fixed_views
         try:
-            made = make(epoch, number)
+            made = self.make(epoch, number)
         except UnreadableVideo as error:
             if not self.marks_unreadable:
                 raise
             made = {"unreadable": error.reason}
         return {"label": self.videos[number].label, **made, "video": number}
 
+    def make(self, epoch, number):
+        make = self.random_views if self.views is None else self.fixed_views
+        made = make(epoch, number)
+        if not self.others:
+            return made
+        by_source = {self.source: made} | {other.source: other.make(epoch, number) for other in self.others}
+        drawn = {key: value for one in reversed(by_source.values()) for key, value in one.items()}
+        of_source = [key for key in made if key in ("clips", "frames", "place")]
+        return drawn | {key: {source: one[key] for source, one in by_source.items()} for key in of_source}
+
     def info(self, number):
-        return self.infos[self.videos[number].path]
+        return self.timeline[self.videos[number].path]
+
+    def of(self, source):
+        """Return the dataset of a source."""
+        return next(dataset for dataset in (self, *self.others) if dataset.source == source)
 
     # Training
 
     def random_views(self, epoch, number):
         draws = [self.draw(epoch, number, view) for view in range(self.clip.repeat)]
         index_KT = np.stack([draw.index_T for draw in draws])
-        if STREAMS[self.stream].is_sound:
+        if self.source == "audio":
             return {"clips": torch.from_numpy(self.sound(number, index_KT))}
         clips = self.draw_clips(number, index_KT, draws)
         item = {"clips": torch.stack(clips) if len(clips) > 1 else clips[0][None]}
@@ -136,6 +157,8 @@ class VideoDataset(Dataset):
         if "depth" in augment.flip_axes and look.random() < 0.5:
             index_T = index_T[::-1]
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
+        own = self.infos[self.videos[number].path]
+        box = transforms.scale_box(box, (info.height, info.width), (own.height, own.width))
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         label = self.flips[label] if flip and self.flips else label
         return _ClipParameters(index_T, box, flip, hue, look, label)
@@ -163,7 +186,7 @@ class VideoDataset(Dataset):
         box = (top - around[0], left - around[1], *size)
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         if draw.flip:
-            streams.mirror_values(clip, self.stream)
+            streams.mirror_values(clip, self.source)
         fill = [round(255 * value) for value in self.transform.mean]
         clip = augment_clip(clip, self.augment, fill, draw.rng)
         return clip if np.array_equal(place_T, np.arange(len(clip))) else clip[place_T]
@@ -183,7 +206,7 @@ class VideoDataset(Dataset):
     def fixed_views(self, _, number):
         short_side, seed = self.transform.short_side, corruptions.derive_seed(self.seed, self.videos[number].path)
         index_KT = self.frames_shown(number)
-        if STREAMS[self.stream].is_sound:
+        if self.source == "audio":
             sound_KS = torch.from_numpy(self.sound(number, index_KT))
             return {"frames": sound_KS, "place": torch.arange(len(sound_KS))[:, None]}
         scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale_frame(frame, short_side))
@@ -265,5 +288,5 @@ def collate_training(items, augment, crop):
     batch = default_collate(items)
     if augment.has_mixing:
         rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))
-        batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)
+        batch["mix"] = mixing.draw_mix(augment, streams.pick_first(batch["clips"]).shape[:2], crop, rng)
     return batch

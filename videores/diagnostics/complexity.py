@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from videores.compute import cost
 from videores.config import parse
+from videores.data import streams
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
@@ -83,6 +84,7 @@ def compute_row(
     frames: int | None = None,
     size: int | tuple[int, int] | None = None,
     views: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Any]:
     """Count the costs of a network, at its default clip where none is given.
 
@@ -93,7 +95,7 @@ def compute_row(
     frames, size = frames or overrides.get("frames") or default_frames, size or default_size
     with torch.device("meta"):
         network = _build_model(model, classes, frames)
-    return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views)}
+    return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views, shapes)}
 
 
 def compute_rows(models: Sequence[str], **options: Any) -> list[dict[str, Any]]:
@@ -128,16 +130,18 @@ def check_modes(modes: Sequence[str] | None) -> list[str]:
     return list(modes) or ["fp32", "fp32 channels-last", "bf16", "bf16 channels-last"]
 
 
-def add_measurements(row: dict[str, Any], modes: Sequence[str], batch: int, device: str) -> None:
+def add_measurements(
+    row: dict[str, Any],
+    modes: Sequence[str],
+    batch: int,
+    device: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
     """Measure batches of clips and add {mode: {"ms", "clips_s"}} to a row."""
-    network, shape = (
-        _build_model(row["model"], row["classes"], row["frames"]),
-        (row["frames"], *cost.expand_size(row["size"])),
-    )
-    row["batch"], row["measured"] = (
-        batch,
-        cost.measure_latency(network, (batch, cost.get_channels(network), *shape), modes, device),
-    )
+    network = _build_model(row["model"], row["classes"], row["frames"])
+    shape = shapes or (cost.get_channels(network), row["frames"], *cost.expand_size(row["size"]))
+    row["batch"] = batch
+    row["measured"] = cost.measure_latency(network, streams.add_batch(shape, batch), modes, device)
 
 
 # Writing
@@ -230,7 +234,7 @@ DEEP += ["r3d_50 groups=32", "r3d_101 groups=32"]
 PER_FRAME = [name for name in MODELS if name.startswith("f_")]
 SOUND = [name for name in MODELS if name.startswith("audio")]
 CIFAR = [name for name in MODELS if name.startswith("cifar")]
-SECTIONS = [  # title, labels, options of `compute_row`
+SECTIONS: list[tuple[str, Sequence[str], dict[str, Any]]] = [  # title, labels, options of `compute_row`
     ("Basic blocks, 16 frames, 400 classes", SHALLOW, {"frames": 16, "size": 112, "views": 10}),
     ("Basic blocks, 8 frames, 400 classes", SHALLOW, {"frames": 8, "size": 112, "views": 10}),
     ("Bottlenecks, 8 frames, 400 classes", DEEP, {"frames": 8, "size": 224, "views": 30}),

@@ -16,7 +16,7 @@ import torch
 
 from videores import run
 from videores.config.schema import Config, ViewsConfig
-from videores.config.streams import STREAMS
+from videores.config.streams import format_streams, has_sound
 from videores.data.datamodule import VideoData, load_videos
 from videores.data.streams import make_input
 from videores.data.synthetic import answers
@@ -78,8 +78,9 @@ def probe_run(
     """
     _check_words("--only", parts, PARTS)
     _check_words("--methods", methods, maps.METHODS)
-    if STREAMS[cfg.data.stream].is_sound:
-        raise UserError(f"{folder} is of data.stream={cfg.data.stream}, and the probes change and explain pictures")
+    if has_sound(cfg.data.stream) or not isinstance(cfg.data.stream, str):
+        shown = format_streams(cfg.data.stream)
+        raise UserError(f"{folder} is of data.stream={shown}, and the probes change and explain pictures of one stream")
     if "orders" in parts and cfg.data.format == "npz":
         raise UserError("--only must be without orders for volumes, as depth is not time: corruptions,responses,maps")
     cfg = _change_views(cfg, order="normal", corruption="none")

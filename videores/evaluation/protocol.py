@@ -3,7 +3,7 @@
 import re
 
 from videores.config.schema import SPLIT_COUNTS, ClipConfig, Config, DataConfig, ViewsConfig
-from videores.config.streams import STREAMS
+from videores.config.streams import format_streams, has_sound
 from videores.data.streams import ClipFormat
 
 
@@ -24,10 +24,11 @@ def format_protocol(cfg: Config, part: str = "test") -> str:
 def format_views(data: ClipFormat, views: ViewsConfig) -> str:
     """Return the part of a protocol string that tells clips, crops and fusion."""
     clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    stream = "" if data.stream == "rgb" else f":{data.stream}"
+    stream = "" if data.stream == "rgb" else f":{format_streams(data.stream)}"
     size = f"{data.transform.crop}/{data.transform.short_side}"
-    if STREAMS[data.stream].is_sound:
-        size = f"{data.audio.bands}x{data.audio.count_columns(data.clip)}"
+    if has_sound(data.stream):
+        sound = f"{data.audio.bands}x{data.audio.count_columns(data.clip)}"
+        size = sound if data.stream == "audio" else f"{size},{sound}"
     return f"{format_sampling(data.clip, size)}{stream} {clips}x{views.crops} {views.fusion}"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from videores.compute.scoring import score_clips
-from videores.config.streams import STREAMS
+from videores.config.streams import has_sound
 from videores.data import streams
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
@@ -43,7 +43,7 @@ def read_samples(
 def _read_sample(root, path, infos, preprocessing, count):
     views = preprocessing.with_views(clips=count, crops=1, starts="uniform")
     dataset = views.make_dataset(root, [Video(path, 0)], infos)
-    if STREAMS[preprocessing.stream].is_sound:
+    if has_sound(preprocessing.stream):
         return SampleClips(None, dataset.fixed_views(0, 0)["frames"])
     frames_UHWC, place_KT = dataset.frames(0, dataset.frames_shown(0), lambda frame_HWC: frame_HWC)
     return _cut_sample(preprocessing, frames_UHWC, place_KT)
@@ -57,7 +57,7 @@ def _cut_sample(preprocessing, frames_UHWC, place_KT):
 
 def draw_samples(preprocessing: Preprocessing) -> list[SampleClips]:
     """Draw clips of noise, where there are no videos."""
-    if STREAMS[preprocessing.stream].is_sound:
+    if has_sound(preprocessing.stream):
         return [SampleClips(None, streams.draw_noise(count, preprocessing)) for count in BATCHES]
     rng, clip, side = np.random.default_rng(0), preprocessing.clip, preprocessing.transform.short_side
     return [

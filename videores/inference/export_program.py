@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videores.config.streams import STREAMS, compute_input_shape
+from videores.config.streams import compute_input_shape, has_sound
 from videores.errors import UserError
 from videores.inference.exported import ExportDescription, import_extra
 from videores.inference.folding import fold_batch_norms
@@ -33,7 +33,7 @@ def write_program(network: nn.Module, about: ExportDescription, path: Path) -> N
     preprocessing = Preprocessing.model_validate(about.preprocessing)
     example = _make_example(preprocessing, "clips")
     network = fold_batch_norms(network, example) if about.folded else copy.deepcopy(network)
-    if about.input == "frames" and STREAMS[preprocessing.stream].is_sound:
+    if about.input == "frames" and has_sound(preprocessing.stream):
         raise UserError(
             f"the stream {preprocessing.stream} is not made of frames: export the network without --preprocess"
         )

@@ -19,7 +19,6 @@ styles of names, flat in 2D (layer1.0.bn1.weight) and nested in 3D (layer1.0.con
 Shapes: B clips, C channels, T frames, H x W pixels, D features, N classes. A stride is (time, space).
 """
 
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -318,14 +317,18 @@ class ResNet(nn.Module):
 
         f-R2D must answer the same for a clip and its reversal; bf16 would make the order of a sum visible.
         """
-        device = features_BTD.device.type  # "meta", used to count, knows no autocast
-        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        with layers.disable_autocast(features_BTD.device.type):
             x_BTD = features_BTD.to(self.fc.weight.dtype)
             if self.spatial_dropout.p:
                 x_BTD = self.spatial_dropout(x_BTD.transpose(1, 2)).transpose(1, 2)
             if self.design.consensus == "logits":
                 return self.pool(self.fc(self.dropout(x_BTD)))
             return self.fc(self.dropout(self.pool(x_BTD)))
+
+    def pool_features(self, features_BTD):
+        """Return features_BD, what `head` classifies, for a classifier of several networks' features."""
+        with layers.disable_autocast(features_BTD.device.type):
+            return self.pool(features_BTD.to(self.fc.weight.dtype))
 
 
 # The table: name -> Design. There are CIFAR networks of any depth, see `make_cifar`; the paper's have names here.

@@ -3,12 +3,15 @@
 X clips, N classes; a label is a class or, mixed, a probability of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from videores.config.streams import JOINT, Streams
 
 
 def classification_loss(
@@ -82,3 +85,26 @@ def contrastive_loss(features_XD: Tensor, views: int) -> Tensor:
     video_X = torch.arange(len(x_XD), device=x_XD.device) // views
     alike_XX = (video_X[:, None] == video_X) & ~itself_XX
     return -F.log_softmax(cosine_XX.masked_fill(itself_XX, -torch.inf), 1)[alike_XX].mean()
+
+
+def select_loss_weights(given: Mapping[Any, float], stream: Streams, fusion: str | None) -> dict[str, float]:
+    """Return the weight of each classifier's loss, none for a network of one stream.
+
+    Without given ones, what is tested learns: the classifier of all streams, or, with fusion=late, that of each.
+    """
+    if isinstance(stream, str):
+        return {}
+    heads = [*stream, *([JOINT] if fusion == JOINT else [])]
+    weights: Mapping[Any, float] = given or dict.fromkeys([JOINT] if fusion == JOINT else stream, 1.0)
+    return {name: float(weights.get(name, 0.0)) for name in heads}
+
+
+def sum_head_losses(
+    heads: Mapping[str, Tensor], weights: Mapping[str, float], compute_loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return the weighted sum of the classifiers' losses.
+
+    One of weight 0 is part of it, so that ranks exchange the gradients of all weights. Source: Wang et al. 2020,
+    arXiv:1905.12681, equation 1.
+    """
+    return torch.stack([weight * compute_loss(heads[name]) for name, weight in weights.items()]).sum()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from videores.config.streams import STREAMS
+from videores.config.streams import has_sound
 from videores.errors import UserError
 
 # Preprocessing
@@ -14,7 +14,7 @@ def extract_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
     clip, transform, stream = data.get("clip", {}), data.get("transform", {}), data.get("stream", "rgb")
     return {
         "stream": stream,
-        **({"audio": data["audio"]} if STREAMS[stream].is_sound else {}),
+        **({"audio": data["audio"]} if has_sound(stream) else {}),
         **{key: transform.get(key) for key in ("mean", "std", "crop", "short_side")},
         **{key: clip.get(key) for key in ("frames", "stride", "fps")},
     }
