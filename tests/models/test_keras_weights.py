@@ -17,6 +17,7 @@ from videores.models.weights import loading
 os.environ["KERAS_BACKEND"] = "torch"
 keras = pytest.importorskip("keras")
 layers = keras.layers
+pytestmark = pytest.mark.filterwarnings("ignore:__array__")  # of Keras
 ARTICLE = {"layers": [3, 3, 3, 3], "bias": True, "padding": "same"}
 
 

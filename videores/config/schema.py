@@ -171,7 +171,7 @@ class ViewsConfig(Section):
     metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md
 
 
-ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv"]
+ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "cifar10", "folder", "csv"]
 SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/synthetic
 
 

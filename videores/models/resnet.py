@@ -109,7 +109,7 @@ def _make_conv(d, cin, cout, kernel, stride, groups=1):
     """
     make = Conv2d if len(kernel) == 2 else Conv3d
     bias, padding = d.norm == "none" if d.bias is None else d.bias, tuple(k // 2 for k in kernel)
-    if d.padding == "same" and max(stride) > 1:
+    if d.padding == "same" and max(stride) > 1 < max(kernel):
         make, padding = layers.SameConv2d, (0, 0)
     return make(cin, cout, kernel, stride, padding, groups=groups, bias=bias)
 
