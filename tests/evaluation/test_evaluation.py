@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from sklearn.metrics import roc_auc_score
 from torchmetrics.functional import classification as torchmetrics
 
 from videores.evaluation import accumulator
@@ -436,3 +437,33 @@ def test_a_video_on_two_processes_is_an_error_on_both(tmp_path):
     messages = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
     assert messages[0] == messages[1]
     assert "video number 6: 2 times" in messages[0]
+
+
+# The area under the ROC curve
+
+
+def test_auc_counts_pairs_and_half_of_ties_by_hand():
+    scores = np.log([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.2, 0.8]])[:, None]  # of class 1: .1 .4 .4 .8
+    assert metrics(scores, [0, 0, 1, 1])["auc"] == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert metrics(scores, [0, 0, 0, 0])["auc"] is None
+    assert metrics(scores, [0, 0, 0, 0])["ci95_auc"] is None
+
+
+@pytest.mark.parametrize("classes", [2, 3, 11])
+def test_auc_is_that_of_scikit_learn_with_ties_and_has_an_interval_around_it(classes):
+    rng = np.random.default_rng(classes)
+    label_V = rng.permutation(np.arange(120) % classes)
+    logits = rng.integers(0, 4, (120, 1, classes)) + 1.5 * one_hot(label_V, classes)
+    p_VN = fusion_module.fuse_views(logits.astype(np.float32), "softmax-mean")
+    truth = [roc_auc_score(label_V == n, p_VN[:, n]) for n in ([1] if classes == 2 else range(classes))]
+    found = metrics(logits, label_V)
+    assert found["auc"] == pytest.approx(np.mean(truth), abs=1e-12)
+    low, high = found["ci95_auc"]
+    assert low < found["auc"] < high
+    assert metrics(np.eye(21)[:, None], np.arange(21))["auc"] is None  # too many classes
+
+
+def test_a_video_without_scores_is_ranked_against_its_class():
+    logits = np.log([[0.9, 0.1], [0.2, 0.8], [NAN, NAN]])[:, None]
+    assert metrics(logits, [0, 1, 1])["auc"] == 0.5
+    assert metrics(logits, [0, 1, 0])["auc"] == 0.5

@@ -61,7 +61,7 @@ def _check_no_colors(c: Any) -> Iterator[str]:
     for key in COLOR_KEYS:
         if not c.augment.is_default(key):
             yield f"data.augment.{key} changes colors, which data.stream={c.stream} does not have: drop it"
-    for key, what in (("rotation", "turn"), ("speed", "lengthen")):
+    for key, what in (("rotation", "turn"), ("speed", "lengthen"), ("flip_axes", "mirror")):
         if not c.augment.is_default(key):
             yield f"data.augment.{key} would have to {what} the vectors of data.stream={c.stream}: drop it"
     for key in ("mean", "std", "pad"):

@@ -143,6 +143,7 @@ class AugmentConfig(Section):
     trivialaugment: bool = False  # one random operation of random magnitude
     erasing: Fraction = 0.0  # probability that a box through all frames is filled with noise
     erasing_area: FractionRange = (0.02, 1 / 3)  # share of the frame that the box covers
+    flip_axes: tuple[Literal["depth", "height"], ...] = ()  # of volumes: each is mirrored with probability 0.5
     own: ImportPath | None = None  # a step of your own, after these on the CPU: docs/guide/own-parts.md
     mixup: NonNegativeFloat = 0.0  # alpha of Beta(alpha, alpha); with cutmix, each batch takes one of the two
     cutmix: NonNegativeFloat = 0.0  # alpha; labels are weighted by area
@@ -171,7 +172,7 @@ class ViewsConfig(Section):
     metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md
 
 
-ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "cifar10", "folder", "csv"]
+ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "cifar10", "folder", "csv", "npz"]
 SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/synthetic
 
 
@@ -184,7 +185,7 @@ class DataConfig(Section):
     stream: StreamName = "rgb"  # what the network sees of a video: docs/guide/streams.md
     # of the lists, or an embedded data set: docs/guide/own-videos.md; or an import path: docs/guide/own-parts.md
     format: Literal[ListFormat, SyntheticFormat] | ImportPath
-    root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards
+    root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards, or an archive
     splits: UserPath | None = None  # the folder of the lists; default: root
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there

@@ -5,7 +5,9 @@ How clips of a stream are made is in videores.data.streams.
 
 from typing import Literal, NamedTuple
 
-StreamName = Literal["rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "flow"]
+StreamName = Literal[
+    "rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "grey", "flow"
+]
 COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "grey", "randaugment", "trivialaugment")
 
 
@@ -23,5 +25,6 @@ STREAMS: dict[StreamName, StreamFacts] = {
     "unsigned-difference": StreamFacts(3, sees_next=True),
     "rgb+difference": StreamFacts(6, sees_next=True),
     "rgb+unsigned-difference": StreamFacts(6, sees_next=True),
+    "grey": StreamFacts(1),
     "flow": StreamFacts(2, has_colors=False),
 }

@@ -24,6 +24,8 @@ def augment_clip(clip_THWC, augment, fill, rng):
     `fill` is the RGB color outside the picture.
     """
     clip_TCHW = clip_THWC.permute(0, 3, 1, 2)
+    if "height" in augment.flip_axes and rng.random() < 0.5:
+        clip_TCHW = clip_TCHW.flip(2)
     if augment.rotation:
         angle = rng.uniform(-augment.rotation, augment.rotation)
         clip_TCHW = F.rotate(clip_TCHW, angle, F.InterpolationMode.BILINEAR, fill=fill)

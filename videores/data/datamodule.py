@@ -56,6 +56,7 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
     _check_reader_exact(infos, data.reader)
     streams.check_content(infos, data.stream)
     _check_frame_rates(infos, data.clip.fps)
+    _check_flip_given(infos, data)
     _warn_equal_videos(found, infos)
     videos = Videos(found, infos, unreadable)
     for part, what in (("train", "training"), ("test", "test")):
@@ -124,6 +125,12 @@ def check_enough_videos(videos: Videos, batch: int) -> None:
     count = len(videos.readable("train"))
     if count < batch:
         raise UserError(f"data.batch_size: a step takes {batch} training videos, there are {count}; lower it")
+
+
+def _check_flip_given(infos, data):
+    """Check that volumes are not mirrored by default: left and right organs differ."""
+    if "flip" not in data.transform.model_fields_set and (data.format == "npz" or any(map(lists.is_nifti_file, infos))):
+        raise UserError("data.transform.flip must be given for volumes, whose left and right may be labels: 0, or 0.5")
 
 
 def _check_frame_rates(infos, target_fps):

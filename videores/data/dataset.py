@@ -121,6 +121,8 @@ class VideoDataset(Dataset):
         hue = look.uniform(-augment.hue, augment.hue)
         index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, self.clip), self.clip, place, speed)
         index_T = sampling.find_shown_frames(index_T, info, self.clip)
+        if "depth" in augment.flip_axes and look.random() < 0.5:
+            index_T = index_T[::-1]
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         return _ClipParameters(index_T, box, flip, hue, look)
@@ -141,7 +143,7 @@ class VideoDataset(Dataset):
         if draw.flip:
             streams.mirror_values(clip, self.stream)
         clip = augment_clip(clip, self.augment, self.fill(), draw.rng)
-        return clip[place_T] if len(place_T) > len(chosen) else clip
+        return clip if np.array_equal(place_T, np.arange(len(clip))) else clip[place_T]
 
     def fill(self):
         """Return the RGB color outside of frames, which becomes 0."""

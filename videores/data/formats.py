@@ -8,21 +8,25 @@ ssv2      splits/something-something-v2-{labels,train,validation}.json or {label
           is the test list; root/<id>.webm
 folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
           below the class folder or, where there is none of these, images, which are videos of one frame
+npz       root is the archive: arrays train_images (NDHW), train_labels, test_* and, if there, val_*, as MedMNIST distributes
+          its volumes; the classes are the lines of splits/classes.txt or, without it, the numbers of the labels
 csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
           seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
           line) or, without it, the sorted labels of train.csv
 motion8, appear8, mixed16, order8, small   csv, of the embedded sets
 
-In every format a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
+A video may be a volume, a NIfTI file: data/video/volumes.py says how it is read. In every format but npz a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
 with any suffix (index.read_index).
 """
 
 import re
+import zipfile
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -36,6 +40,7 @@ from videores.data.lists import (
     find_first_file,
     find_label,
     format_segment,
+    is_nifti_file,
     list_files,
     preview,
     read_csv_rows,
@@ -44,6 +49,7 @@ from videores.data.lists import (
     warn,
 )
 from videores.data.synthetic import datasets
+from videores.data.video import volumes
 from videores.data.video.pictures import is_frame_folder
 from videores.errors import UserError
 from videores.runtime.own_parts import call_part, is_import_path
@@ -214,6 +220,50 @@ def _make_ssv2_videos(entries, classes, path):
         yield Video(f"{entry['id']}.webm", find_label(name, classes, f"{path}: [{number}]"))
 
 
+# -- volumes ----------------------------------------------------------------------------------------------------------
+
+
+def _read_npz(root, splits, split):
+    """Read the labels of an archive of volumes; a volume is `<part>/<number>`."""
+    parts = {part: _read_archived_labels(root, part) for part in ("train", "test", "val")}
+    listed = splits / "classes.txt"
+    classes = (
+        _read_classes(listed) if listed.exists() else tuple(map(str, range(int(parts["train"].max(initial=0)) + 1)))
+    )
+    missing = [name for label, name in enumerate(classes) if label not in parts["train"]]
+    if missing:
+        raise UserError(f"{root}: train_labels must have volumes of each class, and has none of {preview(missing, 5)}")
+    for part, label_V in parts.items():
+        if len(label_V) and label_V.max() >= len(classes):
+            what = f"must be below the number of classes ({len(classes)}), got {label_V.max()}"
+            raise UserError(f"{root}: {part}_labels {what}: give data.splits a classes.txt with all of them")
+    make = lambda part, label_V: tuple(Video(f"{part}/{number}", int(label)) for number, label in enumerate(label_V))
+    return Index(classes, **{part: make(part, label_V) for part, label_V in parts.items()})
+
+
+def _read_archived_labels(archive, part):
+    """Return label_V of the volumes of a part, none of a validation part that is not there."""
+    keys = [f"{part}_images", f"{part}_labels"]
+    try:
+        with zipfile.ZipFile(archive) as file:
+            there = [key for key in keys if f"{key}.npy" in file.namelist()]
+        if part == "val" and not there:
+            return np.zeros(0, int)
+        if there != keys:
+            raise UserError(
+                f"{archive}: must have the arrays {' and '.join(keys)}, and has {', '.join(there) or 'none'}"
+            )
+        (shape, kind), labels = volumes.read_array_header(archive, keys[0]), volumes.read_array(archive, keys[1])
+    except volumes.DAMAGES as error:
+        raise UserError(f"{archive}: must be a whole .npz archive; get it again ({error})") from None
+    if len(shape) != 4 or kind.kind not in "buif":
+        raise UserError(f"{archive}: {keys[0]} must hold numbers of the shape N, D, H, W, got {shape} of {kind}")
+    if labels.size != shape[0] or labels.shape[:1] != shape[:1] or labels.dtype.kind not in "ui" or (labels < 0).any():
+        what = f"must be {shape[0]} whole numbers from 0 on, one a volume, got {labels.shape} of {labels.dtype}"
+        raise UserError(f"{archive}: {keys[1]} {what}")
+    return labels.reshape(-1)
+
+
 # -- your own ---------------------------------------------------------------------------------------------------------
 
 
@@ -248,9 +298,11 @@ def _find_frame_folders(root, paths):
 
 
 def is_video_file(path: Path) -> bool:
-    """Return whether a file is a video by its suffix or, without one, its content."""
+    """Return whether a file is a video or volume by its suffix or, without one, its content."""
     suffix = path.suffix.lower()
-    return suffix in VIDEO_SUFFIXES or (not re.fullmatch(r"\.[a-z]\w*", suffix) and _is_mp4(path))
+    return (
+        suffix in VIDEO_SUFFIXES or is_nifti_file(path) or (not re.fullmatch(r"\.[a-z]\w*", suffix) and _is_mp4(path))
+    )
 
 
 def _is_mp4(path):
@@ -341,5 +393,6 @@ READERS = {
     "ssv2": _read_ssv2,
     "folder": _read_folder,
     "csv": _read_csv_lists,
+    "npz": _read_npz,
     **dict.fromkeys(datasets.SETS, _read_csv_lists),
 }

@@ -24,6 +24,7 @@ from videores.data.lists import (
     preview,
     read_identity,
     split_segment,
+    split_volume,
     warn,
 )
 from videores.data.splits import split_validation, subsample_groups
@@ -86,7 +87,9 @@ def _identify_video(root, video):
 def _identify_file(root, path):
     if isinstance(root, shards.ShardSet):
         return path if path in root.extents else None
-    return read_identity(root / path)
+    file, volume = split_volume(root / path)
+    identity = read_identity(Path(file))
+    return (identity, volume) if identity else None
 
 
 def _find_frame_folders(index, root, files):
@@ -109,8 +112,10 @@ def check_folders_exist(data: DataConfig) -> None:
         return
     for key, folder in (("data.root", data.root), ("data.splits", data.splits or data.root)):
         check_names([folder])
-        if data.format not in datasets.SETS and not Path(folder).is_dir():
-            raise UserError(f"{key}: there is no folder {folder}" + _format_source(data))
+        kind = "file" if data.format == "npz" and folder == data.root else "folder"
+        is_there = Path(folder).is_file() if kind == "file" else Path(folder).is_dir()
+        if data.format not in datasets.SETS and not is_there:
+            raise UserError(f"{key}: there is no {kind} {folder}" + _format_source(data))
 
 
 def _format_source(data):

@@ -27,6 +27,8 @@ VIDEO_SUFFIXES = {
 PART_COLUMN = re.compile(r"(^|[^a-z])(start|begin|onset|end|stop|offset|from|to|t0|t1)([^a-z]|$)")
 SPELLING_REMEDY = "Unicode writes accents in two ways; use one, e.g. by convmv -f utf8 -t utf8 --nfc"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ARCHIVED_VOLUME = re.compile(r"(.*\.npz)/(train|val|test)/(\d+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,17 @@ def split_segment(path: Path | str) -> tuple[str, tuple[Fraction, Fraction | Non
     if match is None:
         return str(path), None
     return match[1], (Fraction(match[2] or 0), Fraction(match[3]) if match[3] else None)
+
+
+def split_volume(path: Path | str) -> tuple[str, tuple[str, int] | None]:
+    """Return the file of a video, and the part and number of a volume in an archive, None of others."""
+    match = ARCHIVED_VOLUME.fullmatch(str(path))
+    return (match[1], (match[2], int(match[3]))) if match else (str(path), None)
+
+
+def is_nifti_file(path: Path | str) -> bool:
+    """Return whether a file is a volume by its suffix."""
+    return str(path).lower().endswith(NIFTI_SUFFIXES)
 
 
 def find_first_file(folder, *names):

@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Base64Encoder, EncodedBytes
 
-from videores.data.lists import split_segment
+from videores.data.lists import split_segment, split_volume
 from videores.data.shards import ShardVideo, Source, as_file
 from videores.data.video import readers, sandbox
 from videores.data.video.packets import Access
@@ -234,9 +234,10 @@ def pack_keyframes(keyframes):
 
 
 def _check_nonempty_file(path):
-    if not Path(path).exists():
+    file = Path(split_volume(path)[0])
+    if not file.exists():
         raise UnreadableVideo(path, "there is no such file")
-    if Path(path).is_file() and Path(path).stat().st_size == 0:
+    if file.is_file() and file.stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
 
 
@@ -293,7 +294,7 @@ def read_file_stamp(path):
     if isinstance(path, ShardVideo):
         return path.stamp
     try:
-        status = os.stat(split_segment(path)[0])
+        status = os.stat(split_volume(split_segment(path)[0])[0])
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]

@@ -7,6 +7,7 @@ cut from the same frames show the same moments.
 difference   x[t + 1] - x[t] of the normalized colors of a clip, 0 for its last frame: a clip and its reversal have
              differences of opposite sign in opposite order, and equal absolute ones ("unsigned").
 rgb+...      the colors, and then the differences, as channels of one clip.
+grey         luma of the normalized colors (BT.601), which is exactly the color of grey pictures and volumes.
 flow         (dx, dy) to the next frame, in short sides of the picture a second: data/video/flow.py says how they are
              written as bytes.
 """
@@ -70,9 +71,17 @@ def select_channels(pixels_XTHWC: Tensor, stream: StreamName) -> Tensor:
         return pixels_XTHWC[..., : STREAMS[stream].channels]
     if stream == "rgb":
         return pixels_XTHWC
+    if stream == "grey":
+        return _compute_luma(pixels_XTHWC)
     step = pixels_XTHWC[..., 1:, :, :, :] - pixels_XTHWC[..., :-1, :, :, :]
     difference = F.pad(step.abs() if "unsigned" in stream else step, (0, 0, 0, 0, 0, 0, 0, 1))
     return torch.cat([pixels_XTHWC, difference], -1) if stream.startswith("rgb+") else difference
+
+
+def _compute_luma(pixels_XTHWC):
+    """Return .299 R + .587 G + .114 B, in a form that is exactly G where the three are equal."""
+    red, green, blue = pixels_XTHWC.split(1, -1)
+    return green + 0.299 * (red - green) + 0.114 * (blue - green)
 
 
 def check_content(infos: Mapping[str, VideoInfo], stream: StreamName) -> None:

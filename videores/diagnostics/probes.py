@@ -77,6 +77,8 @@ def probe_run(
     """
     _check_words("--only", parts, PARTS)
     _check_words("--methods", methods, maps.METHODS)
+    if "orders" in parts and cfg.data.format == "npz":
+        raise UserError("--only must be without orders for volumes, as depth is not time: corruptions,responses,maps")
     cfg = _change_views(cfg, order="normal", corruption="none")
     tested, code = _test_all(cfg, folder, _list_tests(cfg, parts, severities))
     if not is_rank_zero():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from videores.evaluation.auc import bootstrap_auc, compute_auc
 from videores.evaluation.fusion import (
     VIDEOS_PER_BLOCK,
     count_all_views,
@@ -213,6 +214,8 @@ def _compute_video_metrics(scores_VN, label_V, fusion, group_V):
         "ci95_video_top1": bootstrap_interval(right_V, group_V),
         "ci95_over": name_resampled_unit(group_V, len(label_V)),
         "uar": mean_class,  # the same number under its name in other fields
+        "auc": compute_auc(p_VN, label_V),
+        "ci95_auc": bootstrap_auc(p_VN, label_V, group_indices(group_V, len(label_V)), RESAMPLES),
         "macro_f1": compute_macro_f1(_predict_classes(scores_VN, label_V), label_V, classes),
         "nll": compute_nll(p_VN, label_V),
         "ece": compute_calibration_error(p_VN, right_V),

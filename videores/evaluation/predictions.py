@@ -65,6 +65,8 @@ class Metrics(TypedDict, total=False):
     video_top1: float
     video_top5: float | None
     mean_class_top1: float
+    auc: float | None
+    ci95_auc: tuple[float, float] | None
     macro_f1: float
     nll: float | None
     ece: float | None

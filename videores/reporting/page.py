@@ -35,6 +35,7 @@ COLUMNS = (
     "top-5",
     "mean class",
     "macro-F1",
+    "AUC",
     "best floor",
     "videos",
 )
@@ -136,14 +137,14 @@ def _format_row(test):
     interval = "–" if low is None else f"{low:.2f} to {high:.2f}"
     videos = metrics.get("videos", {})
     counts = f"{videos['scored']} of {videos['expected']}" if videos else "–"
-    number = lambda name: "–" if metrics.get(name) is None else f"{metrics[name]:.2f}"
+    number = lambda name, digits=2: "–" if metrics.get(name) is None else f"{metrics[name]:.{digits}f}"
     before, after = ("clip_top1", "clip_top5", "video_top1"), ("video_top5", "mean_class_top1", "macro_f1")
     protocol = metrics.get("protocol", "–")
     if "+" in test.folder.name and {"checkpoint", "list"} <= metrics.keys():  # others than the run's own
         protocol += f" ({metrics['checkpoint']['file']} on {metrics['list']['source']})"
     floors = metrics.get("floors")
     floor = f"{floors[floors['best']]:.2f}" if floors else "–"
-    return [protocol, *map(number, before), interval, *map(number, after), floor, counts]
+    return [protocol, *map(number, before), interval, *map(number, after), number("auc", 3), floor, counts]
 
 
 def _list_notes(tests):
@@ -169,7 +170,7 @@ def _collect_details(test, cfg):
         "classes": _collect_classes(test.predictions, test.metrics),
         "sweep": _render_sweep(test.predictions, test.metrics["protocol"]),
         "root": root,
-        "has_videos": root.is_dir(),
+        "has_videos": root.exists(),
         "mistakes": list(_list_mistakes(test.metrics["worst"], root, cfg.data.reader)),
     }
 
@@ -214,7 +215,7 @@ def _list_mistakes(worst, root, reader) -> Iterator[dict[str, Any]]:
     for number, mistake in enumerate(worst, 1):
         classes = f"{mistake['label']}, taken for {mistake['predicted']} ({100 * mistake['confidence']:.1f} %)"
         caption, figure, error = f"{number}. {mistake['video']}: {classes}", None, None
-        if root.is_dir():
+        if root.exists():
             try:
                 picture, width = contact_sheet(root / mistake["video"], reader)
                 figure = embed_picture(picture, "jpeg", caption, width)

@@ -241,10 +241,13 @@ def print_accuracies(result: Mapping[str, Any]) -> None:
     if "floors" in result:
         print(f"floors  {format_floors(result['floors'])}")
     top5 = lambda value: "" if value is None else f"  top-5 {value:.2f}"
+    over = " over groups" if result["ci95_over"] == "groups" else ""
+    if result.get("auc") is not None:
+        low, high = result["ci95_auc"]
+        print(f"auc     {result['auc']:.3f} (95 % interval{over} {low:.3f} to {high:.3f})")
     if result["clip_top1"] is not None:  # an ensemble has none
         print(f"clip    top-1 {result['clip_top1']:.2f}{top5(result['clip_top5'])}")
     low, high = result["ci95_video_top1"]
-    over = " over groups" if result["ci95_over"] == "groups" else ""
     interval = f"95 % interval{over} {low:.2f} to {high:.2f}"
     mean_class = f"mean class {result['mean_class_top1']:.2f}"
     print(f"video   top-1 {result['video_top1']:.2f} ({interval}){top5(result['video_top5'])}  {mean_class}")

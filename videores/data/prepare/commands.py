@@ -42,12 +42,15 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, folder in (("--root", self.root), ("--splits", self.splits or self.root)):
-            if not folder.is_dir():
-                raise UserError(f"{name} must be a folder, and {folder} is none")
+            kind = "file" if self.format == "npz" and folder == self.root else "folder"
+            if not (folder.is_file() if kind == "file" else folder.is_dir()):
+                raise UserError(f"{name} must be a {kind}, and {folder} is none")
         if self.shards and (self.out or self.slurm or self.is_shard):
             raise UserError(
                 "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
             )
+        if self.format == "npz" and (self.shards or self.out or self.slurm or self.is_shard):
+            raise UserError("npz is one file of uncoded volumes: drop --shards, --out, --shard and --slurm")
         if self.settings.flow != "none":
             import_opencv()
             if not self.out:

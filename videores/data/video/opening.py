@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import av
 
+from videores.data.video.volumes import find_frame_decoder
 from videores.errors import UnreadableVideo, UserError
 
 SYSTEM_ERRNOS = (
@@ -53,7 +54,7 @@ def read_frame_times(path: str | os.PathLike[str]) -> list[float]:
 
     Empty where not every frame has a time stamp of its own.
     """
-    if os.path.isdir(path):
+    if find_frame_decoder(path):
         return []
     with open_video_stream(path) as (container, stream):
         stamps = [packet.pts for packet in container.demux(stream) if packet.size]

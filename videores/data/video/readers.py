@@ -5,7 +5,6 @@ frame what `keep` makes of it; whether it returns the truth for a file is found 
 are opened for each read, with one thread, and never cross a fork.
 """
 
-import os
 from importlib.util import find_spec
 from itertools import islice
 
@@ -13,10 +12,10 @@ import av
 import decord
 import numpy as np
 
-from videores.data.video import pictures
 from videores.data.video.convert import FrameConverter
 from videores.data.video.opening import find_source, open_video_stream
 from videores.data.video.packets import Access, decode_by_packets, plan_runs
+from videores.data.video.volumes import find_frame_decoder
 
 decord.logging.set_level(decord.logging.QUIET)  # it would print raw lines, of files that the probe has told about
 _FROM_START = Access()
@@ -42,8 +41,8 @@ def read_pyav(path, indices, access=_FROM_START, keep=keep_whole_frame, short_si
 
 def decode_chosen(path, indices, access=_FROM_START):
     """Yield the decoded frames that `read_pyav` reads."""
-    if not hasattr(path, "read") and os.path.isdir(path):
-        yield from pictures.decode_pictures(path, indices)
+    if decode := find_frame_decoder(path):
+        yield from decode(path, indices)
     else:
         with open_video_stream(path) as (container, stream):
             decode = decode_by_packets if access.packet_order else _decode_frames

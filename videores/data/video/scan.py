@@ -4,7 +4,6 @@ Frame i is the i-th frame that one sequential decode puts out of the stream that
 as it is to be shown, as RGB with the range and matrix of its colour tags.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import av
 
-from videores.data.video import containers, pictures
+from videores.data.video import containers
 from videores.data.video.convert import (
     UPRIGHT,
     FrameConverter,
@@ -32,6 +31,7 @@ from videores.data.video.opening import (
     open_container,
     select_video_stream,
 )
+from videores.data.video.volumes import find_frame_decoder
 from videores.errors import UnreadableVideo
 
 IDR_UNIT = 5  # nal_unit_type of H.264, table 7-1
@@ -76,8 +76,8 @@ def scan(path: str | Path, beat: Callable[[str], None] = lambda stage: None, hol
     Of a damaged file some decoders leave parts of a picture as the memory was before. Which memory that is depends on
     how many frames are held, so two scans that hold different numbers tell such files.
     """
-    if os.path.isdir(path):
-        return _scan_pictures(path, beat, hold)
+    if decode := find_frame_decoder(path):
+        return _scan_pictures(path, decode(path), beat, hold)
     times: list = []  # time stamps, which may be None
     held: deque[av.VideoFrame] = deque(maxlen=hold)
     missing = containers.count_missing_bytes(path)
@@ -124,11 +124,11 @@ def scan(path: str | Path, beat: Callable[[str], None] = lambda stage: None, hol
     return found
 
 
-def _scan_pictures(path, beat, hold):
-    """Scan a folder of frames, which have no rate and no time stamps."""
+def _scan_pictures(path, frames, beat, hold):
+    """Scan a folder of frames or a volume, which have no rate and no time stamps."""
     found = ScanResult(0, UPRIGHT, Fraction(1), False, 0, None, "pictures", missing=0)
     held, convert = deque(maxlen=hold), FrameConverter()
-    frames, said = pictures.decode_pictures(path), []
+    said = []
     while True:
         beat("decoding")
         with capture_decoder_warnings() as said_of_one:
