@@ -34,7 +34,9 @@ def pad_both_sides(state):
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_a_network_that_pads_on_both_sides_computes_the_same_here(tmp_path, blocks):
     theirs = randomise(CifarNet(blocks)).eval()
-    path = save({"state_dict": {f"module.{key}": value for key, value in theirs.state_dict().items()}}, tmp_path / "x.th")
+    path = save(
+        {"state_dict": {f"module.{key}": value for key, value in theirs.state_dict().items()}}, tmp_path / "x.th"
+    )
     model = create_model(f"cifar2d_{6 * blocks + 2}", 10)
     assert loading.load_weights(model, f"akamaster:{path}").new == []
     pictures = clips(4, 3, 32, 32)
@@ -88,7 +90,15 @@ def check_accuracy(weights, root, folder, least):
     """Compare tools/evaluate.py with a forward of the same pictures, decoded by PyAV alone."""
     given = [f"data.root={root}", "data.format=folder", "data.workers=0", "trainer.accelerator=cpu"]
     given += [f"data.transform.mean={list(MEAN)}", f"data.transform.std={list(STD)}"]
-    command = ("evaluate.py", "--weights", f"torchvision:{weights}", "--cfg", "cifar2d_20_cifar10.yaml", "--out", "test")
+    command = (
+        "evaluate.py",
+        "--weights",
+        f"torchvision:{weights}",
+        "--cfg",
+        "cifar2d_20_cifar10.yaml",
+        "--out",
+        "test",
+    )
     (process,) = forked([(*command, "--class-map", ROOT / "datasets/cifar10/classes.csv", *given)], folder)
     succeeded(process)
     (test,) = (folder / "test" / "test").iterdir()

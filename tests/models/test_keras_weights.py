@@ -184,7 +184,9 @@ def test_damaged_files_and_other_kinds_are_refused(tmp_path, small, kind):
     elif kind == "no zip":
         path.write_bytes(b"hello")
     elif kind == "variables":
-        path = edit(small, path, lambda entries: entries.insert(0, entries[1]))  # one convolution more: counted otherwise
+        path = edit(
+            small, path, lambda entries: entries.insert(0, entries[1])
+        )  # one convolution more: counted otherwise
     elif kind == "h5":
         path = tmp_path / "file.weights.h5"
         keras.models.load_model(small).save_weights(path)

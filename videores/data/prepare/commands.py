@@ -49,8 +49,10 @@ class Options:
             raise UserError(
                 "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
             )
-        if self.format == "npz" and (self.shards or self.out or self.slurm or self.is_shard):
-            raise UserError("npz is one file of uncoded volumes: drop --shards, --out, --shard and --slurm")
+        if self.format in ("npz", "cifar10") and (self.shards or self.out or self.slurm or self.is_shard):
+            raise UserError(
+                f"{self.format} archives hold pixels that are not coded: drop --shards, --out, --shard and --slurm"
+            )
         if self.settings.flow != "none":
             import_opencv()
             if not self.out:

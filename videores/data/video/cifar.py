@@ -5,25 +5,27 @@ Python's batches are pickles, which are parsed, never loaded, for the place of t
 path is `<batch>/<number>`, as if the batch were a folder.
 """
 
+import gzip
 import os
 import pickletools
-import re
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
 
+from videores.data.lists import split_volume
 from videores.errors import UserError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 FOLDERS = {"bin": "cifar-10-batches-bin", "py": "cifar-10-batches-py"}
 ARCHIVES = {"bin": "cifar-10-binary.tar.gz", "py": "cifar-10-python.tar.gz"}
-PICTURE = re.compile(r"(.*(?:data_batch_[1-5]|test_batch)(?:\.bin)?)/(\d+)", re.DOTALL)
 RAW_BYTES = ("BINSTRING", "BINBYTES")  # codes of bytes that follow their length of 4 bytes, in Python 2 and 3
 COPY_AGAIN = "download or copy it again"
 
@@ -64,7 +66,9 @@ def read_batch(path: Path) -> Batch:
     if path.suffix != ".bin":
         return _parse_pickle(path, content)
     if not content or len(content) % (1 + PIXELS):
-        what = f"is cut short: its {len(content):,} bytes are no multiple of the {1 + PIXELS:,} of a label and a picture"
+        what = (
+            f"is cut short: its {len(content):,} bytes are no multiple of the {1 + PIXELS:,} of a label and a picture"
+        )
         raise UserError(f"{path} {what}; {COPY_AGAIN}")
     return Batch(str(path), 1, 1 + PIXELS, tuple(content[:: 1 + PIXELS]))
 
@@ -83,7 +87,9 @@ def _parse_pickle(path, content):
     # beside the pictures, an array has a few bytes of its type
     large = [(offset, size) for offset, size in blocks if labels and size == PIXELS * len(labels)]
     if len(large) != 1:
-        raise UserError(f"{path} is no batch of CIFAR-10: it must have labels, and one array of {PIXELS} bytes for each")
+        raise UserError(
+            f"{path} is no batch of CIFAR-10: it must have labels, and one array of {PIXELS} bytes for each"
+        )
     return Batch(str(path), large[0][0], PIXELS, tuple(labels))
 
 
@@ -124,20 +130,16 @@ def _parse_names(path):
 # Pictures
 
 
-def split_picture(path: Path | str) -> tuple[str, int | None]:
-    """Return the batch and the number of a picture in it, None of other paths."""
-    match = PICTURE.fullmatch(str(path))
-    return (match[1], int(match[2])) if match else (str(path), None)
-
-
-def read_picture(path: Path | str) -> np.ndarray:
-    """Return the uint8 picture_HWC of a path, read alone."""
-    file, number = split_picture(path)
+def decode_picture(path: Path | str, indices: Sequence[int] | None = None) -> Iterator[av.VideoFrame]:
+    """Yield the one frame of a picture, as often as it is asked for; no other picture is read."""
+    file, (_, number) = split_volume(path)
     status = os.stat(file)
     batch = _read_batch_once(file, (status.st_size, status.st_mtime_ns))
     with open(file, "rb", buffering=0) as pixels:
         pixels.seek(batch.offset + number * batch.step)
-        return _to_picture(pixels.read(PIXELS))
+        picture_CHW = np.frombuffer(pixels.read(PIXELS), np.uint8).reshape(3, SIDE, SIDE)
+    for _ in range(1) if indices is None else indices:
+        yield av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_CHW.transpose(1, 2, 0)), format="rgb24")
 
 
 @lru_cache(maxsize=12)
@@ -145,13 +147,9 @@ def _read_batch_once(file, _stamp):
     return read_batch(Path(file))
 
 
-def _to_picture(content):
-    return np.frombuffer(content, np.uint8).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
-
-
-def compute_picture_checksums(file: str) -> list[int]:
+def compute_checksums(path: Path) -> list[int]:
     """Return a checksum of each picture of a batch."""
-    batch, content = read_batch(Path(file)), memoryview(Path(file).read_bytes())
+    batch, content = read_batch(path), memoryview(path.read_bytes())
     starts = range(batch.offset, batch.offset + len(batch.labels) * batch.step, batch.step)
     return [zlib.crc32(content[start : start + PIXELS]) for start in starts]
 
@@ -177,13 +175,19 @@ def find_folder(root: Path) -> Path:
 
 def _unpack(archive, folder):
     """Unpack the batches of an archive; nothing else in it is written."""
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        unfinished.mkdir()
-        with tarfile.open(archive) as members:
+        with (
+            tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as place,
+            tarfile.open(archive) as members,
+        ):
+            unpacked = Path(place, folder.name)
+            unpacked.mkdir()
             for member in members:
                 if member.isfile() and Path(member.name).parent.name == folder.name:
-                    (unfinished / Path(member.name).name).write_bytes(members.extractfile(member).read())
-        unfinished.rename(folder)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+                    (unpacked / Path(member.name).name).write_bytes(members.extractfile(member).read())
+            if not folder.is_dir():  # another process may have been faster
+                unpacked.rename(folder)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{archive} is cut short or damaged ({error}); {COPY_AGAIN}") from None
+    except OSError as error:
+        raise UserError(f"{archive} cannot be unpacked there ({error}); unpack it and give data.root") from None

@@ -25,7 +25,9 @@ def append_padded_channels(state: Mapping[str, torch.Tensor], path: str) -> dict
         return dict(state)
     convs = [tuple(map(int, match.groups())) for key in state if (match := CONV.fullmatch(key))]
     if any(number > 2 for *_, number in convs):
-        raise UserError(f"{path} has bottlenecks that pad channels, and only basic blocks are read: its project has none")
+        raise UserError(
+            f"{path} has bottlenecks that pad channels; only basic blocks are read, as its project has them"
+        )
     blocks = sorted((stage, block) for stage, block, number in convs if number == 2)
     state, order = dict(state), torch.arange(len(state.get("conv1.weight", ())))
     for stage, block in blocks:

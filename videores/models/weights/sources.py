@@ -106,8 +106,10 @@ def _read_library(name, path, model):
         raise UserError(f"{path} must hold names of parameters and their tensors, alone or as state_dict{keys}")
     state = _remove_wrappers(state)
     if name == "torchvision" and key_maps.guess_layout(state) == "akamaster":
-        raise UserError(f"{path} has linear.weight, as CIFAR networks whose shortcuts may order channels otherwise: "
-                        f"give akamaster:{path}, which reorders them")
+        raise UserError(
+            f"{path} has linear.weight, as CIFAR networks whose shortcuts may order channels otherwise: "
+            f"give akamaster:{path}, which reorders them"
+        )
     layout = key_maps.detect_layout(name, state, model)
     state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
     state = append_padded_channels(state, path) if name == "akamaster" else state
