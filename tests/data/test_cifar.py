@@ -134,7 +134,7 @@ def test_a_download_that_is_cut_short_is_named_and_leaves_nothing(tmp_path):
     archive = pack(folder, "cifar-10-binary.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-5000])
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="cifar-10-binary.tar.gz is cut short"):
+    with pytest.raises(UserError, match=r"cifar-10-binary\.tar\.gz is cut short"):
         index.read_index(settings(tmp_path / "data"))
     assert list((tmp_path / "data").iterdir()) == [archive]
 

@@ -52,6 +52,15 @@ def test_the_order_of_channels_has_an_inverse(tmp_path):
     assert same_states(model.state_dict(), source.state_dict())
 
 
+@pytest.mark.parametrize("depth", [20, 56])
+def test_real_weights_come_back_from_the_other_order(shared_data, tmp_path, depth):
+    state = torch.load(shared_data / "weights" / f"cifar_resnet{depth}.pth", weights_only=True)
+    model = create_model(f"cifar2d_{depth}", 10)
+    loading.load_weights(model, f"akamaster:{save(pad_both_sides(state), tmp_path / 'x.th')}")
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
 def test_names_of_both_sides_are_never_taken_for_ours(tmp_path):
     path = save({"state_dict": CifarNet().state_dict()}, tmp_path / "x.th")
     for source in (f"torchvision:{path}", path):

@@ -46,7 +46,7 @@ def article(width=64, classes=1000, blocks=(3, 3, 3, 3), **options):
 
 
 def bottlenecks(classes=7):
-    """As keras.applications.ResNet50: ZeroPadding2D, valid convolutions, the stride in the first 1x1, epsilon 1.001e-5."""
+    """As keras.applications.ResNet50: ZeroPadding2D, valid convolutions, the stride in the first 1x1."""
     norm = partial(layers.BatchNormalization, epsilon=1.001e-5)
     inputs = layers.Input((None, None, 3))
     x = layers.ReLU()(norm()(layers.Conv2D(8, 7, strides=2)(layers.ZeroPadding2D(3)(inputs))))

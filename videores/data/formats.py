@@ -6,8 +6,8 @@ kinetics  splits/train.csv and val.csv (or validate.csv), as distributed; its va
           root/train and root/val, in class folders or not, as <id>_<start>_<end>.mp4 with six digits for the times
 ssv2      splits/something-something-v2-{labels,train,validation}.json or {labels,train,validation}.json; its validation
           is the test list; root/<id>.webm
-cifar10   root/cifar-10-batches-bin/ or cifar-10-batches-py/, or the downloaded archive of either, which is unpacked there;
-          pictures are videos of one frame
+cifar10   root/cifar-10-batches-bin/ or cifar-10-batches-py/, or the downloaded archive of either, which is unpacked
+          there; pictures are videos of one frame
 folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
           below the class folder or, where there is none of these, images, which are videos of one frame
 npz       root is the archive: arrays train_images (NDHW), train_labels, test_* and, if there, val_*, as MedMNIST distributes
@@ -226,7 +226,7 @@ def _make_ssv2_videos(entries, classes, path):
 
 
 def _read_cifar10(root, splits, split):
-    """Read the labels of the binary or the Python archive, unpacked or as downloaded; a picture is `<batch>/<number>`."""
+    """Read the labels of either archive, unpacked or as downloaded; a picture is `<batch>/<number>`."""
     folder = cifar.find_folder(root)
     classes, batches = cifar.list_batches(folder)
     parts = {

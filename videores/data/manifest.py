@@ -153,7 +153,7 @@ def _probe_files(root, paths, workers):
 
 def _group_by_batch(root, paths):
     """Return {batch: {path: number}} of pictures of CIFAR-10 that are there."""
-    batches: dict[str, dict[str, int]] = defaultdict(dict)
+    batches = defaultdict(dict)
     for path in paths if isinstance(root, Path) else ():
         file, archived = split_volume(root / path)
         if archived and not archived[0] and Path(file).is_file():

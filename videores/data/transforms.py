@@ -110,7 +110,7 @@ def crop_box(frames, box):
 def crop_padded_box(frame_HWC, box, fill):
     """Return a box of a frame, outside of which it has the RGB color `fill`."""
     places = list(zip(box[:2], box[2:], frame_HWC.shape[:2], strict=True))
-    if all(0 <= start and start + size <= side for start, size, side in places):
+    if all(start >= 0 and start + size <= side for start, size, side in places):
         return crop_box(frame_HWC, box)
     padded_HWC = np.full((*box[2:], 3), fill, np.uint8)
     shown = [(max(-start, 0), max(min(size, side - start), 0)) for start, size, side in places]

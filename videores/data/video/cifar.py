@@ -6,6 +6,7 @@ path is `<batch>/<number>`, as if the batch were a folder.
 """
 
 import gzip
+import hashlib
 import os
 import pickletools
 import tarfile
@@ -19,7 +20,6 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from videores.data.lists import split_volume
 from videores.errors import UserError
 
 SIDE = 32
@@ -132,7 +132,7 @@ def _parse_names(path):
 
 def decode_picture(path: Path | str, indices: Sequence[int] | None = None) -> Iterator[av.VideoFrame]:
     """Yield the one frame of a picture, as often as it is asked for; no other picture is read."""
-    file, (_, number) = split_volume(path)
+    file, number = str(Path(path).parent), int(Path(path).name)
     status = os.stat(file)
     batch = _read_batch_once(file, (status.st_size, status.st_mtime_ns))
     with open(file, "rb", buffering=0) as pixels:
@@ -147,11 +147,11 @@ def _read_batch_once(file, _stamp):
     return read_batch(Path(file))
 
 
-def compute_checksums(path: Path) -> list[int]:
-    """Return a checksum of each picture of a batch."""
+def compute_digests(path: Path) -> list[str]:
+    """Return a digest of each picture of a batch."""
     batch, content = read_batch(path), memoryview(path.read_bytes())
     starts = range(batch.offset, batch.offset + len(batch.labels) * batch.step, batch.step)
-    return [zlib.crc32(content[start : start + PIXELS]) for start in starts]
+    return [hashlib.blake2b(content[start : start + PIXELS], digest_size=16).hexdigest() for start in starts]
 
 
 # Downloads

@@ -95,7 +95,7 @@ def _list_layers(path, config):
     """Return {name: layer} of a functional network."""
     if config["class_name"] != "Functional":
         raise UserError(f"{path} holds a {config['class_name']}, and only functional networks of Keras are read")
-    counts: dict[str, int] = defaultdict(int)
+    counts = defaultdict(int)
     layers = {}
     for entry in config["config"]["layers"]:
         kind, name = entry["class_name"], entry["config"]["name"]
@@ -120,7 +120,7 @@ def _find_inputs(value: Any) -> Iterator[str]:
 
 def _describe_graph(path, layers):
     """Return the steps of the graph in order: of a block the branch, then the shortcut, then their sum."""
-    followers: dict[str, list[str]] = defaultdict(list)
+    followers = defaultdict(list)
     for layer in layers.values():
         for name in layer.inputs:
             followers[name].append(layer.name)
@@ -135,7 +135,7 @@ def _describe_graph(path, layers):
         longest, *others = sorted(paths, key=len, reverse=True)
         names += [*longest[:-1], *(name for one in others for name in one[:-1]), longest[-1]]
         at = longest[-1]
-    return list(_describe_layers(path, [layers[name] for name in names]))
+    return list(_describe_layers([layers[name] for name in names]))
 
 
 def _follow_to_sum(path, layers, followers, name):
@@ -148,7 +148,7 @@ def _follow_to_sum(path, layers, followers, name):
     return names
 
 
-def _describe_layers(path, layers) -> Iterator[_Step]:
+def _describe_layers(layers):
     written = 0  # zeros written by a ZeroPadding2D before
     for layer in layers:
         if layer.kind == "ZeroPadding2D":
@@ -210,7 +210,7 @@ def _describe_pool(size, strides, padding):
 # Our network
 
 
-def _describe_model(model: ResNet) -> Iterator[_Step]:
+def _describe_model(model):
     for name in model.first:
         yield _describe_module(name, model.get_submodule(name))
     for stage in model.stages:
