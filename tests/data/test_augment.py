@@ -31,6 +31,7 @@ WORKER = {  # what runs in the worker on pixels
     "randaugment": (2, 9),
     "trivialaugment": True,
     "erasing": 0.7,
+    "flip_axes": ("height",),
 }
 PLACE = {"speed": (0.5, 2), "resized_crop": (0.2, 1), "multi_scale": (1, 0.875, 0.75, 0.66)}
 DEVICE = {"hue": 0.2, "mixup": 0.8, "cutmix": 1.0}

@@ -190,7 +190,7 @@ def test_archives_with_other_arrays_are_refused(tmp_path, changes, named):
 def test_an_archive_that_is_cut_or_not_there_is_named(tmp_path):
     archive = write_archive(tmp_path)
     archive.write_bytes(archive.read_bytes()[:-200])
-    with pytest.raises(UserError, match="tiny.npz"):
+    with pytest.raises(UserError, match=r"tiny\.npz"):
         index.read_index(settings(archive))
     archive.unlink()
     with pytest.raises(UserError, match=r"data\.root"):

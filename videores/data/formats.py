@@ -10,15 +10,16 @@ cifar10   root/cifar-10-batches-bin/ or cifar-10-batches-py/, or the downloaded 
           there; pictures are videos of one frame
 folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
           below the class folder or, where there is none of these, images, which are videos of one frame
-npz       root is the archive: arrays train_images (NDHW), train_labels, test_* and, if there, val_*, as MedMNIST distributes
-          its volumes; the classes are the lines of splits/classes.txt or, without it, the numbers of the labels
+npz       root is the archive: arrays train_images (NDHW), train_labels, test_* and, if there, val_*, as MedMNIST
+          distributes its volumes; the classes are the lines of splits/classes.txt or, without it, the labels' numbers
 csv       splits/train.csv, test.csv and, if there, val.csv with the header `path,label[,group][,start,end]`, where the
           seconds start and end are those of a part of a longer video; the class list is splits/classes.txt (a name a
           line) or, without it, the sorted labels of train.csv
 motion8, appear8, mixed16, order8, small   csv, of the embedded sets
 
-A video may be a volume, a NIfTI file: data/video/volumes.py says how it is read. In every format but npz a video may be a folder of its frames, numbered pictures: lists name the folder, or a file of its name
-with any suffix (index.read_index).
+A video may be a volume, a NIfTI file: data/video/volumes.py says how it is read. In every format but npz it may be a
+folder of its frames, numbered pictures: lists name the folder, or a file of its name with any suffix
+(index.read_index).
 """
 
 import re
