@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 from helpers.cifar import CLASSES, make_batches, write_binary, write_python
+from helpers.commands import forked, read_result, succeeded
 
 from videores.config.schema import DataConfig, TransformConfig
 from videores.data import datamodule, index, manifest
@@ -161,3 +162,17 @@ def test_archives_are_not_packed(tmp_path):
     write_binary(tmp_path, make_batches())
     with pytest.raises(UserError, match="--out"):
         commands.Options("cifar10", tmp_path, None, "1", EncodingSettings(), out=tmp_path / "out")
+
+
+def test_the_recipe_trains_and_tests_an_archive(tmp_path):
+    root = write_python(tmp_path / "data", make_batches()).parent
+    given = ("data.batch_size=8", "train.epochs=2", "train.milestones=[1]", "data.workers=1", "trainer.accelerator=cpu")
+    train = ("train.py", "--cfg", "cifar2d_20_cifar10.yaml", f"data.root={root}", *given)
+    survey = ("prepare.py", "cifar10", "--root", root, "--duplicates")
+    processes = [succeeded(process) for process in forked([train, survey], tmp_path)]
+    assert "video" in processes[0].stdout
+    (test,) = (tmp_path / "runs/cifar2d_20_cifar10/test").iterdir()
+    found, arrays = read_result(test)
+    assert found["protocol"] == "1x1@32/32 1x1 softmax-mean cifar10-test"
+    assert arrays["video"].tolist() == [f"cifar-10-batches-py/test_batch/{number}" for number in range(6)]
+    assert arrays["label"].tolist() == make_batches()["test_batch"][0].tolist()

@@ -161,6 +161,7 @@ def edit(path, target, change):
         ("MaxPooling2D", "pool_size", [2, 2]),
         ("Dense", "activation", "sigmoid"),
         ("Conv2D", "data_format", "channels_first"),
+        ("BatchNormalization", "scale", False),
     ],
 )
 def test_a_layer_with_another_setting_is_named(tmp_path, small, kind, key, value):

@@ -230,15 +230,13 @@ def _read_cifar10(root, splits, split):
     """Read the labels of either archive, unpacked or as downloaded; a picture is `<batch>/<number>`."""
     folder = cifar.find_folder(root)
     classes, batches = cifar.list_batches(folder)
-    parts = {
-        part: tuple(
-            Video(f"{Path(batch.path).relative_to(root).as_posix()}/{number}", label)
-            for batch in some
-            for number, label in enumerate(batch.labels)
-        )
-        for part, some in batches.items()
-    }
+    parts = {part: tuple(v for batch in some for v in _list_pictures(root, batch)) for part, some in batches.items()}
     return Index(tuple(classes), **parts)
+
+
+def _list_pictures(root, batch):
+    name = Path(batch.path).relative_to(root).as_posix()
+    return [Video(f"{name}/{number}", label) for number, label in enumerate(batch.labels)]
 
 
 # -- volumes ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -93,12 +93,12 @@ def _parse_pickle(path, content):
     return Batch(str(path), large[0][0], PIXELS, tuple(labels))
 
 
-def _iterate_codes(path, content) -> Iterator[tuple[str, object, int]]:
+def _iterate_codes(path, content) -> Iterator[tuple[str, Any, int]]:
     """Yield (code, argument, position) of a pickle, without executing it."""
     try:
         for code, value, at in pickletools.genops(content):
             if code.name not in ("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "PUT", "GET"):
-                yield code.name, value, at
+                yield code.name, value, at or 0
     except (ValueError, IndexError) as error:
         raise UserError(f"{path} is cut short or damaged ({error}); {COPY_AGAIN}") from None
 

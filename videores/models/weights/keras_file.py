@@ -104,6 +104,8 @@ def _list_layers(path, config):
         if len(entry["inbound_nodes"]) > 1:
             raise UserError(f"{path}: layer {name} is used in {len(entry['inbound_nodes'])} places, which is not read")
         layers[name] = _Layer(name, kind, entry["config"], tuple(_find_inputs(entry["inbound_nodes"])), group)
+        if later := [other for other in layers[name].inputs if other not in layers]:
+            raise UserError(f"{path}: layer {name} has the input {later[0]}, which is not before it")
     return layers
 
 
@@ -259,9 +261,21 @@ def _check_same_steps(path: str, theirs: list[_Step], ours: Sequence[_Step]) -> 
 def _read_variables(path, variables, layer):
     try:
         group = variables[f"layers/{layer.group}/vars"]
-        return [np.asarray(group[str(number)], np.float32) for number in range(len(group))]
-    except (KeyError, OSError, ValueError) as error:
+        arrays = [np.asarray(group[str(number)]) for number in range(len(group))]
+    except (KeyError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} has no variables of layer {layer.name} that can be read ({error})") from None
+    found, due = [(array.ndim, array.dtype.kind) for array in arrays], [(n, "f") for n in _list_dimensions(layer)]
+    if found != due:
+        what = "has variables of other shapes or types (it may be quantised)"
+        raise UserError(f"{path}: layer {layer.name} {what}: {[f'{a.dtype} {a.shape}' for a in arrays]}")
+    return [array.astype(np.float32) for array in arrays]
+
+
+def _list_dimensions(layer):
+    """Return how many dimensions each variable of a layer has."""
+    if layer.kind == "BatchNormalization":
+        return [1] * (layer.config["scale"] + layer.config["center"] + 2)
+    return [{"Conv2D": 4, "Dense": 2}[layer.kind], *[1] * layer.config["use_bias"]]
 
 
 def _convert(layer, arrays):

@@ -115,6 +115,7 @@ def _read_library(name, path, model):
     state = append_padded_channels(state, path) if name == "akamaster" else state
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
     network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
+    network = {"stem": "cifar"} if name == "akamaster" else network
     return StoredWeights(state, eps=layout.eps, network=network, usual=usual)
 
 
