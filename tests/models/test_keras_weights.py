@@ -34,10 +34,11 @@ def basic_block(x, filters, strides, **options):
     return layers.Activation("relu")(layers.Add()([y, shortcut]))
 
 
-def article(width=64, classes=1000, blocks=(3, 3, 3, 3), **options):
+def article(width=64, classes=1000, blocks=(3, 3, 3, 3), stem="pool", **options):
     """The article's network: 7x7, max-pool, stages of 3 basic blocks, mean, softmax; 26 layers with weights."""
     inputs = layers.Input((None, None, 3))
-    x = layers.MaxPooling2D(3, strides=2, padding="same")(conv_norm(inputs, width, 7, 2, **options))
+    x = conv_norm(inputs, width, 7, 2, **options) if stem == "pool" else conv_norm(inputs, width, 3, **options)
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(x) if stem == "pool" else x
     for stage, count in enumerate(blocks):
         for block in range(count):
             x = basic_block(x, width * 2**stage, 2 if stage and not block else 1, **options)
@@ -97,6 +98,15 @@ def test_the_articles_network_puts_out_the_same(tmp_path, height, width):
         assert theirs.std() > 1e-3
 
 
+def test_a_cifar_network_without_biases(tmp_path):
+    network = article(16, 10, (1, 1, 1), stem="cifar", use_bias=False)
+    path = save(network, tmp_path / "cifar.keras")
+    model = create_model("cifar2d_8", 10, shortcut="B", padding="same")
+    loading.load_weights(model, f"keras:{path}", head="keep")
+    theirs, ours = outputs(network, model, clips(2, 3, 1, 32, 32))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_the_articles_network_has_its_size():
     network = article()
     assert network.count_params() == 17_980_392
@@ -137,6 +147,15 @@ def test_the_first_layer_that_differs_is_named(small, options, layer):
     message = refusal(create_model(num_classes=5, **options), f"keras:{small}")
     assert str(small) in message
     assert re.search(layer, message), message
+
+
+def test_the_options_that_fit_are_said(small, tmp_path):
+    message = refusal(create_model("f_r2d_50", 5), f"keras:{small}")
+    assert "model.bias=true model.padding=same model.block=basic model.layers=[1, 1] model.width=4" in message
+    path = save(bottlenecks(), tmp_path / "bottlenecks.keras")
+    message = refusal(create_model("f_r2d_18", 7, bias=True, padding="same"), f"keras:{path}")
+    fits = "model.padding=symmetric model.stride_in=conv1 model.block=bottleneck model.layers=[1, 1] model.width=8"
+    assert fits in message
 
 
 def edit(path, target, change):

@@ -1,17 +1,17 @@
 """Read residual networks that Keras 3 saved (.keras files), without Keras and without running code.
 
-The file holds the network as a graph of layers and their variables. The graph must be that of our network, layer by
-layer; each layer is described in words, and the first that differs is named. Kernels HWIO become OIHW. Keras pads
-strided convolutions (`padding="same"`) otherwise than torch, which model.padding=same does too.
+The file holds the network as a graph of layers, and their variables. The graph must be that of our network: the first
+layer that differs is named. Kernels HWIO become OIHW. Keras pads strided convolutions (`padding="same"`) otherwise than
+torch; model.padding=same does so too.
 """
 
 import io
 import json
 import zipfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby, product, zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,28 +19,27 @@ from torch import nn
 
 from videores.errors import UserError
 from videores.models.resnet import ResNet
+from videores.models.weights.keras_graph import (
+    CLASSIFIER,
+    GROUPS,
+    MEAN,
+    SUM,
+    Step,
+    describe_conv,
+    describe_file,
+    describe_pool,
+)
 from videores.models.weights.safe_load import check_local_path
 
 CONFIG, VARIABLES = "config.json", "model.weights.h5"
-GROUPS = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}  # names in VARIABLES
-SILENT = ("InputLayer", "Dropout", "SpatialDropout2D")  # do nothing in evaluation
 USUAL = "Keras's files do not say; the ImageNet weights of keras.applications take BGR: docs/guide/weights.md"
-
-
-class _Layer(NamedTuple):
-    name: str
-    kind: str  # Keras's class
-    config: dict[str, Any]
-    inputs: tuple[str, ...]
-    group: str  # of its variables
-
-
-class _Step(NamedTuple):
-    """A layer in words, which are the same for a layer of ours that computes the same."""
-
-    text: str
-    name: str
-    layer: _Layer | None = None
+OPTIONS: dict[str, Sequence[Any]] = {  # those that are tried for a network that does not fit
+    "bias": (False, True),
+    "padding": ("symmetric", "same"),
+    "stride_in": ("conv2", "conv1"),
+    "stem": ("pool", "nopool", "small", "cifar"),
+    "block": ("basic", "bottleneck"),
+}
 
 
 def read_network(path: str, model: nn.Module) -> tuple[dict[str, torch.Tensor], float]:
@@ -51,8 +50,10 @@ def read_network(path: str, model: nn.Module) -> tuple[dict[str, torch.Tensor], 
     if not isinstance(model, ResNet) or model.dim != 2 or model.design.fold or model.design.preact:
         raise UserError(f"keras:{path} is for 2D networks of post-activated blocks, such as f_r2d_18: give model.name")
     config, variables = _open(path)
-    theirs, ours = _describe_file(path, config), list(_describe_model(model))
-    _check_same_steps(path, theirs, ours)
+    theirs, ours = describe_file(path, config), list(_describe_model(model))
+    if theirs and theirs[-1].text == "softmax":  # a layer of its own
+        theirs.pop()
+    _check_same_steps(path, theirs, ours, model)
     state: dict[str, torch.Tensor] = {}
     for their, own in zip(theirs, ours, strict=True):
         if their.layer and their.layer.kind in GROUPS:
@@ -79,140 +80,10 @@ def _open(path):
     return config, variables
 
 
-# Their graph
-
-
-def _describe_file(path, config):
-    """Return the steps of a network. Raises UserError where the topology is not as Keras 3 writes it."""
-    try:
-        return _describe_graph(path, _list_layers(path, config))
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        what = f"{CONFIG} is not as Keras 3 writes it ({type(error).__name__}: {error}); save it again"
-        raise UserError(f"{path}: {what}") from None
-
-
-def _list_layers(path, config):
-    """Return {name: layer} of a functional network."""
-    if config["class_name"] != "Functional":
-        raise UserError(f"{path} holds a {config['class_name']}, and only functional networks of Keras are read")
-    counts = defaultdict(int)
-    layers = {}
-    for entry in config["config"]["layers"]:
-        kind, name = entry["class_name"], entry["config"]["name"]
-        group = f"{GROUPS.get(kind, kind)}_{counts[kind]}" if counts[kind] else GROUPS.get(kind, kind)
-        counts[kind] += 1
-        if len(entry["inbound_nodes"]) > 1:
-            raise UserError(f"{path}: layer {name} is used in {len(entry['inbound_nodes'])} places, which is not read")
-        layers[name] = _Layer(name, kind, entry["config"], tuple(_find_inputs(entry["inbound_nodes"])), group)
-        if later := [other for other in layers[name].inputs if other not in layers]:
-            raise UserError(f"{path}: layer {name} has the input {later[0]}, which is not before it")
-    return layers
-
-
-def _find_inputs(value: Any) -> Iterator[str]:
-    """Yield the names of layers in a nested entry of inbound nodes."""
-    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
-        yield value["config"]["keras_history"][0]
-    elif isinstance(value, Mapping):
-        yield from _find_inputs(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _find_inputs(one)
-
-
-def _describe_graph(path, layers):
-    """Return the steps of the graph in order: of a block the branch, then the shortcut, then their sum."""
-    followers = defaultdict(list)
-    for layer in layers.values():
-        for name in layer.inputs:
-            followers[name].append(layer.name)
-    starts = [layer.name for layer in layers.values() if layer.kind == "InputLayer"]
-    if len(starts) != 1:
-        raise UserError(f"{path} must have one input, got {', '.join(starts) or 'none'}")
-    names, at = [], starts[0]
-    while after := followers[at]:
-        paths = [_follow_to_sum(path, layers, followers, name) for name in after] if len(after) > 1 else [after]
-        if len({one[-1] for one in paths}) > 1 or len(paths) > 2:
-            raise UserError(f"{path}: what follows layer {at} is no residual block, a branch and a shortcut: {after}")
-        longest, *others = sorted(paths, key=len, reverse=True)
-        names += [*longest[:-1], *(name for one in others for name in one[:-1]), longest[-1]]
-        at = longest[-1]
-    return list(_describe_layers([layers[name] for name in names]))
-
-
-def _follow_to_sum(path, layers, followers, name):
-    names = [name]
-    while layers[name].kind != "Add":
-        if len(followers[name]) != 1:
-            raise UserError(f"{path}: layer {name} is within a block, and {len(followers[name])} layers follow it")
-        name = followers[name][0]
-        names.append(name)
-    return names
-
-
-def _describe_layers(layers):
-    written = 0  # zeros written by a ZeroPadding2D before
-    for layer in layers:
-        if layer.kind == "ZeroPadding2D":
-            sides = {side for pair in layer.config["padding"] for side in pair}
-            written = sides.pop() if len(sides) == 1 else tuple(map(tuple, layer.config["padding"]))
-            continue
-        if layer.kind not in SILENT:
-            yield _Step(_describe_layer(layer, written), layer.name, layer)
-            if layer.kind == "Conv2D" and layer.config["activation"] == "relu":
-                yield _Step("relu", layer.name)
-            written = 0
-
-
-def _describe_layer(layer, written):
-    """Return a layer in words, those of `_describe_module` where it is one that our networks have."""
-    c, kind = layer.config, layer.kind
-    if c.get("data_format") not in (None, "channels_last"):
-        return f"{kind} of channels before pixels (data_format={c['data_format']})"
-    if kind == "Conv2D" and c["groups"] == 1 and c["dilation_rate"] == [1, 1] and c["activation"] in ("linear", "relu"):
-        padding = _describe_padding(c, c["kernel_size"], written)
-        return _describe_conv(c["filters"], c["kernel_size"], c["strides"], padding, c["use_bias"])
-    if kind == "MaxPooling2D":
-        return _describe_pool(c["pool_size"], c["strides"], _describe_padding(c, c["pool_size"], written))
-    if written:
-        return f"{kind} of a padded input"
-    if kind == "BatchNormalization" and c["axis"] in (3, -1):
-        return "batch norm"
-    if kind == "ReLU" and not c["max_value"] and not c["negative_slope"] and not c["threshold"]:
-        return "relu"
-    if kind == "Activation":
-        return c["activation"]
-    if kind == "Add" and len(layer.inputs) == 2:
-        return "sum"
-    if kind == "GlobalAveragePooling2D" and not c["keepdims"]:
-        return "mean over height and width"
-    if kind == "Dense" and c["activation"] in ("softmax", "linear"):
-        return "classifier"
-    return f"{kind} {c.get('activation', '')}".strip()
-
-
-def _describe_padding(config, size, written):
-    """Say how many pixels are written around a picture; "same" where that depends on its size."""
-    if config["padding"] == "valid" or max(size) == 1:
-        return written
-    if written:
-        return f"same after {written}"
-    return "same" if max(config["strides"]) > 1 else size[0] // 2
-
-
-def _describe_conv(channels, size, strides, padding, bias):
-    shape = f"{size[0]}x{size[1]} convolution to {channels} channels, strides {tuple(strides)}"
-    return f"{shape}, padding {padding}, {'with' if bias else 'without'} bias"
-
-
-def _describe_pool(size, strides, padding):
-    return f"maximum of {size[0]}x{size[1]}, strides {tuple(strides)}, padding {padding}"
-
-
 # Our network
 
 
-def _describe_model(model):
+def _describe_model(model: Any) -> Iterator[Step]:
     for name in model.first:
         yield _describe_module(name, model.get_submodule(name))
     for stage in model.stages:
@@ -224,35 +95,61 @@ def _describe_model(model):
             parts = shortcut.named_children() if isinstance(shortcut, nn.Sequential) else [("", shortcut)]
             for name, module in parts if shortcut is not None else ():
                 yield _describe_module(f"{prefix}.downsample.{name}", module)
-            yield _Step("sum", prefix)
-            yield _Step("relu", prefix)
-    yield _Step("mean over height and width", "the end of the stages")
-    yield _Step("classifier", "fc")
+            yield Step(SUM, prefix)
+            yield Step("relu", prefix)
+    yield Step(MEAN, "the end of the stages")
+    yield Step(CLASSIFIER, "fc")
 
 
 def _describe_module(name, module):
     if isinstance(module, nn.Conv2d) and module.groups == 1:
         padding = getattr(module, "style", module.padding[0])
         bias = module.bias is not None
-        return _Step(_describe_conv(module.out_channels, module.kernel_size, module.stride, padding, bias), name)
+        return Step(describe_conv(module.out_channels, module.kernel_size, module.stride, padding, bias), name)
     if isinstance(module, nn.MaxPool2d):
         size, stride, padding = module.kernel_size, module.stride, getattr(module, "style", module.padding)
-        return _Step(_describe_pool((size, size), (stride, stride), padding), name)
+        return Step(describe_pool((size, size), (stride, stride), padding), name)
     if isinstance(module, nn.BatchNorm2d):
-        return _Step("batch norm", name)
-    return _Step("relu" if isinstance(module, nn.ReLU) else type(module).__name__, name)
+        return Step("batch norm", name)
+    return Step("relu" if isinstance(module, nn.ReLU) else type(module).__name__, name)
 
 
-def _check_same_steps(path: str, theirs: list[_Step], ours: Sequence[_Step]) -> None:
-    if theirs and theirs[-1].text == "softmax":  # a layer of its own
-        theirs.pop()
-    end = _Step("nothing", "its end")
+def _check_same_steps(path, theirs, ours, model):
+    end = Step("nothing", "its end")
     for their, own in zip_longest(theirs, ours, fillvalue=end):
         if their.text != own.text:
-            raise UserError(
-                f"{path} is another network: layer {their.name} is {their.text}, and {own.name} is {own.text}; "
-                "see model.layers, width, bias, padding and stride_in"
-            )
+            what = f"layer {their.name} is {their.text}, and {own.name} is {own.text}"
+            fitting = _find_fitting_options(theirs, model)
+            advice = f"it fits with {' '.join(fitting)}" if fitting else "no option of the network makes it fit"
+            raise UserError(f"{path} is another network: {what}; {advice}")
+
+
+def _find_fitting_options(theirs, model):
+    """Return the options with which the model has the steps of a file; none where no choice of OPTIONS does."""
+    filters = [step.layer.config["filters"] for step in theirs if step.layer and step.layer.kind == "Conv2D"]
+    layers = tuple(len(list(run)) for _, run in groupby(_list_block_channels(theirs)))
+    own = replace(model.design, bias=bool(model.design.bias))
+    if not filters or not 1 <= len(layers) <= 4 or own.groups > 1 or own.base_width:
+        return []
+    for choice in product(*OPTIONS.values()):
+        options = {**dict(zip(OPTIONS, choice, strict=True)), "layers": layers, "width": filters[0], "shortcut": "B"}
+        with torch.device("meta"):
+            other = ResNet(model.fc.out_features, replace(own, **options))
+        if [step.text for step in _describe_model(other)] == [step.text for step in theirs]:
+            changed = {key: value for key, value in options.items() if value != getattr(own, key)}
+            values = {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
+            return [f"model.{key}={str(value).lower()}" for key, value in values.items()]
+    return []
+
+
+def _list_block_channels(steps):
+    """Yield the channels that each block puts out."""
+    filters = 0
+    for step in steps:
+        if step.layer and step.layer.kind == "Conv2D":
+            filters = step.layer.config["filters"]
+        elif step.text == SUM:
+            yield filters
 
 
 # Variables
