@@ -29,6 +29,8 @@ def check_transform(c: Any) -> Iterator[str]:
     """Yield the contradictions within data.transform."""
     if c.crop > (smallest := min([c.short_side, *(c.jitter or ())])):
         yield f"data.transform.crop must be <= short_side and jitter ({smallest}), got {c.crop}"
+    if c.pad >= c.crop:
+        yield f"data.transform.pad must be < crop ({c.crop}), or crops may show nothing, got {c.pad}"
 
 
 def check_augment(c: Any) -> Iterator[str]:
@@ -61,6 +63,8 @@ def check_data(c: Any) -> Iterator[str]:
     for key in ("resized_crop", "multi_scale"):
         if c.transform.jitter and getattr(c.augment, key):
             yield f"data.transform.jitter and data.augment.{key} both choose the scale: drop one"
+        if c.transform.pad and getattr(c.augment, key):
+            yield f"data.transform.pad is for crops of one size, not for data.augment.{key}: drop one"
     if c.augment.speed and c.clip.sampling == "segments":
         yield "data.augment.speed needs data.clip.sampling=dense, got segments: drop one"
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
@@ -104,9 +108,9 @@ def _check_suited(c: Any) -> Iterator[str]:
         for key in COLOR_KEYS:
             if not c.augment.is_default(key):
                 yield f"data.augment.{key} changes colors, which data.stream={shown} does not have: drop it"
-        for key in ("mean", "std"):
+        for key in ("mean", "std", "pad"):
             if not c.transform.is_default(key):
-                yield f"data.transform.{key} is of colors, and data.stream={shown} has its own scale: drop it"
+                yield f"data.transform.{key} is of colors, which data.stream={shown} does not have: drop it"
     if "flow" in names:
         for key, what in (("rotation", "turn"), ("speed", "lengthen"), ("flip_axes", "mirror")):
             if not c.augment.is_default(key):

@@ -138,7 +138,8 @@ class VideoDataset(Dataset):
     def draw_clips(self, number, index_KT, draws):
         """Read the frames of some draws and cut their clips."""
         around = transforms.compute_hull([draw.box for draw in draws])
-        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.crop_box(frame, around))
+        keep = lambda frame: transforms.crop_padded_box(frame, around, self.fill())
+        frames_UHWC, place_KT = self.frames(number, index_KT, keep)
         return [self.cut(frames_UHWC, around, place_T, draw) for place_T, draw in zip(place_KT, draws, strict=True)]
 
     def draw(self, epoch, number, view):
@@ -187,9 +188,12 @@ class VideoDataset(Dataset):
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         if draw.flip:
             streams.mirror_values(clip, self.source)
-        fill = [round(255 * value) for value in self.transform.mean]
-        clip = augment_clip(clip, self.augment, fill, draw.rng)
+        clip = augment_clip(clip, self.augment, self.fill(), draw.rng)
         return clip if np.array_equal(place_T, np.arange(len(clip))) else clip[place_T]
+
+    def fill(self):
+        """Return the RGB color outside of frames, which becomes 0."""
+        return [round(255 * value) for value in self.transform.mean]
 
     # Test
 

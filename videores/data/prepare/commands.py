@@ -49,6 +49,10 @@ class Options:
             raise UserError(
                 "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
             )
+        if self.format == "cifar10" and (self.shards or self.out or self.slurm or self.is_shard):
+            raise UserError(
+                "archives of CIFAR-10 hold pixels that are not coded: drop --shards, --out, --shard and --slurm"
+            )
         if self.settings.flow != "none":
             import_opencv()
             if not self.out:
