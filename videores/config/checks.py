@@ -108,13 +108,15 @@ def _check_suited(c: Any) -> Iterator[str]:
         for key in COLOR_KEYS:
             if not c.augment.is_default(key):
                 yield f"data.augment.{key} changes colors, which data.stream={shown} does not have: drop it"
-        for key in ("mean", "std", "pad"):
+        for key in ("mean", "std"):
             if not c.transform.is_default(key):
                 yield f"data.transform.{key} is of colors, which data.stream={shown} does not have: drop it"
     if "flow" in names:
         for key, what in (("rotation", "turn"), ("speed", "lengthen"), ("flip_axes", "mirror")):
             if not c.augment.is_default(key):
                 yield f"data.augment.{key} would have to {what} the vectors of data.stream={shown}: drop it"
+        if c.transform.pad:
+            yield f"data.transform.pad has a color, which the vectors of data.stream={shown} do not have: drop it"
 
 
 def _check_sound(c: Any) -> Iterator[str]:
