@@ -1,8 +1,9 @@
 """Cut the sound of clips, and make log-mel spectrograms of it on the device.
 
 A clip lasts from its first frame for `frames` steps, or to the end of its video. Its sound is `data.audio.seconds`
-around the middle of that time, which all videos of a configuration have alike, whatever their frame rates. What is read, cached and collated are int16
-mono samples sound_KS; before the first and after the last picture of a video, and where it has no sound, they are 0.
+around the middle of that time, which all videos of a configuration have alike, whatever their frame rates. What is
+read, cached and collated are int16 mono samples sound_KS; before the first and after the last picture of a video, and
+where it has no sound, they are 0.
 
 The middles of the columns are `hop` apart, and those of the first and last one half a hop from the ends of the sound's
 time. Column j is of the samples under a Hann window around its middle, which are real ones at both ends, too.
