@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from itertools import islice
 from math import gcd
 from typing import Any, BinaryIO
@@ -38,7 +37,7 @@ MAX_DEVIATION = 1e-3  # energy of a difference / energy of the sound: 30 dB
 HEADER_BYTES = 64  # at most, between where a packet is said to be and its content
 _TOLERANCE = {True: 0.02, False: 0.1}  # seconds; larger where containers derive stamps from sizes (AVI, MPEG)
 STAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-DECODE_ERRORS = (av.FFmpegError, ValueError, IndexError, RuntimeError)
+DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, RuntimeError)
 
 _Piece = tuple[int, np.ndarray, av.AudioFrame]  # place, samples_NC, and the frame that they are of
 
@@ -57,7 +56,7 @@ class SoundAccess:
     packets: Packed = b""  # see `table_4P`
     in_blocks: bool = False  # whether the decoder begins anew at each block
 
-    @cached_property
+    @property
     def table_4P(self) -> np.ndarray:
         """Return the offset in the file, bytes, place and samples of each packet."""
         return np.frombuffer(zlib.decompress(self.packets), np.int64).reshape(4, -1).cumsum(1)
@@ -207,7 +206,7 @@ def read_sound(path: Any, access: SoundAccess, first: int, count: int, rate: int
     """Return `count` int16 mono samples from number `first` on, at another rate.
 
     They are the same whatever is read with them: resampling begins at places that depend on the rates alone. `path` may
-    be an open file. Raises DECODE_ERRORS, OSError and UnreadableVideo.
+    be an open file. Raises DECODE_ERRORS and UnreadableVideo.
     """
     step = gcd(rate, access.rate)
     up, down = rate // step, access.rate // step  # so many samples there are as long as so many here
@@ -265,22 +264,23 @@ def _decode_from_start(path, access, high):
 
 def _decode_packets(file, access, low, high):
     """Yield pieces from the packets between two places."""
-    _, _, place_P, samples_P = access.table_4P
+    table_4P = access.table_4P
+    _, _, place_P, samples_P = table_4P
     begin = int(np.searchsorted(place_P + samples_P, low, side="right"))
     end = int(np.searchsorted(place_P, high))
     if not access.in_blocks:
-        yield from _decode_run(file, access, begin, begin, end)
+        yield from _decode_run(file, access, table_4P, begin, begin, end)
         return
     for start in range(begin - begin % BLOCK, end, BLOCK):
-        yield from _decode_run(file, access, start, max(begin, start), min(end, start + BLOCK))
+        yield from _decode_run(file, access, table_4P, start, max(begin, start), min(end, start + BLOCK))
 
 
-def _decode_run(file, access, start, begin, end):
+def _decode_run(file, access, table_4P, start, begin, end):
     """Decode packets, from some before `start` on, and yield those from `begin` on.
 
     A frame is cut to the samples that the scan has of its packet: in front at the start of the sound, else at its end.
     """
-    offset_P, size_P, place_P, samples_P = access.table_4P
+    offset_P, size_P, place_P, samples_P = table_4P
     context = av.CodecContext.create(access.codec, "r")
     context.thread_count, context.sample_rate, context.layout = 1, access.rate, access.layout
     context.extradata = access.settings or None
