@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import kill
 from helpers.commands import (
     assert_same_weights,
@@ -109,11 +110,45 @@ def test_tools_take_several_streams_or_say_why_not(place):
     assert record["top"][0]["probability"] == pytest.approx(float(likeliest), abs=1e-4)
 
 
+def test_blended_weights_are_those_of_the_logs_and_need_held_out_groups(place):
+    succeeded(*forked([train(*ALL, SHARED, folder="logged")], place))
+    log, rows = place / "logged" / "metrics.jsonl", kill.rows(place / "logged")
+    losses = {"joint": (0.79, 1.29), "rgb": (0.29, 1.29), "flow": (1.54, 2.0), "audio": (1.04, 1.29)}
+    for name, (learned, held_out) in losses.items():
+        rows[-1] |= {f"train_eval/loss_{name}": learned, f"val/loss_{name}": held_out}
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    blend = ("evaluate.py", "--blend", "logged")
+    (found,) = forked([blend], place)
+    weights = found.stdout.rpartition("train.loss_weights=")[2]
+    # log 6 = 1.79 at the start: G of 0.5, 0.5, below 0, 0.5, O of 0.5, 1, ..., 0.25
+    expected = {"joint": 4 / 21, "rgb": 1 / 21, "flow": 0, "audio": 16 / 21}
+    assert yaml.safe_load(weights.strip().strip("'")) == pytest.approx(expected, abs=0.02)
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows if "val/loss" not in row))
+    (refused,) = forked([blend], place)
+    assert refused.returncode == 2
+    assert "groups" in refused.stderr
+
+
+def test_each_stream_starts_from_weights_of_its_own(place):
+    first = ("data.stream=[rgb, flow]", "data.flow=flow", "model.streams.rgb.weights=one/checkpoints/best.ckpt")
+    other = "model.streams.flow.weights=one/checkpoints/best.ckpt"
+    cases = [
+        train(folder="one"),
+        train(*first, other, folder="none"),
+        train(*first, other, "model.streams.flow.adapt=mean", folder="both"),
+    ]
+    one, refused, both = forked(cases, place)
+    succeeded(one)
+    assert refused.returncode == 2
+    assert "data.stream=rgb, and this is flow" in refused.stderr
+    assert succeeded(both).stdout.count("tensors of one/checkpoints/best.ckpt") == 2
+
+
 def test_ranks_and_workers_change_no_score_of_several_streams(place):
     succeeded(*forked([train(*ALL, folder="ranks")], place))
     test = ("evaluate.py", "--run", "ranks", "trainer.devices=auto")
     cases = [(n, *test, f"data.name=n{n}", f"data.workers={n - 1}", f"data.batch_size={n}") for n in (1, 3)]
-    two = (*train(*ALL, SHARED, folder="two"), "data.batch_size=2", "trainer.precision=fp32", "trainer.devices=2")
+    two = (*train(*ALL, folder="two"), "data.batch_size=2", "trainer.precision=fp32", "trainer.devices=2")
     cases += [(2, *two, f"run.dir=two-{n}", f"data.workers={n}") for n in (0, 2)]
     for process in forked_ranks(cases, place):
         succeeded(process)
