@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 StreamName = Literal[
     "rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "grey", "flow"
 ]
-COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "grey", "randaugment", "trivialaugment")
+COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "gain", "grey", "randaugment", "trivialaugment")
 
 
 class StreamFacts(NamedTuple):

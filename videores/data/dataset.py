@@ -34,6 +34,7 @@ class _ClipParameters(NamedTuple):
     box: tuple[int, int, int, int]
     flip: bool
     hue: float
+    gain: float
     rng: np.random.Generator
 
 
@@ -44,8 +45,8 @@ class VideoDataset(Dataset):
     it has the distinct "frames" of the test views and their "place" in the clips, never augmented; views.py cuts the
     clips from them. With `marks_unreadable`, a video that does not decode has "unreadable", the reason, instead.
     Nothing depends on the worker that makes the item. Training items have label_K instead of the label where flips
-    change labels (`flips`, of mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is the
-    seed of the batch's mixture.
+    change labels (`flips`, of mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "gain"
+    gain_K, "draw" the seed of the batch's mixture.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class VideoDataset(Dataset):
             item["label"] = torch.tensor([self.flips[label] if draw.flip else label for draw in draws])
         if self.augment.hue:
             item["hue"] = torch.tensor([draw.hue for draw in draws])
+        if self.augment.gain:
+            item["gain"] = torch.tensor([draw.gain for draw in draws])
         if self.augment.has_mixing:
             item["draw"] = int(make_rng(MIX_STREAM, self.seed, epoch, number).integers(2**63))
         return item
@@ -118,13 +121,14 @@ class VideoDataset(Dataset):
         info, augment = self.info(number), self.augment
         speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
         hue = look.uniform(-augment.hue, augment.hue)
+        gain = look.uniform(*augment.gain) if augment.gain else 1.0
         index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, self.clip), self.clip, place, speed)
         index_T = sampling.find_shown_frames(index_T, info, self.clip)
         if "depth" in augment.flip_axes and look.random() < 0.5:
             index_T = index_T[::-1]
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
-        return _ClipParameters(index_T, box, flip, hue, look)
+        return _ClipParameters(index_T, box, flip, hue, gain, look)
 
     def may_flip(self, number):
         return self.flips is None or self.flips[self.videos[number].label] >= 0

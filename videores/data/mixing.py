@@ -1,4 +1,4 @@
-"""Apply hue shifts, mixup and cutmix to a training batch on the device.
+"""Apply hue shifts, gains, mixup and cutmix to a training batch on the device.
 
 All numbers are drawn by the loader and travel in the batch, so that nothing waits for the device: "hue" is hue_BK,
 "mix" is what `draw_mix` returns. Pixels are 0..255 throughout. N classes.
@@ -15,11 +15,13 @@ from videores.data import transforms
 
 
 def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Apply a batch's hue shift and mixture; mixed labels are probabilities label_BKN."""
+    """Apply a batch's hue shift, gain and mixture; mixed labels are probabilities label_BKN."""
     batch = dict(batch)
-    hue_BK, mix = batch.pop("hue", None), batch.pop("mix", None)
+    hue_BK, gain_BK, mix = (batch.pop(key, None) for key in ("hue", "gain", "mix"))
     if hue_BK is not None:
         batch["clips"] = shift_hue(batch["clips"], hue_BK)
+    if gain_BK is not None:
+        batch["clips"] = batch["clips"] * gain_BK[..., None, None, None, None].float()
     if mix is not None:
         label_BK = batch["label"] if batch["label"].ndim == 2 else batch["label"][:, None].expand_as(mix["partner"])
         batch["clips"] = _mix_pairs(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])

@@ -63,7 +63,7 @@ def read_training_rows(module):
         for number, clips, label in zip(batch["video"].tolist(), batch["clips"], batch["label"], strict=True):
             draws = [dataset.draw(0, number, view) for view in range(len(clips))]
             labels = label.expand(len(clips), *label.shape[1:])
-            pixels = clips.round().byte().numpy() if clips.is_floating_point() else clips.numpy()
+            pixels = clips.clamp(max=255).round().byte().numpy() if clips.is_floating_point() else clips.numpy()
             titles = [f"{format_label(one, classes)}   {dataset.videos[number].path}" for one in labels]
             indices = [draw.index_T for draw in draws]
             yield _format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
