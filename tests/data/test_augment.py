@@ -34,7 +34,7 @@ WORKER = {  # what runs in the worker on pixels
     "flip_axes": ("height",),
 }
 PLACE = {"speed": (0.5, 2), "resized_crop": (0.2, 1), "multi_scale": (1, 0.875, 0.75, 0.66)}
-DEVICE = {"hue": 0.2, "mixup": 0.8, "cutmix": 1.0}
+DEVICE = {"hue": 0.2, "gain": (0.5, 1.5), "mixup": 0.8, "cutmix": 1.0}
 ALL = {**WORKER, **PLACE, **DEVICE, "flip_labels": {"Run": "Walk"}}
 EXCLUDE = [{"randaugment", "trivialaugment"}, {"resized_crop", "multi_scale"}]
 MOST = {key: value for key, value in ALL.items() if key not in ("trivialaugment", "multi_scale")}
@@ -277,7 +277,7 @@ def test_augmented_batches_do_not_depend_on_the_number_of_workers(tiny, workers)
     assert len(alone) == len(helped) == 4
     assert all(same(one, other) for one, other in zip(alone, helped, strict=True))
     assert not any(same(alone[0], other) for other in alone[1:])
-    assert {"clips", "label", "video", "hue", "mix"} == set(alone[0])
+    assert {"clips", "label", "video", "hue", "gain", "mix"} == set(alone[0])
 
 
 def test_a_flip_swaps_the_label(tiny):

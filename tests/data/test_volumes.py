@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers.training import fit, make_config
+from helpers.training import fit, make_config, make_data
 
 from videores.config.schema import DataConfig, TransformConfig
 from videores.data import datamodule, index, streams
@@ -240,3 +240,22 @@ def test_the_survey_reports_volumes_and_refuses_to_copy_or_pack_them(tmp_path, c
     for more in ({"out": tmp_path / "copies"}, {"shards": tmp_path / "shards"}):
         with pytest.raises(UserError, match="volumes"):
             commands.prepare(commands.Options("npz", archive, None, "all", EncodingSettings(), **more))
+
+
+def test_a_gain_multiplies_the_voxels_without_a_limit(tmp_path):
+    """As MedMNIST trains on shape sets: times 0 to 1, where the test takes a half."""
+    transform = {"short_side": 12, "crop": 12, "flip": 0.0, "mean": [0.0] * 3, "std": [2.0] * 3}
+    archive = write_archive(tmp_path, train_images=np.full((8, 10, 12, 12), 255, np.uint8))
+    cfg = make_config(
+        tmp_path,
+        data={
+            **settings(archive, transform=transform).model_dump(exclude_unset=True),
+            "augment": {"gain": [0.0, 2.0]},
+            "batch_size": 8,
+        },
+    )
+    (batch,) = make_data(cfg).training_batches(0, 1, torch.device("cpu"))
+    factor_B = batch["clips"].flatten(1).amax(1)
+    assert torch.equal(batch["clips"], factor_B.view(-1, 1, 1, 1, 1, 1).expand_as(batch["clips"]))
+    assert len(factor_B.unique()) == 8
+    assert factor_B.min() < 0.5 < factor_B.max() <= 1

@@ -62,6 +62,7 @@ ImportPath = Annotated[str, AfterValidator(_check_import_path)]  # of an own par
 UserPath = Annotated[str, AfterValidator(_expand_home)]
 IntRange = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_check_ascending)]
 Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_check_ascending)]
+FactorRange = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_check_ascending)]
 NetworkParts = Annotated[str | tuple[str, ...], AfterValidator(_normalize_freeze)]
 FractionRange = Annotated[tuple[PositiveFraction, PositiveFraction], AfterValidator(_check_ascending)]
 
@@ -177,6 +178,7 @@ class AugmentConfig(Section):
     contrast: NonNegativeFloat = 0.0  # as brightness
     saturation: NonNegativeFloat = 0.0  # as brightness
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # shift up to this share of the colour circle
+    gain: FactorRange | None = None  # the values of a clip are multiplied by a factor in this range, without a limit
     grey: Fraction = 0.0  # probability of a grey clip
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees to either side
     randaugment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=30)]] | None = None  # [operations, magnitude of 30]

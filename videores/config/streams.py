@@ -10,7 +10,7 @@ StreamName = Literal[
     "rgb", "difference", "unsigned-difference", "rgb+difference", "rgb+unsigned-difference", "grey", "flow", "audio"
 ]
 Source = Literal["rgb", "flow", "audio"]  # what is read of a video
-COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "grey", "randaugment", "trivialaugment")
+COLOR_KEYS = ("brightness", "contrast", "saturation", "hue", "gain", "grey", "randaugment", "trivialaugment")
 JOINT = "joint"  # the classifier of all streams together
 
 

@@ -36,6 +36,7 @@ class _ClipParameters(NamedTuple):
     box: tuple[int, int, int, int]
     flip: bool
     hue: float
+    gain: float
     rng: np.random.Generator
     label: int
 
@@ -49,7 +50,7 @@ class VideoDataset(Dataset):
     `marks_unreadable`, a video that does not decode has "unreadable", the reason, instead. Nothing depends on the
     worker that makes the item. Training items have label_K instead of the label where flips change labels (`flips`, of
     mirroring.make_flip_map) or frames are changed (`task`, of pretext.TASKS), and what is drawn for the device: "hue"
-    is hue_K, "draw" is the seed of the batch's mixture.
+    is hue_K, "gain" gain_K, "draw" the seed of the batch's mixture.
 
     Where several sources are read, "clips", "frames" and "place" are {source: what an item of that source has}. This
     dataset is of the first source, `others` are of the same videos. All draw the same, as draws depend on nothing but
@@ -131,6 +132,8 @@ class VideoDataset(Dataset):
             item["label"] = torch.tensor([draw.label for draw in draws])
         if self.augment.hue:
             item["hue"] = torch.tensor([draw.hue for draw in draws])
+        if self.augment.gain:
+            item["gain"] = torch.tensor([draw.gain for draw in draws])
         if self.augment.has_mixing:
             item["draw"] = int(make_rng(MIX_STREAM, self.seed, epoch, number).integers(2**63))
         return item
@@ -152,6 +155,7 @@ class VideoDataset(Dataset):
         info, augment = self.info(number), self.augment
         speed = np.exp(look.uniform(*np.log(augment.speed or (1, 1))))
         hue = look.uniform(-augment.hue, augment.hue)
+        gain = look.uniform(*augment.gain) if augment.gain else 1.0
         label, arrange, clip = self.draw_change(epoch, number, view)
         index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, clip), clip, place, speed)
         index_T = arrange(sampling.find_shown_frames(index_T, info, clip))
@@ -162,7 +166,7 @@ class VideoDataset(Dataset):
         box = transforms.scale_box(box, (info.height, info.width), (own.height, own.width))
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         label = self.flips[label] if flip and self.flips else label
-        return _ClipParameters(index_T, box, flip, hue, look, label)
+        return _ClipParameters(index_T, box, flip, hue, gain, look, label)
 
     def draw_change(self, epoch, number, view):
         """Draw how a clip is changed: its label, what arranges its frames, and the clip that is read."""

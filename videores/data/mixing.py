@@ -1,4 +1,4 @@
-"""Apply hue shifts, mixup and cutmix to a training batch on the device.
+"""Apply hue shifts, gains, mixup and cutmix to a training batch on the device.
 
 All numbers are drawn by the loader and travel in the batch, so that nothing waits for the device: "hue" is hue_BK,
 "mix" is what `draw_mix` returns. Pixels are 0..255 throughout. N classes.
@@ -15,11 +15,15 @@ from videores.data import streams, transforms
 
 
 def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Apply a batch's hue shift and mixture; mixed labels are probabilities label_BKN."""
+    """Apply a batch's hue shift, gain and mixture; mixed labels are probabilities label_BKN."""
     batch = dict(batch)
-    hue_BK, mix = batch.pop("hue", None), batch.pop("mix", None)
+    hue_BK, gain_BK, mix = (batch.pop(key, None) for key in ("hue", "gain", "mix"))
     if hue_BK is not None:
-        batch["clips"] = _shift_hue_of_pictures(batch["clips"], hue_BK)
+        batch["clips"] = _change_pictures(batch["clips"], lambda clips: shift_hue(clips, hue_BK))
+    if gain_BK is not None:
+        batch["clips"] = _change_pictures(
+            batch["clips"], lambda clips: clips * gain_BK[..., None, None, None, None].float()
+        )
     if mix is not None:
         label_BK = batch["label"] if batch["label"].ndim == 2 else batch["label"][:, None].expand_as(mix["partner"])
         batch["clips"] = streams.map_sources(lambda clips: _mix_clips(clips.float(), mix), batch["clips"])
@@ -27,10 +31,9 @@ def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
     return batch
 
 
-def _shift_hue_of_pictures(clips, hue_BK):
-    if isinstance(clips, Mapping):
-        return {**clips, "rgb": shift_hue(clips["rgb"], hue_BK)}
-    return shift_hue(clips, hue_BK)
+def _change_pictures(clips, change):
+    """Change clips of colors; of several sources, no others."""
+    return {**clips, "rgb": change(clips["rgb"])} if isinstance(clips, Mapping) else change(clips)
 
 
 def _mix_clips(clips_BK, mix):

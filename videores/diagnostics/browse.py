@@ -102,7 +102,8 @@ def _to_pixels(clips_KTHWC, dataset):
     if dataset.source == "audio":
         picture_KTHW = audio.make_spectrograms(clips_KTHWC[None], dataset.audio)[0, :, 0].flip(-2)
         clips_KTHWC = ((picture_KTHW + 2) * 255 / 4).clamp(0, 255)[..., None].expand(-1, -1, -1, -1, 3)
-    return clips_KTHWC.round().byte().numpy() if clips_KTHWC.is_floating_point() else clips_KTHWC.numpy()
+    is_float = clips_KTHWC.is_floating_point()
+    return clips_KTHWC.clamp(0, 255).round().byte().numpy() if is_float else clips_KTHWC.numpy()
 
 
 def format_label(label, classes):
