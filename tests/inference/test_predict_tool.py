@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -243,18 +244,29 @@ def test_csv_has_the_answers_of_json(run, place):
     assert {row["schema"] for row in rows} == {content["schema"]} == {"videores.predict/1"}
 
 
+@contextmanager
+def watched(process, seconds=120):
+    """Aborts a process that hangs: with PYTHONFAULTHANDLER it prints where, and its pipes end."""
+    timer = threading.Timer(seconds, process.send_signal, [signal.SIGABRT])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def test_the_tool_as_a_command_writes_whole_files_when_it_is_interrupted(place):
     """A pipe that never ends: what came is in the files, which are whole, when Ctrl-C ends the command."""
     remux(place / "a.mp4", place / "a.mkv")
     command = [sys.executable, str(ROOT / "tools" / "predict.py"), "run", "-", "--every", "0.2", "--json", "cut.json"]
-    process = subprocess.Popen(
-        command, cwd=place, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
-    )
-    process.stdin.write((place / "a.mkv").read_bytes())
-    process.stdin.flush()
-    for _ in range(3):
-        assert process.stdout.readline()
-    process.send_signal(2)
+    shown = environment() | {"PYTHONFAULTHANDLER": "1"}
+    process = subprocess.Popen(command, cwd=place, env=shown, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with watched(process):
+        process.stdin.write((place / "a.mkv").read_bytes())
+        process.stdin.flush()
+        for _ in range(3):
+            assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert len(json.loads((place / "cut.json").read_text())["records"]) >= 3
