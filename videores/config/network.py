@@ -29,6 +29,8 @@ class NetworkOptions:
     # inner width of (2+1)D: one a block; "paper", "round8" (to 8s), "none": one a convolution
     mid: Literal["torchvision", "paper", "round8", "none"] = "torchvision"
     stride_in: Literal["conv1", "conv2"] = "conv2"  # bottlenecks stride their wide convolution, or as He et al. the 1x1
+    # of what strides, in 2D: same adds zeros as Keras does, after the last pixels where their number is odd
+    padding: Literal["symmetric", "same"] = "symmetric"
     # where the shape changes: A pads channels, B projects; C projects everywhere; none: plain
     shortcut: Literal["A", "B", "C", "none"] = "B"
     norm: Literal["batch", "group", "frozen", "none"] = "batch"  # none: SkipInit (De and Smith 2020, arXiv:2002.10444)

@@ -83,6 +83,8 @@ def _check_convolutions(d: Design, given: Mapping[str, Any]) -> Iterator[str]:
         yield "conv must not mix 2d, which sees single frames, with others: give 1x3x3, its 3D form"
     if d.fold and kinds != {"2d"}:
         yield "conv must be 2d where the frames are channels: drop conv"
+    if d.padding == "same" and kinds != {"2d"}:
+        yield "padding=same is for 2D networks, as Keras has them: drop padding"
     if "mid" in given and "2plus1d" not in d.conv[fixed_stem : 1 + len(d.layers)]:
         yield "mid needs 2plus1d convolutions other than a 7x7 stem's: drop mid"
     if "mid" in given and d.connect != "dense":

@@ -3,6 +3,7 @@
 Shapes: x is BCTHW in 3D; in 2D the frames of clips are rows, (B*T)CHW, and `clips` is B.
 """
 
+import math
 from contextlib import nullcontext
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils import checkpoint
 
 from videores.errors import UserError
+from videores.models.cpu_conv import Conv2d
 from videores.models.norms import keep_statistics
 
 
@@ -25,6 +27,30 @@ class Subsample(nn.Module):
         t, s = self.stride
         x = x[:, :, ::t, ::s, ::s] if x.ndim == 5 else x[:, :, ::s, ::s]
         return F.pad(x, [0, 0] * (x.ndim - 2) + [0, self.new_channels])
+
+
+class SameConv2d(Conv2d):
+    """A convolution padded as by Keras and TensorFlow (`same`): of an odd number of zeros, the last side has more."""
+
+    style = "same"
+
+    def forward(self, x):
+        return super().forward(_pad_same(x, self.kernel_size, self.stride, 0.0))
+
+
+class SameMaxPool2d(nn.MaxPool2d):
+    """A maximum padded like SameConv2d."""
+
+    style = "same"
+
+    def forward(self, x):
+        return super().forward(_pad_same(x, (self.kernel_size,) * 2, (self.stride,) * 2, -math.inf))
+
+
+def _pad_same(x, size, stride, value):
+    """Pad pictures so that a kernel leaves as many pixels as strides begin in them."""
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(x.shape[-2:], size, stride, strict=True)]
+    return F.pad(x, [side for total in reversed(totals) for side in (total // 2, total - total // 2)], value=value)
 
 
 class SqueezeExcite(nn.Module):

@@ -45,11 +45,15 @@ def _make_stem(d):
     cin = d.channels * d.frames if d.fold else d.channels
     first = CONVS[d.conv[0]](d, cin, d.width, (1, stride), mid=mid, size=size)
     if d.dim == 2:
-        pool = {"maxpool": nn.MaxPool2d(3, 2, 1)} if d.stem == "pool" else {}
+        pool = {"maxpool": _make_pool2d(d)} if d.stem == "pool" else {}
         return {"conv1": first, "bn1": _make_norm(d, d.width), "relu": _make_relu(), **pool}
     pool = [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))] if d.stem == "pool" else []
     first = first if isinstance(first, nn.Sequential) else [first]  # (2+1)D, which torchvision has unnested in the stem
     return {"stem": nn.Sequential(*first, _make_norm(d, d.width), _make_relu(), *pool)}
+
+
+def _make_pool2d(d):
+    return layers.SameMaxPool2d(3, 2) if d.padding == "same" else nn.MaxPool2d(3, 2, 1)
 
 
 # Convolutions. Those of CONVS look around; `mid` is the inner width of (2+1)D, `size` the kernel's height and width.
@@ -104,8 +108,10 @@ def _make_conv(d, cin, cout, kernel, stride, groups=1):
     The kernel's length says whether it is 2D or 3D.
     """
     make = Conv2d if len(kernel) == 2 else Conv3d
-    bias = d.norm == "none" if d.bias is None else d.bias
-    return make(cin, cout, kernel, stride, tuple(k // 2 for k in kernel), groups=groups, bias=bias)
+    bias, padding = d.norm == "none" if d.bias is None else d.bias, tuple(k // 2 for k in kernel)
+    if d.padding == "same" and max(stride) > 1 < max(kernel):
+        make, padding = layers.SameConv2d, (0, 0)
+    return make(cin, cout, kernel, stride, padding, groups=groups, bias=bias)
 
 
 def _select_connection(d, kind, mid):

@@ -5,6 +5,7 @@ none matches stays as it is, and then shows up as unused in the report. Checked 
     vmz            facebookresearch/VMZ pt/vmz/models, moabitcoin/ig65m-pytorch: torchvision's own names
     mmaction2      open-mmlab/mmaction2 mmaction/models/backbones/resnet.py, resnet3d.py, resnet3d_csn.py
     pytorchvideo   pytorchvideo 0.1.5 models/csn.py, resnet.py, stem.py, head.py
+    akamaster      akamaster/pytorch_resnet_cifar10 resnet.py; channel_order.py for its shortcuts
 """
 
 import re
@@ -64,6 +65,7 @@ PYTORCHVIDEO = [
     ],
     (r"blocks\.5\.proj\.(\w+)", r"fc.\1"),
 ]
+AKAMASTER = [(r"linear\.(\w+)", r"fc.\1"), (rf"{BLOCK}\.shortcut\.(\d)\.(\w+)", r"layer\1.\2.downsample.\3.\4")]
 ZOO = [(r"(blocks\..+)", r"net.\1")]  # into a pytorchvideo/... network, which wraps theirs
 
 
@@ -89,6 +91,8 @@ def detect_layout(name, state, model):
         return _Layout([], 1e-5, f"{KINETICS} (video), {IMAGENET} (images)")
     if name == "vmz":  # "exact Caffe2" norms, in pt/vmz/models/utils.py
         return _Layout([], 1e-3, KINETICS)
+    if name == "akamaster":
+        return _Layout(AKAMASTER, 1e-5, IMAGENET)
     if name == "pytorchvideo":
         return _Layout(
             ZOO if hasattr(model, "net") else PYTORCHVIDEO, 1e-5, "mean (0.45, 0.45, 0.45), std (0.225, 0.225, 0.225)"
@@ -116,5 +120,7 @@ def _translate_key(key, rules):
 
 def guess_layout(state):
     """Return the layout that the names in a file look like, or None."""
+    if "linear.weight" in state:
+        return "akamaster"
     marks = {"mmaction2": "backbone.", "pytorchvideo": "blocks.", "torchvision": "layer1."}
     return next((name for name, mark in marks.items() if any(key.startswith(mark) for key in state)), None)

@@ -9,12 +9,13 @@ from urllib.error import URLError
 import torch
 
 from videores.errors import UserError, format_suggestion
-from videores.models.weights import key_maps, safe_load, safetensors
+from videores.models.weights import keras_file, key_maps, safe_load, safetensors
+from videores.models.weights.channel_order import append_padded_channels
 from videores.models.weights.names import find_file
 from videores.models.weights.preprocessing import extract_preprocessing
 from videores.runtime.own_parts import is_import_path
 
-LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo")
+LAYOUTS = ("torchvision", "vmz", "mmaction2", "pytorchvideo", "akamaster", "keras")
 CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")  # what trainers call weights in checkpoints
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, Lightning, before every name
 TORCHVISION_VIDEO = {"frames": 16, "fps": 15.0}  # of its Kinetics-400 ResNets, from their documentation
@@ -91,6 +92,9 @@ def _read_torchvision_preprocessing(weights):
 
 
 def _read_library(name, path, model):
+    if name == "keras":
+        state, eps = keras_file.read_network(path, model)
+        return StoredWeights(state, eps=eps, usual=keras_file.USUAL)
     state = safe_load.read_checkpoint(path)
     if safe_load.is_run_checkpoint(state):
         raise UserError(f"{path} is of a run of tools/train.py: leave out the prefix, model.weights={path}")
@@ -100,13 +104,26 @@ def _read_library(name, path, model):
     if not _is_state_dict(state):
         keys = f", got the keys {', '.join(map(str, list(state)[:10]))}" if isinstance(state, dict) else ""
         raise UserError(f"{path} must hold names of parameters and their tensors, alone or as state_dict{keys}")
-    while wrapper := next((name for name in WRAPPERS if all(key.startswith(name) for key in state)), None):
-        state = {key.removeprefix(wrapper): value for key, value in state.items()}
+    state = _remove_wrappers(state)
+    if name == "torchvision" and key_maps.guess_layout(state) == "akamaster":
+        raise UserError(
+            f"{path} has linear.weight, as CIFAR networks whose shortcuts may order channels otherwise: "
+            f"give akamaster:{path}, which reorders them"
+        )
     layout = key_maps.detect_layout(name, state, model)
     state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
+    state = append_padded_channels(state, path) if name == "akamaster" else state
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
     network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
+    network = {"stem": "cifar"} if name == "akamaster" else network
     return StoredWeights(state, eps=layout.eps, network=network, usual=usual)
+
+
+def _remove_wrappers(state):
+    """Return tensors under their names without the prefixes that all names share."""
+    while wrapper := next((name for name in WRAPPERS if all(key.startswith(name) for key in state)), None):
+        state = {key.removeprefix(wrapper): value for key, value in state.items()}
+    return state
 
 
 def _read_run(stored):
@@ -128,7 +145,7 @@ def _find_eps(model):
 def _check_named_tensors(source: str, stored: Any) -> NoReturn:
     while isinstance(stored, dict) and not _is_state_dict(stored) and any(key in stored for key in CONTAINERS):
         stored = next(stored[key] for key in CONTAINERS if key in stored)
-    looks = key_maps.guess_layout(stored) if _is_state_dict(stored) else None
+    looks = key_maps.guess_layout(_remove_wrappers(stored)) if _is_state_dict(stored) else None
     hint = f", and its names look like {looks}'s" if looks else ""
     choice = ", ".join(f"{name}:{source}" for name in LAYOUTS)
     raise UserError(f"{source} was not written by tools/train.py{hint}: say whose file it is, one of {choice}")
