@@ -21,6 +21,8 @@ def check_transform(c: Any) -> Iterator[str]:
     """Yield the contradictions within data.transform."""
     if c.crop > (smallest := min([c.short_side, *(c.jitter or ())])):
         yield f"data.transform.crop must be <= short_side and jitter ({smallest}), got {c.crop}"
+    if c.pad >= c.crop:
+        yield f"data.transform.pad must be < crop ({c.crop}), or crops may show nothing, got {c.pad}"
 
 
 def check_augment(c: Any) -> Iterator[str]:
@@ -42,6 +44,8 @@ def check_data(c: Any) -> Iterator[str]:
     for key in ("resized_crop", "multi_scale"):
         if c.transform.jitter and getattr(c.augment, key):
             yield f"data.transform.jitter and data.augment.{key} both choose the scale: drop one"
+        if c.transform.pad and getattr(c.augment, key):
+            yield f"data.transform.pad is for crops of one size, not for data.augment.{key}: drop one"
     if c.augment.speed and c.clip.sampling == "segments":
         yield "data.augment.speed needs data.clip.sampling=dense, got segments: drop one"
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
@@ -60,9 +64,9 @@ def _check_no_colors(c: Any) -> Iterator[str]:
     for key, what in (("rotation", "turn"), ("speed", "lengthen"), ("flip_axes", "mirror")):
         if not c.augment.is_default(key):
             yield f"data.augment.{key} would have to {what} the vectors of data.stream={c.stream}: drop it"
-    for key in ("mean", "std"):
+    for key in ("mean", "std", "pad"):
         if not c.transform.is_default(key):
-            yield f"data.transform.{key} is of colors, and data.stream={c.stream} has its own scale: drop it"
+            yield f"data.transform.{key} is of colors, which data.stream={c.stream} does not have: drop it"
 
 
 def _check_views_of_vectors(stream: str, part: str, views: Any) -> Iterator[str]:

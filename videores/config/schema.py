@@ -115,6 +115,7 @@ class TransformConfig(Section):
     short_side: PositiveInt = 128  # pixels that the short side of a frame is scaled to
     jitter: IntRange | None = None  # training: short side drawn from this range instead
     crop: PositiveInt = 112  # height and width of the crop
+    pad: NonNegativeInt = 0  # training: pixels of the mean color around a scaled frame, from which crops are drawn too
     flip: Fraction = 0.5  # probability of a horizontal flip in training; 0 where left and right are labels
     mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)  # Kinetics-400, as torchvision's video weights
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)  # the same
@@ -173,7 +174,7 @@ class ViewsConfig(Section):
     metrics: tuple[ImportPath, ...] = ()  # own numbers beside those of metrics.json: docs/guide/own-parts.md
 
 
-ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "folder", "csv", "npz"]
+ListFormat = Literal["ucf101", "hmdb51", "kinetics", "ssv2", "cifar10", "folder", "csv", "npz"]
 SyntheticFormat = Literal["motion8", "appear8", "mixed16", "order8", "small"]  # written on first use: data/synthetic
 
 

@@ -97,7 +97,8 @@ class VideoDataset(Dataset):
         draws = [self.draw(epoch, number, view) for view in range(self.clip.repeat)]
         around = transforms.compute_hull([draw.box for draw in draws])
         index_KT = np.stack([draw.index_T for draw in draws])
-        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.crop_box(frame, around))
+        keep = lambda frame: transforms.crop_padded_box(frame, around, self.fill())
+        frames_UHWC, place_KT = self.frames(number, index_KT, keep)
         clips = [self.cut(frames_UHWC, around, place_T, draw) for place_T, draw in zip(place_KT, draws, strict=True)]
         item = {"clips": torch.stack(clips) if len(clips) > 1 else clips[0][None]}
         if self.flips:
@@ -145,9 +146,12 @@ class VideoDataset(Dataset):
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         if draw.flip:
             streams.mirror_values(clip, self.stream)
-        fill = [round(255 * value) for value in self.transform.mean]
-        clip = augment_clip(clip, self.augment, fill, draw.rng)
+        clip = augment_clip(clip, self.augment, self.fill(), draw.rng)
         return clip if np.array_equal(place_T, np.arange(len(clip))) else clip[place_T]
+
+    def fill(self):
+        """Return the RGB color outside of frames, which becomes 0."""
+        return [round(255 * value) for value in self.transform.mean]
 
     # Test
 

@@ -6,6 +6,8 @@ kinetics  splits/train.csv and val.csv (or validate.csv), as distributed; its va
           root/train and root/val, in class folders or not, as <id>_<start>_<end>.mp4 with six digits for the times
 ssv2      splits/something-something-v2-{labels,train,validation}.json or {labels,train,validation}.json; its validation
           is the test list; root/<id>.webm
+cifar10   root/cifar-10-batches-bin/ or cifar-10-batches-py/, or the downloaded archive of either, which is unpacked
+          there; pictures are videos of one frame
 folder    root/train/<class>/**, root/test/<class>/** and, if there, root/val/<class>/**: videos, folders of frames
           below the class folder or, where there is none of these, images, which are videos of one frame
 npz       root is the archive: arrays train_images (NDHW), train_labels, test_* and, if there, val_*, as MedMNIST
@@ -50,7 +52,7 @@ from videores.data.lists import (
     warn,
 )
 from videores.data.synthetic import datasets
-from videores.data.video import volumes
+from videores.data.video import cifar, volumes
 from videores.data.video.pictures import is_frame_folder
 from videores.errors import UserError
 from videores.runtime.own_parts import call_part, is_import_path
@@ -219,6 +221,22 @@ def _make_ssv2_videos(entries, classes, path):
     for number, entry in enumerate(entries):
         name = entry["template"].replace("[", "").replace("]", "")
         yield Video(f"{entry['id']}.webm", find_label(name, classes, f"{path}: [{number}]"))
+
+
+# -- CIFAR-10 ---------------------------------------------------------------------------------------------------------
+
+
+def _read_cifar10(root, splits, split):
+    """Read the labels of either archive, unpacked or as downloaded; a picture is `<batch>/<number>`."""
+    folder = cifar.find_folder(root)
+    classes, batches = cifar.list_batches(folder)
+    parts = {part: tuple(v for batch in some for v in _list_pictures(root, batch)) for part, some in batches.items()}
+    return Index(tuple(classes), **parts)
+
+
+def _list_pictures(root, batch):
+    name = Path(batch.path).relative_to(root).as_posix()
+    return [Video(f"{name}/{number}", label) for number, label in enumerate(batch.labels)]
 
 
 # -- volumes ----------------------------------------------------------------------------------------------------------
@@ -392,6 +410,7 @@ READERS = {
     "hmdb51": read_hmdb51,
     "kinetics": _read_kinetics,
     "ssv2": _read_ssv2,
+    "cifar10": _read_cifar10,
     "folder": _read_folder,
     "csv": _read_csv_lists,
     "npz": _read_npz,

@@ -29,6 +29,9 @@ SPELLING_REMEDY = "Unicode writes accents in two ways; use one, e.g. by convmv -
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ARCHIVED_VOLUME = re.compile(r"(.*\.npz)/(train|val|test)/(\d+)", re.DOTALL)
+ARCHIVED_PICTURE = re.compile(
+    r"(.*cifar-10-batches-(?:bin|py)/(?:data_batch_[1-5]|test_batch)(?:\.bin)?)/(\d+)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,12 @@ def split_segment(path: Path | str) -> tuple[str, tuple[Fraction, Fraction | Non
 
 
 def split_volume(path: Path | str) -> tuple[str, tuple[str, int] | None]:
-    """Return the file of a video, and the part and number of a volume in an archive, None of others."""
+    """Return the file of a video, and the part and number of a volume in an archive, None of others.
+
+    The part of a picture in a batch of CIFAR-10 is "".
+    """
+    if match := ARCHIVED_PICTURE.fullmatch(str(path)):
+        return match[1], ("", int(match[2]))
     match = ARCHIVED_VOLUME.fullmatch(str(path))
     return (match[1], (match[2], int(match[3]))) if match else (str(path), None)
 

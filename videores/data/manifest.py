@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from tqdm import tqdm
 
 from videores.data import shards
-from videores.data.probe import VideoInfo, probe_in_helper, read_file_stamp
+from videores.data.lists import split_volume
+from videores.data.probe import VideoInfo, probe_batch, probe_in_helper, read_file_stamp
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo
 from videores.runtime import machine
@@ -134,11 +136,29 @@ def _update_manifest(manifest, manifest_file, root, todo, progress, workers):
 
 
 def _probe_files(root, paths, workers):
+    batches = _group_by_batch(root, paths)
+    for file, members in batches.items():
+        infos = probe_batch(Path(file))
+        for path, number in members.items():
+            bad = None if number < len(infos) else f"its batch has {len(infos)} pictures"
+            yield path, Record(stamp=read_file_stamp(file), info=None if bad else infos[number], bad=bad)
+    found = {path for members in batches.values() for path in members}
+    paths = [path for path in paths if path not in found]
     work = partial(probe_one, root)
     if len(paths) < MIN_FILES_FOR_POOL:
         yield from (work(sandbox.get_process_helper(os.getpid()), path) for path in paths)
     else:
         yield from sandbox.map_unordered(work, paths, workers)
+
+
+def _group_by_batch(root, paths):
+    """Return {batch: {path: number}} of pictures of CIFAR-10 that are there."""
+    batches = defaultdict(dict)
+    for path in paths if isinstance(root, Path) else ():
+        file, archived = split_volume(root / path)
+        if archived and not archived[0] and Path(file).is_file():
+            batches[file][path] = archived[1]
+    return batches
 
 
 def probe_one(root, helper, path):

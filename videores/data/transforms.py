@@ -30,13 +30,18 @@ def draw_training_box(height, width, transform, augment, rng):
     if augment.multi_scale:
         return draw_multi_scale_box(height, width, augment.multi_scale, rng)
     low, high = transform.jitter or (transform.short_side, transform.short_side)
-    return draw_box(height, width, rng.integers(low, high, endpoint=True), transform.crop, rng)
+    return draw_box(height, width, rng.integers(low, high, endpoint=True), transform.crop, rng, transform.pad)
 
 
-def draw_box(height, width, short_side, crop, rng):
-    """Draw a square that becomes the crop where the short side becomes `short_side`."""
-    side = max(1, round(crop * min(height, width) / short_side))
-    return _draw_position(height, width, side, side, rng)
+def draw_box(height, width, short_side, crop, rng, pad=0):
+    """Draw a square that becomes the crop where the short side becomes `short_side`.
+
+    It may reach over the edges of the frame by `pad` pixels of the scaled frame.
+    """
+    side, edge = (round(pixels * min(height, width) / short_side) for pixels in (crop, pad))
+    side = max(1, side)
+    top, left, *_ = _draw_position(height + 2 * edge, width + 2 * edge, side, side, rng)
+    return top - edge, left - edge, side, side
 
 
 def draw_resized_box(height, width, area, aspect, rng):
@@ -100,6 +105,18 @@ def crop_box(frames, box):
     """Return the box of one frame_HWC or many, without a copy."""
     top, left, height, width = box
     return frames[..., top : top + height, left : left + width, :]
+
+
+def crop_padded_box(frame_HWC, box, fill):
+    """Return a box of a frame, outside of which it has the RGB color `fill`."""
+    places = list(zip(box[:2], box[2:], frame_HWC.shape[:2], strict=True))
+    if all(start >= 0 and start + size <= side for start, size, side in places):
+        return crop_box(frame_HWC, box)
+    padded_HWC = np.full((*box[2:], 3), fill, np.uint8)
+    shown = [(max(-start, 0), max(min(size, side - start), 0)) for start, size, side in places]
+    (top, bottom), (left, right) = shown
+    padded_HWC[top:bottom, left:right] = frame_HWC[box[0] + top : box[0] + bottom, box[1] + left : box[1] + right]
+    return padded_HWC
 
 
 def crop_and_scale(frames_THWC, box, crop, flip=False, chosen=None):

@@ -82,8 +82,10 @@ def prepare(options: Options) -> int:
     paths = survey.count_listed(lists)
     if options.format in index.INCOMPLETE_FORMATS:
         paths = [path for path in paths if (options.root / path).exists()]
-    if (options.out or options.shards) and (options.format == "npz" or any(map(is_nifti_file, paths))):
-        raise UserError(f"--out and --shards are for videos, and {options.root} has volumes, which stay as they are")
+    is_archive = options.format in ("npz", "cifar10")
+    if (options.out or options.shards) and (is_archive or any(map(is_nifti_file, paths))):
+        what = f"{options.root} has {'pictures' if options.format == 'cifar10' else 'volumes'}, which stay as they are"
+        raise UserError(f"--out and --shards are for videos, and {what}")
     if options.out:
         copies.check_target(options.root, options.out, paths)
     if options.shards:

@@ -20,7 +20,7 @@ import av
 import numpy as np
 
 from videores.data.lists import is_nifti_file, split_volume
-from videores.data.video import pictures
+from videores.data.video import cifar, pictures
 from videores.errors import UnreadableVideo
 
 DAMAGES = (
@@ -35,10 +35,13 @@ ARRAYS_KEPT = 3  # parts of archives that a process keeps, as each is decompress
 
 
 def find_frame_decoder(path: Any) -> Callable[..., Iterator[av.VideoFrame]] | None:
-    """Return what decodes the frames of a folder of pictures or of a volume; None for files that FFmpeg opens."""
+    """Return what decodes frames that lie in folders or archives; None for files that FFmpeg opens."""
     if hasattr(path, "read"):
         return None
-    if is_nifti_file(path) or split_volume(path)[1] or Path(path).suffix == ".npz":
+    archived = split_volume(path)[1]
+    if archived and not archived[0]:
+        return cifar.decode_picture
+    if is_nifti_file(path) or archived or Path(path).suffix == ".npz":
         return decode_slices
     return pictures.decode_pictures if os.path.isdir(path) else None
 
