@@ -12,8 +12,6 @@ from helpers.commands import forked, read_result, succeeded
 from videores.config.schema import DataConfig, TransformConfig
 from videores.data import datamodule, index, manifest
 from videores.data.decode import read_frames
-from videores.data.prepare import commands
-from videores.data.video.reencode import EncodingSettings
 from videores.errors import UserError
 
 WRITERS = {"bin": write_binary, "py": write_python}
@@ -158,19 +156,16 @@ def test_padding_that_makes_no_sense_is_refused(changes, key):
         settings("x", **changes)
 
 
-def test_archives_are_not_packed(tmp_path):
-    write_binary(tmp_path, make_batches())
-    with pytest.raises(UserError, match="--out"):
-        commands.Options("cifar10", tmp_path, None, "1", EncodingSettings(), out=tmp_path / "out")
-
-
 def test_the_recipe_trains_and_tests_an_archive(tmp_path):
     root = write_python(tmp_path / "data", make_batches()).parent
     given = ("data.batch_size=8", "train.epochs=2", "train.milestones=[1]", "data.workers=1", "trainer.accelerator=cpu")
     train = ("train.py", "--cfg", "cifar2d_20_cifar10.yaml", f"data.root={root}", *given)
     survey = ("prepare.py", "cifar10", "--root", root, "--duplicates")
-    processes = [succeeded(process) for process in forked([train, survey], tmp_path)]
-    assert "video" in processes[0].stdout
+    trained, surveyed, copied = forked([train, survey, (*survey[:4], "--out", tmp_path / "out")], tmp_path)
+    assert "video" in succeeded(trained).stdout
+    succeeded(surveyed)
+    assert copied.returncode == 2
+    assert "--out" in copied.stderr
     (test,) = (tmp_path / "runs/cifar2d_20_cifar10/test").iterdir()
     found, arrays = read_result(test)
     assert found["protocol"] == "1x1@32/32 1x1 softmax-mean cifar10-test"

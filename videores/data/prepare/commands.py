@@ -49,10 +49,6 @@ class Options:
             raise UserError(
                 "--shards packs what is ready, in one process: drop --out, --shard and --slurm, or run twice"
             )
-        if self.format == "cifar10" and (self.shards or self.out or self.slurm or self.is_shard):
-            raise UserError(
-                "archives of CIFAR-10 hold pixels that are not coded: drop --shards, --out, --shard and --slurm"
-            )
         if self.settings.flow != "none":
             import_opencv()
             if not self.out:
@@ -86,8 +82,10 @@ def prepare(options: Options) -> int:
     paths = survey.count_listed(lists)
     if options.format in index.INCOMPLETE_FORMATS:
         paths = [path for path in paths if (options.root / path).exists()]
-    if (options.out or options.shards) and (options.format == "npz" or any(map(is_nifti_file, paths))):
-        raise UserError(f"--out and --shards are for videos, and {options.root} has volumes, which stay as they are")
+    is_archive = options.format in ("npz", "cifar10")
+    if (options.out or options.shards) and (is_archive or any(map(is_nifti_file, paths))):
+        what = f"{options.root} has {'pictures' if options.format == 'cifar10' else 'volumes'}, which stay as they are"
+        raise UserError(f"--out and --shards are for videos, and {what}")
     if options.out:
         copies.check_target(options.root, options.out, paths)
     if options.shards:
