@@ -70,23 +70,6 @@ def attention_transfer_loss(student_XTHW: Tensor, teacher_XTHW: Tensor) -> Tenso
     return (ours - theirs).square().mean()
 
 
-CONTRAST_TEMPERATURE = 0.1  # divides cosines
-
-
-def contrastive_loss(features_XD: Tensor, views: int) -> Tensor:
-    """Return InfoNCE of clips: those of one video are alike, those of others differ.
-
-    X clips follow each other by video, `views` of each. The loss is the mean over pairs of a video's clips, against all
-    clips of the rank but the clip itself. Source: Chen et al. 2020, arXiv:2002.05709, section 2.1, with no projection.
-    """
-    x_XD = features_XD.float()
-    cosine_XX = F.cosine_similarity(x_XD[:, None], x_XD, dim=-1) / CONTRAST_TEMPERATURE
-    itself_XX = torch.eye(len(x_XD), dtype=torch.bool, device=x_XD.device)
-    video_X = torch.arange(len(x_XD), device=x_XD.device) // views
-    alike_XX = (video_X[:, None] == video_X) & ~itself_XX
-    return -F.log_softmax(cosine_XX.masked_fill(itself_XX, -torch.inf), 1)[alike_XX].mean()
-
-
 def select_loss_weights(given: Mapping[Any, float], stream: Streams, fusion: str | None) -> dict[str, float]:
     """Return the weight of each classifier's loss, none for a network of one stream.
 

@@ -22,10 +22,9 @@ from videores.config.schema import Config
 from videores.data import streams, views
 from videores.data.datamodule import VideoData
 from videores.data.dataset import VideoDataset
-from videores.errors import UserError
 from videores.evaluation import accumulator, metrics, protocol
 from videores.models import create_model, norms, parts
-from videores.training import losses, optim, reconstruction
+from videores.training import losses, optim, unlabelled
 
 
 class _Scoring(NamedTuple):
@@ -53,9 +52,7 @@ class VideoClassifier(pl.LightningModule):
         self.register_buffer("class_weight_N", None, persistent=False)  # in the loss
         self.teacher: Any = None  # a distillation.Teacher
         self.seen: dict[str, Tensor] = {}  # "features" and "maps" of a training step, for the losses that need them
-        if cfg.train.contrast and not trained and parts.find_classifier(self.model) is None:
-            raise UserError("train.contrast needs a network with a linear classifier `fc`, of whose input it is")
-        self.decoder = reconstruction.make_decoder(self.model) if cfg.train.reconstruct and not trained else None
+        self.helpers = torch.nn.ModuleDict({} if trained else unlabelled.make_helpers(self.model, cfg.train))
         self.scoring: dict[str, _Scoring] = {}  # by part, of the loop that is running or was the last
         self.last_validation: dict[str, Any] | None = None  # its step and gap, for the checkpoints
         self.setting = precision.PrecisionSetting("fp32", False)  # of training steps, from `setup` on
@@ -79,10 +76,10 @@ class VideoClassifier(pl.LightningModule):
             optim.keep_zeros(self.model)
         if self.teacher is not None:
             self.teacher.model.to(self.device)
-        if self.cfg.train.contrast:
+        if "projector" in self.helpers:
             _, classifier = parts.find_classifier(self.model)
             classifier.register_forward_pre_hook(self.keep_features)
-        if self.decoder is not None:
+        if "decoder" in self.helpers:
             getattr(self.model, self.model.stages[-1]).register_forward_hook(self.keep_maps)
 
     def keep_features(self, classifier, inputs):
@@ -108,8 +105,8 @@ class VideoClassifier(pl.LightningModule):
         precision.set_tf32(self.setting.precision == "tf32")
         whole_XCTHW = self.clips_of(batch)
         clips_XCTHW, hidden_X11HW = whole_XCTHW, None
-        if self.decoder is not None:
-            clips_XCTHW, hidden_X11HW = reconstruction.hide_blocks(whole_XCTHW, self.cfg.train.mask)
+        if "decoder" in self.helpers:
+            clips_XCTHW, hidden_X11HW = unlabelled.hide_blocks(whole_XCTHW, self.cfg.train.mask)
         repeat = streams.pick_first(batch["clips"]).shape[1]
         label = expand_labels(batch["label"], repeat)
         compute_loss = partial(
@@ -134,12 +131,11 @@ class VideoClassifier(pl.LightningModule):
         train, rest = self.cfg.train, 1 - self.cfg.train.contrast - self.cfg.train.reconstruct
         loss = loss * rest if rest < 1 else loss
         if train.contrast:
-            loss = loss + train.contrast * losses.contrastive_loss(self.seen.pop("features"), views)
-        if self.decoder is not None:
-            rebuilt_XCTHW = self.decoder(self.seen.pop("maps"))
-            loss = loss + train.reconstruct * reconstruction.reconstruction_loss(
-                rebuilt_XCTHW, whole_XCTHW, hidden_X11HW
-            )
+            projected_XD = self.helpers["projector"](self.seen.pop("features"))
+            loss = loss + train.contrast * unlabelled.contrastive_loss(projected_XD, views)
+        if train.reconstruct:
+            rebuilt_XCTHW = self.helpers["decoder"](self.seen.pop("maps"))
+            loss = loss + train.reconstruct * unlabelled.reconstruction_loss(rebuilt_XCTHW, whole_XCTHW, hidden_X11HW)
         return loss
 
     def training_forward(self):
@@ -155,7 +151,7 @@ class VideoClassifier(pl.LightningModule):
         return streams.map_sources(lay_out, batch["clips"])
 
     def configure_optimizers(self):
-        optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr(), self.decoder)
+        optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr(), self.helpers)
         return [optimizer], optim.make_schedules(optimizer, self.cfg.train, self.steps_per_epoch())
 
     def ends_step(self, batch_idx):

@@ -35,8 +35,8 @@ def keep_zeros(model: nn.Module) -> None:
             parameter.register_hook((parameter.detach() != 0).mul)
 
 
-def make_optimizer(model: nn.Module, train: TrainConfig, lr: float, decoder: nn.Module | None = None) -> Optimizer:
-    """Return the recipe's optimizer over what learns of the model and a decoder.
+def make_optimizer(model: nn.Module, train: TrainConfig, lr: float, helpers: nn.Module | None = None) -> Optimizer:
+    """Return the recipe's optimizer over what learns of the model and its helpers.
 
     SGD with Nesterov-free momentum and Adam have coupled decay (a part of the gradient), AdamW has decoupled decay
     (Loshchilov and Hutter 2019, arXiv:1711.05101).
@@ -44,7 +44,7 @@ def make_optimizer(model: nn.Module, train: TrainConfig, lr: float, decoder: nn.
     groups = make_parameter_groups(model, train.weight_decay)
     if train.layer_decay is not None:
         groups = _apply_layer_decay(model, groups, lr, train.layer_decay)
-    groups += make_parameter_groups(decoder, train.weight_decay) if decoder is not None else []
+    groups += make_parameter_groups(helpers, train.weight_decay) if helpers else []
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr, momentum=train.momentum)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer](groups, lr)

@@ -1,7 +1,8 @@
-"""Rebuild clips from what the last stage puts out, an encoder, by a small decoder that only training knows.
+"""Compute losses that need no labels, with modules that only training knows: `helpers`, which are in its checkpoints.
 
-With hidden blocks (tubes: the same in all frames of a clip) it is masked reconstruction, in which the decoder is judged
-by what the network did not see: Tong et al. 2022, arXiv:2203.12602, section 3.2. X clips, C channels, D features.
+A projector compares clips by what the classifier reads; a small decoder rebuilds them from what the last stage, an
+encoder, puts out. With hidden blocks (tubes: the same in all frames of a clip) the decoder is judged by what the
+network did not see: Tong et al. 2022, arXiv:2203.12602, section 3.2. X clips, C channels, D features.
 """
 
 import math
@@ -10,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videores.config.schema import TrainConfig
 from videores.errors import UserError
+from videores.models import parts
 
 SCALE = (2, 4, 4)  # frames, rows and columns that the decoder makes of each place of the last stage
 BLOCK = 8  # pixels of a hidden block
@@ -30,11 +33,23 @@ class Decoder(nn.Module):
         return parts.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
-def make_decoder(model: nn.Module) -> Decoder:
-    """Return a decoder for the last stage of a network. Raises UserError where it has no stages."""
-    if not getattr(model, "stages", ()):
-        raise UserError("train.reconstruct needs a network with stages layer1, ...: leave it out")
-    return Decoder(int(model.num_features), model.design.channels)  # type: ignore[arg-type, union-attr]
+def make_helpers(model: nn.Module, train: TrainConfig) -> dict[str, nn.Module]:
+    """Return the "projector" and "decoder" that a recipe needs.
+
+    Raises UserError for a network without what they read.
+    """
+    helpers: dict[str, nn.Module] = {}
+    if train.contrast:
+        found = parts.find_classifier(model)
+        if found is None:
+            raise UserError("train.contrast needs a network with a linear classifier `fc`, of whose input it is")
+        width = found[1].in_features
+        helpers["projector"] = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+    if train.reconstruct:
+        if not getattr(model, "stages", ()):
+            raise UserError("train.reconstruct needs a network with stages layer1, ...: leave it out")
+        helpers["decoder"] = Decoder(int(model.num_features), model.design.channels)  # type: ignore[arg-type, union-attr]
+    return helpers
 
 
 def hide_blocks(clips_XCTHW: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -60,3 +75,20 @@ def reconstruction_loss(rebuilt_XCTHW: Tensor, clips_XCTHW: Tensor, hidden_X11HW
     weight = F.adaptive_avg_pool3d(hidden_X11HW.float(), (1, height, width))
     error = (rebuilt_XCTHW.float() - target).square().mean((1, 2), keepdim=True)
     return (error * weight).sum() / weight.sum()
+
+
+CONTRAST_TEMPERATURE = 0.1  # divides cosines
+
+
+def contrastive_loss(projected_XD: Tensor, views: int) -> Tensor:
+    """Return InfoNCE of clips: those of one video are alike, those of others differ.
+
+    X clips follow each other by video, `views` of each. The loss is the mean over pairs of a video's clips, against all
+    clips of the rank but the clip itself. Source: Chen et al. 2020, arXiv:2002.05709, section 2.1.
+    """
+    x_XD = projected_XD.float()
+    cosine_XX = F.cosine_similarity(x_XD[:, None], x_XD, dim=-1) / CONTRAST_TEMPERATURE
+    itself_XX = torch.eye(len(x_XD), dtype=torch.bool, device=x_XD.device)
+    video_X = torch.arange(len(x_XD), device=x_XD.device) // views
+    alike_XX = (video_X[:, None] == video_X) & ~itself_XX
+    return -F.log_softmax(cosine_XX.masked_fill(itself_XX, -torch.inf), 1)[alike_XX].mean()
