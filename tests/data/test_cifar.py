@@ -3,6 +3,7 @@
 import os
 import pickle
 import tarfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from videores.data import datamodule, index, manifest
 from videores.data.decode import read_frames
 from videores.errors import UserError
 
-WRITERS = {"bin": write_binary, "py": write_python}
+WRITERS = {"bin": write_binary, "py": write_python, "columns": partial(write_python, order="F")}
 
 
 def settings(root, **changes):
@@ -30,13 +31,13 @@ def pack(folder, name):
     return folder.parent / name
 
 
-@pytest.mark.parametrize("kind", ["bin", "py"])
+@pytest.mark.parametrize("kind", ["bin", "py", "columns"])
 @pytest.mark.parametrize("place", ["inside", "itself", "archive"])
 def test_pictures_and_labels_are_those_of_the_archive(tmp_path, kind, place):
     batches = make_batches()
     folder = WRITERS[kind](tmp_path / "data", batches)
     if place == "archive":
-        pack(folder, {"bin": "cifar-10-binary.tar.gz", "py": "cifar-10-python.tar.gz"}[kind])
+        pack(folder, "cifar-10-binary.tar.gz" if kind == "bin" else "cifar-10-python.tar.gz")
         folder.rename(tmp_path / "elsewhere")
     root = folder if place == "itself" else folder.parent
     videos = datamodule.load_videos(settings(root))

@@ -73,11 +73,11 @@ def write_binary(root, batches):
     return folder
 
 
-def write_python(root, batches):
+def write_python(root, batches, order="C"):
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name, (labels, pixels) in batches.items():
-        content = pickle_batch(labels, pixels)
+        content = pickle_batch(labels, pixels, order)
         read = pickle.loads(content, encoding="bytes")  # the crafted pickle is what Python 2 wrote
         assert read[b"labels"] == labels.tolist()
         np.testing.assert_array_equal(read[b"data"], pixels.reshape(len(labels), -1))
@@ -87,13 +87,17 @@ def write_python(root, batches):
     return folder
 
 
-def pickle_batch(labels, pixels):
+def pickle_batch(labels, pixels, order):
     """The bytes that Python 2's cPickle writes in protocol 2, its strings as bytes."""
     kind = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shape = b"K\x01" + b"M" + struct.pack("<H", len(labels)) + b"M\x00\x0c\x86"
-    raw = b"T" + struct.pack("<i", pixels.size) + pixels.tobytes()
+    raw = b"T" + struct.pack("<i", pixels.size) + pixels.reshape(len(labels), -1).tobytes(order)
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(" + shape + kind + b"\x89" + raw
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R("
+        + shape
+        + kind
+        + (b"\x88" if order == "F" else b"\x89")
+        + raw
     )
     listed = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
     files = b"](" + b"".join(pickle_string(f"cat_s_{n:06}.png".encode()) for n in range(len(labels))) + b"e"

@@ -31,12 +31,18 @@ COPY_AGAIN = "download or copy it again"
 
 
 class Batch(NamedTuple):
-    """Say where the pictures of a batch are: picture i begins at offset + i * step."""
+    """Say where the pictures of a batch are: byte k of picture i is at offset + i * step + k * stride."""
 
     path: str
     offset: int
     step: int
     labels: tuple[int, ...]
+    stride: int = 1
+
+    def cut(self, content: np.ndarray, number: int) -> np.ndarray:
+        """Return the bytes of a picture, of the bytes of the batch."""
+        start = self.offset + number * self.step
+        return content[start : start + (PIXELS - 1) * self.stride + 1 : self.stride]
 
 
 def list_batches(folder: Path) -> tuple[list[str], dict[str, list[Batch]]]:
@@ -75,8 +81,9 @@ def read_batch(path: Path) -> Batch:
 
 def _parse_pickle(path, content):
     """Find the pictures and labels of a pickle, {"labels": [6, ...], "data": array, ...}."""
-    key, labels, blocks = None, [], []
+    key, labels, blocks, by_columns = None, [], [], False
     for code, value, at in _iterate_codes(path, content):
+        by_columns |= key == "data" and (code == "NEWTRUE" or value is True)  # numpy's Fortran order
         if code in RAW_BYTES and key == "data":
             blocks.append((at + 5, len(value)))
         elif isinstance(value, (str, bytes)):
@@ -90,7 +97,8 @@ def _parse_pickle(path, content):
         raise UserError(
             f"{path} is no batch of CIFAR-10: it must have labels, and one array of {PIXELS} bytes for each"
         )
-    return Batch(str(path), large[0][0], PIXELS, tuple(labels))
+    step, stride = (1, len(labels)) if by_columns else (PIXELS, 1)
+    return Batch(str(path), large[0][0], step, tuple(labels), stride)
 
 
 def _iterate_codes(path, content) -> Iterator[tuple[str, Any, int]]:
@@ -135,9 +143,7 @@ def decode_picture(path: Path | str, indices: Sequence[int] | None = None) -> It
     file, number = str(Path(path).parent), int(Path(path).name)
     status = os.stat(file)
     batch = _read_batch_once(file, (status.st_size, status.st_mtime_ns))
-    with open(file, "rb", buffering=0) as pixels:
-        pixels.seek(batch.offset + number * batch.step)
-        picture_CHW = np.frombuffer(pixels.read(PIXELS), np.uint8).reshape(3, SIDE, SIDE)
+    picture_CHW = batch.cut(np.memmap(file, np.uint8, "r"), number).reshape(3, SIDE, SIDE)
     for _ in range(1) if indices is None else indices:
         yield av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_CHW.transpose(1, 2, 0)), format="rgb24")
 
@@ -149,9 +155,9 @@ def _read_batch_once(file, _stamp):
 
 def compute_digests(path: Path) -> list[str]:
     """Return a digest of each picture of a batch."""
-    batch, content = read_batch(path), memoryview(path.read_bytes())
-    starts = range(batch.offset, batch.offset + len(batch.labels) * batch.step, batch.step)
-    return [hashlib.blake2b(content[start : start + PIXELS], digest_size=16).hexdigest() for start in starts]
+    batch, content = read_batch(path), np.fromfile(path, np.uint8)
+    pictures = (batch.cut(content, number).tobytes() for number in range(len(batch.labels)))
+    return [hashlib.blake2b(pixels, digest_size=16).hexdigest() for pixels in pictures]
 
 
 # Downloads
