@@ -8,6 +8,8 @@ import yaml
 from torchvision import models
 
 from videores.config import parse, schema
+from videores.config.streams import compute_input_shape
+from videores.data.streams import add_batch, map_sources
 from videores.errors import UserError
 from videores.models.registry import create_model
 
@@ -55,7 +57,7 @@ def test_shipped_configuration_is_short_takes_its_clips_and_weights_and_survives
     assert parse.load_config(tmp_path / "resolved.yaml") == cfg
     with torch.device("meta"):
         model = create_model(cfg.model.name, 7, **cfg.model.overrides())
-        clips = torch.empty(2, cfg.model.clip_channels, cfg.data.clip.frames, *[cfg.data.transform.crop] * 2)
+        clips = map_sources(torch.empty, add_batch(compute_input_shape(cfg.data), 2))
     assert model(clips).shape == (2, 7)
     if (cfg.model.weights or "").startswith("torchvision/"):
         _, network, name = cfg.model.weights.split("/")

@@ -67,6 +67,8 @@ def _keep_former_result(folder, table, found):
         )
     place = folder / FORMER / max(provenance.list_days(former))
     shutil.copytree(folder, place, ignore=shutil.ignore_patterns(FORMER), dirs_exist_ok=True)
+    page = place / "README.md"
+    page.write_text(page.read_text().replace("](../", "](../../../"))  # it lies two folders deeper
 
 
 def _build_page(name, about, cells, notes="", former=()):

@@ -37,7 +37,7 @@ class Protocol(Section):
 
     def __str__(self):
         known = {name: getattr(self, name) or "?" for name in COMPARED}
-        text = "{data}, {frames}x{stride}/{short_side} {clips}x{crops}"
+        text = "{data}, {frames}x{stride}@{size}/{short_side} {clips}x{crops}"
         return text.format(**known) + f", {self.said}" * bool(self.said)
 
 
