@@ -447,10 +447,13 @@ def test_mean_inflation_divides_by_the_frames(tmp_path):
     assert torch.equal(solid.stem[0].weight[:, :, 0], flat.conv1.weight / 3)
 
 
-def test_inflation_is_asked_for(tmp_path):
+def test_inflation_is_by_centre_unless_asked_and_only_of_2d_networks(tmp_path):
     path = save(create_model("f_r2d_18", 7, **SMALL).state_dict(), tmp_path / "flat.pth")
-    message = refusal(create_model("r3d_18", 7, **SMALL), f"torchvision:{path}")
-    assert "model.inflate=mean" in message
+    by_default, centre = create_model("r3d_18", 7, **SMALL), create_model("r3d_18", 7, **SMALL)
+    report = loading.load_weights(by_default, f"torchvision:{path}")
+    assert any("model.inflate=centre" in note for note in report.notes)
+    loading.load_weights(centre, f"torchvision:{path}", inflate="centre")
+    assert same_states(by_default.state_dict(), centre.state_dict())
     for name in ("f_r2d_18", "r2plus1d_18"):
         assert refusal(create_model(name, 7, **SMALL), f"torchvision:{path}", inflate="mean")
     assert "is for 2D weights" in refusal(create_model("f_r2d_18", 7, **SMALL), f"torchvision:{path}", inflate="mean")

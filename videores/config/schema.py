@@ -273,7 +273,7 @@ class _InitialWeights(Section):
     contradictions = checks.check_weights
 
     weights: UserPath | None = None  # initial weights: docs/guide/weights.md
-    inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
+    inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels; null: centre
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
     adapt: Literal["mean"] | None = None  # how weights of another stream fill the first convolution
 

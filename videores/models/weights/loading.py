@@ -24,6 +24,7 @@ from videores.models.weights import compatibility, key_maps, safe_load
 from videores.models.weights.preprocessing import compare_preprocessing
 from videores.models.weights.sources import read_source
 
+INFLATION = "centre"  # unless another is given: docs/guide/weights.md has the measurement
 HEADS, INFLATIONS, ADAPTATIONS = ("auto", "keep", "new"), (None, "mean", "centre"), (None, "mean")
 
 
@@ -61,7 +62,7 @@ def load_weights(
 
     classes: the names of the model's classes in order, which the source's must equal for its classifier to be kept
     head: "keep" or "new"; "auto" is new for another number of classes and keep for equal names
-    inflate: how 2D kernels fill 3D ones, "mean" or "centre"
+    inflate: how 2D kernels fill 3D ones, "mean" or, by default, "centre"
     adapt: how a first convolution for another stream is filled: "mean", its filters' mean over the channels in each
     preprocessing: what the model will be fed (`extract_preprocessing`); another mean, std or stream is refused
     """
@@ -75,6 +76,7 @@ def load_weights(
     model = getattr(model, "_orig_mod", model)  # of torch.compile, whose names have a prefix
     stored, own, head_name = read_source(source, model), model.state_dict(), _find_head(model)
     state = _inflate_state(stored.state, own, source, inflate)
+    by_default = state is not stored.state and not inflate
     state = _adapt_first_convolution(state, own) if adapt else state
     state = _set_eps(_add_batch_counters(state, own), model, stored.eps)
     fresh = _starts_new_head(state, own, head_name, source, stored, classes, head)
@@ -85,6 +87,7 @@ def load_weights(
     was_pruned = bool((stored.network or {}).get("widths"))
     _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model, was_pruned)
     notes = compare_preprocessing(source, stored, preprocessing, adapt)
+    notes += [f"note: its 2D kernels were made 3D by model.inflate={INFLATION}"] if by_default else []
     notes += ["note: every channel of its first convolution is the mean of those that it had"] if adapt else []
     notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]
     model.load_state_dict({**own, **state})
@@ -107,10 +110,8 @@ def _inflate_state(state, own, source, how):
         if how:
             raise UserError(f"model.inflate={how} is for 2D weights in a 3D network; leave it out for {source}")
         return state
-    if not how:
-        raise UserError(f"{source} is a 2D network: model.inflate=mean or model.inflate=centre makes its kernels 3D")
     state = key_maps.rename_keys(state, key_maps.FLAT_TO_NESTED)
-    return {key: _inflate_kernel(value, own.get(key), how) for key, value in state.items()}
+    return {key: _inflate_kernel(value, own.get(key), how or INFLATION) for key, value in state.items()}
 
 
 def _inflate_kernel(weight, ours, how):
