@@ -103,9 +103,7 @@ class VideoDataset(Dataset):
         if not self.others:
             return made
         by_source = {self.source: made} | {other.source: other.read_item(epoch, number) for other in self.others}
-        drawn = {
-            key: value for one in reversed(by_source.values()) for key, value in one.items()
-        }  # the first's, if any
+        drawn = {key: value for one in reversed(by_source.values()) for key, value in one.items()}
         read = [key for key in ("clips", "frames", "place") if key in made]
         return drawn | {key: {source: one[key] for source, one in by_source.items()} for key in read}
 
