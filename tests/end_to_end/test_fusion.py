@@ -130,17 +130,17 @@ def test_blended_weights_are_those_of_the_logs_and_need_held_out_groups(place):
 
 
 def test_each_stream_starts_from_weights_of_its_own(place):
-    first = ("data.stream=[rgb, flow]", "data.flow=flow", "model.streams.rgb.weights=one/checkpoints/best.ckpt")
-    other = "model.streams.flow.weights=one/checkpoints/best.ckpt"
+    first = ("data.stream=[rgb, difference]", "model.streams.rgb.weights=one/checkpoints/best.ckpt")
+    other = "model.streams.difference.weights=one/checkpoints/best.ckpt"
     cases = [
         train(folder="one"),
         train(*first, other, folder="none"),
-        train(*first, other, "model.streams.flow.adapt=mean", folder="both"),
+        train(*first, other, "model.streams.difference.adapt=mean", folder="both"),
     ]
     one, refused, both = forked(cases, place)
     succeeded(one)
     assert refused.returncode == 2
-    assert "data.stream=rgb, and this is flow" in refused.stderr
+    assert "data.stream=rgb, and this is difference" in refused.stderr
     assert succeeded(both).stdout.count("tensors of one/checkpoints/best.ckpt") == 2
 
 

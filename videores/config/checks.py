@@ -12,7 +12,7 @@ from videores.config.streams import (
     STREAMS,
     compute_input_shape,
     format_streams,
-    list_sources,
+    has_sound,
     list_streams,
 )
 
@@ -69,8 +69,9 @@ def check_data(c: Any) -> Iterator[str]:
         yield "data.augment.speed needs data.clip.sampling=dense, got segments: drop one"
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
         yield "data.augment.flip_labels needs data.transform.flip > 0, got 0: raise it, e.g. to 0.5, or drop one"
-    yield from _check_suited(c)
-    if "audio" in list_sources(c.stream):
+    if c.stream != "audio":
+        yield from _check_suited(c)
+    if has_sound(c.stream):
         yield from _check_sound(c)
     is_beside = isinstance(c.stream, tuple) and "flow" in c.stream
     if is_beside != (c.flow is not None):
@@ -223,7 +224,7 @@ def check_config(c: Any) -> Iterator[str]:
             yield f"{part}.clips must be a number with data.pretext, got all: its changes are of other lengths"
         if views.clips == "all" and views.starts == "dense":
             yield f"{part}.starts=dense needs a number of clips, got {part}.clips=all: give {part}.clips a number"
-        if "audio" in list_sources(c.data.stream):
+        if has_sound(c.data.stream):
             yield from _check_views_of_sound(c.data.stream, part, views)
         if "flow" in list_streams(c.data.stream):
             yield from _check_views_of_vectors(format_streams(c.data.stream), part, views)

@@ -95,22 +95,22 @@ class VideoDataset(Dataset):
 
     def item(self, epoch, number):
         try:
-            made = self.make(epoch, number)
+            made = self.read_item(epoch, number)
         except UnreadableVideo as error:
             if not self.marks_unreadable:
                 raise
             made = {"unreadable": error.reason}
         return {"label": self.videos[number].label, **made, "video": number}
 
-    def make(self, epoch, number):
+    def read_item(self, epoch, number):
         make = self.random_views if self.views is None else self.fixed_views
         made = make(epoch, number)
         if not self.others:
             return made
-        by_source = {self.source: made} | {other.source: other.make(epoch, number) for other in self.others}
+        by_source = {self.source: made} | {other.source: other.read_item(epoch, number) for other in self.others}
         drawn = {key: value for one in reversed(by_source.values()) for key, value in one.items()}
-        of_source = [key for key in made if key in ("clips", "frames", "place")]
-        return drawn | {key: {source: one[key] for source, one in by_source.items()} for key in of_source}
+        read = [key for key in ("clips", "frames", "place") if key in made]
+        return drawn | {key: {source: one[key] for source, one in by_source.items()} for key in read}
 
     def info(self, number):
         return self.timeline[self.videos[number].path]

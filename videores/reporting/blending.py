@@ -63,11 +63,11 @@ def _identify_videos(folder):
 
 def _read_ends(folder: Path, cfg: Config) -> dict[str, Losses]:
     """Return the last losses of each classifier that trains in a run."""
-    rows = [row for row in read_metrics_log(folder / "metrics.jsonl") if "val/loss" in row and "train_eval/loss" in row]
-    if not rows:
+    rows = [row for row in read_metrics_log(folder / "metrics.jsonl") if {"val/loss", "train_eval/loss"} <= row.keys()]
+    if not rows or None in rows[-1].values():  # of a run that diverged
         raise UserError(
-            f"{folder} has no losses on training and held-out videos: --blend measures overfitting on videos of other "
-            "groups, so data.val must be > 0, the lists must have groups, and train.gap_videos must be > 0"
+            f"{folder} has no last losses on training and held-out videos: --blend measures overfitting on videos of "
+            "other groups, so data.val must be > 0, the lists must have groups, and train.gap_videos must be > 0"
         )
     if isinstance(cfg.data.stream, str):
         return {cfg.data.stream: Losses(rows[-1]["train_eval/loss"], rows[-1]["val/loss"])}
