@@ -102,8 +102,11 @@ def _scan_file(path, beat):
                 place = _find_place(found, container, stream, begin, place)
                 if begin is None:
                     begin, rate = float((found.pts or 0) * stream.time_base), found.rate
-                rows[found.opaque][2:] = place, found.samples
-                checksums[found.opaque] = _compute_checksum(_to_samples(found))
+                number = len(rows) - 1 if found.opaque is None else found.opaque
+                if number in checksums:
+                    rows[number][0] = -1  # of several frames in a packet the table has one
+                rows[number][2:] = place, found.samples
+                checksums[number] = _compute_checksum(_to_samples(found))
                 place += found.samples
     if begin is None:
         raise UnreadableVideo(path, "no sound decodes, though it has a sound stream")
