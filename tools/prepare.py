@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the videos, to which paths in lists are relative",
+        help="folder of the videos, to which paths in lists are relative; of npz the file",
     )
     p.add_argument("--splits", type=Path, metavar="DIR", help="folder of the lists (default: the same folder)")
     p.add_argument(

@@ -46,6 +46,15 @@ def test_rgb_is_the_normalized_picture_bit_for_bit():
     assert torch.equal(make("rgb"), transforms.normalize_clips(PIXELS, t.mean, t.std))
 
 
+def test_grey_is_the_luma_of_colors_and_exactly_the_value_of_grey_pictures():
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1, 1)
+    torch.testing.assert_close(make("grey"), (make("rgb") * weights).sum(2, keepdim=True))
+    same = PIXELS[..., :1].expand_as(PIXELS)
+    plain = Preprocessing(stream="grey", transform={"mean": [0.5] * 3, "std": [0.2] * 3})
+    colors = plain.model_copy(update={"stream": "rgb"})
+    assert torch.equal(streams.make_input(same, plain), streams.make_input(same, colors)[:, :, :1])
+
+
 def test_a_difference_is_to_the_next_frame_and_zero_for_the_last():
     rgb, signed = make("rgb"), make("difference")
     for t in range(5):

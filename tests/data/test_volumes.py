@@ -172,6 +172,7 @@ def test_class_folders_may_hold_volumes_of_several_sizes(tmp_path):
         ({"test_labels": np.zeros((4, 3), np.uint8)}, "test_labels"),
         ({"test_labels": np.full((4, 1), 0.5)}, "test_labels"),
         ({"test_labels": np.full((4, 1), 2)}, "test_labels"),
+        ({"test_labels": np.full((4, 1), -1)}, "test_labels"),
         ({"train_labels": np.arange(8)[:, None] % 2 * 2}, "train_labels"),  # no volume of class 1
         ({"train_labels": None}, "train_labels"),
         ({"val_labels": None}, "val_labels"),
@@ -190,6 +191,10 @@ def test_archives_with_other_arrays_are_refused(tmp_path, changes, named):
 def test_an_archive_that_is_cut_or_not_there_is_named(tmp_path):
     archive = write_archive(tmp_path)
     archive.write_bytes(archive.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"tiny\.npz"):
+        index.read_index(settings(archive))
+    np.save(tmp_path / "one.npy", make_volumes(2))
+    (tmp_path / "one.npy").rename(archive)
     with pytest.raises(UserError, match=r"tiny\.npz"):
         index.read_index(settings(archive))
     archive.unlink()

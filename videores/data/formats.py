@@ -24,13 +24,11 @@ folder of its frames, numbered pictures: lists name the folder, or a file of its
 """
 
 import re
-import zipfile
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -54,8 +52,9 @@ from videores.data.lists import (
     warn,
 )
 from videores.data.synthetic import datasets
-from videores.data.video import cifar, volumes
+from videores.data.video import cifar
 from videores.data.video.pictures import is_frame_folder
+from videores.data.video.volumes import read_archived_labels
 from videores.errors import UserError
 from videores.runtime.own_parts import call_part, is_import_path
 
@@ -246,11 +245,9 @@ def _list_pictures(root, batch):
 
 def _read_npz(root, splits, split):
     """Read the labels of an archive of volumes; a volume is `<part>/<number>`."""
-    parts = {part: _read_archived_labels(root, part) for part in ("train", "test", "val")}
-    listed = splits / "classes.txt"
-    classes = (
-        _read_classes(listed) if listed.exists() else tuple(map(str, range(int(parts["train"].max(initial=0)) + 1)))
-    )
+    parts = {part: read_archived_labels(root, part) for part in ("train", "test", "val")}
+    listed, count = splits / "classes.txt", int(parts["train"].max(initial=0)) + 1
+    classes = _read_classes(listed) if listed.exists() else tuple(map(str, range(count)))
     missing = [name for label, name in enumerate(classes) if label not in parts["train"]]
     if missing:
         raise UserError(f"{root}: train_labels must have volumes of each class, and has none of {preview(missing, 5)}")
@@ -260,29 +257,6 @@ def _read_npz(root, splits, split):
             raise UserError(f"{root}: {part}_labels {what}: give data.splits a classes.txt with all of them")
     make = lambda part, label_V: tuple(Video(f"{part}/{number}", int(label)) for number, label in enumerate(label_V))
     return Index(classes, **{part: make(part, label_V) for part, label_V in parts.items()})
-
-
-def _read_archived_labels(archive, part):
-    """Return label_V of the volumes of a part, none of a validation part that is not there."""
-    keys = [f"{part}_images", f"{part}_labels"]
-    try:
-        with zipfile.ZipFile(archive) as file:
-            there = [key for key in keys if f"{key}.npy" in file.namelist()]
-        if part == "val" and not there:
-            return np.zeros(0, int)
-        if there != keys:
-            raise UserError(
-                f"{archive}: must have the arrays {' and '.join(keys)}, and has {', '.join(there) or 'none'}"
-            )
-        (shape, kind), labels = volumes.read_array_header(archive, keys[0]), volumes.read_array(archive, keys[1])
-    except volumes.DAMAGES as error:
-        raise UserError(f"{archive}: must be a whole .npz archive; get it again ({error})") from None
-    if len(shape) != 4 or kind.kind not in "buif":
-        raise UserError(f"{archive}: {keys[0]} must hold numbers of the shape N, D, H, W, got {shape} of {kind}")
-    if labels.size != shape[0] or labels.shape[:1] != shape[:1] or labels.dtype.kind not in "ui" or (labels < 0).any():
-        what = f"must be {shape[0]} whole numbers from 0 on, one a volume, got {labels.shape} of {labels.dtype}"
-        raise UserError(f"{archive}: {keys[1]} {what}")
-    return labels.reshape(-1)
 
 
 # -- your own ---------------------------------------------------------------------------------------------------------

@@ -21,16 +21,10 @@ import numpy as np
 
 from videores.data.lists import is_nifti_file, split_volume
 from videores.data.video import cifar, pictures
-from videores.errors import UnreadableVideo
+from videores.errors import UnreadableVideo, UserError
 
-DAMAGES = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    zlib.error,
-    zipfile.BadZipFile,
-)  # what readers make of a damaged file
+# what readers make of a damaged file
+DAMAGES = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile)
 ARRAYS_KEPT = 3  # parts of archives that a process keeps, as each is decompressed as a whole
 
 
@@ -56,11 +50,34 @@ def decode_slices(path: str | Path, indices: Sequence[int] | None = None) -> Ite
 # Archives
 
 
-def read_array_header(archive: Path | str, key: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and type of an array, without decompressing it.
+def read_archived_labels(archive: Path, part: str) -> np.ndarray:
+    """Return label_V of the volumes of a part; none of a validation part that is not there.
 
-    Raises KeyError where it is not there, and one of DAMAGES where the archive is damaged.
+    Raises UserError for an archive that is damaged, has not both arrays, or has not one label a volume.
     """
+    images, labels = keys = f"{part}_images", f"{part}_labels"
+    try:
+        with zipfile.ZipFile(archive) as file:
+            there = [key for key in keys if f"{key}.npy" in file.namelist()]
+        if part == "val" and not there:
+            return np.zeros(0, int)
+        (shape, kind), label_VX = _read_header(archive, images), _read_array(archive, labels)
+    except KeyError:
+        what = f"must have the arrays {' and '.join(keys)}, and has {', '.join(there) or 'none'}"
+        raise UserError(f"{archive}: {what}") from None
+    except DAMAGES as error:
+        raise UserError(f"{archive}: must be a whole .npz archive of numbers; get it again ({error})") from None
+    if len(shape) != 4 or kind.kind not in "buif":
+        raise UserError(f"{archive}: {images} must hold numbers of the shape N, D, H, W, got {shape} of {kind}")
+    is_one_each = label_VX.shape[:1] == shape[:1] and label_VX.size == shape[0]
+    if not is_one_each or label_VX.dtype.kind not in "ui" or (label_VX < 0).any():
+        what = f"must be {shape[0]} whole numbers from 0 on, one a volume, got {label_VX.shape} of {label_VX.dtype}"
+        raise UserError(f"{archive}: {labels} {what}")
+    return label_VX.reshape(-1)
+
+
+def _read_header(archive, key):
+    """Return shape and type of an array, without decompressing it."""
     with zipfile.ZipFile(archive) as file, file.open(f"{key}.npy") as member:
         is_first = np.lib.format.read_magic(member) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
@@ -68,15 +85,14 @@ def read_array_header(archive: Path | str, key: str) -> tuple[tuple[int, ...], n
     return shape, kind
 
 
-def read_array(archive: Path | str, key: str) -> np.ndarray:
-    """Return an array of an archive, never a pickled one. Raises as `read_array_header` does."""
+def _read_array(archive, key):
     with np.load(archive, allow_pickle=False) as arrays:
         return arrays[key]
 
 
 @lru_cache(maxsize=ARRAYS_KEPT)
 def _read_volumes(archive, key, _stamp):
-    return read_array(archive, key)
+    return _read_array(archive, key)
 
 
 def _read_archived(path):
@@ -88,9 +104,8 @@ def _read_archived(path):
         stamp = os.stat(archive)
         volumes_NDHW = _read_volumes(archive, f"{part}_images", (stamp.st_size, stamp.st_mtime_ns))
     except DAMAGES as error:
-        raise UnreadableVideo(
-            path, f"the archive is damaged ({type(error).__name__}: {error}); copy it again"
-        ) from None
+        what = f"the archive is damaged ({type(error).__name__}: {error}); copy it again"
+        raise UnreadableVideo(path, what) from None
     if volumes_NDHW.ndim != 4 or number >= len(volumes_NDHW):
         raise UnreadableVideo(path, f"{part}_images has the shape {volumes_NDHW.shape}, and no volume {number}")
     return _to_bytes(path, volumes_NDHW[number])
