@@ -26,6 +26,7 @@ from videores.training.run_folder import read_record
 
 TABLE_FOLDER = Path("results", "tables")
 MEANS = {"clip_top1": "clip top-1", "video_top1": "video top-1", "mean_class_top1": "mean class top-1"}
+ENDS = ("low", "high")  # of intervals
 ROW_KEYS = {*CHANGEABLE_KEYS, "run.seed", "data.split"}  # in which the runs of a row may differ
 
 
@@ -92,13 +93,15 @@ def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
 def print_table(rows: Sequence[Row], folder: Path) -> None:
     """Print the files, the floors, and as the last lines the accuracies of each row."""
     print(f"wrote   {folder}/table.md, table.csv, table.tex, runs.csv")
-    for row in sorted(rows, key=lambda row: bool(row.runs)):
-        splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.several.items())
-        print(row.name)
+    floors = [f"{row.name.removeprefix('floor: ')} {row.means['video_top1']}" for row in rows if not row.runs]
+    print(f"floors  {', '.join(floors) or 'unknown'}")
+    for row in rows:
         if row.runs:
+            splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.several.items())
+            print(f"row     {row.name}")
             print(f"clip    top-1 {row.means['clip_top1']}")
-        mean_class = f"  mean class {row.means['mean_class_top1']}" if row.runs else ""
-        print(f"video   top-1 {row.means['video_top1']}{f' (splits {splits})' * bool(splits)}{mean_class}")
+            mean_class = f"mean class {row.means['mean_class_top1']}"
+            print(f"video   top-1 {row.means['video_top1']}{f' (splits {splits})' * bool(splits)}  {mean_class}")
 
 
 # Rows
@@ -214,17 +217,18 @@ def _flatten_row(row):
     values: dict[str, Any] = {"row": row.name, **{f"split{split}": value for split, value in row.several.items()}}
     for key, mean in row.means.items():
         values |= {key: mean.value, f"{key}_sd": mean.deviation}
-        values |= dict(zip((f"{key}_low", f"{key}_high"), mean.interval or (), strict=False))
+        values |= dict(zip([f"{key}_{end}" for end in ENDS], mean.interval or (), strict=False))
     return values
 
 
 def _describe_run(row, run):
     git = (read_record(run.predictions.run) or {}).get("git") or {}
     about = {"row": row.name, "split": run.split, "seed": run.seed}
-    numbers = {key: run.numbers[key] for key in (*MEANS, "ci95_video_top1", "ci95_mean_class_top1")}
+    limits = {f"{key}_{end}": run.numbers[f"ci95_{key}"][i] for key in list(MEANS)[1:] for i, end in enumerate(ENDS)}
     return {
         **about,
-        **numbers,
+        **{key: run.numbers[key] for key in MEANS},
+        **limits,
         "protocol": run.predictions.protocol,
         "commit": git.get("commit"),
         "run": _name_run(run),
@@ -237,8 +241,9 @@ def _describe(rows, runs):
     videos = {video for p in tests for video in p.video.tolist()}
     groups = {group for p in tests for group in p.group.tolist()} - {""}
     over = f"{len(groups)} groups of the {len(videos)} test videos" if groups else f"{len(videos)} test videos"
-    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
-    yield f"Video top-1 of each split, then the mean of splits; ± standard deviation over seeds ({seeds});"
+    seeds = sorted({run.seed for run in runs})
+    several = f" (± standard deviation over the seeds {', '.join(map(str, seeds))})" if len(seeds) > 1 else ""
+    yield f"Video top-1 of each split, then the mean of splits{several};"
     yield f"in brackets the 95 % interval over the {over}. Floors need no network."
     best = max((row.means["video_top1"].value for row in rows if not row.runs), default=None)
     below = [row.name for row in rows if row.runs and best is not None and row.means["video_top1"].interval[0] <= best]
