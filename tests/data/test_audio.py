@@ -137,6 +137,12 @@ def test_sound_beyond_the_pictures_and_pictures_beyond_sound(tmp_path):
     assert (heard[-1] - len(other) / 2) / RATE == pytest.approx(0.4 - 1.0, abs=0.05)
 
 
+def test_a_video_shorter_than_the_clip_is_heard(tmp_path):
+    path = sounding_video(tmp_path / "a", tone(500, 0.2), frames=5)
+    sound_KS = dataset_of(path, {"frames": 32, "stride": 2}, AudioConfig(seconds=0.3))[0, 0]["clips"]
+    assert (np.abs(sound_KS[0].numpy()) > 50).mean() > 0.5
+
+
 def test_sound_goes_by_time_at_any_frame_rate_and_within_parts(tmp_path):
     paths = [
         sounding_video(tmp_path / f"{fps}", clicks(2, [1.2], 44100), frames=2 * fps, fps=fps) for fps in (10, 25, 50)

@@ -1,8 +1,9 @@
 """Cut the sound of clips, and make log-mel spectrograms of it on the device.
 
-A clip lasts from its first frame for `frames` steps. Its sound is `data.audio.seconds` around the middle of that time,
-which all videos of a configuration have alike, whatever their frame rates. What is read, cached and collated are int16
-mono samples sound_KS; before the first and after the last picture of a video, and where it has no sound, they are 0.
+A clip lasts from its first frame for `frames` steps, or to the end of its video. Its sound is `data.audio.seconds`
+around the middle of that time, which all videos of a configuration have alike, whatever their frame rates. What is
+read, cached and collated are int16 mono samples sound_KS; before the first and after the last picture of a video, and
+where it has no sound, they are 0.
 
 The middles of the columns are `hop` apart, and those of the first and last one half a hop from the ends of the sound's
 time. Column j is of the samples under a Hann window around its middle, which are real ones at both ends, too.
@@ -19,13 +20,17 @@ from videores.data import sampling
 from videores.data.probe import VideoInfo
 
 # The log of 1e-6 is about the noise of 16 bits. Mean and standard deviation of log-mel energies of the sound that
-# docs/guide/streams.md names, rounded: constants, so that equal sounds have equal pictures.
-FLOOR, MEAN, STD = 1e-6, -5.0, 4.5
+# docs/guide/streams.md names (-3.4 and 2.9), rounded: constants, so that equal sounds have equal pictures.
+FLOOR, MEAN, STD = 1e-6, -3.5, 3.0
 
 
 def count_video_samples(info: VideoInfo, rate: int) -> int:
     """Return how many samples last as long as a video's pictures; 0 without sound."""
-    return round((info.seconds_T[-1] + 1 / info.fps) * rate) if info.has_audio and info.fps else 0
+    return round(_measure_seconds(info) * rate) if info.has_audio and info.fps else 0
+
+
+def _measure_seconds(info):
+    return info.seconds_T[-1] + 1 / info.fps
 
 
 def find_first_samples(info: VideoInfo, clip: ClipConfig, audio: AudioConfig, first_K: np.ndarray) -> np.ndarray:
@@ -35,7 +40,8 @@ def find_first_samples(info: VideoInfo, clip: ClipConfig, audio: AudioConfig, fi
     """
     _, rate = sampling.measure_timeline(info, clip)
     length = clip.frames * sampling.compute_step(rate, clip.stride, clip.fps) / rate
-    middle_K = info.seconds_T[first_K] + length / 2
+    start_K = info.seconds_T[first_K]
+    middle_K = (start_K + np.minimum(start_K + length, _measure_seconds(info))) / 2
     return np.floor(middle_K * audio.rate - audio.count_samples(clip) / 2 + 0.5).astype(int)
 
 

@@ -219,8 +219,9 @@ class VideoDataset(Dataset):
         It is 0 before and after the video's pictures, and where there is no sound.
         """
         info, count = self.info(number), self.audio.count_samples(self.clip)
+        if not (length := audio_of.count_video_samples(info, self.audio.rate)):
+            return np.zeros((len(index_KT), count), np.int16)
         first_K = audio_of.find_first_samples(info, self.clip, self.audio, index_KT[:, 0])
-        length = audio_of.count_video_samples(info, self.audio.rate)
         low, high = max(0, first_K.min()), min(length, first_K.max() + count)
         if low >= high:
             return np.zeros((len(first_K), count), np.int16)

@@ -44,9 +44,9 @@ def _check_info(info: VideoInfo) -> VideoInfo:
     packed = (len(info.seek_points) % 16 == 0, len(info.uneven_seconds) in (0, 8 * info.num_frames))
     if not all((*numbers, *names, *packed)):
         raise ValueError("it describes no video")
-    if info.packet_order:
+    for packets in filter(None, (info.packet_order, getattr(info.sound, "packets", b""))):
         try:
-            zlib.decompress(info.packet_order)
+            zlib.decompress(packets)
         except zlib.error as error:
             raise ValueError(str(error)) from None
     return info

@@ -14,11 +14,11 @@ begins. Sound that is further off (AAC with much noise substitution, which FFmpe
 not found in the file, is decoded from the start.
 """
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from itertools import islice
 from math import gcd
 from typing import Any, BinaryIO
@@ -37,7 +37,7 @@ MAX_DEVIATION = 1e-3  # energy of a difference / energy of the sound: 30 dB
 HEADER_BYTES = 64  # at most, between where a packet is said to be and its content
 _TOLERANCE = {True: 0.02, False: 0.1}  # seconds; larger where containers derive stamps from sizes (AVI, MPEG)
 STAMPED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-DECODE_ERRORS = (av.FFmpegError, ValueError, IndexError, RuntimeError)
+DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, RuntimeError)
 
 _Piece = tuple[int, np.ndarray, av.AudioFrame]  # place, samples_NC, and the frame that they are of
 
@@ -56,7 +56,7 @@ class SoundAccess:
     packets: Packed = b""  # see `table_4P`
     in_blocks: bool = False  # whether the decoder begins anew at each block
 
-    @cached_property
+    @property
     def table_4P(self) -> np.ndarray:
         """Return the offset in the file, bytes, place and samples of each packet."""
         return np.frombuffer(zlib.decompress(self.packets), np.int64).reshape(4, -1).cumsum(1)
@@ -70,31 +70,47 @@ def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -
 
     Time counts from the picture with the number `frame`. Raises UnreadableVideo.
     """
+    status = os.stat(path)
+    key = (path, status.st_size, status.st_mtime_ns)
     try:
+        if key not in _last_scanned:  # a list may have many parts of one file, one after the other
+            _last_scanned.clear()
+            _last_scanned[key] = _scan_file(path, beat)
+        whole = _last_scanned[key]
         shown = _find_shown_time(path, frame, fps, beat)
-        with open_container(path) as container, open(path, "rb") as file:
-            stream = _select_sound_stream(container, path)
-            context, checksums, begin, place, rate = stream.codec_context, {}, None, 0, 0
-            rows: list[list[int]] = []  # of `table_4P`
-            context.copy_opaque = True
-            about = (context.name, context.layout.name, bytes(context.extradata or b""))
-            for packet in container.demux(stream):
-                beat("sound")
-                if packet.size:
-                    packet.opaque = len(rows)
-                    rows.append([_find_packet(file, packet, rows), packet.size, place, 0])
-                for found in packet.decode():
-                    place = _find_place(found, container, stream, begin, place)
-                    if begin is None:
-                        begin, rate = float((found.pts or 0) * stream.time_base), found.rate
-                    rows[found.opaque][2:] = place, found.samples
-                    checksums[found.opaque] = _compute_checksum(_to_samples(found))
-                    place += found.samples
     except av.FFmpegError as error:
         raise UnreadableVideo(path, f"its sound does not decode: {format_decode_error(error, 0)}") from None
+    return replace(whole, start=round((shown - whole.begin) * whole.rate))
+
+
+_last_scanned: dict[tuple[str, int, int], SoundAccess] = {}
+
+
+def _scan_file(path, beat):
+    with open_container(path) as container, open(path, "rb") as file:
+        stream = _select_sound_stream(container, path)
+        context, checksums, begin, place, rate = stream.codec_context, {}, None, 0, 0
+        rows: list[list[int]] = []  # of `table_4P`
+        context.copy_opaque = True
+        about = (context.name, context.layout.name, bytes(context.extradata or b""))
+        for packet in container.demux(stream):
+            beat("sound")
+            if packet.size:
+                packet.opaque = len(rows)
+                rows.append([_find_packet(file, packet, rows), packet.size, place, 0])
+            for found in packet.decode():
+                place = _find_place(found, container, stream, begin, place)
+                if begin is None:
+                    begin, rate = float((found.pts or 0) * stream.time_base), found.rate
+                number = len(rows) - 1 if found.opaque is None else found.opaque
+                if number in checksums:
+                    rows[number][0] = -1  # of several frames in a packet the table has one
+                rows[number][2:] = place, found.samples
+                checksums[number] = _compute_checksum(_to_samples(found))
+                place += found.samples
     if begin is None:
         raise UnreadableVideo(path, "no sound decodes, though it has a sound stream")
-    whole = SoundAccess(rate, begin, round((shown - begin) * rate), place)
+    whole = SoundAccess(rate, begin, 0, place)
     table_4P = np.array(rows, np.int64).T
     packed = zlib.compress(np.diff(table_4P, prepend=0).tobytes(), 9)
     by_packets = replace(whole, codec=about[0], layout=about[1], settings=about[2], packets=packed)
@@ -105,17 +121,21 @@ def scan_sound(path: str, frame: int, fps: float, beat: Callable[[str], None]) -
 
 def _find_shown_time(path, number, fps, beat):
     """Return the seconds at which a picture is shown, by the container's clock."""
+    beat("opening")
     with open_container(path) as container:
-        stream, stamps = select_video_stream(container, path), []
-        for frame in islice(container.decode(stream), max(number + 1, 3)):
-            beat("decoding")
-            stamps.append(frame.pts)
+        stream = select_video_stream(container, path)
+        first = [frame.pts for frame in islice(container.decode(stream), 3)]  # AVI files may swap them
         base = stream.time_base
-    if None in stamps or not stamps:
-        return 0.0 if number == 0 else number / fps
-    if number and sorted(set(stamps)) == stamps:
-        return float(stamps[number] * base)
-    return float(min(stamps) * base) + (number / fps if number else 0)
+    if None in first or not first:
+        return number / fps if number else 0.0
+    if number:
+        with open_container(path) as container:
+            stamps = [packet.pts for packet in container.demux(select_video_stream(container, path)) if packet.size]
+        rising = None not in stamps and len(set(stamps)) == len(stamps)
+        number_in_file = rising and sum(stamp < min(first) for stamp in stamps) + number  # some may be hidden
+        if rising and number_in_file < len(stamps):
+            return float(sorted(stamps)[number_in_file] * base)
+    return float(min(first) * base) + (number / fps if number else 0)
 
 
 def _select_sound_stream(container, path):
@@ -189,7 +209,7 @@ def read_sound(path: Any, access: SoundAccess, first: int, count: int, rate: int
     """Return `count` int16 mono samples from number `first` on, at another rate.
 
     They are the same whatever is read with them: resampling begins at places that depend on the rates alone. `path` may
-    be an open file. Raises DECODE_ERRORS, OSError and UnreadableVideo.
+    be an open file. Raises DECODE_ERRORS and UnreadableVideo.
     """
     step = gcd(rate, access.rate)
     up, down = rate // step, access.rate // step  # so many samples there are as long as so many here
@@ -247,22 +267,23 @@ def _decode_from_start(path, access, high):
 
 def _decode_packets(file, access, low, high):
     """Yield pieces from the packets between two places."""
-    _, _, place_P, samples_P = access.table_4P
+    table_4P = access.table_4P
+    _, _, place_P, samples_P = table_4P
     begin = int(np.searchsorted(place_P + samples_P, low, side="right"))
     end = int(np.searchsorted(place_P, high))
     if not access.in_blocks:
-        yield from _decode_run(file, access, begin, begin, end)
+        yield from _decode_run(file, access, table_4P, begin, begin, end)
         return
     for start in range(begin - begin % BLOCK, end, BLOCK):
-        yield from _decode_run(file, access, start, max(begin, start), min(end, start + BLOCK))
+        yield from _decode_run(file, access, table_4P, start, max(begin, start), min(end, start + BLOCK))
 
 
-def _decode_run(file, access, start, begin, end):
+def _decode_run(file, access, table_4P, start, begin, end):
     """Decode packets, from some before `start` on, and yield those from `begin` on.
 
     A frame is cut to the samples that the scan has of its packet: in front at the start of the sound, else at its end.
     """
-    offset_P, size_P, place_P, samples_P = access.table_4P
+    offset_P, size_P, place_P, samples_P = table_4P
     context = av.CodecContext.create(access.codec, "r")
     context.thread_count, context.sample_rate, context.layout = 1, access.rate, access.layout
     context.extradata = access.settings or None
