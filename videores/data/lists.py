@@ -130,7 +130,7 @@ def split_segment(path: Path | str) -> tuple[str, tuple[Fraction, Fraction | Non
 
 
 def split_volume(path: Path | str) -> tuple[str, tuple[str, int] | None]:
-    """Return the file of a video, and the part and number of a volume in an archive, None of others."""
+    """Return the file of a video, and (part, number) of a volume in an archive."""
     match = ARCHIVED_VOLUME.fullmatch(str(path))
     return (match[1], (match[2], int(match[3]))) if match else (str(path), None)
 

@@ -15,7 +15,10 @@ from videores.data import transforms
 
 
 def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Apply a batch's hue shift, gain and mixture; mixed labels are probabilities label_BKN."""
+    """Apply a batch's hue shift, gain and mixture.
+
+    Mixed labels are probabilities label_BKN.
+    """
     batch = dict(batch)
     hue_BK, gain_BK, mix = (batch.pop(key, None) for key in ("hue", "gain", "mix"))
     if hue_BK is not None:
