@@ -133,7 +133,7 @@ def split_segment(path: Path | str) -> tuple[str, tuple[Fraction, Fraction | Non
 
 
 def split_volume(path: Path | str) -> tuple[str, tuple[str, int] | None]:
-    """Return the file of a video, and the part and number of a volume in an archive, None of others.
+    """Return the file of a video, and (part, number) of a volume in an archive.
 
     The part of a picture in a batch of CIFAR-10 is "".
     """

@@ -14,7 +14,7 @@ MAX_CLASSES = 20  # above it, the interval of a large test would take minutes
 
 
 def compute_auc(p_VN: np.ndarray, label_V: np.ndarray) -> float | None:
-    """Return the AUC (0-1), None above MAX_CLASSES classes and for videos of one class.
+    """Return the AUC (0-1), None for one class and above MAX_CLASSES.
 
     Of two classes it is that of the second; of more, the mean over the classes that are there, as MedMNIST's evaluator
     has it. Equal scores count half. A video without scores ranks last for its own class and first for the others.
@@ -40,7 +40,7 @@ def bootstrap_auc(
 
 
 def _draw_weights(cluster_V: np.ndarray, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield weight_RV in blocks: how often each video is in a resample of the clusters."""
+    """Yield weight_RV by blocks: how often a video is in a resample of clusters."""
     clusters, rows = cluster_V.max() + 1, np.arange(VIDEOS_PER_BLOCK)[:, None]
     for _ in range(0, resamples, VIDEOS_PER_BLOCK):
         picks = rng.integers(0, clusters, (VIDEOS_PER_BLOCK, clusters)) + clusters * rows
@@ -57,7 +57,7 @@ def _compute_weighted_auc(p_VN, label_V, weight_RV):
 
 
 def _compute_class_auc(score_V, positive_V, weight_RV):
-    """Return AUC_R: the share of (positive, other) pairs in which the positive has the higher score."""
+    """Return AUC_R, the share of (positive, other) pairs that are in order."""
     score_V = np.where(np.isnan(score_V), np.where(positive_V, -np.inf, np.inf), score_V)
     order = np.argsort(score_V, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(np.unique(score_V, return_inverse=True)[1][order]) > 0))

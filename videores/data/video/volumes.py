@@ -29,7 +29,7 @@ ARRAYS_KEPT = 3  # parts of archives that a process keeps, as each is decompress
 
 
 def find_frame_decoder(path: Any) -> Callable[..., Iterator[av.VideoFrame]] | None:
-    """Return what decodes frames that lie in folders or archives; None for files that FFmpeg opens."""
+    """Return what decodes folders and archives of pictures, None for other files."""
     if hasattr(path, "read"):
         return None
     archived = split_volume(path)[1]
@@ -51,9 +51,10 @@ def decode_slices(path: str | Path, indices: Sequence[int] | None = None) -> Ite
 
 
 def read_archived_labels(archive: Path, part: str) -> np.ndarray:
-    """Return label_V of the volumes of a part; none of a validation part that is not there.
+    """Return label_V of the volumes of a part.
 
-    Raises UserError for an archive that is damaged, has not both arrays, or has not one label a volume.
+    It is empty for a validation part that is not there. Raises UserError for an archive that is damaged, has not both
+    arrays, or has not one label a volume.
     """
     images, labels = keys = f"{part}_images", f"{part}_labels"
     try:
@@ -134,7 +135,7 @@ def _read_nifti(path):
 
 
 def _to_bytes(path, values, window=(0.0, 0.0)):
-    """Return the values as uint8, those of a window from 0 to 255; without one, of all values."""
+    """Return the values as uint8: 0 to 255 is the window, or the range of all."""
     if not np.isfinite(values).all():
         raise UnreadableVideo(path, "it has values that are no finite numbers (NaN); replace them")
     if window[0] >= window[1]:
