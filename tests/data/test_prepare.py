@@ -214,11 +214,33 @@ def write_table(root):
     return write_csv(root, lists, classes=["y", "x"])
 
 
+def write_emotions(root, name, paths):
+    for i, path in enumerate(paths):
+        numbered_video(root / path, 12, start=100 * i)
+    return dict(name="tiny", format=name, root=str(root))
+
+
+def write_ravdess(root):
+    actors = (2, 3, 10, 8, 1)  # one of each fold
+    return write_emotions(root, "ravdess", [f"Actor_{n:02}/01-01-{3 + n % 2:02}-01-01-01-{n:02}" for n in actors])
+
+
+def write_crema_d(root):
+    return write_emotions(root, "crema-d", [f"{n}_DFA_{('ANG', 'SAD')[n % 2]}_XX" for n in range(1001, 1006)])
+
+
+def write_afew(root):
+    return write_emotions(root, "afew", ["Train/Happy/A_1", "Train/Sad/B_1", "Val/Happy/C_1"])
+
+
 WRITERS = {
     "ucf101": write_ucf101,
     "hmdb51": write_hmdb51,
     "kinetics": write_kinetics,
     "ssv2": write_ssv2,
+    "ravdess": write_ravdess,
+    "crema-d": write_crema_d,
+    "afew": write_afew,
     "folder": write_folder,
     "csv": write_table,
 }
