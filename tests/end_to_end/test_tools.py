@@ -98,7 +98,18 @@ def test_a_test_prints_and_keeps_its_floors(trained, run):
 def test_metrics_json_has_the_keys_of_the_design(run):
     found, _ = result(run)
     accuracies = ["clip_top1", "clip_top5", "video_top1", "video_top5", "mean_class_top1"]
-    more = ["ci95_over", "uar", "macro_f1", "nll", "ece", "per_class_top1", "confusion", "worst", "floors"]
+    more = [
+        "ci95_over",
+        "ci95_mean_class_top1",
+        "uar",
+        "macro_f1",
+        "nll",
+        "ece",
+        "per_class_top1",
+        "confusion",
+        "worst",
+        "floors",
+    ]
     assert set(found) == {
         *("protocol", "precision", "ci95_video_top1", "videos", "checkpoint", "list", "gap", *accuracies, *more)
     }
@@ -106,6 +117,8 @@ def test_metrics_json_has_the_keys_of_the_design(run):
     assert found["checkpoint"]["file"] == "checkpoints/best.ckpt"
     low, high = found["ci95_video_top1"]
     assert low <= found["video_top1"] <= high
+    low, high = found["ci95_mean_class_top1"]
+    assert low <= found["uar"] <= high
     assert found["videos"] == {"expected": 7, "scored": 7, "unreadable": []}
 
 
