@@ -7,7 +7,7 @@ import pytest
 from helpers.ablation import TWO, make
 from helpers.source import ROOT
 
-from videores.ablation import claims_page, docs, index_page, provenance, results_page, spec
+from videores.ablation import claims_page, docs, index_page, provenance, results_page
 from videores.errors import UserError
 from videores.runtime.code_hash import hash_code
 
@@ -83,9 +83,3 @@ def test_an_answer_that_is_not_there_is_refused(tmp_path):
         page.with_suffix(".csv").write_text(f"claim,statement,verdict,shown by\n0.1,a,right,{answer}\n")
         with pytest.raises(UserError, match=answer):
             claims_page.build_claims(page)
-
-
-def test_planned_tables_give_way_to_real_ones():
-    assert index_page.list_planned(["c01_a"]) == list(index_page.PLANNED)
-    assert index_page.list_planned(["c19_b"]) == []
-    assert all(re.fullmatch(r"c\d\d_\w+", name) for name in spec.list_tables())

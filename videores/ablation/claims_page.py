@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from videores.ablation import docs, index_page, spec
+from videores.ablation import docs, spec
 from videores.errors import UserError
 from videores.runtime import files
 from videores.runtime.tables import format_markdown_table
@@ -85,8 +85,8 @@ def _link_answer(claim, answer, ran):
 
 
 def _find_table(number):
-    """Return the name of the table of a number, or the number if it is planned."""
-    names = [name for name in (*spec.list_tables(), *index_page.PLANNED) if name.startswith(number)]
+    """Return the name of the table of a number."""
+    names = [name for name in spec.list_tables() if name.startswith(number)]
     _check(names, number, number)
     return names[0]
 

@@ -3,8 +3,6 @@
 from videores.ablation import changes, plan, provenance, tables
 from videores.runtime.tables import format_markdown_table
 
-# numbers of tables that the specification asks for, with their questions; a table of the number takes the place
-PLANNED = {"c19": "How far do these networks get with emotions, medical volumes and gestures?"}
 MOST_NAMES = 4  # rows that the index names; of more it gives the number
 
 HEAD = """# Ablation tables
@@ -76,20 +74,8 @@ accuracy is reached (c02, c06); milliseconds of training, of bf16 or of a GPU (c
 def build_index(read: dict, there: dict, scale: str) -> str:
     """Return the page of the tables {name: table}, of which `there` has the committed cells of some."""
     header = ("table", "question", "assertions", "rows not learnt", "run", "missing")
-    rows = [
-        _format_table(name, read[name], there.get(name, ()), scale) if name in read else _format_planned(name)
-        for name in sorted({*read, *list_planned(read)})
-    ]
+    rows = [_format_table(name, about, there.get(name, ()), scale) for name, about in read.items()]
     return HEAD.replace("{TABLES}", format_markdown_table(header, rows))
-
-
-def list_planned(names) -> list[str]:
-    """List the numbers of PLANNED that no table has."""
-    return [number for number in PLANNED if not any(name.startswith(number) for name in names)]
-
-
-def _format_planned(name):
-    return name, PLANNED[name], "", "", "", "**no table yet**"
 
 
 def _format_table(name, about, cells, scale):
