@@ -60,7 +60,7 @@ def _write_browser(path, found):
     print(f"wrote   {path}_sheet*.png and {path}_video*.mp4: {len(clips)} clips of {len(found)} videos")
 
 
-def read_training_rows(module, source):
+def read_training_rows(module, source="rgb"):
     """Yield (fps, rows of its clips) of each video of the first epoch, as a source has them."""
     dataset, classes = module.dataset("train"), module.videos.index.classes
     for batch in module.train_dataloader():
@@ -76,7 +76,7 @@ def read_training_rows(module, source):
             yield _format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
 
 
-def read_test_rows(module, count, source):
+def read_test_rows(module, count, source="rgb"):
     """Yield (fps, rows of its views) of `count` videos, evenly over the list, as a source has them."""
     dataset, classes = module.dataset("test"), module.videos.index.classes
     for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
