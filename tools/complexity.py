@@ -18,7 +18,8 @@ from pathlib import Path
 
 import videores
 from videores.config.parse import load_config
-from videores.data import index
+from videores.config.streams import compute_input_shape
+from videores.data import index, streams
 from videores.errors import UserError
 from videores.runtime import cli
 
@@ -41,7 +42,7 @@ def main() -> None:
     )
     for row in rows if modes else ():
         print(f"measuring {row['model']}", flush=True)
-        complexity.add_measurements(row, modes, args.batch, args.device)
+        complexity.add_measurements(row, modes, args.batch, args.device, options.get("shapes"))
     complexity.write_files(folder, rows)
     print(complexity.format_table(rows), end="")
     print(f"wrote {folder}/table.csv, table.md, pareto.png, pareto.svg")
@@ -84,8 +85,11 @@ def select_models(args, complexity):
         return args.model, options, root / make_folder_name(args.model)
     cfg = load_config(args.cfg, args.overrides)
     options["classes"] = args.classes or count_classes(cfg.data)
-    options["frames"] = args.frames or cfg.data.clip.frames
-    options["size"] = args.size or cfg.data.transform.crop
+    shapes = compute_input_shape(cfg.data)
+    options["shapes"] = shapes if isinstance(shapes, dict) else None
+    _, frames, height, width = streams.pick_first(shapes)
+    options["frames"] = args.frames or frames
+    options["size"] = args.size or (height if height == width else (height, width))
     options["views"] = args.views or count_views(cfg.test)
     return [complexity.format_name(cfg.model.name, cfg.model.overrides())], options, root / Path(args.cfg).stem
 

@@ -24,6 +24,10 @@ python tools/evaluate.py --scores runs/a --sweep                    # accuracy a
 python tools/evaluate.py --scores runs/rgb runs/flow --weights val  # an ensemble
 python tools/evaluate.py --scores runs/a runs/b --compare           # is b better than a?
 python tools/evaluate.py --scores runs/fold1 runs/fold2 --suspects  # labels that may be wrong
+
+Find the loss weights of Gradient-Blending in the logs of runs (docs/guide/streams.md):
+
+python tools/evaluate.py --blend runs/joint runs/late
 """
 
 import argparse
@@ -46,6 +50,7 @@ def main() -> int:
     source.add_argument("--run", type=Path, help="the run folder, a file of tools/export.py, or hub:<user>/<name>")
     source.add_argument("--cfg", metavar="NAME", help="test --weights on the videos of this configuration")
     source.add_argument("--scores", nargs="+", metavar="DIR", help="runs, their test folders or predictions.npz files")
+    source.add_argument("--blend", nargs="+", type=Path, metavar="DIR", help="runs of each stream and of all together")
     parser.add_argument("--checkpoint", type=Path, help="test this checkpoint instead of the run's best")
     parser.add_argument("--part", choices=("test", "val"), help="which videos; val writes <run>/val/")
     parser.add_argument(
@@ -63,6 +68,8 @@ def main() -> int:
     args = parser.parse_intermixed_args()
     if args.scores:
         return evaluate_scores(args)
+    if args.blend:
+        return blend_losses(args)
     if args.cfg:
         return evaluate_weights(args)
     return evaluate_run(args) if (args.run / "config.yaml").is_file() else evaluate_file(args)
@@ -135,6 +142,13 @@ def evaluate_scores(args: argparse.Namespace) -> int:
         return rescoring.fuse_runs(args.scores, weights=args.weights, **views)
     check_options_absent(args, ("weights",), "one run")
     return rescoring.rescore_run(args.scores[0], sweep=args.sweep, **views)
+
+
+def blend_losses(args: argparse.Namespace) -> int:
+    check_options_absent(args, (*RUN_OPTIONS, *SCORES_OPTIONS, "weights", "out"), "--blend")
+    from videores.reporting import blending
+
+    return blending.blend_runs(args.blend)
 
 
 def check_options_absent(args: argparse.Namespace, names: Sequence[str], what: str) -> None:

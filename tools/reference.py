@@ -81,7 +81,7 @@ def list_sections(cls: type[Section], path: str = "") -> Iterator[tuple[str, typ
 def format_section(title: str, cls: type[Section], prefix: str = "", default: Section | None = None) -> str:
     """Return heading, docstring and table of keys."""
     properties = cls.model_json_schema()["properties"]
-    sources = [NetworkOptions, NetworkConfig.__base__, cls] if cls is ModelConfig else [cls]
+    sources = [NetworkOptions, NetworkConfig.__base__, *cls.__bases__[:1], cls] if cls is ModelConfig else [cls]
     comments = {key: text for source in sources for key, text in read_comments(source).items()}
     rows = []
     for key, field in cls.model_fields.items():

@@ -1,7 +1,6 @@
 """From a data configuration to batches: items, samplers, the frame cache, loaders, and what stops a run."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -443,7 +442,8 @@ def test_the_cache_reads_a_video_once(tmp_path):
 
 def test_the_cache_holds_videos_of_several_sizes(tmp_path):
     paths = [numbered_video(tmp_path / f"{n}", n, start=10 * n, height=32 + 4 * n, width=60) for n in (3, 1, 8)]
-    cache = FrameCache([probe(path) for path in paths], shared=False)
+    infos = [probe(path) for path in paths]
+    cache = FrameCache([(info.num_frames, info.height, info.width, 3) for info in infos], shared=False)
     for _ in range(2):
         for number, path in reversed(list(enumerate(paths))):
             frames = read_frames(path, range(cache.shapes[number][0]))
@@ -465,7 +465,7 @@ def test_workers_fill_one_cache_together(tiny, two_epochs):
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_cache_larger_than_memory_is_refused_before_it_is_made(one_frame, shared):
     with pytest.raises(UserError, match=r"data\.cache=ram needs [\d.]+ GB.*data\.cache=none"):
-        FrameCache([replace(probe(one_frame), num_frames=10**12)], shared=shared)
+        FrameCache([(10**12, 48, 48, 3)], shared=shared)
 
 
 # -- what stops a run -------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from helpers.videos import write_csv
 from PIL import Image
 
 from videores.config import parse
-from videores.config.schema import DataConfig, ViewsConfig
+from videores.config.schema import AugmentConfig, DataConfig, TransformConfig, ViewsConfig
 from videores.config.streams import STREAMS
-from videores.data import datamodule, streams, transforms
+from videores.data import datamodule, mixing, streams, transforms
+from videores.data.dataset import collate_training
 from videores.data.decode import read_frames
 from videores.data.prepare import copies
 from videores.data.probe import probe
@@ -35,7 +36,7 @@ def make(stream, clips=PIXELS):
 # -- what a clip becomes ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("stream", [name for name in STREAMS if name != "audio"])
 def test_a_clip_has_the_channels_that_its_stream_states_and_its_frames(stream):
     assert make(stream).shape == (2, 1, STREAMS[stream].channels, 6, 8, 8)
 
@@ -301,10 +302,89 @@ def test_training_clips_of_flow_are_mirrored_with_their_vectors(sets):
     assert torch.equal(flipped[1], plain[1].flip(-1))
 
 
+# -- several streams ---------------------------------------------------------------------------------------------------
+
+
+def test_a_box_of_another_size_has_the_same_shares():
+    assert transforms.scale_box((10, 20, 30, 40), (100, 200), (100, 200)) == (10, 20, 30, 40)
+    assert transforms.scale_box((10, 20, 30, 40), (100, 200), (50, 100)) == (5, 10, 15, 20)
+    assert transforms.scale_box((99, 0, 1, 1), (100, 100), (8, 8)) == (7, 0, 1, 1)
+
+
+def read_item(values, stream, transform, augment=None, views=None, **more):
+    """The training item of video 3 in epoch 2, or its test item, of streams."""
+    data = DataConfig(**{**values, "val": "none", "workers": 0, "stream": stream, "augment": augment or {}, **more})
+    data = data.model_copy(update={"transform": TransformConfig(**transform)})
+    usual = ViewsConfig(**(views or {}))
+    module = datamodule.VideoData(data, datamodule.load_videos(data), val=usual, test=usual)
+    return module.dataset("test" if views else "train")[2, 1 if views else 3]
+
+
+@pytest.mark.parametrize("side", [32, 16])
+def test_streams_of_a_list_show_the_same_moments_crops_and_flips(sets, tmp_path, side):
+    """Each as it would be alone; flow of half the size has the same shares of the picture."""
+    videos, flows = sets
+    if side != 32:
+        infos = {path: probe(f"{videos['root']}/{path}") for path in (row[0] for part in ROWS.values() for row in part)}
+        settings = EncodingSettings(short_side=side, crf=0, flow="dis")
+        assert copies.prepare_copies(videos["root"], tmp_path, infos, {}, settings, shard=(1, 1), workers=1) == {}
+    folder = str(flows["root"]) if side == 32 else str(tmp_path)
+    shape = {"short_side": side, "crop": 8, "flip": 1.0}
+    both = read_item(videos, ("rgb", "flow"), shape, flow=folder)["clips"]
+    assert torch.equal(both["rgb"], read_item(videos, "rgb", shape)["clips"])
+    if side == 32:
+        assert torch.equal(both["flow"], read_item(flows, "flow", shape)["clips"])
+    assert both["flow"].shape == both["rgb"].shape
+    tested = read_item(videos, ("rgb", "flow"), shape, views={"clips": 3, "crops": 3}, flow=folder)
+    assert torch.equal(tested["place"]["rgb"], tested["place"]["flow"])
+    assert torch.equal(tested["frames"]["rgb"], read_item(videos, "rgb", shape, views={"clips": 3})["frames"])
+
+
+def test_augmentation_of_colors_changes_the_pictures_alone(sets):
+    videos, flows = sets
+    shape, both = {"short_side": 32, "crop": 24}, dict(flow=str(flows["root"]))
+    plain = read_item(videos, ("rgb", "flow"), shape, **both)
+    changed = read_item(videos, ("rgb", "flow"), shape, {"brightness": 0.9, "hue": 0.3}, **both)
+    assert not torch.equal(changed["clips"]["rgb"], plain["clips"]["rgb"])
+    assert torch.equal(changed["clips"]["flow"], plain["clips"]["flow"])
+    batch = collate_training([changed, changed], AugmentConfig(), 24)
+    batch["clips"]["rgb"] = torch.randint(256, batch["clips"]["rgb"].shape, dtype=torch.uint8)
+    shifted = mixing.finish_batch(batch, 2)
+    assert torch.equal(shifted["clips"]["flow"], batch["clips"]["flow"])
+    assert not torch.equal(shifted["clips"]["rgb"], batch["clips"]["rgb"].float())
+
+
+def test_flow_beside_videos_is_that_of_these_videos(sets, tmp_path):
+    videos, flows = sets
+    shutil.copytree(flows["root"], tmp_path / "less")
+    (tmp_path / "less" / "t5.mp4").unlink()
+    pair = {**videos, "stream": ("rgb", "flow")}
+    with pytest.raises(UserError, match=r"data\.flow=\S+less(.|\n)*t5\.mp4"):
+        load({**pair, "flow": str(tmp_path / "less")})
+    with pytest.raises(UserError, match=r"data\.flow(.|\n)*holds no optical flow"):
+        load({**pair, "flow": videos["root"]})
+    for name, (frames, width) in {"frames": (5, 32), "pixels": (12, 48)}.items():
+        video = textured(frames, height=32, width=width)
+        shutil.copytree(flows["root"], tmp_path / name)
+        write_video(tmp_path / f"{name}.mp4", video, 25, options=LOSSLESS)
+        write_flow(tmp_path / f"{name}.mp4", tmp_path / name / "t2.mp4", short_side=32)
+        with pytest.raises(UserError, match=rf"data\.flow(.|\n)*t2\.mp4: \S+ {name}, the video has"):
+            load({**pair, "flow": str(tmp_path / name)})
+
+
+def test_mixup_mixes_sound_as_a_whole():
+    mix = mixing.draw_mix(AugmentConfig(mixup=1.0), (2, 1), 8, np.random.default_rng(0))
+    clips = {"rgb": PIXELS, "audio": torch.tensor([[[100] * 5], [[0] * 5]], dtype=torch.int16)}
+    mixed = mixing.finish_batch({"clips": clips, "label": torch.tensor([0, 1]), "mix": mix}, 2)
+    share = float(mixed["label"][0, 0, 0])
+    assert torch.allclose(mixed["clips"]["audio"][0], torch.full((1, 5), 100 * share), atol=1e-3)
+    assert torch.allclose(mixed["clips"]["rgb"][0], torch.lerp(PIXELS[1].float(), PIXELS[0].float(), share), atol=1e-3)
+
+
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", [name for name in STREAMS if name != "rgb"])
+@pytest.mark.parametrize("stream", [name for name in STREAMS if name not in ("rgb", "audio")])
 def test_every_stream_trains_and_workers_change_nothing(sets, stream, one_quiet_thread):
     root = sets[stream == "flow"]["root"]
     states = []

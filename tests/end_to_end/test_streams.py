@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 from helpers import kill
-from helpers.commands import assert_same_weights, forked, forked_ranks, read_result, result, succeeded, write_place
+from helpers.commands import (
+    CLASSES,
+    assert_same_weights,
+    forked,
+    forked_ranks,
+    read_result,
+    result,
+    succeeded,
+    write_place,
+)
+from helpers.sounds import write_sounds
 
 from videores import run
 from videores.config import parse
@@ -17,21 +27,26 @@ from videores.errors import SignalInterrupt
 from videores.training.module import VideoClassifier
 
 MORE = ("train.epochs=1", "train.warmup=0")
-BY_DEFAULT = ("rgb+unsigned-difference", "flow")
+BY_DEFAULT = ("rgb+unsigned-difference", "flow", "audio")
 WALKED = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in STREAMS]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working folder with data/, its flow in flow/, and tiny.yaml."""
+    """A working folder with data/, its flow in flow/, videos with sound in sound/, and tiny.yaml."""
     folder = write_place(tmp_path_factory.mktemp("streams"))
     prepare = ("prepare.py", "csv", "--root", "data", "--out", "flow", "--flow", "dis", "--workers", 1)
     assert "data.stream=flow" in succeeded(*forked([prepare], folder)).stdout
+    write_sounds(folder / "sound", CLASSES)
     return folder
 
 
+ROOTS = {"flow": "flow", "audio": "sound"}
+
+
 def options(stream):
-    return (f"data.stream={stream}", f"data.root={'flow' if stream == 'flow' else 'data'}")
+    more = ("data.audio.seconds=0.3",) if stream == "audio" else ()
+    return (f"data.stream={stream}", f"data.root={ROOTS.get(stream, 'data')}", *more)
 
 
 @pytest.mark.parametrize("stream", WALKED)
@@ -49,8 +64,9 @@ def test_every_tool_takes_a_stream_and_gives_the_scores_of_the_test(place, strea
         ("browse.py", "--cfg", "tiny.yaml", *options(stream), "--out", f"{stream}-seen", "--videos", 1),
         ("complexity.py", "--cfg", f"{folder}/config.yaml"),
     ]
-    for process in forked(cases, place):
-        succeeded(process)
+    refused = ("--preprocess", "explain.py") if stream == "audio" else ()
+    for case, process in zip(cases, forked(cases, place), strict=True):
+        succeeded(process, 2 if {*refused} & {*case} else 0)
     found, arrays = result(place / folder)
     assert ("" if stream == "rgb" else f":{stream} ") in found["protocol"]
     (exported,) = (place / folder / "network.pt2.results" / "test").iterdir()
@@ -97,31 +113,50 @@ def test_weights_of_another_stream_are_adapted_where_that_is_asked_for(place):
     assert "first convolution" in succeeded(second).stdout
 
 
-def test_ranks_and_workers_change_no_score_of_flow(place):
-    succeeded(*forked([("train.py", "--cfg", "tiny.yaml", *options("flow"), "run.dir=ranks", *MORE)], place))
-    test = ("evaluate.py", "--run", "ranks", "trainer.devices=auto")
+@pytest.mark.parametrize("stream", ["flow", pytest.param("audio", marks=pytest.mark.slow)])
+def test_ranks_and_workers_change_no_score(place, stream):
+    folder = f"ranks-{stream}"
+    succeeded(*forked([("train.py", "--cfg", "tiny.yaml", *options(stream), f"run.dir={folder}", *MORE)], place))
+    test = ("evaluate.py", "--run", folder, "trainer.devices=auto")
     cases = [(n, *test, f"data.name=n{n}", f"data.workers={n - 1}", f"data.batch_size={n}") for n in (1, 2, 3)]
     for process in forked_ranks(cases, place):
         succeeded(process)
     one, *others = (
-        read_result(path)[1]["logits"] for n in (1, 2, 3) for path in (place / "ranks" / "test").glob(f"*_n{n}-test")
+        read_result(path)[1]["logits"] for n in (1, 2, 3) for path in (place / folder / "test").glob(f"*_n{n}-test")
     )
     for other in others:
         np.testing.assert_allclose(other, one, atol=1e-5)
-    two = ("train.py", "--cfg", "tiny.yaml", *options("flow"), *MORE, "data.batch_size=2", "trainer.precision=fp32")
-    cases = [(2, *two, f"run.dir=two-{n}", f"data.workers={n}", "trainer.devices=2") for n in (0, 2)]
+    two = ("train.py", "--cfg", "tiny.yaml", *options(stream), *MORE, "data.batch_size=2", "trainer.precision=fp32")
+    cases = [(2, *two, f"run.dir=two-{stream}-{n}", f"data.workers={n}", "trainer.devices=2") for n in (0, 2)]
     for process in forked_ranks(cases, place):
         succeeded(process)
-    assert_same_weights(place / "two-0", place / "two-2")
+    assert_same_weights(place / f"two-{stream}-0", place / f"two-{stream}-2")
+
+
+def test_sound_of_windows_and_other_spectrograms_are_refused(place):
+    audio = ("evaluate.py", "--run", "one-audio")
+    cases = [
+        ("train.py", "--cfg", "tiny.yaml", *options("audio"), "run.dir=one-audio", *MORE),
+        ("predict.py", "one-audio", "sound/test/00.mp4", "--every", "0.1"),
+        (*audio, "data.audio.hop=0.02"),
+        (*audio, "data.audio.seconds=0.4"),
+        ("train.py", "--cfg", "tiny.yaml", *options("audio"), "data.root=data", "run.dir=two-audio", *MORE),
+    ]
+    done = forked(cases, place)
+    assert [process.returncode for process in done] == [0, 1, 2, 0, 2]
+    assert "sound" in done[1].stderr
+    assert "data.audio.hop" in done[2].stderr
+    assert "data.stream=audio" in done[4].stderr
 
 
 @pytest.mark.usefixtures("one_quiet_thread")
-def test_an_interrupted_training_on_flow_ends_as_the_whole_one_does(place, monkeypatch):
+@pytest.mark.parametrize("stream", ["flow", "audio"])
+def test_an_interrupted_training_ends_as_the_whole_one_does(place, monkeypatch, stream):
     monkeypatch.chdir(place)
-    usual = (*options("flow"), "trainer.precision=fp32", "data.batch_size=2", "run.resume=auto", "test.clips=1")
+    usual = (*options(stream), "trainer.precision=fp32", "data.batch_size=2", "run.resume=auto", "test.clips=1")
 
     def train(folder):
-        return run.train(parse.load_config("tiny.yaml", [*usual, f"run.dir={folder}"]), "tiny.yaml")
+        return run.train(parse.load_config("tiny.yaml", [*usual, f"run.dir={stream}-{folder}"]), "tiny.yaml")
 
     assert train("whole") == 0
     step, calls = VideoClassifier.training_step, []
@@ -137,5 +172,5 @@ def test_an_interrupted_training_on_flow_ends_as_the_whole_one_does(place, monke
         with pytest.raises(SignalInterrupt):
             train("stopped")
     assert train("stopped") == 0
-    assert kill.same_checkpoint(place / "stopped", place / "whole", "last.ckpt")
-    assert kill.rows(place / "stopped") == kill.rows(place / "whole")
+    assert kill.same_checkpoint(place / f"{stream}-stopped", place / f"{stream}-whole", "last.ckpt")
+    assert kill.rows(place / f"{stream}-stopped") == kill.rows(place / f"{stream}-whole")

@@ -41,7 +41,7 @@ class Plan:
 
     def protocol(self, measurement):
         views = f" {self.views.clips}x{self.views.crops}" if measurement == "test" else ""
-        return format_sampling(self.clip, self.transform) + views
+        return format_sampling(self.clip, f"{self.transform.crop}/{self.transform.short_side}") + views
 
 
 class Material:

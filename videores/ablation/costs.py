@@ -12,7 +12,8 @@ import torch
 from videores.ablation.cells import compressed_path, read_network
 from videores.compute import cost
 from videores.config.schema import ModelConfig
-from videores.data import datamodule, index
+from videores.config.streams import compute_input_shape
+from videores.data import datamodule, index, streams
 from videores.data.datamodule import VideoData
 from videores.data.synthetic import datasets
 from videores.errors import UserError
@@ -49,8 +50,10 @@ def _try_count_cost(cell):
 
 def _count_cost(cfg, network):
     views = cfg.test.clips * cfg.test.crops if isinstance(cfg.test.clips, int) and cfg.test.crops != "full" else None
-    size = (_count_classes(cfg.data), cfg.data.clip.frames, cfg.data.transform.crop)
-    found = _count_network_cost(network.model_dump_json(), *size)
+    shapes = compute_input_shape(cfg.data)
+    of_streams = tuple(shapes.items()) if isinstance(shapes, dict) else ()
+    _, frames, *size = streams.pick_first(shapes)
+    found = _count_network_cost(network.model_dump_json(), _count_classes(cfg.data), frames, tuple(size), of_streams)
     return {
         "params": found["params"],
         "gmacs": found["gmacs"],
@@ -60,9 +63,9 @@ def _count_cost(cfg, network):
 
 
 @cache  # a deep one takes seconds, and seeds and tables share them
-def _count_network_cost(model_json, classes, frames, crop):
+def _count_network_cost(model_json, classes, frames, size, of_streams):
     model = ModelConfig.model_validate_json(model_json)
-    return cost.count_costs(build_network(model, classes, "meta"), frames, crop)
+    return cost.count_costs(build_network(model, classes, "meta"), frames, size, shapes=dict(of_streams))
 
 
 def build_network(model, classes, device):
@@ -88,10 +91,11 @@ def measure_latencies(cells, rounds=20):
 def _read_inference_setting(cell):
     """Return a function that scores one clip; a network in integers runs in ONNX Runtime."""
     data, network = cell.config.data, read_network(cell)
-    clip = torch.randn(1, network.clip_channels, data.clip.frames, data.transform.crop, data.transform.crop)
+    shape = streams.add_batch(compute_input_shape(data), 1)
     if cell.quantises and compressed_path(cell).exists():
-        return partial(load_exported(compressed_path(cell)), clip)
-    return cost.make_runner(build_network(network, _count_classes(data), "cpu"), clip, cost.MODES["fp32"])
+        return partial(load_exported(compressed_path(cell)), torch.randn(shape))
+    model = build_network(network, _count_classes(data), "cpu")
+    return cost.make_runner(model, cost.make_clips(model, shape, torch.randn), cost.MODES["fp32"])
 
 
 # The forecast

@@ -23,4 +23,8 @@ def read_run(source: Path) -> tuple[Path, Config, dict[str, Any]]:
     cfg, about = describe_run(checkpoint)
     if cfg is None:
         raise UserError(f"{checkpoint} must say the configuration of its run: export it again, or give the run")
+    if cfg.model.streams:
+        raise UserError(
+            f"{checkpoint} has a network for each of several streams, which is not made smaller: give one of one"
+        )
     return checkpoint, cfg, about

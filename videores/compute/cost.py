@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videores.compute import precision
 from videores.compute.precision import PrecisionSetting
+from videores.data import streams
 from videores.errors import UserError
+from videores.models.fusion import FusionNetwork
 
 COUNTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 MODES = {
@@ -40,12 +43,19 @@ MODES = {
 # By counting
 
 
-def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dict[str, Any]:
+def count_costs(
+    model: nn.Module,
+    frames: int,
+    size: int | tuple[int, int],
+    views: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, Any]:
     """Count the costs of one clip of `frames` x `size` x `size`.
 
+    `size` may be (height, width). Of several streams, `shapes` are the {stream: (C, T, H, W)} that differ from that.
     `gmacs_video` is GMACs times views; `training_bytes` is None where one clip is too small to train on alone.
     """
-    shape = (1, get_channels(model), frames, size, size)
+    shape = streams.add_batch(shapes, 1) if shapes else (1, get_channels(model), frames, *expand_size(size))
     model = _copy_to_meta(model)
     macs = count_gmacs(model, shape)
     return {
@@ -61,9 +71,27 @@ def count_costs(model: nn.Module, frames: int, size: int, views: int = 1) -> dic
     }
 
 
+def expand_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size, which is a number where they are equal."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def get_channels(model: nn.Module) -> int:
     """Return the channels of the clips that a network takes; 3 where it does not say."""
     return getattr(getattr(model, "design", None), "channels", 3)
+
+
+def make_clips(model: nn.Module, shape_BCTHW: Any, make: Callable[..., torch.Tensor] | None = None) -> Any:
+    """Return what a network takes: clips of a shape, or {stream: clips}.
+
+    Clips of streams have the channels of each. The shape may be that of each, {stream: shape}. `make` makes a tensor
+    of a shape; by default it has no values.
+    """
+    make = make or partial(torch.empty, device="meta")
+    if isinstance(shape_BCTHW, Mapping) or not isinstance(model, FusionNetwork):
+        return streams.map_sources(make, shape_BCTHW)
+    batch, _, *size = shape_BCTHW
+    return {name: make((batch, get_channels(network), *size)) for name, network in model.streams.items()}
 
 
 def _estimate_training_bytes(model, shape_BCTHW):
@@ -83,12 +111,13 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_gmacs(model: nn.Module, shape_BCTHW: tuple[int, ...]) -> float:
+def count_gmacs(model: nn.Module, shape_BCTHW: Any) -> float:
     """Return the GMACs of one forward pass over clips of that shape.
 
     Counted are the convolutions and matrix products that it really does.
     """
-    model, clips = _copy_to_meta(model).eval(), torch.empty(shape_BCTHW, device="meta")
+    model = _copy_to_meta(model).eval()
+    clips = make_clips(model, shape_BCTHW)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(clips)
     return counter.get_total_flops() / 2e9
@@ -106,7 +135,7 @@ def count_activations(model, shape_BCTHW) -> int:
         if isinstance(layer, COUNTED_LAYERS)
     ]
     with torch.no_grad():
-        model(torch.empty(shape_BCTHW, device="meta"))
+        model(make_clips(model, shape_BCTHW))
     for hook in hooks:
         hook.remove()
     return sum(sizes)
@@ -117,14 +146,14 @@ def estimate_peak_bytes(model, shape_BCTHW, train) -> int:
     activations, without an optimizer's state and the scratch memory of the library's kernels.
     """
     model = _copy_to_meta(model).train(train)
-    clips = torch.empty(shape_BCTHW, device="meta")
+    clips = make_clips(model, shape_BCTHW)
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     with _LiveTensorBytes() as alive, nullcontext() if train else torch.no_grad():
         logits_BN = model(clips)
         if train:
             logits_BN.sum().backward()
     model.zero_grad()
-    return weights + clips.numel() * clips.element_size() + alive.peak
+    return weights + sum(t.numel() * t.element_size() for t in tree_leaves(clips)) + alive.peak
 
 
 class _LiveTensorBytes(TorchDispatchMode):
@@ -157,7 +186,7 @@ class _LiveTensorBytes(TorchDispatchMode):
 
 def measure_latency(
     model: nn.Module,
-    shape_BCTHW: tuple[int, ...],
+    shape_BCTHW: Any,
     modes: Sequence[str] = ("fp32",),
     device: str = "cpu",
     rounds: int = 5,
@@ -168,21 +197,21 @@ def measure_latency(
 
     The network is measured with random weights, which cost the same as trained ones.
     """
-    clips_BCTHW = torch.randn(shape_BCTHW, device=device)
-    runs = {mode: make_runner(model, clips_BCTHW, MODES[mode]) for mode in modes}
+    clips = make_clips(model, shape_BCTHW, partial(torch.randn, device=device))
+    runs = {mode: make_runner(model, clips, MODES[mode]) for mode in modes}
     seconds = time_interleaved(runs, rounds, device)
-    return {mode: {"ms": 1e3 * s, "clips_s": shape_BCTHW[0] / s} for mode, s in seconds.items()}
+    return {mode: {"ms": 1e3 * s, "clips_s": streams.pick_first(shape_BCTHW)[0] / s} for mode, s in seconds.items()}
 
 
-def make_runner(model: nn.Module, clips_BCTHW: torch.Tensor, setting: PrecisionSetting) -> Callable[[], torch.Tensor]:
+def make_runner(model: nn.Module, clips: Any, setting: PrecisionSetting) -> Callable[[], torch.Tensor]:
     """Return a function that runs one batch of inference, on the clips' device."""
-    device = clips_BCTHW.device
-    model, clips_BCTHW = apply_layout(copy.deepcopy(model).to(device).eval(), clips_BCTHW, setting)
+    device = streams.pick_first(clips).device
+    model, clips = apply_layout(copy.deepcopy(model).to(device).eval(), clips, setting)
     infer = compile_frozen(model) if setting.compiled else model
 
     def run():
         with torch.inference_mode(), precision.autocast(device.type, setting.precision):
-            return infer(clips_BCTHW)
+            return infer(clips)
 
     return run
 
@@ -202,14 +231,12 @@ def run_step(
     return loss.detach()
 
 
-def apply_layout(
-    network: nn.Module, clips_BCTHW: torch.Tensor, setting: PrecisionSetting
-) -> tuple[nn.Module, torch.Tensor]:
+def apply_layout(network: nn.Module, clips: Any, setting: PrecisionSetting) -> tuple[nn.Module, Any]:
     """Bring a network, in place, and clips to the memory layout of a setting."""
     if setting.channels_last:
         precision.to_channels_last(network)
-        clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
-    return network, clips_BCTHW
+        clips = streams.map_sources(lambda x: x.contiguous(memory_format=torch.channels_last_3d), clips)
+    return network, clips
 
 
 def compile_frozen(model: nn.Module) -> Callable[..., Any]:

@@ -1,25 +1,29 @@
 """Score clips: the one forward pass of validation, test and prediction."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from videores.compute import precision
 from videores.data import streams
 from videores.data.streams import ClipFormat
 
 
-def score_clips(
-    model: Callable[[Tensor], Tensor], clips_XTHWC: Tensor, clip_format: ClipFormat, number_format: str
-) -> Tensor:
-    """Return logits_XN of uint8 clips on the model's device, in a number format."""
-    device = clips_XTHWC.device.type
+def score_clips(model: Callable[[Any], Any], clips_XTHWC: Any, clip_format: ClipFormat, number_format: str) -> Any:
+    """Return what a network answers, logits_XN, in a number format.
+
+    It answers uint8 clips, or int16 sound_XS, on its device. Where several sources are read, the clips are {source:
+    clips}.
+    """
+    device = streams.pick_first(clips_XTHWC).device.type
     last = precision.use_channels_last_scores(device, number_format)
-    clips_XCTHW = streams.make_input(clips_XTHWC[None], clip_format)[0]
-    clips_XCTHW = clips_XCTHW.contiguous(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
+    layout = torch.channels_last_3d if last else torch.contiguous_format
+    clips = streams.make_input(streams.map_sources(lambda x: x[None], clips_XTHWC), clip_format)
+    clips = streams.map_sources(lambda x: x[0].contiguous(memory_format=layout), clips)
     with precision.autocast(device, number_format):
-        return model(clips_XCTHW)
+        return model(clips)
 
 
 def set_score_layout(model: nn.Module, device: str, number_format: str) -> None:

@@ -6,7 +6,15 @@ Each function yields the messages of a section, which name keys in full, what mu
 from collections.abc import Iterator
 from typing import Any
 
-from videores.config.streams import COLOR_KEYS, STREAMS
+from videores.config.streams import (
+    COLOR_KEYS,
+    JOINT,
+    STREAMS,
+    compute_input_shape,
+    format_streams,
+    has_sound,
+    list_streams,
+)
 
 
 def check_clip(c: Any) -> Iterator[str]:
@@ -37,6 +45,17 @@ def check_augment(c: Any) -> Iterator[str]:
         yield "data.augment.randaugment and trivialaugment both choose the operations: drop one"
 
 
+def check_audio(c: Any) -> Iterator[str]:
+    """Yield the contradictions within data.audio."""
+    # a band is a triangle as wide as two steps of the mel scale, and the lowest are the narrowest in Hz
+    lowest = 1400 * ((1 + c.rate / 1400) ** (1 / (c.bands + 1)) - 1)
+    if lowest <= (resolution := c.rate / c.window_samples):
+        yield (
+            f"data.audio.bands must be so few that each is wider than the {resolution:.3g} Hz that a window of "
+            f"{c.window:g} s resolves, got {c.bands}, the lowest of {lowest:.3g} Hz: lower bands, or raise window"
+        )
+
+
 def check_data(c: Any) -> Iterator[str]:
     """Yield the contradictions between sections of data."""
     for key in ("resized_crop", "multi_scale"):
@@ -46,38 +65,70 @@ def check_data(c: Any) -> Iterator[str]:
         yield "data.augment.speed needs data.clip.sampling=dense, got segments: drop one"
     if c.augment.flip_labels != "none" and c.transform.flip == 0:
         yield "data.augment.flip_labels needs data.transform.flip > 0, got 0: raise it, e.g. to 0.5, or drop one"
-    if not STREAMS[c.stream].has_colors:
-        yield from _check_no_colors(c)
+    if c.stream != "audio":
+        yield from _check_suited(c)
+    if has_sound(c.stream):
+        yield from _check_sound(c)
+    is_beside = isinstance(c.stream, tuple) and "flow" in c.stream
+    if is_beside != (c.flow is not None):
+        yield "data.flow is the folder of flow that data.stream lists beside other streams: give both or none"
     if c.augment.has_mixing and c.batch_size * c.clip.repeat == 1:
         yield "data.augment.mixup and cutmix need several clips in a batch, got 1: raise data.batch_size"
 
 
-def _check_no_colors(c: Any) -> Iterator[str]:
-    """Yield what does not suit a stream of vectors that are stored once."""
-    for key in COLOR_KEYS:
-        if not c.augment.is_default(key):
-            yield f"data.augment.{key} changes colors, which data.stream={c.stream} does not have: drop it"
-    for key, what in (("rotation", "turn"), ("speed", "lengthen")):
-        if not c.augment.is_default(key):
-            yield f"data.augment.{key} would have to {what} the vectors of data.stream={c.stream}: drop it"
-    for key in ("mean", "std"):
-        if not c.transform.is_default(key):
-            yield f"data.transform.{key} is of colors, and data.stream={c.stream} has its own scale: drop it"
+def _check_suited(c: Any) -> Iterator[str]:
+    """Yield what suits none of the streams, or what one of them would have to follow and cannot."""
+    shown, names = format_streams(c.stream), list_streams(c.stream)
+    if not any(STREAMS[name].has_colors for name in names):
+        for key in COLOR_KEYS:
+            if not c.augment.is_default(key):
+                yield f"data.augment.{key} changes colors, which data.stream={shown} does not have: drop it"
+        for key in ("mean", "std"):
+            if not c.transform.is_default(key):
+                yield f"data.transform.{key} is of colors, and data.stream={shown} has its own scale: drop it"
+    if "flow" in names:
+        for key, what in (("rotation", "turn"), ("speed", "lengthen")):
+            if not c.augment.is_default(key):
+                yield f"data.augment.{key} would have to {what} the vectors of data.stream={shown}: drop it"
 
 
-def _check_views_of_vectors(stream: str, part: str, views: Any) -> Iterator[str]:
+def _check_sound(c: Any) -> Iterator[str]:
+    """Yield what does not suit sound, or leaves its length open."""
+    shown = format_streams(c.stream)
+    for key in ("speed", "cutmix") if isinstance(c.stream, tuple) else type(c.augment).model_fields:
+        if not c.augment.is_default(key):
+            yield f"data.augment.{key} changes pictures, and the sound of data.stream={shown} would stay: drop it"
+    if c.clip.sampling == "segments":
+        yield f"data.clip.sampling must be dense with data.stream={shown}, got segments: a clip has one span of time"
+    if c.audio.seconds is None and c.clip.fps is None:
+        yield (
+            f"data.audio.seconds must be given with data.stream={shown} and data.clip.stride, by which clips of "
+            "videos of other rates last longer: give it, e.g. 1.0, or data.clip.fps"
+        )
+
+
+def _check_views_of_sound(stream: Any, part: str, views: Any) -> Iterator[str]:
+    """Yield what a protocol does to pictures and cannot do to sound."""
+    shown = format_streams(stream)
+    for key, usual in (("crops", 1), ("order", "normal"), ("corruption", "none")):
+        if (value := getattr(views, key)) != usual and not (key == "crops" and isinstance(stream, tuple)):
+            yield f"{part}.{key} must be {usual} with the sound of data.stream={shown}, got {value}: drop it"
+
+
+def _check_views_of_vectors(shown: str, part: str, views: Any) -> Iterator[str]:
     """Yield what a protocol does to pictures that it cannot do to vectors."""
     if views.corruption not in ("none", "frame_drop"):
-        yield f"{part}.corruption={views.corruption} damages pictures, not the vectors of data.stream={stream}: drop it"
+        yield f"{part}.corruption={views.corruption} damages pictures, not the vectors of data.stream={shown}: drop it"
     if views.crops == 10:
-        yield f"{part}.crops=10 mirrors pictures, and the vectors of data.stream={stream} would stay: use crops=5"
+        yield f"{part}.crops=10 mirrors pictures, and the vectors of data.stream={shown} would stay: use crops=5"
 
 
-def check_model(c: Any) -> Iterator[str]:
-    """Yield the contradictions within model."""
+def check_weights(c: Any) -> Iterator[str]:
+    """Yield the contradictions between initial weights and how they are loaded."""
+    where = "model" if hasattr(c, "streams") else "model.streams.<stream>"
     for key in ("inflate", "head", "adapt"):
         if c.weights is None and not c.is_default(key):
-            yield f"model.{key} needs model.weights: give both or neither"
+            yield f"{where}.{key} needs {where}.weights: give both or neither"
 
 
 def check_distill(c: Any) -> Iterator[str]:
@@ -111,11 +162,15 @@ def check_train(c: Any) -> Iterator[str]:
 def check_config(c: Any) -> Iterator[str]:
     """Yield the contradictions between top-level sections."""
     frozen = c.train.freeze_bn or c.train.freeze == "all-but-fc"
-    channels = STREAMS[c.data.stream].channels
-    if c.model.clip_channels != channels:
-        yield f"model.channels must be the {channels} of data.stream={c.data.stream}, got {c.model.clip_channels}"
-    if c.model.frames not in (None, c.data.clip.frames):
-        yield f"model.frames must equal data.clip.frames ({c.data.clip.frames}), got {c.model.frames}"
+    yield from _check_networks(c)
+    yield from _check_losses(c)
+    if isinstance(c.data.stream, str):
+        yield from _check_frames("model", c.model.frames, compute_input_shape(c.data)[1], c.data.clip.frames)
+    else:
+        for name, (_, frames, *_) in compute_input_shape(c.data).items():
+            own = c.model.streams[name]
+            own = own.frames if own.frames or own.name else c.model.frames
+            yield from _check_frames(f"model.streams.{name}", own, frames, c.data.clip.frames)
     if c.train.freeze_bn and c.model.norm in ("group", "none"):
         yield f"train.freeze_bn needs batch norms, got model.norm={c.model.norm}: drop one"
     if c.train.precise_bn and c.model.norm in ("group", "none", "frozen"):
@@ -129,7 +184,56 @@ def check_config(c: Any) -> Iterator[str]:
     for part, views in (("val", c.val), ("test", c.test)):
         if views.clips == "all" and views.starts == "dense":
             yield f"{part}.starts=dense needs a number of clips, got {part}.clips=all: give {part}.clips a number"
-        if not STREAMS[c.data.stream].has_colors:
-            yield from _check_views_of_vectors(c.data.stream, part, views)
+        if has_sound(c.data.stream):
+            yield from _check_views_of_sound(c.data.stream, part, views)
+        if "flow" in list_streams(c.data.stream):
+            yield from _check_views_of_vectors(format_streams(c.data.stream), part, views)
         if c.data.clip.sampling == "segments" and (views.clips == "all" or views.starts == "dense"):
             yield f"{part}.clips must be a number and {part}.starts uniform with data.clip.sampling=segments"
+
+
+def _check_frames(where: str, got: int | None, frames: int, of_clips: int) -> Iterator[str]:
+    """Yield where a network is made for another number of frames than its clips have."""
+    if got not in (None, frames):
+        name = f"data.clip.frames ({frames})" if frames == of_clips else f"{frames}, as sound has"
+        yield f"{where}.frames must equal {name}, got {got}"
+
+
+def _check_networks(c: Any) -> Iterator[str]:
+    """Yield where the networks are not those of the streams."""
+    if not isinstance(c.data.stream, tuple):
+        channels = STREAMS[c.data.stream].channels
+        if c.model.clip_channels != channels:
+            yield f"model.channels must be the {channels} of data.stream={c.data.stream}, got {c.model.clip_channels}"
+        if c.model.streams or c.model.fusion:
+            yield "model.streams and fusion need a list of streams, e.g. data.stream=[rgb, flow]: drop them"
+        return
+    shown = format_streams(c.data.stream)
+    for name, network in c.model.streams.items():
+        if name not in c.data.stream:
+            yield f"model.streams.{name} must be of data.stream ({shown}): drop it"
+        elif network.channels != STREAMS[name].channels:
+            yield f"model.streams.{name}.channels must be the {STREAMS[name].channels} of the stream: drop it"
+    if c.model.channels is not None:
+        yield f"model.channels follows from each of several streams, data.stream={shown}: drop it"
+    if c.model.weights is not None:
+        yield f"model.weights is of one stream: give model.streams.<stream>.weights for data.stream={shown}"
+    if c.train.distill.teacher is not None:
+        yield f"train.distill.teacher sees one stream, not data.stream={shown}: drop it"
+    if c.run.autotune:
+        yield f"run.autotune measures a network of one stream, not of data.stream={shown}: drop it"
+
+
+def _check_losses(c: Any) -> Iterator[str]:
+    """Yield where the losses are not those of the streams, or leave what is tested untrained."""
+    weights, late = c.train.loss_weights, c.model.fusion == "late"
+    if weights and not isinstance(c.data.stream, tuple):
+        yield "train.loss_weights needs a list of streams, e.g. data.stream=[rgb, flow]: drop it"
+    elif weights:
+        tested = list(list_streams(c.data.stream)) if late else [JOINT]
+        known = [*tested, *(() if late else c.data.stream)]
+        for name in weights:
+            if name not in known:
+                yield f"train.loss_weights.{name} must be of {', '.join(known)}: drop it"
+        if untrained := [name for name in tested if not weights.get(name)]:
+            yield f"train.loss_weights.{untrained[0]} must be > 0, as it is tested with model.fusion={c.model.fusion}"

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from videores.config import checks
 from videores.config.network import NetworkOptions, Rate
-from videores.config.streams import STREAMS, StreamName
+from videores.config.streams import STREAMS, StreamName, Streams
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -25,6 +25,12 @@ def _check_ascending(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
         raise ValueError("must be [smallest, largest]")
     return pair
+
+
+def _check_streams(streams: Streams) -> Streams:
+    if isinstance(streams, tuple) and (len(streams) < 2 or len(set(streams)) < len(streams)):
+        raise ValueError("a list must have several different streams")
+    return streams
 
 
 def _normalize_freeze(parts: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -119,6 +125,40 @@ class TransformConfig(Section):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.22803, 0.22145, 0.216989)  # the same
 
 
+class AudioConfig(Section):
+    """Log-mel spectrogram of a clip's sound, with data.stream=audio.
+
+    Defaults: Hershey et al. 2017, arXiv:1609.09430, section 3, but all frequencies.
+    """
+
+    contradictions = checks.check_audio
+
+    seconds: PositiveFloat | None = None  # of sound, around the clip's middle; null: frames / data.clip.fps
+    rate: Annotated[int, Field(ge=1000, le=192000)] = 16000  # samples a second that sound is resampled to
+    window: PositiveFloat = 0.025  # seconds that a column sees, through a Hann window
+    hop: PositiveFloat = 0.01  # seconds from column to column
+    bands: PositiveInt = 64  # rows: of the mel scale, from 0 Hz to rate / 2
+
+    @property
+    def window_samples(self) -> int:
+        """Return the samples of a column."""
+        return max(2, round(self.window * self.rate))
+
+    @property
+    def hop_samples(self) -> int:
+        """Return the samples from column to column."""
+        return max(1, round(self.hop * self.rate))
+
+    def count_columns(self, clip: ClipConfig) -> int:
+        """Return the columns of a spectrogram."""
+        seconds = self.seconds or clip.frames / (clip.fps or 1)
+        return max(1, round(seconds * self.rate / self.hop_samples))
+
+    def count_samples(self, clip: ClipConfig) -> int:
+        """Return the samples of a spectrogram, whose columns all are whole windows."""
+        return (self.count_columns(clip) - 1) * self.hop_samples + self.window_samples
+
+
 class AugmentConfig(Section):
     """Training augmentation, one draw per clip, off by default.
 
@@ -181,11 +221,13 @@ class DataConfig(Section):
     contradictions = checks.check_data
 
     name: str  # names the data set in protocol strings and reports
-    stream: StreamName = "rgb"  # what the network sees of a video: docs/guide/streams.md
+    # what the network sees of a video, or a list for a network of several streams: docs/guide/streams.md
+    stream: Annotated[Streams, AfterValidator(_check_streams)] = "rgb"
     # of the lists, or an embedded data set: docs/guide/own-videos.md; or an import path: docs/guide/own-parts.md
     format: Literal[ListFormat, SyntheticFormat] | ImportPath
     root: UserPath  # the folder that the lists' paths are relative to, or a folder or URL of shards
     splits: UserPath | None = None  # the folder of the lists; default: root
+    flow: UserPath | None = None  # the folder of flow of the same videos, where data.stream lists flow beside others
     split: Literal[1, 2, 3] = 1  # which of the three of UCF101 or HMDB51
     source: str | None = None  # where to get the data; shown when it is not there
     val: Fraction | Literal["none"] = 0.1  # share of the training videos held out for validation, by groups
@@ -195,34 +237,52 @@ class DataConfig(Section):
     cache: Literal["none", "ram"] = "none"  # ram: decoded frames stay in memory
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
+    audio: AudioConfig = AudioConfig()
     augment: AugmentConfig = AugmentConfig()
     balanced: bool = False  # training: an epoch draws as many videos of each class, some repeatedly
     batch_size: PositiveInt = 16  # videos per rank
     workers: NonNegativeInt = 4  # DataLoader workers per rank
 
 
-class _NamedNetwork(Section):
-    name: str  # docs/reference/networks.md lists the names; or an import path: docs/guide/own-parts.md
-
-
 _KINDS = get_type_hints(NetworkOptions, include_extras=True)
 _OVERRIDES: dict[str, Any] = {key: (kind | None, None) for key, kind in _KINDS.items()}  # None keeps what the name says
+StreamNetwork = create_model("StreamNetwork", __base__=Section, name=(str | None, None), **_OVERRIDES)
+
+
+class _NamedNetwork(Section):
+    name: str  # docs/reference/networks.md lists the names; or an import path: docs/guide/own-parts.md
+    streams: Mapping[StreamName, StreamNetwork] = {}
+    # of a list of streams: joint has a classifier of the features of all, late the mean of the probabilities of each
+    fusion: Literal["joint", "late"] | None = None
+
+
 NetworkConfig = create_model("NetworkConfig", __base__=_NamedNetwork, **_OVERRIDES)
 
 
-class ModelConfig(NetworkConfig):
-    """A network, its options and its initial weights; null keeps what the name says."""
-
-    contradictions = checks.check_model
+class _InitialWeights(Section):
+    contradictions = checks.check_weights
 
     weights: UserPath | None = None  # initial weights: docs/guide/weights.md
     inflate: Literal["mean", "centre"] | None = None  # how 2D weights fill 3D kernels
     head: Literal["auto", "keep", "new"] = "auto"  # the weights' classifier; auto: new for another number of classes
     adapt: Literal["mean"] | None = None  # how weights of another stream fill the first convolution
 
+
+class StreamConfig(_InitialWeights, StreamNetwork):
+    """One of several streams: its network, whose options are those of `model`, and its initial weights."""
+
+
+class ModelConfig(_InitialWeights, NetworkConfig):
+    """A network, its options and its initial weights; null keeps what the name says."""
+
+    # of a list of streams: {stream: its options and weights}; one with a name of its own takes no other option of model
+    streams: dict[StreamName, StreamConfig] = {}
+
     def overrides(self) -> dict[str, Any]:
         """Return the changes to the named network, for `create_model`."""
-        return self.model_dump(include=set(NetworkConfig.model_fields) - {"name"}, exclude_none=True)
+        keys, weights = set(NetworkConfig.model_fields) - {"name"}, set(_InitialWeights.model_fields)
+        of_streams: Any = {"streams": {"__all__": weights} if self.streams else True}
+        return self.model_dump(include=keys, exclude=of_streams, exclude_none=True)
 
     @property
     def clip_channels(self) -> int:
@@ -262,6 +322,8 @@ class TrainConfig(Section):
     patience: PositiveInt | None = None  # epochs without improvement until training ends
     label_smoothing: Rate = 0.0  # share of the label that is spread over all classes
     class_weights: Literal["none", "balanced"] = "none"  # balanced: the loss weighs a class by 1 / its share of videos
+    # of several streams: weights of the cross-entropies of "joint" and of each stream; default: 1 of what is tested
+    loss_weights: dict[StreamName | Literal["joint"], NonNegativeFloat] = {}
     freeze: NetworkParts = ()  # parts that do not train: stem, layer1, ...; all-but-fc is a linear probe
     freeze_bn: bool = False  # batch norms do not train, nor change their statistics
     keep_zeros: bool = False  # weights that are 0 at the start stay 0: of tools/compress.py prune --scope weights
@@ -320,7 +382,24 @@ class Config(Section):
         data, model = (values.get(name) if isinstance(values, dict) else None for name in ("data", "model"))
         if not isinstance(data, dict) or not isinstance(model, dict):
             return values
-        facts = STREAMS.get(data.get("stream", "rgb"))
+        stream: Any = data.get("stream", "rgb")
+        if isinstance(stream, (list, tuple)):
+            return {**values, "model": _fill_streams(stream, model)}
+        facts = STREAMS[stream] if isinstance(stream, str) and stream in STREAMS else None
         if facts is None or facts.channels == NetworkOptions.channels or model.get("channels") is not None:
             return values
         return {**values, "model": {**model, "channels": facts.channels}}
+
+
+def _fill_streams(names: Sequence[Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Return `model` with an entry for each stream of a list, in its order, and the kind of fusion."""
+    given = model.get("streams") or {}
+    if not isinstance(given, dict) or not all(isinstance(one or {}, dict) for one in given.values()):
+        return model
+    filled: dict[Any, Any] = {}
+    for name in names:
+        if isinstance(name, str) and name in STREAMS:
+            own = {key: value for key, value in (given.get(name) or {}).items() if value is not None}
+            filled[name] = {"channels": STREAMS[name].channels, **own}
+    others = {name: own for name, own in given.items() if name not in filled}
+    return {**model, "streams": filled | others, "fusion": model.get("fusion") or "joint"}

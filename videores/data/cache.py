@@ -1,4 +1,4 @@
-"""Keep the decoded frames of a data set in memory."""
+"""Keep the decoded frames or sound of a data set in memory."""
 
 import numpy as np
 import torch
@@ -8,16 +8,16 @@ from videores.runtime import machine
 
 
 class FrameCache:
-    """Keep all frames of all videos in one block of memory.
+    """Keep all frames, or the sound, of all videos in one block of memory.
 
     Workers share it; each video is decoded on first use.
     """
 
-    def __init__(self, infos, shared):
-        self.shapes = [(info.num_frames, info.height, info.width, 3) for info in infos]
+    def __init__(self, shapes, shared, dtype=torch.uint8):
+        self.shapes = shapes
         self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
-        _check_cache_fits(int(self.ends[-1]), shared)
-        self.frames = torch.empty(int(self.ends[-1]), dtype=torch.uint8)
+        _check_cache_fits(int(self.ends[-1]) * dtype.itemsize, shared)
+        self.frames = torch.empty(int(self.ends[-1]), dtype=dtype)
         self.filled = torch.zeros(len(self.shapes), dtype=torch.bool)
         if shared:
             self.frames.share_memory_(), self.filled.share_memory_()

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from videores.config.schema import Config, DataConfig, ViewsConfig
-from videores.data import index, lists, manifest, mirroring, mixing, probe, shards, streams, views
+from videores.config.streams import has_sound, list_sources
+from videores.data import audio, index, lists, manifest, mirroring, mixing, probe, shards, streams, views
 from videores.data import workers as workers_of
 from videores.data.cache import CacheSubset, FrameCache
 from videores.data.dataset import VideoDataset, collate_training
@@ -34,6 +35,7 @@ class Videos:
     index: lists.Index
     infos: dict[str, probe.VideoInfo]
     unreadable: dict[str, dict[str, str]] = field(default_factory=dict)  # part -> path -> reason
+    flows: dict[str, probe.VideoInfo] = field(default_factory=dict)  # of data.flow
 
     def readable(self, part):
         return tuple(v for v in getattr(self.index, part) if v.path in self.infos)
@@ -50,22 +52,48 @@ def load_videos(data: DataConfig, parts: Sequence[str] = PARTS) -> Videos:
         data.augment.flip_labels, found.classes
     )  # refuses unknown classes before anything is probed
     paths = {part: [v.path for v in getattr(found, part)] for part in parts}
-    infos, bad = manifest.probe_all(data.root, [path for part in parts for path in paths[part]])
+    listed = [path for part in parts for path in paths[part]]
+    infos, bad = manifest.probe_all(data.root, listed, sound=has_sound(data.stream))
+    flows, bad_flows = _probe_flow(data, list(infos))
+    bad |= bad_flows
+    infos = {path: info for path, info in infos.items() if path not in bad}
     unreadable = {part: {path: bad[path] for path in paths[part] if path in bad} for part in parts}
     _apply_unreadable_policy(unreadable, data.on_unreadable)
     _report_warnings(infos)
-    _check_reader_exact(infos, data.reader)
+    for files in (infos, flows):
+        _check_reader_exact(files, data.reader)
     streams.check_content(infos, data.stream)
+    streams.check_content(flows, "flow", "data.flow")
+    streams.check_pairs(infos, flows)
     _check_frame_rates(infos, data.clip.fps)
-    if data.format not in datasets.SETS:  # which have equal frames on purpose
+    # digests are of pictures; the embedded sets have equal ones on purpose
+    if data.format not in datasets.SETS and data.stream != "audio":
         _warn_equal_videos(found, infos)
-    videos = Videos(found, infos, unreadable)
+    videos = Videos(found, infos, unreadable, flows)
     for part, what in (("train", "training"), ("test", "test")):
         if part in parts and not videos.readable(part):
             raise UserError(f"data.root={data.root}: no {what} video decodes; see why by tools/prepare.py")
     if "train" not in parts:
         return videos
     return replace(videos, index=replace(found, train=videos.readable("train"), val=videos.readable("val")))
+
+
+def _probe_flow(data, paths):
+    """Return {path: VideoInfo} and {path: reason} of the flow beside other streams.
+
+    Raises UserError that names the files that are missing.
+    """
+    if data.flow is None:
+        return {}, {}
+    root = shards.locate(data.flow)
+    missing = [path for path in paths if not probe.read_file_stamp(root / path)]
+    if missing:
+        raise UserError(
+            f"data.flow={data.flow} lacks {len(missing)} files; write them by tools/prepare.py --flow:\n  "
+            + lists.preview(missing)
+        )
+    flows, bad = manifest.probe_all(root, paths)
+    return flows, {path: f"its flow: {reason}" for path, reason in bad.items()}
 
 
 def _apply_unreadable_policy(unreadable, policy):
@@ -171,37 +199,51 @@ class VideoData(pl.LightningDataModule):
         return self.datasets[part]
 
     def make_dataset(self, part):
-        data, infos = self.data, self.videos.infos
-        listed = self.listed(part)
+        first, *others = list_sources(self.data.stream)
+        return self.make_source(part, first, [self.make_source(part, other) for other in others])
+
+    def make_source(self, part, source, others=()):
+        data, listed, infos = self.data, self.listed(part), self.infos(source)
         return VideoDataset(
-            shards.locate(data.root),
+            shards.locate(data.root if infos is self.videos.infos else data.flow),
             listed,
             infos,
             data.clip,
             data.transform,
             stream=data.stream,
+            source=source,
+            timeline=self.videos.infos,
+            others=others,
+            audio=data.audio,
             views=self.views[part],
-            augment=data.augment,
+            augment=streams.select_augment(data.augment, data.stream, source),
             flips=self.flips(),
             reader=data.reader,
             seed=self.seed,
-            cache=self.cache(part, listed),
+            cache=self.cache(part, listed, source),
             marks_unreadable=part == "test",
         )
+
+    def infos(self, source):
+        return self.videos.flows if source == "flow" and self.data.flow is not None else self.videos.infos
 
     def listed(self, part):
         if part == "gap":
             return tuple(self.listed("train")[number] for number in self.gap)
         return self.videos.readable(part)
 
-    def cache(self, part, listed):
+    def cache(self, part, listed, source):
         if self.data.cache != "ram" or not listed:
             return None
         if self.decoded:
-            return self.decoded.dataset(part).cache
+            return self.decoded.dataset(part).of(source).cache
         if part == "gap":
-            return CacheSubset(self.dataset("train").cache, self.gap)
-        return FrameCache([self.videos.infos[v.path] for v in listed], shared=self.data.workers > 0)
+            return CacheSubset(self.dataset("train").of(source).cache, self.gap)
+        infos, shared = [self.infos(source)[v.path] for v in listed], self.data.workers > 0
+        if source == "audio":
+            shapes = [(audio.count_video_samples(info, self.data.audio.rate),) for info in infos]
+            return FrameCache(shapes, shared, torch.int16)
+        return FrameCache([(info.num_frames, info.height, info.width, 3) for info in infos], shared)
 
     def flips(self):
         rule = self.data.augment.flip_labels

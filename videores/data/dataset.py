@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from videores.config.schema import AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
-from videores.config.streams import StreamName
+from videores.config.schema import AudioConfig, AugmentConfig, ClipConfig, TransformConfig, ViewsConfig
+from videores.config.streams import Source, Streams, list_sources
+from videores.data import audio as audio_of
 from videores.data import corruptions, mixing, sampling, streams, transforms
 from videores.data.augment import augment_clip
-from videores.data.decode import read_frames
+from videores.data.decode import read_frames, read_sound
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
 from videores.data.samplers import AUGMENT_STREAM, MIX_STREAM, SAMPLING_STREAM, make_rng
@@ -42,10 +43,15 @@ class VideoDataset(Dataset):
 
     Without `views`, an item has clip.repeat random clips, view k drawn from hash(seed, epoch, video, k). With `views`,
     it has the distinct "frames" of the test views and their "place" in the clips, never augmented; views.py cuts the
-    clips from them. With `marks_unreadable`, a video that does not decode has "unreadable", the reason, instead.
-    Nothing depends on the worker that makes the item. Training items have label_K instead of the label where flips
-    change labels (`flips`, of mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is the
-    seed of the batch's mixture.
+    clips from them. Of the stream audio, "clips" and "frames" are int16 sound_KS of clips that are drawn alike. With
+    `marks_unreadable`, a video that does not decode has "unreadable", the reason, instead. Nothing depends on the
+    worker that makes the item. Training items have label_K instead of the label where flips change labels (`flips`, of
+    mirroring.make_flip_map), and what is drawn for the device: "hue" is hue_K, "draw" is the seed of the batch's
+    mixture.
+
+    Where several sources are read, "clips", "frames" and "place" are {source: what an item of that source has}. This
+    dataset is of the first source, `others` are of the same videos. All draw the same, as draws depend on nothing but
+    the above. `timeline` are the infos that moments and boxes are drawn by, where the files are not the videos.
     """
 
     def __init__(
@@ -56,9 +62,13 @@ class VideoDataset(Dataset):
         clip: ClipConfig,
         transform: TransformConfig,
         *,
-        stream: StreamName = "rgb",
+        stream: Streams = "rgb",
+        source: Source | None = None,
+        timeline: Mapping[str, VideoInfo] | None = None,
+        others: Sequence["VideoDataset"] = (),
+        audio: AudioConfig = AudioConfig(),  # noqa: B008 (it is frozen)
         views: ViewsConfig | None = None,
-        augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (it is frozen)
+        augment: AugmentConfig = AugmentConfig(),  # noqa: B008 (the same)
         flips: Sequence[int] | None = None,
         reader: str = "auto",
         seed: int = 0,
@@ -66,8 +76,9 @@ class VideoDataset(Dataset):
         marks_unreadable: bool = False,
     ):
         self.root, self.videos, self.infos = root, videos, infos
+        self.source, self.timeline, self.others = source or list_sources(stream)[0], timeline or infos, others
         self.stream, self.clip, self.transform, self.views = stream, clip, transform, views
-        self.augment, self.flips = augment, flips
+        self.audio, self.augment, self.flips = audio, augment, flips
         self.reader, self.seed, self.cache, self.marks_unreadable = reader, seed, cache, marks_unreadable
 
     def __len__(self):
@@ -78,26 +89,39 @@ class VideoDataset(Dataset):
             return self.item(*key)
 
     def item(self, epoch, number):
-        make = self.random_views if self.views is None else self.fixed_views
         try:
-            made = make(epoch, number)
+            made = self.read_item(epoch, number)
         except UnreadableVideo as error:
             if not self.marks_unreadable:
                 raise
             made = {"unreadable": error.reason}
         return {"label": self.videos[number].label, **made, "video": number}
 
+    def read_item(self, epoch, number):
+        make = self.random_views if self.views is None else self.fixed_views
+        made = make(epoch, number)
+        if not self.others:
+            return made
+        by_source = {self.source: made} | {other.source: other.read_item(epoch, number) for other in self.others}
+        drawn = {key: value for one in reversed(by_source.values()) for key, value in one.items()}
+        read = [key for key in ("clips", "frames", "place") if key in made]
+        return drawn | {key: {source: one[key] for source, one in by_source.items()} for key in read}
+
     def info(self, number):
-        return self.infos[self.videos[number].path]
+        return self.timeline[self.videos[number].path]
+
+    def of(self, source):
+        """Return the dataset of a source."""
+        return next(dataset for dataset in (self, *self.others) if dataset.source == source)
 
     # Training
 
     def random_views(self, epoch, number):
         draws = [self.draw(epoch, number, view) for view in range(self.clip.repeat)]
-        around = transforms.compute_hull([draw.box for draw in draws])
         index_KT = np.stack([draw.index_T for draw in draws])
-        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.crop_box(frame, around))
-        clips = [self.cut(frames_UHWC, around, place_T, draw) for place_T, draw in zip(place_KT, draws, strict=True)]
+        if self.source == "audio":
+            return {"clips": torch.from_numpy(self.sound(number, index_KT))}
+        clips = self.draw_clips(number, index_KT, draws)
         item = {"clips": torch.stack(clips) if len(clips) > 1 else clips[0][None]}
         if self.flips:
             label = self.videos[number].label
@@ -107,6 +131,12 @@ class VideoDataset(Dataset):
         if self.augment.has_mixing:
             item["draw"] = int(make_rng(MIX_STREAM, self.seed, epoch, number).integers(2**63))
         return item
+
+    def draw_clips(self, number, index_KT, draws):
+        """Read the frames of some draws and cut their clips."""
+        around = transforms.compute_hull([draw.box for draw in draws])
+        frames_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.crop_box(frame, around))
+        return [self.cut(frames_UHWC, around, place_T, draw) for place_T, draw in zip(place_KT, draws, strict=True)]
 
     def draw(self, epoch, number, view):
         """Draw the place and the augmentation of one view.
@@ -121,6 +151,8 @@ class VideoDataset(Dataset):
         index_T = sampling.sample_random_clip(*sampling.measure_timeline(info, self.clip), self.clip, place, speed)
         index_T = sampling.find_shown_frames(index_T, info, self.clip)
         box = transforms.draw_training_box(info.height, info.width, self.transform, augment, place)
+        own = self.infos[self.videos[number].path]
+        box = transforms.scale_box(box, (info.height, info.width), (own.height, own.width))
         flip = bool(place.random() < self.transform.flip) and self.may_flip(number)
         return _ClipParameters(index_T, box, flip, hue, look)
 
@@ -138,7 +170,7 @@ class VideoDataset(Dataset):
         box = (top - around[0], left - around[1], *size)
         clip = transforms.crop_and_scale(frames_UHWC, box, self.transform.crop, draw.flip, some)
         if draw.flip:
-            streams.mirror_values(clip, self.stream)
+            streams.mirror_values(clip, self.source)
         fill = [round(255 * value) for value in self.transform.mean]
         clip = augment_clip(clip, self.augment, fill, draw.rng)
         return clip[place_T] if len(place_T) > len(chosen) else clip
@@ -155,6 +187,9 @@ class VideoDataset(Dataset):
     def fixed_views(self, _, number):
         short_side, seed = self.transform.short_side, corruptions.derive_seed(self.seed, self.videos[number].path)
         index_KT = self.frames_shown(number)
+        if self.source == "audio":
+            sound_KS = torch.from_numpy(self.sound(number, index_KT))
+            return {"frames": sound_KS, "place": torch.arange(len(sound_KS))[:, None]}
         scaled_UHWC, place_KT = self.frames(number, index_KT, lambda frame: transforms.scale_frame(frame, short_side))
         scaled_UHWC = corruptions.corrupt_frames(scaled_UHWC, np.unique(index_KT), self.views, seed)
         return {"frames": torch.as_tensor(scaled_UHWC), "place": torch.from_numpy(place_KT)}
@@ -177,6 +212,33 @@ class VideoDataset(Dataset):
             frames_THWC = self.cache.read(number, self.read_all)
             kept_UHWC = np.stack([keep(frames_THWC[i]) for i in wanted])
         return kept_UHWC, place.reshape(index_KT.shape)
+
+    def sound(self, number, index_KT):
+        """Return int16 sound_KS of clips.
+
+        It is 0 before and after the video's pictures, and where there is no sound.
+        """
+        info, count = self.info(number), self.audio.count_samples(self.clip)
+        if not (length := audio_of.count_video_samples(info, self.audio.rate)):
+            return np.zeros((len(index_KT), count), np.int16)
+        first_K = audio_of.find_first_samples(info, self.clip, self.audio, index_KT[:, 0])
+        low, high = max(0, first_K.min()), min(length, first_K.max() + count)
+        if low >= high:
+            return np.zeros((len(first_K), count), np.int16)
+        if self.cache is None:
+            sound_S = self.read_sound(number, low, high)
+        else:
+            low, sound_S = 0, self.cache.read(number, self.read_all_sound)
+        sound_S = np.pad(sound_S, (max(0, low - first_K.min()), max(0, first_K.max() + count - low - len(sound_S))))
+        place_K = first_K - min(low, first_K.min())
+        return np.stack([sound_S[place : place + count] for place in place_K])
+
+    def read_all_sound(self, number):
+        return self.read_sound(number, 0, audio_of.count_video_samples(self.info(number), self.audio.rate))
+
+    def read_sound(self, number, low, high):
+        path = self.videos[number].path
+        return read_sound(self.root / path, low, high - low, self.audio.rate, info=self.infos[path])
 
     def read_all(self, number):
         return self.read(number, np.arange(self.info(number).num_frames))
@@ -207,5 +269,5 @@ def collate_training(items, augment, crop):
     batch = default_collate(items)
     if augment.has_mixing:
         rng = make_rng(MIX_STREAM, int(batch.pop("draw")[0]))
-        batch["mix"] = mixing.draw_mix(augment, batch["clips"].shape[:2], crop, rng)
+        batch["mix"] = mixing.draw_mix(augment, streams.pick_first(batch["clips"]).shape[:2], crop, rng)
     return batch

@@ -1,4 +1,4 @@
-"""Read frames of a video by number, exactly."""
+"""Read frames of a video by number, and its sound by time, exactly."""
 
 import os
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from videores.data.lists import split_segment
 from videores.data.probe import VideoInfo, probe, read_file_stamp
 from videores.data.shards import ShardVideo, Source
-from videores.data.video import readers
+from videores.data.video import readers, sound
 from videores.data.video.opening import format_decode_error
+from videores.data.video.sound import SoundAccess
 from videores.errors import UnreadableVideo, UserError
 
 
@@ -96,3 +97,20 @@ def _check_request_fits_video(path, wanted, reader, info):
         raise UserError(f"{path}: indices must name at least one frame")
     if wanted[0] < 0 or wanted[-1] >= info.num_frames:
         raise UserError(f"{path}: frame numbers must be in 0..{info.num_frames - 1}, got {wanted[0]}..{wanted[-1]}")
+
+
+def read_sound(path: Source, first: int, count: int, rate: int, *, info: VideoInfo) -> np.ndarray:
+    """Return `count` int16 mono samples of a video's sound from `first` on.
+
+    Sample i is at i / `rate` seconds from the first picture. `info` must say how to read it: probe_all(...,
+    sound=True). Raises UnreadableVideo(path, reason) where decoding fails.
+    """
+    _check_file_unchanged(path, info, read_file_stamp(path))
+    if not isinstance(info.sound, SoundAccess):
+        raise UnreadableVideo(path, info.sound or "its sound was not probed")
+    file = path.open() if isinstance(path, ShardVideo) else os.path.abspath(split_segment(path)[0])
+    try:
+        return sound.read_sound(file, info.sound, first, count, rate)
+    except sound.DECODE_ERRORS as error:
+        what = format_decode_error(error, 0) or type(error).__name__
+        raise UnreadableVideo(path, f"its sound does not decode from {first / rate:.3f} s on: {what}") from None

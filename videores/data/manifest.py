@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from tqdm import tqdm
 
 from videores.data import shards
-from videores.data.probe import VideoInfo, probe_in_helper, read_file_stamp
+from videores.data.probe import VideoInfo, probe_in_helper, probe_sound, read_file_stamp
 from videores.data.video import readers, sandbox
 from videores.errors import UnreadableVideo
 from videores.runtime import machine
@@ -44,9 +44,9 @@ def _check_info(info: VideoInfo) -> VideoInfo:
     packed = (len(info.seek_points) % 16 == 0, len(info.uneven_seconds) in (0, 8 * info.num_frames))
     if not all((*numbers, *names, *packed)):
         raise ValueError("it describes no video")
-    if info.packet_order:
+    for packets in filter(None, (info.packet_order, getattr(info.sound, "packets", b""))):
         try:
-            zlib.decompress(info.packet_order)
+            zlib.decompress(packets)
         except zlib.error as error:
             raise ValueError(str(error)) from None
     return info
@@ -73,10 +73,12 @@ def probe_all(
     progress: bool = True,
     cache: str | Path | None = None,
     workers: int | None = None,
+    sound: bool = False,
 ) -> tuple[dict[str, VideoInfo], dict[str, str]]:
     """Probe `paths` under `root` that the manifest does not have yet.
 
-    Returns {path: VideoInfo}, and {path: reason} of the files that do not decode.
+    With `sound`, also how their sound is read. Returns {path: VideoInfo}, and {path: reason} of the files that do not
+    decode.
     """
     root = shards.locate(root)
     manifest_file = find_manifest_path(root, cache)
@@ -84,8 +86,13 @@ def probe_all(
         manifest = _read_manifest(manifest_file, root)
         stamps = {path: read_file_stamp(root / path) for path in paths}
         todo = [p for p in stamps if p not in manifest or not manifest[p].is_of(stamps[p])]
-        _update_manifest(manifest, manifest_file, root, todo, progress, workers or machine.count_cpus())
-    return _split_results(manifest, stamps)
+        update = partial(_update_manifest, manifest, manifest_file, root)
+        update(todo, "videos", partial(probe_one, root), progress, workers or machine.count_cpus())
+        if sound:
+            unheard = [p for p in stamps if (info := manifest[p].info) and info.has_audio and info.sound is None]
+            work = partial(_probe_one_sound, root, manifest)
+            update(unheard, "sound", work, progress, workers or machine.count_cpus())
+    return _split_results(manifest, stamps, sound)
 
 
 def find_probed(
@@ -97,9 +104,12 @@ def find_probed(
     return _split_results(manifest, known)
 
 
-def _split_results(manifest, paths):
+def _split_results(manifest, paths, sound=False):
     infos = {p: info for p in paths if (info := manifest[p].info) is not None}
-    return infos, {p: bad for p in paths if (bad := manifest[p].bad) is not None}
+    bad = {p: bad for p in paths if (bad := manifest[p].bad) is not None}
+    if sound:
+        bad |= {p: info.sound for p, info in infos.items() if isinstance(info.sound, str)}
+    return {p: info for p, info in infos.items() if p not in bad}, bad
 
 
 @contextmanager
@@ -116,13 +126,14 @@ def _lock_manifest(path):
         lock.release()
 
 
-def _update_manifest(manifest, manifest_file, root, todo, progress, workers):
+def _update_manifest(manifest, manifest_file, root, todo, what, work, progress, workers):
     saved = time.monotonic()
     if todo and progress:
-        print(f"probing {len(todo)} videos under {root}; what is found is kept in {manifest_file}", file=sys.stderr)
+        what_of = f"{len(todo)} videos" if what == "videos" else f"the sound of {len(todo)} videos"
+        print(f"probing {what_of} under {root}; what is found is kept in {manifest_file}", file=sys.stderr)
     try:
         for path, result in tqdm(
-            _probe_files(root, todo, workers), "probing videos", len(todo), disable=not (progress and todo)
+            _probe_files(todo, work, workers), f"probing {what}", len(todo), disable=not (progress and todo)
         ):
             manifest[path] = result
             if time.monotonic() - saved > SAVE_INTERVAL:
@@ -133,8 +144,7 @@ def _update_manifest(manifest, manifest_file, root, todo, progress, workers):
             _write_manifest(manifest_file, root, manifest)
 
 
-def _probe_files(root, paths, workers):
-    work = partial(probe_one, root)
+def _probe_files(paths, work, workers):
     if len(paths) < MIN_FILES_FOR_POOL:
         yield from (work(sandbox.get_process_helper(os.getpid()), path) for path in paths)
     else:
@@ -150,6 +160,11 @@ def probe_one(root, helper, path):
         reason = error.reason.encode("utf-8", "backslashreplace").decode()  # it may have names that are not UTF-8
         # no file has the stamp False: it is probed again the next time
         return path, Record(stamp=before if error.lasting else False, bad=reason)
+
+
+def _probe_one_sound(root, manifest, helper, path):
+    record = manifest[path]
+    return path, record.model_copy(update={"info": probe_sound(helper, shards.locate(root) / path, record.info)})
 
 
 def find_manifest_path(root: str | shards.Root, cache: str | Path | None = None) -> Path:

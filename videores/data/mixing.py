@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from videores.data import transforms
+from videores.data import streams, transforms
 
 
 def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
@@ -19,12 +19,24 @@ def finish_batch(batch: Mapping[str, Any], classes: int) -> dict[str, Any]:
     batch = dict(batch)
     hue_BK, mix = batch.pop("hue", None), batch.pop("mix", None)
     if hue_BK is not None:
-        batch["clips"] = shift_hue(batch["clips"], hue_BK)
+        batch["clips"] = _shift_hue_of_pictures(batch["clips"], hue_BK)
     if mix is not None:
         label_BK = batch["label"] if batch["label"].ndim == 2 else batch["label"][:, None].expand_as(mix["partner"])
-        batch["clips"] = _mix_pairs(batch["clips"].float(), mix["partner"], mix["weight"][:, :, None])
+        batch["clips"] = streams.map_sources(lambda clips: _mix_clips(clips.float(), mix), batch["clips"])
         batch["label"] = _mix_pairs(F.one_hot(label_BK, classes).float(), mix["partner"], mix["share"])
     return batch
+
+
+def _shift_hue_of_pictures(clips, hue_BK):
+    if isinstance(clips, Mapping):
+        return {**clips, "rgb": shift_hue(clips["rgb"], hue_BK)}
+    return shift_hue(clips, hue_BK)
+
+
+def _mix_clips(clips_BK, mix):
+    """Mix pictures pixel by pixel, and sound, which mixup mixes alone, as a whole."""
+    is_sound = clips_BK.ndim == 3
+    return _mix_pairs(clips_BK, mix["partner"], mix["weight"][0, 0] if is_sound else mix["weight"][:, :, None])
 
 
 def _mix_pairs(x_BK, partner_BK, weight):

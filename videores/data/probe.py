@@ -12,22 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Base64Encoder, EncodedBytes
 
 from videores.data.lists import split_segment
 from videores.data.shards import ShardVideo, Source, as_file
 from videores.data.video import readers, sandbox
-from videores.data.video.packets import Access
+from videores.data.video.packets import Access, Packed
 from videores.data.video.scan import ScanResult, scan
+from videores.data.video.sound import SoundAccess, scan_sound
 from videores.data.video.trials import try_readers
 from videores.errors import UnreadableVideo, UserError
 
 MAX_COMPLAINTS = 3  # of FFmpeg about one file that are kept
-
-Packed = Annotated[bytes, EncodedBytes(Base64Encoder)]  # as text in the manifest
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class VideoInfo:
     uneven_seconds: Packed = b""  # float64 seconds of each frame, where no constant rate has its time stamps
     flow: str = ""  # what a file of optical flow says of itself: data/video/flow.py
     warnings: tuple[str, ...] = ()  # what a user should know of the file, such as FFmpeg's complaints
+    sound: SoundAccess | str | None = None  # how to read it, or why it does not decode; None: not looked at yet
 
     @property
     def keyframes(self):
@@ -76,12 +74,19 @@ class VideoInfo:
         return np.arange(self.num_frames) / (self.fps or np.nan)
 
 
-def probe(path: Source) -> VideoInfo:
+def probe(path: Source, *, sound: bool = False) -> VideoInfo:
     """Decode a file once and check random access against that.
 
-    Raises UnreadableVideo(path, reason).
+    With `sound`, also find how its sound is read. Raises UnreadableVideo(path, reason).
     """
-    return probe_in_helper(sandbox.get_process_helper(os.getpid()), path)
+    helper = sandbox.get_process_helper(os.getpid())
+    info = probe_in_helper(helper, path)
+    if not sound or not info.has_audio:
+        return info
+    info = probe_sound(helper, path, info)
+    if isinstance(info.sound, str):
+        raise UnreadableVideo(path, info.sound)
+    return info
 
 
 def probe_in_helper(helper, path):
@@ -111,6 +116,20 @@ def _examine_in_helper(helper, file, path):
             raise UnreadableVideo(path, error.reason, error.lasting) from None
         except Exception as error:  # whatever a decoder's bindings make of a damaged file
             raise UnreadableVideo(path, f"{type(error).__name__}: {error}") from None
+
+
+def probe_sound(helper: sandbox.Helper, path: Source, info: VideoInfo) -> VideoInfo:
+    """Return a VideoInfo with how its sound is read, or why it does not decode."""
+    with as_file(path) as file:
+        try:
+            sound = helper.call(scan_sound, str(split_segment(file)[0]), info.first, info.fps)
+        except sandbox.HelperFailure as lost:
+            sound = f"the decoder of its sound {lost.reason} ({lost.stage})"
+        except UnreadableVideo as error:
+            sound = error.reason
+        except Exception as error:  # whatever a decoder's bindings make of a damaged file
+            sound = f"its sound does not decode: {type(error).__name__}: {error}"
+    return replace(info, sound=sound)
 
 
 def examine(path: str | Path, without: Sequence[str], beat: Callable[[str], None]) -> VideoInfo:

@@ -93,6 +93,21 @@ def compute_hull(boxes):
     return top, left, bottom - top, right - left
 
 
+def scale_box(box, size, other):
+    """Return the same shares of a picture of another size (height, width), at least a pixel."""
+    if size == other:
+        return box
+    edges = [(box[axis], box[axis] + box[axis + 2]) for axis in (0, 1)]
+    firsts, lasts = zip(
+        *(
+            (min(round(first * b / a), b - 1), round(last * b / a))
+            for (first, last), a, b in zip(edges, size, other, strict=True)
+        ),
+        strict=True,
+    )
+    return *firsts, *(max(1, last - first) for first, last in zip(firsts, lasts, strict=True))
+
+
 # Clips
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from videores.config.schema import ClipConfig, ViewsConfig
-from videores.data import sampling, transforms
+from videores.data import sampling, streams, transforms
 from videores.data.probe import VideoInfo
 
 
@@ -40,8 +40,9 @@ def compute_batch_size(views: ViewsConfig, batch_size: int) -> int:
 def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Collate items of several videos, or of none, of any sizes and lengths.
 
-    {"frames": [uint8 scaled_UHWC], "place": [place_KT], "video": number_B, "label": label_B} of those that decode, and
-    "unreadable": [(number, reason)] of those that do not.
+    {"frames": [uint8 scaled_UHWC, or int16 sound_KS], "place": [place_KT], "video": number_B, "label": label_B} of
+    those that decode, and "unreadable": [(number, reason)] of those that do not. Where several sources are read, frames
+    and places are those of each, {source: frames}.
     """
     shown = [item for item in items if "frames" in item]
     return {
@@ -55,35 +56,60 @@ def collate_items(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def split_batch(
     batch: Mapping[str, Any], crop: int, views: ViewsConfig, limit: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, Any]]:
     """Yield (video_X, view_X, uint8 clips_XTHWC): all views of a batch in order.
 
     X is at most `limit` for clips of crop x crop pixels, and fewer for whole pictures, so that the pixels stay as many.
+    Of sound it yields int16 sound_XS, and {source: clips} where several sources are read.
     """
-    sizes = [
-        transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, views.crops) for frames in batch["frames"]
-    ]
-    numbers = [len(place_KT) * count_crops(views) for place_KT in batch["place"]]
-    for (height, width), items in groupby(range(len(sizes)), sizes.__getitem__):
+    measure = lambda frames: _compute_view_size(frames, crop, views.crops)
+    sizes = [streams.map_sources(measure, frames) for frames in batch["frames"]]
+    numbers = [len(streams.pick_first(place_KT)) * count_crops(views) for place_KT in batch["place"]]
+    for size, items in groupby(range(len(sizes)), sizes.__getitem__):
+        height, width = streams.pick_first(size)
         alike = [(item, view) for item in items for view in range(numbers[item])]
         most = max(1, limit * crop**2 // (height * width))
         for start in range(0, len(alike), most):
-            yield _cut_views(batch, alike[start : start + most], crop, views.crops)
+            yield _cut_views(batch, alike[start : start + most], crop, views)
 
 
-def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> torch.Tensor:
-    """Return uint8 clips_VTHWC, all views of an item."""
-    return transforms.crop_views(item["frames"], item["place"], crop, views.crops)
+def list_item_views(item: Mapping[str, Any], crop: int, views: ViewsConfig) -> Any:
+    """Return uint8 clips_VTHWC, or int16 sound_VS, all views of an item.
+
+    Of several sources they are {source: clips}.
+    """
+    return _cut_item(item["frames"], item["place"], crop, views)
 
 
-def _cut_views(batch, pairs, crop, crops):
+def _cut_views(batch, pairs, crop, views):
     """Cut the clips of some (item, view) of a batch.
 
     Those of an item follow each other.
     """
     runs = [(item, [view for _, view in run]) for item, run in groupby(pairs, itemgetter(0))]
-    clips = [
-        transforms.crop_views(batch["frames"][item], batch["place"][item], crop, crops, chosen) for item, chosen in runs
-    ]
+    clips = [_cut_item(batch["frames"][item], batch["place"][item], crop, views, chosen) for item, chosen in runs]
     item_X, view_X = torch.tensor(pairs).unbind(1)
-    return batch["video"].cpu()[item_X], view_X, torch.cat(clips) if len(clips) > 1 else clips[0]
+    return batch["video"].cpu()[item_X], view_X, _concatenate(clips)
+
+
+def _concatenate(clips):
+    if isinstance(clips[0], Mapping):
+        return {source: _concatenate([one[source] for one in clips]) for source in clips[0]}
+    return torch.cat(clips) if len(clips) > 1 else clips[0]
+
+
+def _compute_view_size(frames, crop, crops):
+    """Return the height and width of views; sound counts as the crop."""
+    if frames.ndim == 2:
+        return crop, crop
+    return transforms.compute_view_size(frames.shape[1], frames.shape[2], crop, crops)
+
+
+def _cut_item(frames, place_KT, crop, views, chosen=None):
+    """Cut views of pictures, all where none are chosen; the sound of a clip is that of all its crops."""
+    if isinstance(frames, Mapping):
+        return {source: _cut_item(frames[source], place_KT[source], crop, views, chosen) for source in frames}
+    if frames.ndim == 2:
+        chosen = range(len(frames) * count_crops(views)) if chosen is None else chosen
+        return frames[[view // count_crops(views) for view in chosen]]
+    return transforms.crop_views(frames, place_KT, crop, views.crops, chosen)

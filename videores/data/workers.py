@@ -9,6 +9,7 @@ from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
 
 from videores.config.schema import DataConfig
+from videores.config.streams import list_sources
 from videores.errors import UserError
 from videores.runtime import machine, signals
 
@@ -71,7 +72,8 @@ def compute_prefetch_bytes(data, processes):
 
     Those of validation and test differ from video to video.
     """
-    clip = 3 * data.clip.frames * data.transform.crop**2
+    picture, sound = 3 * data.clip.frames * data.transform.crop**2, 2 * data.audio.count_samples(data.clip)
+    clip = sum(sound if source == "audio" else picture for source in list_sources(data.stream))
     return processes * data.workers * PREFETCH_FACTOR * data.batch_size * data.clip.repeat * clip
 
 

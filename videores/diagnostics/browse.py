@@ -4,6 +4,7 @@ The pixels are those that the network is given, after everything that the loader
 normalisation. Training clips are the first of a run with the same configuration.
 """
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from videores.config.schema import Config
-from videores.data import datamodule, mixing
+from videores.config.streams import list_sources
+from videores.data import audio, datamodule, mixing
 from videores.data.video.encode import write_video
 from videores.data.views import count_crops, list_item_views
 
@@ -41,8 +43,11 @@ def collect_rows(cfg: Config, folder: Path, count: int) -> int:
     data = cfg.data.model_copy(update={"workers": 0, "cache": "none", "batch_size": batch_size})
     module = datamodule.VideoData.from_config(cfg.model_copy(update={"data": data}), videos)
     folder.mkdir(parents=True, exist_ok=True)
-    for part, found in (("train", read_training_rows(module)), ("test", read_test_rows(module, count))):
-        _write_browser(folder / part, list(islice(found, count)))
+    sources = list_sources(cfg.data.stream)
+    for source in sources:
+        which = f"_{source}" if len(sources) > 1 else ""
+        _write_browser(folder / f"train{which}", list(islice(read_training_rows(module, source), count)))
+        _write_browser(folder / f"test{which}", list(read_test_rows(module, count, source)))
     return 1 if any(videos.unreadable.values()) else 0
 
 
@@ -55,22 +60,24 @@ def _write_browser(path, found):
     print(f"wrote   {path}_sheet*.png and {path}_video*.mp4: {len(clips)} clips of {len(found)} videos")
 
 
-def read_training_rows(module):
-    """Yield (fps, rows of its clips) of each video of the first epoch."""
+def read_training_rows(module, source):
+    """Yield (fps, rows of its clips) of each video of the first epoch, as a source has them."""
     dataset, classes = module.dataset("train"), module.videos.index.classes
     for batch in module.train_dataloader():
         batch = mixing.finish_batch(batch, len(classes))
-        for number, clips, label in zip(batch["video"].tolist(), batch["clips"], batch["label"], strict=True):
+        for number, clips, label in zip(
+            batch["video"].tolist(), _pick(batch["clips"], source), batch["label"], strict=True
+        ):
             draws = [dataset.draw(0, number, view) for view in range(len(clips))]
             labels = label.expand(len(clips), *label.shape[1:])
-            pixels = clips.round().byte().numpy() if clips.is_floating_point() else clips.numpy()
+            pixels = _to_pixels(clips, dataset.of(source))
             titles = [f"{format_label(one, classes)}   {dataset.videos[number].path}" for one in labels]
             indices = [draw.index_T for draw in draws]
             yield _format_frame_rate(dataset.info(number), indices[0]), list(map(Row, pixels, indices, titles))
 
 
-def read_test_rows(module, count):
-    """Yield (fps, rows of its views) of `count` videos, evenly over the list."""
+def read_test_rows(module, count, source):
+    """Yield (fps, rows of its views) of `count` videos, evenly over the list, as a source has them."""
     dataset, classes = module.dataset("test"), module.videos.index.classes
     for number in np.unique(np.linspace(0, len(dataset) - 1, count).astype(int)).tolist():
         info, video, views = dataset.info(number), dataset.videos[number], dataset.views
@@ -78,8 +85,24 @@ def read_test_rows(module, count):
         places = [(k, crop) for k in range(len(index_KT)) for crop in range(crops)]
         where = [f"clip {k + 1} of {len(index_KT)}, crop {crop + 1} of {crops}" for k, crop in places]
         titles = [f"{classes[video.label]}   {video.path}   {place}" for place in where]
-        clips = list_item_views(dataset[0, number], dataset.transform.crop, views).numpy()
+        clips = _pick(list_item_views(dataset[0, number], dataset.transform.crop, views), source)
+        clips = _to_pixels(clips, dataset.of(source))
         yield _format_frame_rate(info, index_KT[0]), list(map(Row, clips, [index_KT[k] for k, _ in places], titles))
+
+
+def _pick(clips, source):
+    return clips[source] if isinstance(clips, Mapping) else clips
+
+
+def _to_pixels(clips_KTHWC, dataset):
+    """Return uint8 clips_KTHWC.
+
+    Of sound, they are spectrograms, the highest band on top, black to white from -2 to 2.
+    """
+    if dataset.source == "audio":
+        picture_KTHW = audio.make_spectrograms(clips_KTHWC[None], dataset.audio)[0, :, 0].flip(-2)
+        clips_KTHWC = ((picture_KTHW + 2) * 255 / 4).clamp(0, 255)[..., None].expand(-1, -1, -1, -1, 3)
+    return clips_KTHWC.round().byte().numpy() if clips_KTHWC.is_floating_point() else clips_KTHWC.numpy()
 
 
 def format_label(label, classes):

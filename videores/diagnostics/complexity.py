@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from videores.compute import cost
 from videores.config import parse
+from videores.data import streams
 from videores.errors import UserError
 from videores.models import MODELS, create_model
 from videores.models.pytorchvideo import BUILDERS, NAMES
@@ -21,7 +22,7 @@ from videores.runtime.tables import format_csv, format_markdown_table
 COLUMNS = {  # of the Markdown table: title -> text of a row
     "model": lambda r: r["model"],
     "classes": lambda r: str(r["classes"]),
-    "clip": lambda r: f"{r['frames']}x{r['size']}x{r['size']}",
+    "clip": lambda r: "x".join(map(str, (r["frames"], *cost.expand_size(r["size"])))),
     "parameters": lambda r: f"{r['params']:,}",
     "GMAC a clip": lambda r: format_number(r["gmacs"]),
     "views": lambda r: str(r["views"]),
@@ -39,10 +40,12 @@ def format_number(number):
 def _get_default_clip(name):
     """Return (frames, size) where none is given: what a network was published at.
 
-    Video ResNets have 16x112x112.
+    Video ResNets have 16x112x112, networks of sound 64 bands of a second.
     """
     if name in NAMES:
         return BUILDERS[name.removeprefix("pytorchvideo/")]
+    if name.startswith("audio"):
+        return 1, (64, 100)
     return (16, 32) if name.startswith("cifar") else (16, 112)
 
 
@@ -79,8 +82,9 @@ def compute_row(
     model: str,
     classes: int | None = 400,
     frames: int | None = None,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     views: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Any]:
     """Count the costs of a network, at its default clip where none is given.
 
@@ -91,7 +95,7 @@ def compute_row(
     frames, size = frames or overrides.get("frames") or default_frames, size or default_size
     with torch.device("meta"):
         network = _build_model(model, classes, frames)
-    return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views)}
+    return {"model": model, "classes": classes, **cost.count_costs(network, frames, size, views, shapes)}
 
 
 def compute_rows(models: Sequence[str], **options: Any) -> list[dict[str, Any]]:
@@ -126,16 +130,18 @@ def check_modes(modes: Sequence[str] | None) -> list[str]:
     return list(modes) or ["fp32", "fp32 channels-last", "bf16", "bf16 channels-last"]
 
 
-def add_measurements(row: dict[str, Any], modes: Sequence[str], batch: int, device: str) -> None:
+def add_measurements(
+    row: dict[str, Any],
+    modes: Sequence[str],
+    batch: int,
+    device: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
     """Measure batches of clips and add {mode: {"ms", "clips_s"}} to a row."""
-    network, shape = (
-        _build_model(row["model"], row["classes"], row["frames"]),
-        (row["frames"], row["size"], row["size"]),
-    )
-    row["batch"], row["measured"] = (
-        batch,
-        cost.measure_latency(network, (batch, cost.get_channels(network), *shape), modes, device),
-    )
+    network = _build_model(row["model"], row["classes"], row["frames"])
+    shape = shapes or (cost.get_channels(network), row["frames"], *cost.expand_size(row["size"]))
+    row["batch"] = batch
+    row["measured"] = cost.measure_latency(network, streams.add_batch(shape, batch), modes, device)
 
 
 # Writing
@@ -220,19 +226,21 @@ machine.
 [![parameters against GMACs of the 16x112x112 networks](complexity.png)](complexity.svg)
 """
 
-VIDEO = [name for name in MODELS if not name.startswith(("f_", "cifar"))]
+VIDEO = [name for name in MODELS if not name.startswith(("f_", "cifar", "audio"))]
 SHALLOW = [name for name in VIDEO if name.endswith(("_18", "_34"))]
 DEEP = [name for name in VIDEO if name not in SHALLOW and not name.startswith(("mc", "rmc"))]
 SHALLOW += ["f_r2d_18 stem=nopool", "r2plus1d_18 mid=paper", "r2plus1d_34 mid=paper"]
 DEEP += ["r3d_50 groups=32", "r3d_101 groups=32"]
 PER_FRAME = [name for name in MODELS if name.startswith("f_")]
+SOUND = [name for name in MODELS if name.startswith("audio")]
 CIFAR = [name for name in MODELS if name.startswith("cifar")]
-SECTIONS = [  # title, labels, options of `compute_row`
+SECTIONS: list[tuple[str, Sequence[str], dict[str, Any]]] = [  # title, labels, options of `compute_row`
     ("Basic blocks, 16 frames, 400 classes", SHALLOW, {"frames": 16, "size": 112, "views": 10}),
     ("Basic blocks, 8 frames, 400 classes", SHALLOW, {"frames": 8, "size": 112, "views": 10}),
     ("Bottlenecks, 8 frames, 400 classes", DEEP, {"frames": 8, "size": 224, "views": 30}),
     ("Bottlenecks, 32 frames, 400 classes", DEEP, {"frames": 32, "size": 224, "views": 30}),
     ("2D networks, one frame, 1000 classes", PER_FRAME, {"classes": 1000, "frames": 1, "size": 224}),
+    ("Networks of sound, 64 bands of a second, 400 classes", SOUND, {"views": 10}),
     ("CIFAR networks, 10 classes", CIFAR, {"classes": 10, "frames": 1, "size": 32}),
     ("pytorchvideo, at the clips they were trained at, 400 classes", NAMES, {"views": 30}),
 ]

@@ -16,6 +16,7 @@ import torch
 
 from videores import run
 from videores.config.schema import Config, ViewsConfig
+from videores.config.streams import format_streams, has_sound
 from videores.data.datamodule import VideoData, load_videos
 from videores.data.streams import make_input
 from videores.data.synthetic import answers
@@ -77,6 +78,9 @@ def probe_run(
     """
     _check_words("--only", parts, PARTS)
     _check_words("--methods", methods, maps.METHODS)
+    if has_sound(cfg.data.stream) or not isinstance(cfg.data.stream, str):
+        shown = format_streams(cfg.data.stream)
+        raise UserError(f"{folder} is of data.stream={shown}, and the probes change and explain pictures of one stream")
     cfg = _change_views(cfg, order="normal", corruption="none")
     tested, code = _test_all(cfg, folder, _list_tests(cfg, parts, severities))
     if not is_rank_zero():

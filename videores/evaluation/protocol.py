@@ -2,7 +2,8 @@
 
 import re
 
-from videores.config.schema import ClipConfig, Config, DataConfig, TransformConfig, ViewsConfig
+from videores.config.schema import ClipConfig, Config, DataConfig, ViewsConfig
+from videores.config.streams import format_streams, has_sound
 from videores.data.streams import ClipFormat
 
 
@@ -10,6 +11,7 @@ def format_protocol(cfg: Config, part: str = "test") -> str:
     """Return the protocol string of a part, "test" or "val".
 
     `<frames>x<stride>@<crop>/<short side>[:<stream>] <clips>x<crops> <fusion> <data set>-<split>[ <order>][ <damage>]`
+    Of sound, `<bands>x<columns>` stands for `<crop>/<short side>`.
     """
     views = getattr(cfg, part)
     order = "" if views.order == "normal" else f" {views.order}"
@@ -21,15 +23,19 @@ def format_protocol(cfg: Config, part: str = "test") -> str:
 def format_views(data: ClipFormat, views: ViewsConfig) -> str:
     """Return the part of a protocol string that tells clips, crops and fusion."""
     clips = f"dense{views.clips}" if views.starts == "dense" else views.clips
-    stream = "" if data.stream == "rgb" else f":{data.stream}"
-    return f"{format_sampling(data.clip, data.transform)}{stream} {clips}x{views.crops} {views.fusion}"
+    stream = "" if data.stream == "rgb" else f":{format_streams(data.stream)}"
+    size = f"{data.transform.crop}/{data.transform.short_side}"
+    if has_sound(data.stream):
+        sound = f"{data.audio.bands}x{data.audio.count_columns(data.clip)}"
+        size = sound if data.stream == "audio" else f"{size},{sound}"
+    return f"{format_sampling(data.clip, size)}{stream} {clips}x{views.crops} {views.fusion}"
 
 
-def format_sampling(clip: ClipConfig, transform: TransformConfig) -> str:
+def format_sampling(clip: ClipConfig, size: str) -> str:
     """Return the part of a protocol string that tells the frames and size of a clip."""
     rate = clip.stride if clip.fps is None else f"{clip.fps:g}fps"
     rate = "segments" if clip.sampling == "segments" else rate
-    return f"{clip.frames}x{rate}@{transform.crop}/{transform.short_side}"
+    return f"{clip.frames}x{rate}@{size}"
 
 
 def format_split(data: DataConfig, part: str) -> str:

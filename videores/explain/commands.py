@@ -14,7 +14,7 @@ from videores.data import shards
 from videores.errors import UnreadableVideo, UserError, escape_controls
 from videores.explain.checking import CheckedClip, check_checkable, check_method, keep_for_check
 from videores.explain.choice import Choice
-from videores.explain.explanation import Explanation, explain_video, find_class
+from videores.explain.explanation import Explanation, check_pictures, explain_video, find_class
 from videores.explain.layers import find_layer
 from videores.explain.maps import LAYER_METHODS
 from videores.explain.overlay import write_overlay
@@ -55,6 +55,7 @@ def explain_inputs(predictor: Predictor, chosen: Sequence[Choice], options: Opti
     """
     if options.layer and options.method not in LAYER_METHODS:
         raise UserError(f"--layer goes with {' and '.join(LAYER_METHODS)}, not with {options.method}: leave it out")
+    check_pictures(predictor)
     chosen = list({_name_file(choice): choice for choice in chosen}.values())
     if options.report_check:
         check_checkable(predictor, len(chosen))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from videores.config.streams import format_streams, has_sound
 from videores.data import transforms, views
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
@@ -110,6 +111,13 @@ def find_class(classes: tuple[str, ...], name: str) -> int:
     return classes.index(name)
 
 
+def check_pictures(predictor: Predictor) -> None:
+    """Raise UserError unless a network sees pictures of one stream."""
+    stream = predictor.preprocessing.stream
+    if has_sound(stream) or not isinstance(stream, str):
+        raise UserError(f"maps are of pictures of one stream, and this network sees {format_streams(stream)}")
+
+
 def explain_video(
     predictor: Predictor,
     root: Root,
@@ -126,6 +134,7 @@ def explain_video(
     probable. Maps are computed in float32, whatever the scores are. Raises UnreadableVideo, and UserError for a method
     that the network has not.
     """
+    check_pictures(predictor)
     if method in LAYER_METHODS:
         layer = find_layer(predictor.network.model, layer)[0]
     ((_, prediction),) = predictor.predict_videos(root, [path])

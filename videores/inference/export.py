@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from videores.config import parse
 from videores.config.schema import Config, DataConfig
+from videores.config.streams import has_sound
 from videores.data import index, manifest
 from videores.errors import UserError
 from videores.evaluation.protocol import format_protocol
@@ -48,6 +49,7 @@ def export_source(
         UserError: if the network cannot be exported, or the file answers otherwise; then there is no file.
     """
     trained = resolve_source(source)
+    assert trained.preprocessing.one_stream  # raises where there are several
     cfg: Config | None = None
     known: dict[str, Any] = {"protocol": None, "commit": _format_commit()}
     if (file := Path(find_file(source))).is_file():
@@ -112,7 +114,7 @@ def find_samples(
         root, paths = Path(), [str(path) for path in videos]
     else:
         root, paths = _list_test_videos(data)
-    infos, bad = manifest.probe_all(root, paths)
+    infos, bad = manifest.probe_all(root, paths, sound=has_sound(preprocessing.stream))
     if videos and bad:
         path, reason = next(iter(bad.items()))
         raise UserError(f"--compare {path} must decode: {reason}")

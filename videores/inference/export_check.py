@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from videores.compute.scoring import score_clips
+from videores.config.streams import has_sound
+from videores.data import streams
 from videores.data.lists import Video
 from videores.data.probe import VideoInfo
 from videores.errors import UserError
@@ -26,8 +28,8 @@ RESIZE_TOLERANCE = 0.01  # of probabilities, where ONNX scales frames and rounds
 class SampleClips:
     """Clips of a video: as decoded, and as the test loop cuts them."""
 
-    frames_BTHWC: Tensor  # uint8, of the video's size
-    clips_BTHWC: Tensor  # uint8, scaled and cut
+    frames_BTHWC: Tensor | None  # uint8, of the video's size; None of sound
+    clips_BTHWC: Tensor  # uint8, scaled and cut; or int16 sound_BS
 
 
 def read_samples(
@@ -41,6 +43,8 @@ def read_samples(
 def _read_sample(root, path, infos, preprocessing, count):
     views = preprocessing.with_views(clips=count, crops=1, starts="uniform")
     dataset = views.make_dataset(root, [Video(path, 0)], infos)
+    if has_sound(preprocessing.stream):
+        return SampleClips(None, dataset.fixed_views(0, 0)["frames"])
     frames_UHWC, place_KT = dataset.frames(0, dataset.frames_shown(0), lambda frame_HWC: frame_HWC)
     return _cut_sample(preprocessing, frames_UHWC, place_KT)
 
@@ -53,6 +57,8 @@ def _cut_sample(preprocessing, frames_UHWC, place_KT):
 
 def draw_samples(preprocessing: Preprocessing) -> list[SampleClips]:
     """Draw clips of noise, where there are no videos."""
+    if has_sound(preprocessing.stream):
+        return [SampleClips(None, streams.draw_noise(count, preprocessing)) for count in BATCHES]
     rng, clip, side = np.random.default_rng(0), preprocessing.clip, preprocessing.transform.short_side
     return [
         _cut_sample(
@@ -77,6 +83,7 @@ def compare_answers(
         logits_BN = score_clips(trained.model, sample.clips_BTHWC, trained.preprocessing, "fp32")
         expected_BN, tolerance = logits_BN, _select_tolerance(exported, logits_BN)
         if exported.about.input == "frames":
+            assert sample.frames_BTHWC is not None  # as frames are not exported with sound
             expected_BN, answer_BN = logits_BN.softmax(1), exported(sample.frames_BTHWC)
         else:
             answer_BN = score_clips(exported, sample.clips_BTHWC, trained.preprocessing, "fp32")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videores.config.streams import STREAMS
+from videores.config.streams import compute_input_shape, has_sound
 from videores.errors import UserError
 from videores.inference.exported import ExportDescription, import_extra
 from videores.inference.folding import fold_batch_norms
@@ -33,6 +33,10 @@ def write_program(network: nn.Module, about: ExportDescription, path: Path) -> N
     preprocessing = Preprocessing.model_validate(about.preprocessing)
     example = _make_example(preprocessing, "clips")
     network = fold_batch_norms(network, example) if about.folded else copy.deepcopy(network)
+    if about.input == "frames" and has_sound(preprocessing.stream):
+        raise UserError(
+            f"the stream {preprocessing.stream} is not made of frames: export the network without --preprocess"
+        )
     if about.input == "frames":
         network, example = FramesNetwork(network, preprocessing), _make_example(preprocessing, "frames")
     WRITERS[path.suffix](_trace(network.eval().requires_grad_(False), example), about, path)
@@ -43,7 +47,7 @@ def _make_example(preprocessing: Preprocessing, kind: str) -> Tensor:
     clip, t = preprocessing.clip, preprocessing.transform
     if kind == "frames":
         return torch.zeros(EXAMPLE, clip.frames, t.short_side + 5, t.short_side + 12, 3, dtype=torch.uint8)
-    clips_BCTHW = torch.zeros(EXAMPLE, STREAMS[preprocessing.stream].channels, clip.frames, t.crop, t.crop)
+    clips_BCTHW = torch.zeros(EXAMPLE, *compute_input_shape(preprocessing))
     return clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)  # as scores are computed
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from videores.config import parse
-from videores.config.streams import STREAMS
+from videores.config.streams import compute_input_shape
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
 from videores.inference.program_check import check_program
@@ -82,14 +82,14 @@ class ExportedNetwork(nn.Module):
 
     def check_input(self, batch: Tensor) -> None:
         """Raise UserError unless a batch is what the file takes, of any batch size."""
-        frames, crop = self.preprocessing.clip.frames, self.preprocessing.transform.crop
+        frames = self.preprocessing.clip.frames
         if self.about.input == "frames":
             fits = batch.dtype == torch.uint8 and batch.ndim == 5 and (batch.shape[1], batch.shape[4]) == (frames, 3)
             wanted = f"uint8 B x {frames} x H x W x 3"
         else:
-            channels = STREAMS[self.preprocessing.stream].channels
-            fits = batch.dtype == torch.float32 and tuple(batch.shape[1:]) == (channels, frames, crop, crop)
-            wanted = f"float32 B x {channels} x {frames} x {crop} x {crop}"
+            shape_CTHW = compute_input_shape(self.preprocessing)
+            fits = batch.dtype == torch.float32 and tuple(batch.shape[1:]) == shape_CTHW
+            wanted = f"float32 B x {' x '.join(map(str, shape_CTHW))}"
         if not fits or not len(batch):
             raise UserError(
                 f"{self.path} takes {wanted}, sizes which its export fixed, got {batch.dtype} "

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from videores.config.schema import Config, ViewsConfig
-from videores.data import mirroring
+from videores.data import mirroring, streams
 from videores.data.datamodule import VideoData, Videos
 from videores.data.dataset import VideoDataset
 from videores.errors import UnreadableVideo, UserError, format_suggestion
@@ -100,12 +101,12 @@ class FeatureExtractor:
         name, self.module = _find_classifier(model) if layer is None else _find_layer(model, layer)
         self.name = f"input of {name}" if layer is None else name
 
-    def __call__(self, clips_XCTHW: Tensor) -> Tensor:
+    def __call__(self, clips_XCTHW: Any) -> Tensor:
         seen: list[Tensor] = []
 
         def keep(module, inputs, output=None):
             value = inputs[0] if self.reads_classifier else output
-            seen.append(self._average(value, len(clips_XCTHW)))
+            seen.append(self._average(value, len(streams.pick_first(clips_XCTHW))))
 
         attach = self.module.register_forward_pre_hook if self.reads_classifier else self.module.register_forward_hook
         handle = attach(keep)
@@ -131,6 +132,8 @@ def _find_classifier(model):
     """Return the name of the classifier and its linear layer."""
     within = {part for module in split_into_parts(model).get("fc", []) for part in module.modules()}
     linear = [(name, part) for name, part in model.named_modules() if part in within and isinstance(part, nn.Linear)]
+    if getattr(model, "fusion", None) == "late":
+        raise UserError(f"a late fusion has a classifier of each stream, not of all features: {_format_layers(model)}")
     if not linear:
         raise UserError(
             f"the network has no linear classifier `fc` whose input could be taken: {_format_layers(model)}"

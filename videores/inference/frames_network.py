@@ -20,8 +20,8 @@ class FramesNetwork(nn.Module):
         super().__init__()
         t = preprocessing.transform
         self.network, self.short_side, self.crop = network, t.short_side, t.crop
-        self.stream = preprocessing.stream
-        mean, std = streams.select_normalization(preprocessing)
+        self.stream = preprocessing.one_stream
+        mean, std = streams.select_normalization(self.stream, t)
         self.register_buffer("mean_C", 255 * torch.tensor(mean))
         self.register_buffer("std_C", 255 * torch.tensor(std))
 

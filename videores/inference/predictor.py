@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from videores.compute.scoring import score_clips
+from videores.config.streams import has_sound
 from videores.data import sampling, streams, views
 from videores.data import workers as workers_of
 from videores.data.dataset import VideoDataset
@@ -70,7 +71,8 @@ class Predictor:
 
         They are read by `workers` processes, 0: this one.
         """
-        infos, bad = probe_all(root, paths, progress=progress)
+        sound = has_sound(self.preprocessing.stream)
+        infos, bad = probe_all(root, paths, progress=progress, sound=sound)
         other = {path: streams.describe_mismatch(info.flow, self.preprocessing.stream) for path, info in infos.items()}
         bad |= {path: reason for path, reason in other.items() if reason}
         listed = [Video(path, 0) for path in paths if path not in bad]
@@ -113,7 +115,7 @@ class Predictor:
         self, opened: OpenVideo, rate: float | None, every: float | None, batch_size: int | None
     ) -> Iterator[Prediction]:
         """Yield the prediction of each window of an open video."""
-        if lack := streams.describe_mismatch(opened.flow, self.preprocessing.stream):
+        if lack := streams.describe_mismatch(opened.flow, self.preprocessing.stream, with_sound=False):
             raise UnreadableVideo("this video", lack)
         windows = Windows(self.preprocessing.clip, rate, every)
         yield from score_stream(self.network, opened.frames, windows, batch_size or self.network.batch_size)
@@ -134,7 +136,7 @@ class Predictor:
             every: seconds from window to window; None: they follow each other.
             batch_size: windows that are scored at a time.
         """
-        if lack := streams.describe_mismatch("", self.preprocessing.stream):
+        if lack := streams.describe_mismatch("", self.preprocessing.stream, with_sound=False):
             raise UserError(f"frames that come: {lack}")
         windows = Windows(self.preprocessing.clip, fps, every)
         timed = (
@@ -164,7 +166,8 @@ def score_videos(
     for batch in loader:
         rows: dict[int, list[np.ndarray]] = defaultdict(list)
         for video_X, _, clips_XTHWC in views.split_batch(batch, dataset.transform.crop, protocol, size):
-            logits_XN = score_clips(network.model, clips_XTHWC.to(network.device), dataset, network.number_format)
+            clips_XTHWC = streams.map_sources(lambda clips: clips.to(network.device), clips_XTHWC)
+            logits_XN = score_clips(network.model, clips_XTHWC, dataset, network.number_format)
             for video, logits_N in zip(video_X.tolist(), logits_XN.float().cpu().numpy(), strict=True):
                 rows[video].append(logits_N)
         answers: dict[int, np.ndarray | UnreadableVideo] = {

@@ -6,6 +6,7 @@ functions of `videores.data` that validation and test apply.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch
 from typing_extensions import Self
 
 from videores.config.parse import build_section
-from videores.config.schema import ClipConfig, Config, Section, TransformConfig, ViewsConfig
-from videores.config.streams import StreamName
+from videores.config.schema import AudioConfig, ClipConfig, Config, Section, TransformConfig, ViewsConfig
+from videores.config.streams import StreamName, Streams, format_streams, has_sound, list_sources
 from videores.data import shards, streams, transforms, views
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
@@ -28,12 +29,13 @@ from videores.evaluation.protocol import format_views
 class Preprocessing(Section):
     """The clips of a video: which frames, their size and colors, and which views.
 
-    The keys are data.stream and those of the sections data.clip, data.transform and test of a configuration.
+    The keys are data.stream and those of data.clip, data.transform, data.audio and test of a configuration.
     """
 
-    stream: StreamName = "rgb"
+    stream: Streams = "rgb"
     clip: ClipConfig = ClipConfig()
     transform: TransformConfig = TransformConfig()
+    audio: AudioConfig = AudioConfig()
     views: ViewsConfig = ViewsConfig()
 
     @classmethod
@@ -41,7 +43,7 @@ class Preprocessing(Section):
         """Return that of a run's configuration, with the views of `part` on normal frames."""
         usual = dict(order="normal", corruption="none")
         data, views = cfg.data, getattr(cfg, part).model_copy(update=usual)
-        return cls(stream=data.stream, clip=data.clip, transform=data.transform, views=views)
+        return cls(stream=data.stream, clip=data.clip, transform=data.transform, audio=data.audio, views=views)
 
     @classmethod
     def from_weights(cls, known: Mapping[str, Any], views: ViewsConfig = ViewsConfig()) -> Self:  # noqa: B008 (frozen)
@@ -49,7 +51,8 @@ class Preprocessing(Section):
         given = {key: value for key, value in known.items() if value is not None}
         pick = lambda section: {key: given[key] for key in section.model_fields if key in given}
         clip, transform = ClipConfig(**pick(ClipConfig)), TransformConfig(**pick(TransformConfig))
-        return cls(stream=given.get("stream", "rgb"), clip=clip, transform=transform, views=views)
+        audio = AudioConfig(**given.get("audio", {}))
+        return cls(stream=given.get("stream", "rgb"), clip=clip, transform=transform, audio=audio, views=views)
 
     @classmethod
     def from_json(cls, text: str, where: Path | str) -> Self:
@@ -81,27 +84,41 @@ class Preprocessing(Section):
 
         Use it with `views.collate_items` and `views.split_batch`, as the test loop does.
         """
+        self.check_one_file()
         streams.check_content({video.path: infos[video.path] for video in videos if video.path in infos}, self.stream)
         clip, transform, views = self.clip, self.transform, self.views
-        return VideoDataset(
-            shards.locate(root),
-            videos,
-            infos,
-            clip,
-            transform,
-            stream=self.stream,
-            views=views,
-            reader=reader,
-            marks_unreadable=True,
+        options: dict[str, Any] = dict(stream=self.stream, audio=self.audio, views=views, reader=reader)
+        first, *others = list_sources(self.stream)
+        options["marks_unreadable"] = True
+        make = partial(VideoDataset, shards.locate(root), videos, infos, clip, transform, **options)
+        return make(source=first, others=[make(source=source) for source in others])
+
+    @property
+    def one_stream(self) -> StreamName:
+        """Return the stream of a network that has one. Raises UserError where it has several."""
+        if isinstance(self.stream, str):
+            return self.stream
+        raise UserError(
+            f"a network of {format_streams(self.stream)} takes clips of each, and a program has one input: "
+            "--format safetensors keeps its weights"
         )
 
+    def check_one_file(self) -> None:
+        """Check that a file has all that the network sees. Raises UserError for flow beside another stream."""
+        if self.stream != "flow" and "flow" in list_sources(self.stream):
+            raise UserError(
+                f"a network of {format_streams(self.stream)} needs two files for each video, which a configuration "
+                "names: test it by tools/evaluate.py --run"
+            )
+
     def read_views(self, path: str | Path) -> torch.Tensor:
-        """Return uint8 clips_VTHWC, all views of a video file.
+        """Return uint8 clips_VTHWC, or int16 sound_VS, all views of a video file.
 
         Raises UnreadableVideo.
         """
         path = Path(path)
-        dataset = self.make_dataset(path.parent, [Video(path.name, 0)], {path.name: probe(path)})
+        info = probe(path, sound=has_sound(self.stream))
+        dataset = self.make_dataset(path.parent, [Video(path.name, 0)], {path.name: info})
         return views.list_item_views(dataset.fixed_views(0, 0), self.transform.crop, self.views)
 
     def scale(self, frame_HWC: np.ndarray) -> np.ndarray:
@@ -112,6 +129,7 @@ class Preprocessing(Section):
         """Return uint8 clips_VTHWC: K clips of scaled frames, each in all crops."""
         return transforms.crop_views(scaled_UHWC, place_KT, self.transform.crop, self.views.crops)
 
-    def normalize(self, clips_XTHWC: torch.Tensor) -> torch.Tensor:
-        """Return float32 clips_XCTHW, the input of the network, from uint8 clips."""
-        return streams.make_input(clips_XTHWC[None], self)[0]
+    def normalize(self, clips_XTHWC: Any) -> Any:
+        """Return float32 clips_XCTHW, the input of the network, from what `read_views` returns."""
+        clips = streams.make_input(streams.map_sources(lambda x: x[None], clips_XTHWC), self)
+        return streams.map_sources(lambda x: x[0], clips)

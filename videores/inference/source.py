@@ -25,6 +25,7 @@ from videores.config.schema import Config, ModelConfig, ViewsConfig
 from videores.errors import UserError
 from videores.inference.preprocessing import Preprocessing
 from videores.models import create_model
+from videores.models.fusion import FusionNetwork
 from videores.models.weights import safe_load
 from videores.models.weights.loading import load_weights
 from videores.models.weights.names import find_file, find_torchvision_network
@@ -79,7 +80,7 @@ def resolve_source(
 def prepare_for_scores(model: nn.Module, device: str, number_format: str) -> None:
     """Bring a network to a device and into the state in which it scores."""
     model.requires_grad_(False).to(device).eval()
-    if hasattr(model, "design"):
+    if hasattr(model, "design") or isinstance(model, FusionNetwork):
         set_score_layout(model, device, number_format)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from videores.compute.scoring import score_clips
-from videores.config.streams import STREAMS
+from videores.config.streams import STREAMS, list_streams
 from videores.data.views import count_crops
 from videores.errors import UnreadableVideo
 from videores.inference.carry import carry_shifts, find_shifts
@@ -66,7 +66,7 @@ def _select_scorer(network, windows):
     design = getattr(network.model, "design", None)
     if windows.every is None or design is None or design.dim == 3 or design.fold or design.stage_pool:
         return _ClipScorer
-    if STREAMS[network.preprocessing.stream].sees_next:
+    if any(STREAMS[name].sees_next for name in list_streams(network.preprocessing.stream)):
         return _ClipScorer
     if design.shift is None:
         return _FrameScorer

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from videores.config import parse
 from videores.config.schema import Config
+from videores.config.streams import format_streams, has_sound
 from videores.data.lists import read_csv_rows
 from videores.errors import UserError
 from videores.evaluation.predictions import read_metrics
@@ -18,7 +19,7 @@ from videores.inference.preprocessing import Preprocessing
 from videores.inference.source import TrainedNetwork, resolve_source
 from videores.models.weights import safe_load
 from videores.models.weights.names import find_file
-from videores.models.weights.preprocessing import is_close
+from videores.models.weights.preprocessing import find_other_sound, is_close
 from videores.models.weights.safetensors import read_safetensors
 from videores.models.weights.sources import LAYOUTS
 
@@ -117,12 +118,14 @@ def _format_overrides(preprocessing: Preprocessing) -> list[str]:
     """Return the preprocessing of weights as overrides, which later ones may change."""
     clip, t = preprocessing.clip, preprocessing.transform
     values = {
-        "data.stream": preprocessing.stream,
+        "data.stream": preprocessing.stream if isinstance(preprocessing.stream, str) else [*preprocessing.stream],
         **{f"data.clip.{key}": getattr(clip, key) for key in ("frames", "stride", "fps", "sampling")},
         **{f"data.transform.{key}": getattr(t, key) for key in ("short_side", "crop")},
         **{f"data.transform.{key}": list(getattr(t, key)) for key in ("mean", "std")},
         "data.transform.jitter": None,  # of trainings, and it may not be smaller than the crop
     }
+    if has_sound(preprocessing.stream):
+        values |= {f"data.audio.{key}": value for key, value in preprocessing.audio.model_dump().items()}
     return [f"{key}={'null' if value is None else value}" for key, value in values.items()]
 
 
@@ -146,7 +149,11 @@ def _check(test: SourceTest) -> SourceTest:
     source, model = test.network.source, test.network.model
     stream = test.network.preprocessing.stream
     if test.cfg.data.stream != stream:
-        raise UserError(f"data.stream must be {stream} for {source}, got {test.cfg.data.stream}: leave it out")
+        wanted, got = map(format_streams, (stream, test.cfg.data.stream))
+        raise UserError(f"data.stream must be {wanted} for {source}, got {got}: leave it out")
+    ours, own = test.cfg.data.audio, test.network.preprocessing.audio
+    if has_sound(stream) and (key := find_other_sound(ours.model_dump(), own.model_dump())):
+        raise UserError(f"data.audio.{key} must be {getattr(own, key)} for {source}: leave it out")
     wrong = [key for key in ("mean", "std") if not is_close(getattr(transform, key), getattr(theirs, key))]
     if wrong:
         raise UserError(

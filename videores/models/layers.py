@@ -3,7 +3,7 @@
 Shapes: x is BCTHW in 3D; in 2D the frames of clips are rows, (B*T)CHW, and `clips` is B.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -12,6 +12,11 @@ from torch.utils import checkpoint
 
 from videores.errors import UserError
 from videores.models.norms import keep_statistics
+
+
+def disable_autocast(device: str) -> AbstractContextManager:
+    """Return a context without autocast, for a device that may know none, as "meta", which is used to count."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 class Subsample(nn.Module):

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from videores.config.streams import JOINT
 from videores.errors import UserError, format_suggestion
+from videores.models.fusion import FusionNetwork
 from videores.models.resnet import Residual, ResNet
 
 
@@ -15,12 +17,15 @@ def split_into_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
 
     A pre-activated network has its last norm as "last", a pooling that learns is "pool". Other libraries' networks have
     their blocks as "block0", "block1", ..., and the last of them, their head, as "fc". One of an import path has its
-    children by their names, where a classifier is "fc", after "own", the parameters that lie in no child.
+    children by their names, where a classifier is "fc", after "own", the parameters that lie in no child. One of
+    several streams has the parts of each as "rgb.stem", ..., and all classifiers as "fc".
     """
     found: dict[str, list[nn.Module]]
     if hasattr(model, "import_path"):
         found = {"own": [nn.ParameterList(model.parameters(recurse=False))]}
         found |= {name: [child] for name, child in model.named_children()}
+    elif isinstance(model, FusionNetwork):
+        found = _split_fusion(model)
     else:
         found = _split_resnet(model) if isinstance(model, ResNet) else _split_blocks(model)
     return {name: modules for name, modules in found.items() if any(True for m in modules for _ in m.parameters())}
@@ -32,6 +37,13 @@ def _split_resnet(model):
     last = [model.last] if model.last is not None else []
     pool = [model.pool] if hasattr(model.pool, "parameters") else []  # the others are functions
     return {"stem": stem, **stages, "last": last, "pool": pool, "fc": [model.fc]}
+
+
+def _split_fusion(model):
+    networks = {stream: _split_resnet(network) for stream, network in model.streams.items()}
+    heads = [head for parts in networks.values() for head in parts.pop("fc")]
+    found = {f"{stream}.{name}": modules for stream, parts in networks.items() for name, modules in parts.items()}
+    return {**found, "fc": heads + ([model.fc] if model.fusion == JOINT else [])}
 
 
 def _split_blocks(model):
@@ -49,6 +61,12 @@ def count_depths(model: nn.Module) -> dict[str, int]:
 
     What follows the stages is of one depth.
     """
+    if isinstance(model, FusionNetwork):
+        depths = {stream: count_depths(network) for stream, network in model.streams.items()}
+        found = {
+            f"{stream}.{name}": depth for stream, one in depths.items() for name, depth in one.items() if name != "fc"
+        }
+        return {**found, "fc": max(one["fc"] for one in depths.values())}
     names = list(split_into_parts(model))
     after = ("last", "pool", "fc")
     before = [name for name in names if name not in after]

@@ -11,6 +11,7 @@ from videores.config.parse import build_section
 from videores.config.schema import NetworkConfig
 from videores.errors import UserError, format_suggestion
 from videores.models import controls, design, pytorchvideo
+from videores.models.fusion import create_fusion
 from videores.models.resnet import MODELS, ResNet, make_cifar
 from videores.models.widths import apply_widths
 from videores.runtime.own_parts import call_part, is_import_path
@@ -25,12 +26,16 @@ def create_model(name: str, num_classes: int, **overrides: Any) -> nn.Module:
 
     Names are those of MODELS, CIFAR networks of other depths (cifar2d_38), pytorchvideo/<builder>, and import paths of
     a function that takes `num_classes` and the overrides, which runs code that is not of this package. It maps
-    float32 clips_BCTHW to float32 logits_BN; ours have two halves, `features` and `head`. Raises UserError.
+    float32 clips_BCTHW to float32 logits_BN; ours have two halves, `features` and `head`. With `streams`,
+    {stream: overrides}, it maps {stream: clips_BCTHW}. Raises UserError.
     """
     if type(num_classes) is not int or num_classes < 1:
         raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
     network = build_section(NetworkConfig, {"name": name, **overrides}, f"model {name}")
     changes = network.model_dump(exclude={"name"}, exclude_none=True)
+    streams, fusion = changes.pop("streams"), changes.pop("fusion", None)
+    if streams:
+        return create_fusion(create_model, name, num_classes, streams, fusion or "joint", changes)
     if is_import_path(name):
         return _create_own_model(name, num_classes, changes)
     if network.name.startswith("pytorchvideo/"):

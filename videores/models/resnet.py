@@ -3,6 +3,7 @@
 A network is a `Design`: the convolution of the stem and of each stage, the block, how convolutions connect channels,
 the shortcut, the norm. The published ones are rows of the table at the end:
     f_r2d            2D convolutions, on every frame alone     He et al. 2015, arXiv:1512.03385
+    audio_r2d        the same on spectrograms, one channel     as the audio network of arXiv:1905.12681
     f_resnext        their middle ones in groups               Xie et al. 2017, arXiv:1611.05431
     r2d              2D convolutions, the frames as channels   Tran et al. 2018, arXiv:1711.11248, as the next three
     r3d              3x3x3
@@ -18,7 +19,6 @@ styles of names, flat in 2D (layer1.0.bn1.weight) and nested in 3D (layer1.0.con
 Shapes: B clips, C channels, T frames, H x W pixels, D features, N classes. A stride is (time, space).
 """
 
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -317,14 +317,18 @@ class ResNet(nn.Module):
 
         f-R2D must answer the same for a clip and its reversal; bf16 would make the order of a sum visible.
         """
-        device = features_BTD.device.type  # "meta", used to count, knows no autocast
-        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        with layers.disable_autocast(features_BTD.device.type):
             x_BTD = features_BTD.to(self.fc.weight.dtype)
             if self.spatial_dropout.p:
                 x_BTD = self.spatial_dropout(x_BTD.transpose(1, 2)).transpose(1, 2)
             if self.design.consensus == "logits":
                 return self.pool(self.fc(self.dropout(x_BTD)))
             return self.fc(self.dropout(self.pool(x_BTD)))
+
+    def pool_features(self, features_BTD):
+        """Return features_BD, what `head` classifies, for a classifier of several networks' features."""
+        with layers.disable_autocast(features_BTD.device.type):
+            return self.pool(features_BTD.to(self.fc.weight.dtype))
 
 
 # The table: name -> Design. There are CIFAR networks of any depth, see `make_cifar`; the paper's have names here.
@@ -368,6 +372,7 @@ MODELS = {
     "f_resnext50_32x4d": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=4),
     "f_resnext101_32x8d": Design(DEPTHS[101], **BOTTLENECK, conv=ALL_2D, groups=32, base_width=8),
     "f_wide_resnet50_2": Design(DEPTHS[50], **BOTTLENECK, conv=ALL_2D, base_width=128),
+    **_make_family("audio_r2d", (18, 34, 50), conv=ALL_2D, stem="pool", channels=1),
     **_make_family("r2d", (18,), conv=ALL_2D, fold=True),
     **_make_family("r3d", DEPTHS),
     **_make_mixed_rows("3d", "1x3x3", (18, 34, 50)),

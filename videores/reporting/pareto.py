@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from videores.compute.cost import time_interleaved
 from videores.compute.scoring import score_clips
+from videores.data import streams
 from videores.errors import UserError
 from videores.evaluation import offline
 from videores.evaluation.predictions import Predictions, read_predictions
@@ -55,8 +56,7 @@ def _check_same_videos(tests: Sequence[Predictions]) -> None:
 
 def _make_run(network: TrainedNetwork):
     """Return a function that scores one clip as a test does."""
-    clip, t = network.preprocessing.clip, network.preprocessing.transform
-    clips_BTHWC = torch.randint(0, 256, (1, clip.frames, t.crop, t.crop, 3), dtype=torch.uint8)
+    clips_BTHWC = streams.draw_noise(1, network.preprocessing)
     return torch.inference_mode()(
         partial(score_clips, network.model, clips_BTHWC, network.preprocessing, network.number_format)
     )

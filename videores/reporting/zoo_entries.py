@@ -15,6 +15,8 @@ from typing_extensions import TypedDict
 
 from videores.compute import cost
 from videores.config.parse import load_config
+from videores.config.streams import compute_input_shape
+from videores.data import streams
 from videores.errors import UserError
 from videores.inference.record import RunRecord, collect_record
 from videores.inference.source import resolve_source
@@ -89,7 +91,7 @@ def _make_entry(run: Path, kept: str | None) -> Entry:
         classes=len(network.classes),
         clip=(frames, crop),
         params=cost.count_parameters(network.model),
-        gmacs=cost.count_gmacs(network.model, (1, cfg.model.clip_channels, frames, crop, crop)),
+        gmacs=cost.count_gmacs(network.model, streams.add_batch(compute_input_shape(cfg.data), 1)),
         latency=None,
         run=kept,
     )

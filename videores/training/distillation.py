@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from videores.compute import cost
 from videores.config import parse
 from videores.config.schema import Config, DistillConfig, ModelConfig
+from videores.config.streams import compute_input_shape
 from videores.errors import UserError
 from videores.models import create_model
 from videores.models.weights import safe_load
@@ -89,9 +90,8 @@ def load_teacher(cfg: Config, student: nn.Module, classes: Sequence[str]) -> tup
     network = parse.build_section(ModelConfig, hyper_parameters["config"]["model"], f"train.distill.teacher: {path}")
     with torch.random.fork_rng(devices=[]):  # the student's run draws the same numbers without a teacher
         model = create_model(network.name, len(classes), **network.overrides())
-    crop = cfg.data.transform.crop
     try:
-        cost.count_gmacs(model, (1, cfg.model.clip_channels, cfg.data.clip.frames, crop, crop))
+        cost.count_gmacs(model, (1, *compute_input_shape(cfg.data)))
     except UserError as error:
         raise UserError(f"train.distill.teacher: {path} does not take the clips of this run: {error}") from None
     preprocessing = extract_preprocessing(parse.dump_config(cfg)["data"])

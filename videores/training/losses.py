@@ -3,12 +3,15 @@
 X clips, N classes; a label is a class or, mixed, a probability of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from videores.config.streams import JOINT, Streams
 
 
 def classification_loss(
@@ -65,3 +68,26 @@ def attention_transfer_loss(student_XTHW: Tensor, teacher_XTHW: Tensor) -> Tenso
     t, h, w = (min(a, b) for a, b in zip(student_XTHW.shape[1:], teacher_XTHW.shape[1:], strict=True))
     ours, theirs = (F.normalize(F.adaptive_avg_pool3d(x, (t, h, w)).flatten(1)) for x in (student_XTHW, teacher_XTHW))
     return (ours - theirs).square().mean()
+
+
+def select_loss_weights(given: Mapping[Any, float], stream: Streams, fusion: str | None) -> dict[str, float]:
+    """Return the weight of each classifier's loss, none for a network of one stream.
+
+    Without given ones, what is tested learns: the classifier of all streams, or, with fusion=late, that of each.
+    """
+    if isinstance(stream, str):
+        return {}
+    heads = [*stream, *([JOINT] if fusion == JOINT else [])]
+    weights: Mapping[Any, float] = given or dict.fromkeys([JOINT] if fusion == JOINT else stream, 1.0)
+    return {name: float(weights.get(name, 0.0)) for name in heads}
+
+
+def sum_head_losses(
+    heads: Mapping[str, Tensor], weights: Mapping[str, float], compute_loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return the weighted sum of the classifiers' losses.
+
+    One of weight 0 is part of it, so that ranks exchange the gradients of all weights. Source: Wang et al. 2020,
+    arXiv:1905.12681, equation 1.
+    """
+    return torch.stack([weight * compute_loss(heads[name]) for name, weight in weights.items()]).sum()

@@ -4,8 +4,9 @@ B videos, K views of a video, X clips of any, C channels, T frames, H x W pixels
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from videores.compute import precision
 from videores.compute.scoring import score_clips
 from videores.config import parse
 from videores.config.schema import Config
-from videores.data import views
+from videores.data import streams, views
 from videores.data.datamodule import VideoData
 from videores.data.dataset import VideoDataset
 from videores.evaluation import accumulator, metrics, protocol
@@ -31,6 +32,7 @@ class _Scoring(NamedTuple):
 
     dataset: VideoDataset
     scores: accumulator.ScoreAccumulator
+    heads: Mapping[str, accumulator.ScoreAccumulator]  # of each classifier that trains, of several streams
 
 
 class VideoClassifier(pl.LightningModule):
@@ -54,6 +56,8 @@ class VideoClassifier(pl.LightningModule):
         self.setting = precision.PrecisionSetting("fp32", False)  # of training steps, from `setup` on
         self.tuned = None  # the PrecisionSetting of run.autotune
         self.compiled_forward = None  # of the network in training steps, with trainer.compile
+        # of each classifier's loss; empty for a network of one stream
+        self.loss_weights = losses.select_loss_weights(cfg.train.loss_weights, cfg.data.stream, cfg.model.fusion)
 
     def forward(self, clips_XCTHW):
         return self.model(clips_XCTHW)
@@ -85,20 +89,34 @@ class VideoClassifier(pl.LightningModule):
         """
         precision.set_tf32(self.setting.precision == "tf32")
         clips_XCTHW = self.clips_of(batch)
-        logits_XN = (self.compiled_forward or self.model)(clips_XCTHW)
-        label = expand_labels(batch["label"], batch["clips"].shape[1])
-        loss = losses.classification_loss(logits_XN, label, self.cfg.train.label_smoothing, self.class_weight_N)
+        label = expand_labels(batch["label"], streams.pick_first(batch["clips"]).shape[1])
+        compute_loss = partial(
+            losses.classification_loss,
+            label=label,
+            smoothing=self.cfg.train.label_smoothing,
+            weight_N=self.class_weight_N,
+        )
+        answer = (self.compiled_forward or self.training_forward())(clips_XCTHW)
+        if self.loss_weights:
+            logits_XN, loss = self.model.fuse(answer), losses.sum_head_losses(answer, self.loss_weights, compute_loss)
+        else:
+            logits_XN, loss = answer, compute_loss(answer)
         if self.teacher is not None:
             loss = self.teacher.add_loss(loss, clips_XCTHW, logits_XN)
         label_X = label if label.ndim == 1 else label.argmax(1)
         return {"loss": loss, "hits": (logits_XN.argmax(1) == label_X).float().mean().detach()}
 
+    def training_forward(self):
+        """Return what training steps call: of several streams, what gives the logits of every classifier."""
+        return self.model.score_heads if self.loss_weights else self.model
+
     def on_after_backward(self):
         precision.set_tf32(False)  # what is scored or measured between steps is float32
 
     def clips_of(self, batch):
-        """Return clips_XCTHW in the memory layout of training."""
-        return (batch["clips"] if self.setting.channels_last else batch["clips"].contiguous()).flatten(0, 1)
+        """Return clips_XCTHW, or {stream: clips_XCTHW}, in the memory layout of training."""
+        lay_out = lambda clips: (clips if self.setting.channels_last else clips.contiguous()).flatten(0, 1)
+        return streams.map_sources(lay_out, batch["clips"])
 
     def configure_optimizers(self):
         optimizer = optim.make_optimizer(self.model, self.cfg.train, self.lr())
@@ -134,6 +152,7 @@ class VideoClassifier(pl.LightningModule):
         if self.trainer.sanity_checking:
             return  # a part of the videos: no result
         by_part = {part: self.score_part(part) for part in self.scoring}
+        self.log_head_losses()
         val, gap = by_part["val"], self.compute_gap(by_part)
         # Every rank has the same numbers already: averaging them once more (sync_dist) would only round them.
         self.log_dict({"val/loss": val["loss"], "val/clip_top1": val["clip_top1"]}, sync_dist=False)
@@ -154,19 +173,30 @@ class VideoClassifier(pl.LightningModule):
 
     def start_scoring(self, names):
         datasets = {part: self.trainer.datamodule.dataset(part) for part in names}
+        make = lambda dataset: accumulator.ScoreAccumulator(dataset.view_counts(), len(self.classes))
+        heads = [name for name, weight in self.loss_weights.items() if weight and self.trainer.state.fn == "fit"]
         self.scoring = {
-            part: _Scoring(dataset, accumulator.ScoreAccumulator(dataset.view_counts(), len(self.classes)))
+            part: _Scoring(dataset, make(dataset), {name: make(dataset) for name in heads})
             for part, dataset in datasets.items()
         }
 
     def score_part(self, part):
         """Return the validation metrics of a part over all ranks; keep the logits of "val"."""
-        dataset, scores = self.scoring[part]
+        dataset, scores, _ = self.scoring[part]
         logits_VKN = scores.compute(self.device)
         if part == "val":
             self.logits_VKN = logits_VKN
         label_V = np.array([v.label for v in dataset.videos])
         return metrics.compute_validation_metrics(logits_VKN, label_V, dataset.views.fusion, scores.views_V.numpy())
+
+    def log_head_losses(self):
+        """Log the loss of each classifier of several streams, which evaluate.py --blend reads."""
+        for part, prefix in (("val", "val"), ("gap", "train_eval")):
+            dataset, _, heads = self.scoring.get(part, (None, None, {}))
+            for name, scores in heads.items():
+                logits_VKN, label_V = scores.compute(self.device), np.array([v.label for v in dataset.videos])
+                loss = metrics.compute_cross_entropy(logits_VKN, label_V, scores.views_V.numpy())
+                self.log(f"{prefix}/loss_{name}", loss, sync_dist=False)
 
     def compute_gap(self, by_part):
         """Return the gap for metrics.json (docs/guide/monitoring.md), or None without one."""
@@ -182,15 +212,20 @@ class VideoClassifier(pl.LightningModule):
 
         It is empty on a rank without a video, where there are fewer videos than ranks.
         """
-        data, (dataset, scores) = self.cfg.data, scoring
+        data, (dataset, scores, heads) = self.cfg.data, scoring
         for video, reason in batch["unreadable"]:
             path = dataset.videos[video].path
             print(f"warning: {path}: {reason} (no longer decodes: counts as wrong)", file=sys.stderr)
-            scores.fail(video)
+            for one in (scores, *heads.values()):
+                one.fail(video)
         split = views.split_batch(batch, data.transform.crop, dataset.views, data.batch_size)
         for video_X, view_X, clips_XTHWC in split:
-            logits_XN = score_clips(self, clips_XTHWC, data, self.cfg.trainer.score_precision)
-            scores.update(video_X, view_X, logits_XN)
+            answer = score_clips(
+                self.model.score_heads if heads else self, clips_XTHWC, data, self.cfg.trainer.score_precision
+            )
+            scores.update(video_X, view_X, self.model.fuse(answer) if heads else answer)
+            for name, one in heads.items():
+                one.update(video_X, view_X, answer[name])
 
     def setup(self, stage):
         if stage != "fit":
@@ -204,7 +239,7 @@ class VideoClassifier(pl.LightningModule):
             if self.teacher is not None:
                 precision.to_channels_last(self.teacher.model)
         if self.setting.compiled:  # not the module: its keys stay, and scores come from the network as it stands
-            self.compiled_forward = torch.compile(self.model.forward)
+            self.compiled_forward = torch.compile(self.model.score_heads if self.loss_weights else self.model.forward)
         if self.cfg.train.class_weights == "balanced":
             label_V = [video.label for video in self.trainer.datamodule.dataset("train").videos]
             self.class_weight_N = losses.compute_class_weights(label_V, len(self.classes))

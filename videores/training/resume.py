@@ -18,7 +18,7 @@ from videores.training import checkpoint_io, optim
 
 CHANGEABLE_KEYS = {  # keys that may differ when a run resumes: they do not change what it computes
     *("run.dir", "run.name", "run.resume", "run.overwrite", "run.checkpoint_steps", "run.checkpoint_minutes"),
-    *("data.root", "data.splits", "data.source", "data.workers", "data.cache"),
+    *("data.root", "data.splits", "data.flow", "data.source", "data.workers", "data.cache"),
     *("train.gap_videos", "watch.gradients", "watch.activations", "watch.tensorboard", "watch.wandb"),
     *("trainer.log_every", "trainer.timeout"),
     *("trainer.devices", "trainer.num_nodes"),  # what counts is the number of ranks, which is in the signature

@@ -17,7 +17,8 @@ import torch
 from videores.compute import cost, precision
 from videores.config import parse
 from videores.config.schema import Config, DataConfig, TrainConfig
-from videores.data import datamodule, mirroring, splits, workers
+from videores.config.streams import compute_input_shape, format_streams, has_sound
+from videores.data import datamodule, mirroring, splits, streams, workers
 from videores.data.augment import apply_own_step
 from videores.data.datamodule import Videos
 from videores.data.lists import Index
@@ -60,7 +61,7 @@ class Network(NamedTuple):
 
     module: VideoClassifier
     gmacs: float  # of one clip
-    weights_report: loading.LoadReport | None  # of model.weights
+    weights_reports: list[loading.LoadReport]  # of model.weights, or of each stream's
 
 
 # Check
@@ -128,7 +129,8 @@ def _check_monitor(train: TrainConfig, videos: Videos) -> None:
 def warn_mirrored_classes(data: DataConfig, classes: Sequence[str]) -> None:
     """Warn where flips would show videos of one class as those of another."""
     mirrored = mirroring.find_changed_classes(classes)
-    if mirrored and data.transform.flip and data.augment.flip_labels == "none" and is_rank_zero():
+    flips = data.transform.flip and data.stream != "audio"
+    if mirrored and flips and data.augment.flip_labels == "none" and is_rank_zero():
         print(
             f"warning: data.transform.flip={data.transform.flip:g} mirrors videos whose classes say left or right "
             f"({', '.join(mirrored[:4])}): data.transform.flip=0 leaves that out, and "
@@ -201,32 +203,38 @@ def build_network(cfg: Config, classes: Sequence[str], resume_point: ResumePoint
     """
     torch.manual_seed(cfg.run.seed)
     module = VideoClassifier(cfg, classes)
-    channels, frames, crop = cfg.model.clip_channels, cfg.data.clip.frames, cfg.data.transform.crop
+    shape_CTHW = compute_input_shape(cfg.data)
     if own_parts.is_import_path(cfg.model.name):
-        check_own_output(module.model, (2, channels, frames, crop, crop), len(classes))
-    gmacs = cost.count_gmacs(module.model, (1, channels, frames, crop, crop))
-    weights_report = None if resume_point else _load_initial_weights(cfg, module)
+        check_own_output(module.model, (2, *shape_CTHW), len(classes))
+    gmacs = cost.count_gmacs(module.model, streams.add_batch(shape_CTHW, 1))
+    weights_reports = [] if resume_point else _load_initial_weights(cfg, module)
     module.teacher, teacher_report = load_teacher(cfg, module.model, module.classes)
     if teacher_report and is_rank_zero():
         print(f"teacher {teacher_report}")
-    return Network(module, gmacs, weights_report)
+    return Network(module, gmacs, weights_reports)
 
 
-def _load_initial_weights(cfg: Config, module: VideoClassifier) -> loading.LoadReport | None:
-    """Load model.weights into the network; print and return the report, or None.
+def _load_initial_weights(cfg: Config, module: VideoClassifier) -> list[loading.LoadReport]:
+    """Load model.weights, and those of streams, into the network; print and return the reports.
 
     Raises UserError for weights that do not fit, or that were trained with another normalization.
     """
-    if cfg.model.weights is None:
-        return None
+    network: Any = module.model
+    targets: list[Any] = [(network, cfg.model, cfg.data.stream)]
+    targets += [(network.streams[stream], keys, stream) for stream, keys in cfg.model.streams.items()]
+    return [_load_weights(cfg, module, *target) for target in targets if target[1].weights is not None]
+
+
+def _load_weights(cfg, module, model, keys, stream):
+    known = preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"])
     report = loading.load_weights(
-        module.model,
-        cfg.model.weights,
+        model,
+        keys.weights,
         module.classes,
-        head=cfg.model.head,
-        inflate=cfg.model.inflate,
-        adapt=cfg.model.adapt,
-        preprocessing=preprocessing.extract_preprocessing(parse.dump_config(cfg)["data"]),
+        head=keys.head,
+        inflate=keys.inflate,
+        adapt=keys.adapt,
+        preprocessing={**known, "stream": stream},
     )
     if is_rank_zero():
         print(f"weights {report}")
@@ -254,7 +262,7 @@ def build_test_trainer(cfg: Config, folder: Path, hardware: dict[str, Any], vide
 
 def collect_start_record(run: Run, network: Network) -> dict[str, Any]:
     """Return the values of env.json that are known before the first step."""
-    videos, report, reader = run.data.videos, network.weights_report, run.cfg.data.reader
+    videos, reports, reader = run.data.videos, network.weights_reports, run.cfg.data.reader
     return {
         "world_size": run.trainer.world_size,
         "manifest": _fingerprint_lists(videos),
@@ -262,8 +270,14 @@ def collect_start_record(run: Run, network: Network) -> dict[str, Any]:
         **precision.select_setting(run.cfg.trainer, run.trainer.strategy.root_device.type)._asdict(),
         "readers": dict(Counter(i.reader if reader == "auto" else reader for i in videos.infos.values())),
         "skipped": {part: videos.unreadable[part] for part in LEARNING_PARTS},
-        **({"weights": report.as_dict()} if report else {}),
+        **_record_reports(reports),
     }
+
+
+def _record_reports(reports):
+    """Return the entry `weights` of env.json: a report, or one of each stream that has weights."""
+    found = [report.as_dict() for report in reports]
+    return {"weights": found[0] if len(found) == 1 else found} if found else {}
 
 
 # Test
@@ -306,12 +320,16 @@ def _check_model_and_normalization(path, stored_config, module):
     """
     lines = compatibility.find_differences(stored_config["model"], module.model)
     stream, theirs, ours = (
-        stored_config["data"].get("stream", "rgb"),
+        format_streams(stored_config["data"].get("stream", "rgb")),
         stored_config["data"]["transform"],
         module.cfg.data.transform,
     )
-    if stream != module.cfg.data.stream:
-        lines.append(f"data.stream is {module.cfg.data.stream} here, {stream} where it was trained")
+    if stream != (here := format_streams(module.cfg.data.stream)):
+        lines.append(f"data.stream is {here} here, {stream} where it was trained")
+    elif has_sound(module.cfg.data.stream):
+        own, ours_audio = stored_config["data"]["audio"], module.cfg.data.audio.model_dump()
+        if key := preprocessing.find_other_sound(ours_audio, own):
+            lines.append(f"data.audio.{key} is {ours_audio[key]} here, {own[key]} where it was trained")
     for key in ("mean", "std"):
         if not preprocessing.is_close(theirs[key], getattr(ours, key)):
             lines.append(f"data.transform.{key} is {list(getattr(ours, key))} here, {theirs[key]} where it was trained")

@@ -8,6 +8,7 @@ from typing import Any
 
 from videores.compute import cost, precision
 from videores.config.schema import AugmentConfig, Section, TrainConfig
+from videores.config.streams import compute_input_shape, format_streams
 from videores.data.datamodule import PARTS
 from videores.models.norms import list_batch_norms
 from videores.training import optim
@@ -54,7 +55,7 @@ def _format_data(run, readers):
     index = run.data.videos.index
     counts = ", ".join(f"{len(getattr(index, part)):,} {part}" for part in PARTS)
     files = ", ".join(f"{name} ({count})" for name, count in readers.items())
-    stream = "" if run.cfg.data.stream == "rgb" else f"; stream {run.cfg.data.stream}"
+    stream = "" if run.cfg.data.stream == "rgb" else f"; stream {format_streams(run.cfg.data.stream)}"
     return f"{run.cfg.data.name}: {counts} videos, {len(index.classes)} classes; read by {files}{stream}"
 
 
@@ -79,11 +80,13 @@ def _list_validation_warnings(run):
 
 
 def _format_model(run, gmacs):
-    crop, frames = run.cfg.data.transform.crop, run.cfg.data.clip.frames
+    shapes = compute_input_shape(run.cfg.data)
+    shapes = list(dict.fromkeys(shapes.values())) if isinstance(shapes, dict) else [shapes]
+    size = " and ".join("x".join(map(str, shape[1:])) for shape in shapes)
     parameters = cost.count_parameters(run.module)
     trainable = sum(p.numel() for p in run.module.parameters() if p.requires_grad)
     share = "all" if trainable == parameters else f"{100 * trainable / parameters:.1f} %"
-    clip = f"{_format_number(gmacs)} GMAC a clip of {frames}x{crop}x{crop}"
+    clip = f"{_format_number(gmacs)} GMAC a clip of {size}"
     return f"{run.cfg.model.name}: {parameters:,} parameters, {share} trained; {clip}"
 
 

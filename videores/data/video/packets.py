@@ -8,10 +8,13 @@ its time stamp: that may be missing or be the time of decoding (AVI).
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import av
 import numpy as np
+from pydantic import Base64Encoder, EncodedBytes
+
+Packed = Annotated[bytes, EncodedBytes(Base64Encoder)]  # as text in the manifest
 
 # A seek costs about as much as decoding this many small frames.
 MIN_SEEK_DISTANCE = 8

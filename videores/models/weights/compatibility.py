@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from videores.config.schema import NetworkConfig
+from videores.config.parse import build_section
+from videores.config.schema import ModelConfig, NetworkConfig
 from videores.errors import UserError
 from videores.models import create_model
+from videores.models.fusion import FusionNetwork
 from videores.runtime.own_parts import is_import_path
 
 # Keys that show in shapes, or say nothing about what a trained network answers.
@@ -46,19 +48,37 @@ def _find_run_differences(theirs, model):
         return _compare_options({"name": theirs["name"]}, {"name": ours or theirs["name"]})
     options = {key: value for key, value in theirs.items() if key in NetworkConfig.model_fields}
     try:
+        network = build_section(ModelConfig, options, "the weights")
         with torch.device("meta"):
-            trained = create_model(num_classes=2, **options)
+            trained = create_model(network.name, 2, **network.overrides())
     except UserError as error:
         return [f"the network that it was trained in is not made any more: {error}"]
+    if isinstance(trained, FusionNetwork) or isinstance(model, FusionNetwork):
+        return _compare_fusions(trained, model)
+    return _compare_options(*_list_options(trained, model))
+
+
+def _list_options(trained, model):
     a, b = ({k: v for k, v in asdict(m.design).items() if k not in HARMLESS_OPTIONS} for m in (trained, model))
     if a["fold"] == b["fold"] and trained.dim != model.dim:
         del a["conv"]  # inflated
-    return _compare_options(a, b)
+    return a, b
 
 
-def _compare_options(theirs, ours):
+def _compare_fusions(trained, model):
+    """Return a line for each difference of networks of several streams, or of one and one of several."""
+    theirs, ours = (
+        {"streams": list(getattr(m, "streams", ())), "fusion": getattr(m, "fusion", None)} for m in (trained, model)
+    )
+    if theirs != ours:
+        return _compare_options(theirs, ours)
+    pairs = {name: _list_options(trained.streams[name], model.streams[name]) for name in trained.streams}
+    return [line for name, (a, b) in pairs.items() for line in _compare_options(a, b, f"model.streams.{name}")]
+
+
+def _compare_options(theirs, ours, where="model"):
     return [
-        f"model.{key} is {_format_option(ours[key])} here, {_format_option(value)} where it was trained"
+        f"{where}.{key} is {_format_option(ours[key])} here, {_format_option(value)} where it was trained"
         for key, value in theirs.items()
         if ours[key] != value
     ]

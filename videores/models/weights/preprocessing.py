@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from videores.config.streams import has_sound
 from videores.errors import UserError
 
 # Preprocessing
@@ -10,9 +11,10 @@ from videores.errors import UserError
 
 def extract_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the preprocessing of a configuration's `data` section (primitives)."""
-    clip, transform = data.get("clip", {}), data.get("transform", {})
+    clip, transform, stream = data.get("clip", {}), data.get("transform", {}), data.get("stream", "rgb")
     return {
-        "stream": data.get("stream", "rgb"),
+        "stream": stream,
+        **({"audio": data["audio"]} if has_sound(stream) else {}),
         **{key: transform.get(key) for key in ("mean", "std", "crop", "short_side")},
         **{key: clip.get(key) for key in ("frames", "stride", "fps")},
     }
@@ -36,6 +38,10 @@ def compare_preprocessing(source, stored, ours, adapt=None):
         raise UserError(f"{what}: model.adapt=mean makes its first convolution that of the mean channel, or drop it")
     if stream != other:
         theirs = {key: value for key, value in theirs.items() if key not in ("mean", "std")}
+    if "audio" in ours and "audio" in theirs and (key := find_other_sound(ours["audio"], theirs["audio"])):
+        raise UserError(
+            f"{source} was trained with data.audio.{key}={theirs['audio'][key]}, and this is {ours['audio'][key]}"
+        )
     colours = [key for key in ("mean", "std") if key in theirs and not is_close(theirs[key], ours[key])]
     if colours:
         lines = [f"data.transform.{key}={list(theirs[key])}" for key in colours]
@@ -43,8 +49,13 @@ def compare_preprocessing(source, stored, ours, adapt=None):
     return [
         f"note: {key} is {ours[key]} here, {value} where it was trained"
         for key, value in theirs.items()
-        if key not in ("mean", "std") and ours[key] != value
+        if key not in ("mean", "std", "audio") and ours[key] != value
     ]
+
+
+def find_other_sound(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Return a key of data.audio, but for the length, that differs, or None."""
+    return next((key for key in ours if key != "seconds" and ours[key] != theirs[key]), None)
 
 
 def is_close(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -7,6 +7,7 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 
 from videores.compute import autotune, precision
 from videores.config.schema import TrainerConfig
+from videores.config.streams import compute_input_shape
 from videores.errors import UserError
 
 
@@ -42,9 +43,9 @@ class Autotuner(pl.Callback):
         if not stored and self.record.values["starts"][-1]["step"] > 0:
             return None
         cfg, device = module.cfg, trainer.strategy.root_device
-        clips, side = cfg.data.batch_size * cfg.data.clip.repeat, cfg.data.transform.crop
-        shape_BCTHW = (clips, cfg.model.clip_channels, cfg.data.clip.frames, side, side)
-        print(f"tuning  {clips} clips of {cfg.data.clip.frames}x{side}x{side} a step", flush=True)
+        shape_BCTHW = (cfg.data.batch_size * cfg.data.clip.repeat, *compute_input_shape(cfg.data))
+        size = "x".join(map(str, shape_BCTHW[2:]))
+        print(f"tuning  {shape_BCTHW[0]} clips of {size} a step", flush=True)
         result = autotune.select_fastest_setting(module.model, shape_BCTHW, len(module.classes), cfg.trainer, device)
         print(autotune.format_table(result), flush=True)
         return result
