@@ -18,6 +18,7 @@ TABLES = {
     "test": "c10_test_views",
     "probe": "c17_probe",
     "decode": "c18_decode",
+    "fuse": "c16_fusion",
 }  # with cells of every kind
 
 
