@@ -369,6 +369,20 @@ def test_chosen_weights_have_the_highest_likelihood_of_all(tmp_path, fusion):
     assert loss(weights[0]) <= min(loss(w) for w in np.linspace(0, 1, 201)) + 1e-6
 
 
+def test_equal_weights_stay_where_each_run_knows_half_of_the_class(tmp_path):
+    """The class is the pair of two digits; a run that knows one of them gives each pair with it about the same score."""
+    label_V, rng = np.arange(48) % 16, np.random.default_rng(0)
+    runs = []
+    for name, digit_V, sure in (("tens", label_V // 4, 4.0), ("ones", label_V % 4, 3.9)):
+        digit_N = np.arange(16) // 4 if name == "tens" else np.arange(16) % 4
+        logits_VN = np.where(digit_N == digit_V[:, None], sure, 0.0) + rng.normal(0, 0.01, (48, 16))
+        logits_VKN = logits_VN.astype(np.float32)[:, None]
+        path = save(tmp_path / name, logits_VKN, label=label_V, classes=np.array([f"c{n:02}" for n in range(16)]))
+        runs.append(predictions.read_predictions(path))
+    assert min(offline.fit_ensemble_weights(runs, "softmax-mean")) < 0.01
+    assert offline.choose_ensemble_weights(runs, "softmax-mean") == [0.5, 0.5]
+
+
 def with_validation(root, name, seed, skill):
     run = run_of(root, name, make_logits(30, 2, seed))
     videos = np.array([f"train/{i}.mp4" for i in range(24)])

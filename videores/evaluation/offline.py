@@ -163,6 +163,20 @@ def fit_ensemble_weights(predictions: Sequence[Predictions], fusion: str, rounds
     return weights_R.tolist()
 
 
+def choose_ensemble_weights(predictions: Sequence[Predictions], fusion: str) -> list[float]:
+    """Return the likeliest weights_R, or equal ones where these are right on more videos.
+
+    Of streams that know different parts of a class, the likelihood of the right one hardly depends on the weights, and
+    its maximum may leave out a stream.
+    """
+    fitted_R, equal_R = fit_ensemble_weights(predictions, fusion), [1 / len(predictions)] * len(predictions)
+    label_V = predictions[0].label
+    right = [
+        metrics.is_in_top_k(_average_runs(predictions, w, fusion)[:, 0], label_V).sum() for w in (equal_R, fitted_R)
+    ]
+    return equal_R if right[0] > right[1] else fitted_R
+
+
 def compare_runs(first: Predictions, second: Predictions, fusion: str) -> Comparison:
     """Compare what two runs get right of the same videos, with interval and p-value."""
     right_RV = [metrics.is_in_top_k(fuse_views(p.logits, fusion, p.views_V), p.label) for p in (first, second)]

@@ -168,7 +168,9 @@ def _parse_weights(runs, weights, fusion, select):
         return [1 / len(runs)] * len(runs), "equal"
     if weights == ["val"]:
         held_out = _align_all([select(_find_validation_scores(p)) for p in runs])
-        return offline.fit_ensemble_weights(held_out, fusion), f"chosen on {len(held_out[0].video)} validation videos"
+        found = offline.choose_ensemble_weights(held_out, fusion)
+        what = "chosen" if len(set(found)) > 1 else "equal, which are right more often than the likeliest,"
+        return found, f"{what} on {len(held_out[0].video)} validation videos"
     try:
         weights_R = np.array([float(weight) for weight in weights])
     except ValueError:
