@@ -370,7 +370,7 @@ def test_chosen_weights_have_the_highest_likelihood_of_all(tmp_path, fusion):
 
 
 def test_equal_weights_stay_where_each_run_knows_half_of_the_class(tmp_path):
-    """The class is the pair of two digits; a run that knows one of them gives each pair with it about the same score."""
+    """The class is a pair of digits; a run that knows one of them gives all pairs with it about the same score."""
     label_V, rng = np.arange(48) % 16, np.random.default_rng(0)
     runs = []
     for name, digit_V, sure in (("tens", label_V // 4, 4.0), ("ones", label_V % 4, 3.9)):
