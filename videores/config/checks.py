@@ -246,7 +246,7 @@ def _check_networks(c: Any) -> Iterator[str]:
         if c.model.clip_channels != channels:
             yield f"model.channels must be the {channels} of data.stream={c.data.stream}, got {c.model.clip_channels}"
         if c.model.streams or c.model.fusion:
-            yield "model.streams and fusion need a list of streams, e.g. data.stream=[rgb, flow]: drop them"
+            yield "model.streams and fusion need a list as data.stream=[rgb, flow]: drop them, or give model.streams={}"
         return
     shown = format_streams(c.data.stream)
     for name, network in c.model.streams.items():
