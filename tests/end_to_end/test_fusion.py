@@ -143,9 +143,12 @@ def test_each_stream_starts_from_weights_of_its_own(place):
         train(*first, other, folder="none"),
         train(*first, other, "model.streams.difference.adapt=mean", folder="both"),
     ]
-    refused, both = forked(cases, place)
-    assert refused.returncode == 2
-    assert "data.stream=rgb, and this is difference" in refused.stderr
+    flow = "model.streams.flow.weights=rgb/checkpoints/best.ckpt"
+    cases += [train("data.stream=[rgb, flow]", "data.flow=flow", flow, folder="none")]
+    refused, both, other_channels = forked(cases, place)
+    for process, stream in ((refused, "difference"), (other_channels, "flow")):
+        assert process.returncode == 2
+        assert f"data.stream=rgb, and this is {stream}" in process.stderr
     assert succeeded(both).stdout.count("tensors of rgb/checkpoints/best.ckpt") == 2
 
 
