@@ -297,6 +297,8 @@ USUAL = {"data.stream": "audio", "data.audio.seconds": "1"}
         ({"data.augment.speed": "[0.5,2]"}, r"data\.augment\.speed"),
         ({"data.augment.mixup": "1"}, r"data\.augment\.mixup"),
         ({"test.crops": "3"}, r"test\.crops"),
+        ({"data.stream": "[rgb, audio]", "data.augment.flip_axes": "[depth]"}, r"data\.augment\.flip_axes"),
+        ({"data.stream": "[flow, audio]", "data.flow": "x", "data.augment.own": "a.py:b"}, r"data\.augment\.own"),
         ({"test.order": "reversed"}, r"test\.order"),
         ({"val.corruption": "noise"}, r"val\.corruption"),
         ({"model.frames": "16", "model.pool": "weights"}, r"model\.frames"),

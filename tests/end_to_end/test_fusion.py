@@ -127,10 +127,13 @@ def test_blended_weights_are_those_of_the_logs_and_need_held_out_groups(place):
     # log 6 = 1.79 at the start: G of 0.5, 0.5, below 0, 0.5, O of 0.5, 1, ..., 0.25
     expected = {"joint": 4 / 21, "rgb": 1 / 21, "flow": 0, "audio": 16 / 21}
     assert yaml.safe_load(weights.strip().strip("'")) == pytest.approx(expected, abs=0.02)
-    log.write_text("".join(json.dumps(row) + "\n" for row in rows if "val/loss" not in row))
-    (refused,) = forked([blend], place)
-    assert refused.returncode == 2
-    assert "groups" in refused.stderr
+    no_groups = [row for row in rows if "val/loss" not in row]
+    unlearned = [*rows[:-1], rows[-1] | {"val/loss_joint": 2.0}]
+    for wrong, said in ((no_groups, "groups"), (unlearned, "joint")):
+        log.write_text("".join(json.dumps(row) + "\n" for row in wrong))
+        (refused,) = forked([blend], place)
+        assert refused.returncode == 2
+        assert said in refused.stderr
 
 
 def test_each_stream_starts_from_weights_of_its_own(place):
@@ -140,9 +143,12 @@ def test_each_stream_starts_from_weights_of_its_own(place):
         train(*first, other, folder="none"),
         train(*first, other, "model.streams.difference.adapt=mean", folder="both"),
     ]
-    refused, both = forked(cases, place)
-    assert refused.returncode == 2
-    assert "data.stream=rgb, and this is difference" in refused.stderr
+    flow = "model.streams.flow.weights=rgb/checkpoints/best.ckpt"
+    cases += [train("data.stream=[rgb, flow]", "data.flow=flow", flow, folder="none")]
+    refused, both, other_channels = forked(cases, place)
+    for process, stream in ((refused, "difference"), (other_channels, "flow")):
+        assert process.returncode == 2
+        assert f"data.stream=rgb, and this is {stream}" in process.stderr
     assert succeeded(both).stdout.count("tensors of rgb/checkpoints/best.ckpt") == 2
 
 

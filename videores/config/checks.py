@@ -106,7 +106,7 @@ def _check_suited(c: Any) -> Iterator[str]:
     """Yield what suits none of the streams, or what one of them would have to follow and cannot."""
     shown, names = format_streams(c.stream), list_streams(c.stream)
     if not any(STREAMS[name].has_colors for name in names):
-        for key in COLOR_KEYS:
+        for key in (*COLOR_KEYS, *(("own",) if isinstance(c.stream, tuple) else ())):
             if not c.augment.is_default(key):
                 yield f"data.augment.{key} changes colors, which data.stream={shown} does not have: drop it"
         for key in ("mean", "std"):
@@ -123,7 +123,7 @@ def _check_suited(c: Any) -> Iterator[str]:
 def _check_sound(c: Any) -> Iterator[str]:
     """Yield what does not suit sound, or leaves its length open."""
     shown = format_streams(c.stream)
-    for key in ("speed", "cutmix") if isinstance(c.stream, tuple) else type(c.augment).model_fields:
+    for key in ("speed", "cutmix", "flip_axes") if isinstance(c.stream, tuple) else type(c.augment).model_fields:
         if not c.augment.is_default(key):
             yield f"data.augment.{key} changes pictures, and the sound of data.stream={shown} would stay: drop it"
     if c.clip.sampling == "segments":
@@ -246,7 +246,7 @@ def _check_networks(c: Any) -> Iterator[str]:
         if c.model.clip_channels != channels:
             yield f"model.channels must be the {channels} of data.stream={c.data.stream}, got {c.model.clip_channels}"
         if c.model.streams or c.model.fusion:
-            yield "model.streams and fusion need a list of streams, e.g. data.stream=[rgb, flow]: drop them"
+            yield "model.streams and fusion need a list as data.stream=[rgb, flow]: drop them, or give model.streams={}"
         return
     shown = format_streams(c.data.stream)
     for name, network in c.model.streams.items():

@@ -33,6 +33,11 @@ def blend_runs(folders: Sequence[Path]) -> int:
         losses = f"{ends[name].train:7.3f} {ends[name].val:7.3f}"
         learned = f"{blend.generalization:7.3f} {blend.overfitting:7.3f}"
         print(f"       {losses} {learned}  {ratio}  {blend.weight:6.3f}  {name}")
+    if not round(found[JOINT].weight, 4):
+        raise UserError(
+            f"the classifier {JOINT} would have no weight, but it is tested: its loss on validation videos must fall "
+            f"below the {chance:.3f} of the start, and it must not overfit far more than others: train its run again"
+        )
     weights = ", ".join(f"{name}: {blend.weight:.4f}" for name, blend in found.items())
     print(f"train with 'train.loss_weights={{{weights}}}'")
     return 0

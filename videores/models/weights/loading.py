@@ -85,8 +85,8 @@ def load_weights(
     asked_for = (head_name, "pool") if fresh else ("pool",)  # a pooling with weights is one that the user chose
     new = [key for key in own if key not in state and _has_prefix(key, *asked_for)]
     was_pruned = bool((stored.network or {}).get("widths"))
+    notes = compare_preprocessing(source, stored, preprocessing, adapt)  # first, as other streams have other channels
     _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model, was_pruned)
-    notes = compare_preprocessing(source, stored, preprocessing, adapt)
     notes += [f"note: its 2D kernels were made 3D by model.inflate={INFLATION}"] if by_default else []
     notes += ["note: every channel of its first convolution is the mean of those that it had"] if adapt else []
     notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]

@@ -33,7 +33,7 @@ def compare_preprocessing(source, stored, ours, adapt=None):
     stream, other = ours.get("stream", "rgb"), theirs.pop("stream", "rgb")
     if stream == other and adapt:
         raise UserError(f"model.adapt={adapt} is for weights of another stream, and {source} is of {other}: drop it")
-    if stream != other and not adapt:
+    if stream != other and not adapt and isinstance(other, str):  # weights of several streams do not fit at all
         what = f"{source} was trained on data.stream={other}, and this is {stream}"
         raise UserError(f"{what}: model.adapt=mean makes its first convolution that of the mean channel, or drop it")
     if stream != other:
