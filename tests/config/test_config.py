@@ -414,6 +414,7 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path):
         ("data.pretext=transformations data.clip.frames=3", "data.pretext data.clip.frames 4"),
         ("data.pretext=order data.clip.frames=16", "data.pretext data.clip.frames 16 15"),
         ("data.pretext=transformations data.augment.speed=[0.5,2]", "data.pretext data.augment.speed"),
+        ("data.pretext=transformations data.augment.flip_axes=[depth]", "data.pretext data.augment.flip_axes"),
         ("data.pretext=transformations data.augment.flip_labels=left-right", "data.pretext data.augment.flip_labels"),
         ("data.pretext=transformations data.stream=flow", "data.pretext data.stream=flow"),
         ("data.pretext=transformations data.balanced=true", "data.pretext data.balanced"),

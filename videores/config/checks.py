@@ -93,6 +93,8 @@ def _check_pretext(c: Any) -> Iterator[str]:
         yield f"data.clip.frames must be a multiple of 3 with data.pretext=order, such as {frames}, got {c.clip.frames}"
     if c.augment.speed:
         yield "data.augment.speed changes what data.pretext asks for: drop one"
+    if "depth" in c.augment.flip_axes:
+        yield "data.augment.flip_axes=[depth] reverses the order that data.pretext asks for: drop one"
     if c.augment.flip_labels != "none":
         yield "data.augment.flip_labels is of classes, which data.pretext does not use: drop it"
     if isinstance(c.stream, tuple) or not STREAMS[c.stream].has_colors:
