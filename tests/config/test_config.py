@@ -419,6 +419,7 @@ def test_scientific_notation_that_yaml_reads_as_a_string_is_a_number(tmp_path):
         ("data.pretext=transformations data.stream=flow", "data.pretext data.stream=flow"),
         ("data.pretext=transformations data.balanced=true", "data.pretext data.balanced"),
         ("data.pretext=transformations train.class_weights=balanced", "data.pretext train.class_weights"),
+        ("train.contrast=0.1 data.clip.repeat=2 data.augment.cutmix=1", "train.contrast data.augment"),
         ("data.pretext=transformations test.clips=all", "data.pretext test.clips"),
         ("train.contrast=0.5", "train.contrast data.clip.repeat"),
         ("train.contrast=0.5 data.clip.repeat=2 data.batch_size=1", "train.contrast data.batch_size"),

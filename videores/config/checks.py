@@ -213,6 +213,8 @@ def check_config(c: Any) -> Iterator[str]:
         yield f"train.contrast needs data.clip.repeat >= 2 clips of a video, got {c.data.clip.repeat}: raise it"
     if c.train.contrast and c.data.batch_size < 2:
         yield "train.contrast needs several videos in a batch, got data.batch_size=1: raise it"
+    if c.train.contrast and c.data.augment.has_mixing:
+        yield "train.contrast needs clips of one video, which data.augment.mixup and cutmix mix with others: drop one"
     if c.train.mask and not c.train.reconstruct:
         yield "train.mask needs train.reconstruct > 0: give both or neither"
     if c.train.reconstruct + c.train.contrast > 1:
