@@ -177,6 +177,7 @@ def test_class_folders_may_hold_volumes_of_several_sizes(tmp_path):
         ({"train_labels": None}, "train_labels"),
         ({"val_labels": None}, "val_labels"),
         ({"train_images": make_volumes(8)[:, 0]}, "train_images"),
+        ({"test_images": make_volumes(4, (20, 12, 14))}, "test_images 20x12x14"),
         ({"train_images": np.array([None] * 8)}, "train_images"),  # pickled, as are volumes of several sizes
         ({"train_labels": np.array([None] * 8)}, "tiny.npz"),
     ],

@@ -42,7 +42,9 @@ def test_a_network_that_pads_on_both_sides_computes_the_same_here(tmp_path, bloc
     pictures = clips(4, 3, 32, 32)
     torch.testing.assert_close(logits(model, pictures[:, :, None]), theirs(pictures).detach(), rtol=1e-5, atol=1e-5)
     renamed = create_model(f"cifar2d_{6 * blocks + 2}", 10)
-    loading.load_weights(renamed, f"torchvision:{save(rename_fc(theirs.state_dict()), tmp_path / 'renamed.pth')}")
+    path = save(rename_fc(theirs.state_dict()), tmp_path / "renamed.pth")
+    report = loading.load_weights(renamed, f"torchvision:{path}")
+    assert "akamaster" in str(report)
     assert (logits(renamed, pictures[:, :, None]) - theirs(pictures)).abs().max() > 0.01  # what a rename alone does
 
 
@@ -65,6 +67,11 @@ def test_names_of_both_sides_are_never_taken_for_ours(tmp_path):
     path = save({"state_dict": CifarNet().state_dict()}, tmp_path / "x.th")
     for source in (f"torchvision:{path}", path):
         assert f"akamaster:{path}" in refusal(create_model("cifar2d_20", 10), source)
+
+
+def test_files_that_were_renamed_are_not_reordered_a_second_time(tmp_path):
+    path = save(create_model("cifar2d_20", 10).state_dict(), tmp_path / "x.pth")
+    assert "linear.weight" in refusal(create_model("cifar2d_20", 10), f"akamaster:{path}")
 
 
 def test_shortcuts_that_project_keep_their_order(tmp_path):

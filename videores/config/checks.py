@@ -93,6 +93,8 @@ def _check_pretext(c: Any) -> Iterator[str]:
         yield f"data.clip.frames must be a multiple of 3 with data.pretext=order, such as {frames}, got {c.clip.frames}"
     if c.augment.speed:
         yield "data.augment.speed changes what data.pretext asks for: drop one"
+    if "depth" in c.augment.flip_axes:
+        yield "data.augment.flip_axes=[depth] reverses the order that data.pretext asks for: drop one"
     if c.augment.flip_labels != "none":
         yield "data.augment.flip_labels is of classes, which data.pretext does not use: drop it"
     if isinstance(c.stream, tuple) or not STREAMS[c.stream].has_colors:
@@ -211,6 +213,8 @@ def check_config(c: Any) -> Iterator[str]:
         yield f"train.contrast needs data.clip.repeat >= 2 clips of a video, got {c.data.clip.repeat}: raise it"
     if c.train.contrast and c.data.batch_size < 2:
         yield "train.contrast needs several videos in a batch, got data.batch_size=1: raise it"
+    if c.train.contrast and c.data.augment.has_mixing:
+        yield "train.contrast needs clips of one video, which data.augment.mixup and cutmix mix with others: drop one"
     if c.train.mask and not c.train.reconstruct:
         yield "train.mask needs train.reconstruct > 0: give both or neither"
     if c.train.reconstruct + c.train.contrast > 1:

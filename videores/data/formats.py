@@ -54,7 +54,7 @@ from videores.data.lists import (
 from videores.data.synthetic import datasets
 from videores.data.video import cifar
 from videores.data.video.pictures import is_frame_folder
-from videores.data.video.volumes import read_archived_labels
+from videores.data.video.volumes import check_one_size, read_archived_labels
 from videores.errors import UserError
 from videores.runtime.own_parts import call_part, is_import_path
 
@@ -246,6 +246,7 @@ def _list_pictures(root, batch):
 def _read_npz(root, splits, split):
     """Read the labels of an archive of volumes; a volume is `<part>/<number>`."""
     parts = {part: read_archived_labels(root, part) for part in ("train", "test", "val")}
+    check_one_size(root, [part for part, label_V in parts.items() if len(label_V)])
     listed, count = splits / "classes.txt", int(parts["train"].max(initial=0)) + 1
     classes = _read_classes(listed) if listed.exists() else tuple(map(str, range(count)))
     missing = [name for label, name in enumerate(classes) if label not in parts["train"]]

@@ -11,7 +11,7 @@ that a NIfTI header gives (cal_min, cal_max).
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,14 @@ def read_archived_labels(archive: Path, part: str) -> np.ndarray:
         what = f"must be {shape[0]} whole numbers from 0 on, one a volume, got {label_VX.shape} of {label_VX.dtype}"
         raise UserError(f"{archive}: {labels} {what}")
     return label_VX.reshape(-1)
+
+
+def check_one_size(archive: Path, parts: Iterable[str]) -> None:
+    """Check that the volumes of all parts have one size, or clips would show other shares of them."""
+    sizes = {f"{part}_images": _read_header(archive, f"{part}_images")[0][1:] for part in parts}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{key} {'x'.join(map(str, size))}" for key, size in sizes.items())
+        raise UserError(f"{archive}: volumes must have one size, got {shown}; resample them")
 
 
 def _read_header(archive, key):

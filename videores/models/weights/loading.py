@@ -5,7 +5,8 @@ A source is one of
     runs/x/checkpoints/best.ckpt    a run of tools/train.py
     runs/x/weights.safetensors      what tools/export.py wrote of one
     videores/<name>, hub:<user>/<name>, or a folder of save_pretrained
-    <layout>:<file>                 a local file of torchvision, vmz (also IG-65M), mmaction2 or pytorchvideo
+    <layout>:<file>                 a local file of torchvision, vmz (also IG-65M), mmaction2, pytorchvideo,
+                        akamaster (CIFAR networks) or keras
 
 Files are read without running code. docs/guide/weights.md has the details.
 """
@@ -87,6 +88,7 @@ def load_weights(
     was_pruned = bool((stored.network or {}).get("widths"))
     notes = compare_preprocessing(source, stored, preprocessing, adapt)  # first, as other streams have other channels
     _check_fit(source, state, {key: value for key, value in own.items() if key not in new}, model, was_pruned)
+    notes += [f"note: {stored.warning}"] if stored.warning else []
     notes += [f"note: its 2D kernels were made 3D by model.inflate={INFLATION}"] if by_default else []
     notes += ["note: every channel of its first convolution is the mean of those that it had"] if adapt else []
     notes += [f"note: {line}" for line in compatibility.find_differences(stored.network, model)]

@@ -31,6 +31,7 @@ class StoredWeights:
     eps: float | None = 1e-5  # of the norms that the weights were trained with; None: as the model's
     network: dict | None = None  # what is known of the network that they were trained in: keys of `model`
     usual: str | None = None  # the preprocessing of the library's own weights, where the file has none
+    warning: str | None = None  # what nothing in the file can show
 
 
 # Sources
@@ -110,13 +111,29 @@ def _read_library(name, path, model):
             f"{path} has linear.weight, as CIFAR networks whose shortcuts may order channels otherwise: "
             f"give akamaster:{path}, which reorders them"
         )
+    if name == "akamaster" and "linear.weight" not in state:
+        raise UserError(
+            f"{path} has no linear.weight, as that project has: whether its channels were reordered is not known. Load "
+            f"the original file, or give torchvision:{path} if they were"
+        )
     layout = key_maps.detect_layout(name, state, model)
     state, usual = key_maps.rename_keys(state, layout.rules), f"{name}'s own weights use {layout.usual}"
     state = append_padded_channels(state, path) if name == "akamaster" else state
     first = state.get("conv1.weight")  # the 2D networks of these libraries have a max-pool after the 7x7 convolution
     network = {"stem": "pool"} if first is not None and first.ndim == 4 and first.shape[-1] == 7 else None
     network = {"stem": "cifar"} if name == "akamaster" else network
-    return StoredWeights(state, eps=layout.eps, network=network, usual=usual)
+    warning = _warn_padded_channels(model) if name == "torchvision" else None
+    return StoredWeights(state, eps=layout.eps, network=network, usual=usual, warning=warning)
+
+
+def _warn_padded_channels(model):
+    """Return what to check where shortcuts without weights add channels, whose order no file shows."""
+    if any(getattr(module, "new_channels", 0) for module in model.modules()):
+        return (
+            "shortcuts without weights append their channels here; a file of akamaster's that was renamed but not "
+            "reordered fits and is wrong: check the accuracy on a few pictures"
+        )
+    return None
 
 
 def _remove_wrappers(state):
