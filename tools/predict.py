@@ -43,7 +43,7 @@ def main() -> int:
     import videores  # here, so that --help and helper processes, which import this file, need not import torch
     from videores.inference import commands, inputs
 
-    inputs.list_inputs(args.inputs, args.network)  # before the network is loaded, or its weights come
+    inputs.list_inputs(args.inputs, args.network, True)  # before the network is loaded, or its weights come
     values = {name: getattr(args, name) for name in commands.Options.__dataclass_fields__ if hasattr(args, name)}
     plot = None
     if args.timeline:

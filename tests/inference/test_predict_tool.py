@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import predict
@@ -18,6 +19,7 @@ from helpers.commands import ROOT, environment
 from helpers.videos import numbered_video
 
 from videores.errors import UserError
+from videores.inference.inputs import list_inputs
 
 
 @contextmanager
@@ -270,3 +272,11 @@ def test_the_tool_as_a_command_writes_whole_files_when_it_is_interrupted(place):
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert len(json.loads((place / "cut.json").read_text())["records"]) >= 3
+
+
+def test_numbered_pictures_are_the_frames_of_a_video_or_one_each(tmp_path):
+    names = [str(tmp_path / f"{number}.jpg") for number in range(3)]
+    for name in names:
+        Path(name).touch()
+    assert [one.name for one in list_inputs([str(tmp_path)], False)] == [str(tmp_path)]
+    assert [one.name for one in list_inputs([str(tmp_path)], False, pictures=True)] == names

@@ -75,7 +75,8 @@ def predict_inputs(predictor: Predictor, given: Sequence[str], options: Options)
 
     It is 1 where some of it is bad. Raises UserError for names of nothing.
     """
-    inputs = list_inputs(given, options.network)
+    sees_pictures = (predictor.preprocessing.clip.frames, predictor.preprocessing.views.clips) == (1, 1)
+    inputs = list_inputs(given, options.network, sees_pictures)
     header: dict[str, Any] = {
         "source": predictor.network.source,
         "protocol": str(predictor.preprocessing.with_views(clips="all", starts="uniform"))

@@ -39,21 +39,21 @@ class Input(NamedTuple):
         return Path(str(self.source))
 
 
-def list_inputs(given: Sequence[str], network: bool) -> list[Input]:
-    """Return the videos that are named, those of folders and patterns sorted.
+def list_inputs(given: Sequence[str], network: bool, pictures: bool = False) -> list[Input]:
+    """Return the videos that are named, those of folders and patterns sorted; with `pictures`, each picture is one.
 
     Raises UserError for names of nothing, and for cameras and addresses without `network`.
     """
     if given.count("-") > 1:
         raise UserError("- must stand once: a pipe is one video")
-    return [one for name in given for one in _expand(name, network)]
+    return [one for name in given for one in _expand(name, network, pictures)]
 
 
-def _expand(name: str, network: bool) -> Iterator[Input]:
+def _expand(name: str, network: bool, pictures: bool) -> Iterator[Input]:
     if name == "-":
         yield Input(name, name)
     elif Path(name).is_dir():
-        yield from _list_folder(Path(name))
+        yield from _list_folder(Path(name), pictures)
     elif Path(name).exists():
         yield Input(name, Path(name))
     elif is_address(name) or name.isdecimal():
@@ -63,7 +63,7 @@ def _expand(name: str, network: bool) -> Iterator[Input]:
         if not paths:
             raise UserError(f"{name}: the pattern matches no file: look at the folder, and quote the pattern")
         for path in paths:
-            yield from _list_folder(Path(path)) if os.path.isdir(path) else [Input(path, Path(path))]
+            yield from _list_folder(Path(path), pictures) if os.path.isdir(path) else [Input(path, Path(path))]
     else:
         yield Input(name, Path(name))  # which is not there: named with the other files that do not decode
 
@@ -77,15 +77,18 @@ def _check_live(name: str, network: bool) -> Input:
     return Input(name, name if is_address(name) else int(name))
 
 
-def _list_folder(folder: Path) -> Iterator[Input]:
-    """Yield the videos under a folder; one that holds the frames of a video is one."""
-    if is_frame_folder(os.listdir(folder)):
+def _list_folder(folder: Path, pictures: bool) -> Iterator[Input]:
+    """Yield the videos under a folder; one that holds the frames of a video is one, unless pictures are."""
+    if not pictures and is_frame_folder(os.listdir(folder)):
         yield Input(str(folder), folder)
         return
     paths = list_files(folder)
     frames = sorted({path.parent for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.parent != folder})
     found = [path for path in paths if is_video_file(path)]
-    found += [path for path in frames if is_frame_folder(os.listdir(path))]
+    if pictures:
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    else:
+        found += [path for path in frames if is_frame_folder(os.listdir(path))]
     if not found:
         raise UserError(f"{folder} must hold videos, and none is there by its suffix: give another folder, or files")
     yield from (Input(str(path), path) for path in sorted(found))
