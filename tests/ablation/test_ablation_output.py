@@ -247,7 +247,8 @@ def test_the_committed_pages_are_what_the_committed_cells_say(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tables, "plot_table", lambda *_: None)  # they have a test above
     committed = ROOT / docs.DOCS
-    given = [committed / docs.FORMER_OUTCOMES, *committed.glob("*/cells/*.json"), *committed.glob(f"*/{docs.NOTES}")]
+    patterns = ("*/cells/*.json", f"*/{docs.NOTES}", f"*/{docs.FORMER}/*/README.md")
+    given = [committed / docs.FORMER_OUTCOMES, *(path for pattern in patterns for path in committed.glob(pattern))]
     for path in given:
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def test_every_change_of_a_run_is_told_or_collected(trained, tmp_path, monkeypat
     run = shutil.copytree(trained[0] / "runs/tiny", tmp_path / "tiny")
     monkeypatch.chdir(trained[0])
     about = dict(row="a", kind="train", seed=0, key="tiny", base="b", overrides=(), needs=None, rescored=False)
-    about |= dict(trains=True, prunes=False, quantises=False)
+    about |= dict(trains=True, prunes=False, quantises=False, members=(), parents=())
     cell = SimpleNamespace(**about, config=load_config(run / "config.yaml"))
     cell.origin = cell
     assert collect.collect_cell(cell, {})["status"] == "done"

@@ -10,6 +10,8 @@ from torch import nn
 from videores.compute import precision
 from videores.config import parse
 from videores.config.schema import TrainerConfig
+from videores.config.streams import compute_input_shape
+from videores.data.streams import add_batch, map_sources
 from videores.models.cpu_conv import Conv3d
 from videores.models.registry import create_model
 from videores.models.resnet import MODELS
@@ -171,7 +173,7 @@ def traced_backward(model, clips_BCTHW, autocast):
         if isinstance(module, tuple(CONVOLUTIONS)):
             module.register_forward_hook(keep)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = nn.functional.cross_entropy(model(clips_BCTHW), torch.arange(len(clips_BCTHW)))
+        loss = nn.functional.cross_entropy(model(clips_BCTHW), torch.zeros(1, dtype=torch.long))
     loss.backward()
     return seen
 
@@ -184,8 +186,10 @@ def test_weight_gradients_equal_float64(name):
     model = create_model(cfg.model.name, 8, **cfg.model.overrides())
     if channels_last:
         precision.to_channels_last(model)
-    crop = min(cfg.data.transform.crop, 48)  # float64 is slow; the frames, which matter most, are the configuration's
-    clips_BCTHW = torch.randn(1, 3, cfg.data.clip.frames, crop, crop)
+    # float64 is slow: small pictures, and the configuration's frames, which matter most
+    transform = cfg.data.transform.model_copy(update={"crop": min(cfg.data.transform.crop, 48)})
+    shape = compute_input_shape(cfg.data.model_copy(update={"transform": transform}))
+    clips_BCTHW = map_sources(torch.randn, add_batch(shape, 1))
     for module, (x, gradient) in traced_backward(model, clips_BCTHW, number_format == "bf16").items():
         weight_gradient = next(f for kind, f in CONVOLUTIONS.items() if isinstance(module, kind))
         options = {"stride": module.stride, "padding": module.padding, "groups": module.groups}

@@ -247,7 +247,10 @@ WRITERS = {
 
 
 def test_all_formats_of_videos_are_tried():
-    assert {*WRITERS, *datasets.SETS, "npz"} == {*get_args(schema.ListFormat), *get_args(schema.SyntheticFormat)}
+    assert {*WRITERS, *datasets.SETS, "npz", "cifar10"} == {
+        *get_args(schema.ListFormat),
+        *get_args(schema.SyntheticFormat),
+    }
 
 
 @pytest.mark.parametrize("name", WRITERS)

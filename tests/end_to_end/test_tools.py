@@ -102,6 +102,8 @@ def test_metrics_json_has_the_keys_of_the_design(run):
         "ci95_over",
         "ci95_mean_class_top1",
         "uar",
+        "auc",
+        "ci95_auc",
         "macro_f1",
         "nll",
         "ece",

@@ -121,7 +121,7 @@ def is_orderless(model):
 
 def test_a_variant_trains_copies_and_knows_the_order_of_frames_or_not(variant):
     model = build(variant)
-    clips_BCTHW = torch.randn(2, 3, FRAMES, 40, 36)
+    clips_BCTHW = torch.randn(2, model.design.channels, FRAMES, 40, 36)
     assert_every_parameter_learns(model, clips_BCTHW)
     model.eval()
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_a_variant_takes_any_length_and_size_or_says_which(variant):
     model = build(variant).eval()
     with torch.no_grad():
         for frames, height, width in [*SHAPES, (FRAMES, 48, 32)]:
-            clips_BCTHW = torch.randn(1, 3, frames, height, width)
+            clips_BCTHW = torch.randn(1, model.design.channels, frames, height, width)
             if model.design.frames in (None, frames) or (model.design.pool == "weights" and steps_agree(model, frames)):
                 assert model(clips_BCTHW).isfinite().all()
             else:

@@ -164,7 +164,7 @@ def fit_ensemble_weights(predictions: Sequence[Predictions], fusion: str, rounds
 
 
 def choose_ensemble_weights(predictions: Sequence[Predictions], fusion: str) -> list[float]:
-    """Return the likeliest weights_R, or equal ones where these are right on more videos.
+    """Return the likeliest weights_R, or equal ones if right on more videos.
 
     Of streams that know different parts of a class, the likelihood of the right one hardly depends on the weights, and
     its maximum may leave out a stream.

@@ -40,9 +40,10 @@ class Input(NamedTuple):
 
 
 def list_inputs(given: Sequence[str], network: bool, pictures: bool = False) -> list[Input]:
-    """Return the videos that are named, those of folders and patterns sorted; with `pictures`, each picture is one.
+    """Return the videos that are named, those of folders and patterns sorted.
 
-    Raises UserError for names of nothing, and for cameras and addresses without `network`.
+    With `pictures`, each picture is one. Raises UserError for names of nothing, and for cameras and addresses without
+    `network`.
     """
     if given.count("-") > 1:
         raise UserError("- must stand once: a pipe is one video")
