@@ -251,7 +251,7 @@ def test_the_survey_reports_volumes_and_refuses_to_copy_or_pack_them(tmp_path, c
 def test_a_gain_multiplies_the_voxels_without_a_limit(tmp_path):
     """As MedMNIST trains on shape sets: times 0 to 1, where the test takes a half."""
     transform = {"short_side": 12, "crop": 12, "flip": 0.0, "mean": [0.0] * 3, "std": [2.0] * 3}
-    archive = write_archive(tmp_path, train_images=np.full((8, 10, 12, 12), 255, np.uint8))
+    archive = write_archive(tmp_path, train_images=np.full((8, *SIZE), 255, np.uint8))
     cfg = make_config(
         tmp_path,
         data={
