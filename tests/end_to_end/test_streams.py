@@ -1,13 +1,10 @@
 """Every stream through every tool, on any number of processes, and through an interruption."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
 import torch
-from helpers import kill
 from helpers.commands import (
     CLASSES,
     assert_same_weights,
@@ -18,13 +15,10 @@ from helpers.commands import (
     succeeded,
     write_place,
 )
+from helpers.interruption import assert_goes_on_exactly
 from helpers.sounds import write_sounds
 
-from videores import run
-from videores.config import parse
 from videores.config.streams import STREAMS
-from videores.errors import SignalInterrupt
-from videores.training.module import VideoClassifier
 
 MORE = ("train.epochs=1", "train.warmup=0")
 BY_DEFAULT = ("rgb+unsigned-difference", "flow", "audio")
@@ -152,25 +146,4 @@ def test_sound_of_windows_and_other_spectrograms_are_refused(place):
 @pytest.mark.usefixtures("one_quiet_thread")
 @pytest.mark.parametrize("stream", ["flow", "audio"])
 def test_an_interrupted_training_ends_as_the_whole_one_does(place, monkeypatch, stream):
-    monkeypatch.chdir(place)
-    usual = (*options(stream), "trainer.precision=fp32", "data.batch_size=2", "run.resume=auto", "test.clips=1")
-
-    def train(folder):
-        return run.train(parse.load_config("tiny.yaml", [*usual, f"run.dir={stream}-{folder}"]), "tiny.yaml")
-
-    assert train("whole") == 0
-    step, calls = VideoClassifier.training_step, []
-
-    def interrupted(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VideoClassifier, "training_step", interrupted)
-        with pytest.raises(SignalInterrupt):
-            train("stopped")
-    assert train("stopped") == 0
-    assert kill.same_checkpoint(place / f"{stream}-stopped", place / f"{stream}-whole", "last.ckpt")
-    assert kill.rows(place / f"{stream}-stopped") == kill.rows(place / f"{stream}-whole")
+    assert_goes_on_exactly(monkeypatch, place, *options(stream), prefix=f"{stream}-")
