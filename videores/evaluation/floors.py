@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from videores.config.schema import DataConfig
 from videores.data import manifest, thumbnails
@@ -23,7 +23,10 @@ from videores.errors import UserError
 from videores.evaluation.fusion import split_into_blocks
 from videores.runtime.files import read_json, write_json
 
-VERSION = 1  # of what a cached result is computed by
+VERSION = 2  # of what a cached result is computed by
+
+
+Name = Literal["majority", "size", "thumbnail"]
 
 
 class Floors(TypedDict):
@@ -33,9 +36,7 @@ class Floors(TypedDict):
     size: float
     thumbnail: float
     training_videos: int
-
-
-Name = Literal["majority", "size", "thumbnail"]
+    right: NotRequired[dict[Name, str]]  # 1 or 0 of each tested video, in the order of its list; not in older results
 
 
 class ComparedFloors(Floors):
@@ -88,16 +89,25 @@ def _compute_floors(root, known, tested, infos):
     facts_XD = _standardize([_list_facts(infos[video.path])[1:] for video in both], len(known))
     thumbnails_XHWC, readable_X = thumbnails.read_thumbnails(root, [video.path for video in both], infos)
 
-    def score(x_XD, there_X):
+    def answer(x_XD, there_X):
         ours_X, asked_X = is_known_X & there_X, ~is_known_X & there_X
-        return count_right(predict_nearest(x_XD[ours_X], label_X[ours_X], x_XD[asked_X]), asked_X)
+        return find_right(predict_nearest(x_XD[ours_X], label_X[ours_X], x_XD[asked_X]), asked_X)
 
-    count_right = lambda predicted, asked_X: 100 * float((predicted == label_X[asked_X]).sum()) / len(tested)
+    def find_right(predicted, asked_X):
+        return {both[i].path for i in np.flatnonzero(asked_X)[predicted == label_X[asked_X]]}
+
+    right: dict[Name, set[str]] = {
+        "majority": find_right(np.bincount(label_X[is_known_X]).argmax(), ~is_known_X),
+        "size": answer(facts_XD, np.full(len(both), True)),
+        "thumbnail": answer(thumbnails_XHWC.reshape(len(both), -1), readable_X),
+    }
+    share: dict[Name, float] = {name: 100 * len(paths) / len(tested) for name, paths in right.items()}
     return Floors(
-        majority=count_right(np.bincount(label_X[is_known_X]).argmax(), ~is_known_X),
-        size=score(facts_XD, np.full(len(both), True)),
-        thumbnail=score(thumbnails_XHWC.reshape(len(both), -1), readable_X),
+        majority=share["majority"],
+        size=share["size"],
+        thumbnail=share["thumbnail"],
         training_videos=len(known),
+        right={name: "".join(str(int(v.path in paths)) for v in tested) for name, paths in right.items()},
     )
 
 
