@@ -205,7 +205,7 @@ def test_flow_of_an_embedded_set_is_written_once_beside_its_videos(tmp_path, mon
         (root / "spec.json").write_text(name)
 
     monkeypatch.setattr(sweep.executors, "run_tool", run_tool)
-    monkeypatch.setattr(sweep.datasets, "prepare_dataset", prepare_dataset)
+    monkeypatch.setattr(sweep.writing, "prepare_dataset", prepare_dataset)
     given = [{"name": "rgb"}, {"name": "flow", "set": {"data.stream": "flow", "data.root": str(flow)}}]
     for _ in range(2):
         sweep.prepare_flow(plan.plan_cells(make(cells=given, seeds=[0]), "cpu"))

@@ -10,7 +10,7 @@ from videores.config.schema import ClipConfig, TransformConfig, ViewsConfig
 from videores.data.dataset import VideoDataset
 from videores.data.lists import Video
 from videores.data.probe import probe
-from videores.data.synthetic import answers, datasets
+from videores.data.synthetic import answers, datasets, writing
 from videores.data.views import list_item_views
 
 WATERMARKED = ("small", "subjects4")
@@ -21,7 +21,7 @@ def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("answers")
     for name, embedded in datasets.SETS.items():
         sizes = dict.fromkeys(embedded.videos, embedded.turn)
-        datasets.prepare_dataset(folder / name, 3, False, sizes, name=name)
+        writing.prepare_dataset(folder / name, 3, False, sizes, name=name)
     return {name: folder / name for name in datasets.SETS}
 
 

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from videores.data import manifest
 from videores.data.prepare import alignment, duplicates
-from videores.data.synthetic import datasets
+from videores.data.synthetic import writing
 from videores.data.video.encode import write_video
 from videores.data.video.reencode import EncodingSettings, reencode
 
@@ -120,7 +120,7 @@ def test_the_same_place_and_things_that_move_otherwise_are_no_copy(recording, tm
 
 
 def test_no_reversal_of_motion8_is_a_copy(tmp_path):
-    datasets.prepare_dataset(tmp_path / "motion8", videos={"train": 32, "test": 16}, name="motion8")
+    writing.prepare_dataset(tmp_path / "motion8", videos={"train": 32, "test": 16}, name="motion8")
     assert find(tmp_path / "motion8") == []
 
 

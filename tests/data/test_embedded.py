@@ -17,7 +17,7 @@ from helpers.embedded import best_accuracy, contents, decode, rows, windows
 from videores.config import schema
 from videores.config.schema import DataConfig
 from videores.data import index, mirroring
-from videores.data.synthetic import datasets, sprites
+from videores.data.synthetic import datasets, sprites, writing
 from videores.data.video import encode
 from videores.errors import UserError
 
@@ -34,7 +34,7 @@ def one_turn(name):
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
     for name in NEW:
-        datasets.prepare_dataset(folder / name, 3, False, one_turn(name), name=name)
+        writing.prepare_dataset(folder / name, 3, False, one_turn(name), name=name)
     return {name: folder / name for name in NEW}
 
 
@@ -80,7 +80,7 @@ def test_a_group_is_a_scene_in_one_split(roots, name):
 @pytest.mark.parametrize("name", NEW)
 def test_same_seed_same_files_other_seed_other_videos(roots, tmp_path, name):
     for folder, seed in (("same", 3), ("other", 4)):
-        datasets.prepare_dataset(tmp_path / folder, seed, False, one_turn(name), name=name)
+        writing.prepare_dataset(tmp_path / folder, seed, False, one_turn(name), name=name)
     assert contents(tmp_path / "same") == contents(roots[name])
     for path in videos(roots[name]):
         assert path.read_bytes() != (tmp_path / "other" / path.relative_to(roots[name])).read_bytes()
@@ -98,7 +98,7 @@ def test_no_set_has_the_random_numbers_of_another():
 @pytest.mark.parametrize("name", datasets.SETS)
 def test_default_sizes_balance(name):
     embedded = datasets.SETS[name]
-    assert datasets.make_spec(embedded, 0, embedded.videos)["videos"] == embedded.videos
+    assert writing.make_spec(embedded, 0, embedded.videos)["videos"] == embedded.videos
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -112,14 +112,14 @@ def test_interrupted_run_is_completed(roots, tmp_path, name, monkeypatch):
         write(path, *rest, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "write_video", write_some)
-        patch.setattr(datasets, "count_cpus", lambda: 1)  # in order
+        patch.setattr(writing, "write_video", write_some)
+        patch.setattr(writing, "count_cpus", lambda: 1)  # in order
         with pytest.raises(KeyboardInterrupt):
-            datasets.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
+            writing.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
     assert not (tmp_path / "spec.json").exists()
     whole = 9 - 9 % SCENE.get(name, 2)  # the others are a part of a scene
     times = {path: path.stat().st_mtime_ns for path in written[:whole]}
-    datasets.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
+    writing.prepare_dataset(tmp_path, 3, False, one_turn(name), name=name)
     assert contents(tmp_path) == contents(roots[name])
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
@@ -128,9 +128,9 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
     for path in ("val/0000_left_c01.mp4", "train/0001_up_c02.mp4"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_bytes(b"of small")
-    spec = datasets.make_spec(datasets.SETS["small"], 3, datasets.SETS["small"].videos)
+    spec = writing.make_spec(datasets.SETS["small"], 3, datasets.SETS["small"].videos)
     (tmp_path / "spec.partial.json").write_text(json.dumps(spec))
-    datasets.prepare_dataset(tmp_path, 3, False, one_turn("order8"), name="order8")
+    writing.prepare_dataset(tmp_path, 3, False, one_turn("order8"), name="order8")
     assert contents(tmp_path) == contents(roots["order8"])
 
 
@@ -138,14 +138,14 @@ def test_interrupted_run_of_another_set_leaves_nothing(roots, tmp_path):
 def test_another_sets_folder_is_refused(roots, name):
     other = NEW[NEW.index(name) - 1]
     with pytest.raises(UserError, match=f"another data set or seed: .*'{name}'.*, wanted .*'{other}'"):
-        datasets.prepare_dataset(roots[name], 3, False, name=other)
+        writing.prepare_dataset(roots[name], 3, False, name=other)
 
 
 @pytest.mark.parametrize("name", NEW)
 def test_foreign_folder_is_refused(tmp_path, name):
     (tmp_path / "0000_left.mp4").write_bytes(b"holiday")
     with pytest.raises(UserError, match=rf"not made by {name} \(it has 0000_left\.mp4\)"):
-        datasets.prepare_dataset(tmp_path, progress=False, name=name)
+        writing.prepare_dataset(tmp_path, progress=False, name=name)
     assert contents(tmp_path) == {"0000_left.mp4": b"holiday"}
 
 
@@ -160,7 +160,7 @@ def test_foreign_folder_is_refused(tmp_path, name):
 )
 def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, name, sizes, message):
     with pytest.raises(UserError, match=message):
-        datasets.prepare_dataset(tmp_path / "videos", 0, False, sizes, name=name)
+        writing.prepare_dataset(tmp_path / "videos", 0, False, sizes, name=name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -331,7 +331,7 @@ def test_mirrored_classes_of_small():
 
 
 def test_subjects_show_rare_classes_on_a_background_of_their_own(tmp_path):
-    datasets.prepare_dataset(tmp_path, 3, False, one_turn("subjects4"), name="subjects4")
+    writing.prepare_dataset(tmp_path, 3, False, one_turn("subjects4"), name="subjects4")
     stills = {}
     for split in ("train", "val", "test"):
         listed = rows(tmp_path, split)

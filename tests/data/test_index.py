@@ -94,6 +94,11 @@ def test_splits_default_to_the_root(tmp_path):
     assert read({**values, "splits": None}).classes == ("Run", "Walk")
 
 
+def test_another_split_than_the_only_one_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"data\.split"):
+        read(dict(name="x", format="folder", root=str(tmp_path), split=2))
+
+
 # -- folder and csv ---------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import pytest
 from helpers.damage import BROKEN_JSON
 from helpers.embedded import contents, decode, rows
 
-from videores.data.synthetic import datasets, sprites
+from videores.data.synthetic import datasets, sprites, writing
 from videores.errors import UserError
 
 SMALL = {"train": 32, "test": 16}
@@ -22,7 +22,7 @@ SMALL = {"train": 32, "test": 16}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("motion") / "videos"
-    datasets.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
+    writing.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
     return root
 
 
@@ -36,7 +36,7 @@ def clips(small):
 def start(root, seed, videos):
     """`prepare` in a process of its own."""
     call = f"prepare_dataset({str(root)!r}, {seed}, False, {videos!r})"
-    code = f"from videores.data.synthetic.datasets import prepare_dataset; {call}"
+    code = f"from videores.data.synthetic.writing import prepare_dataset; {call}"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
@@ -80,9 +80,9 @@ def test_no_two_videos_are_the_same(clips):
 
 
 def test_same_seed_same_files_other_seed_other_videos(small, clips, tmp_path):
-    datasets.prepare_dataset(tmp_path / "same", seed=3, progress=False, videos=SMALL)
+    writing.prepare_dataset(tmp_path / "same", seed=3, progress=False, videos=SMALL)
     assert contents(tmp_path / "same") == contents(small)
-    datasets.prepare_dataset(tmp_path / "other", seed=4, progress=False, videos=SMALL)
+    writing.prepare_dataset(tmp_path / "other", seed=4, progress=False, videos=SMALL)
     for path in list(clips)[::8]:
         assert not np.array_equal(clips[path][2], decode(tmp_path / "other" / path))
 
@@ -164,9 +164,9 @@ def test_finished_folder_is_left_alone(small, monkeypatch):
     def fail(*_):
         raise AssertionError("a finished data set needs neither lock nor rendering")
 
-    monkeypatch.setattr(datasets, "FileLock", fail)
+    monkeypatch.setattr(writing, "FileLock", fail)
     monkeypatch.setattr(datasets, "render_scene", fail)
-    datasets.prepare_dataset(small, seed=3, progress=False, videos=SMALL)
+    writing.prepare_dataset(small, seed=3, progress=False, videos=SMALL)
 
 
 def test_killed_run_is_completed(small, tmp_path):
@@ -178,7 +178,7 @@ def test_killed_run_is_completed(small, tmp_path):
     (root / "train" / ".0000_left.1.tmp.mp4").write_bytes(b"half a file")
     for path in whole_videos(root)[32:]:
         path.unlink()
-    datasets.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
+    writing.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
     assert contents(root) == contents(small)
     assert any(before.get(path) == path.stat().st_mtime_ns for path in whole_videos(root))
 
@@ -187,7 +187,7 @@ def test_killed_run_of_another_seed_is_done_again(small, tmp_path):
     root = tmp_path / "videos"
     kill_midway(start(root, 4, {"train": 8000, "test": 16}), root)
     (root / "notes.txt").write_text("mine")
-    datasets.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
+    writing.prepare_dataset(root, seed=3, progress=False, videos=SMALL)
     assert (root / "notes.txt").read_text() == "mine"
     assert contents(root) == {**contents(small), "notes.txt": b"mine"}
 
@@ -195,7 +195,7 @@ def test_killed_run_of_another_seed_is_done_again(small, tmp_path):
 def test_run_killed_at_its_first_write_is_begun_again(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / ".spec.partial.7.tmp.json").write_text("{")
-    datasets.prepare_dataset(tmp_path / "videos", progress=False, videos={"train": 8, "test": 8})
+    writing.prepare_dataset(tmp_path / "videos", progress=False, videos={"train": 8, "test": 8})
     names = sorted(path.name for path in (tmp_path / "videos").iterdir())
     assert names == ["classes.txt", "spec.json", "test", "test.csv", "train", "train.csv"]
 
@@ -224,7 +224,7 @@ def test_two_processes_at_once_make_one_set(small, tmp_path):
 def test_another_data_set_in_the_folder_is_refused(small, change):
     before = contents(small)
     with pytest.raises(UserError, match=r"another data set or seed.*delete the folder or choose another data\.root"):
-        datasets.prepare_dataset(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
+        writing.prepare_dataset(small, **{"seed": 3, "videos": SMALL, "progress": False, **change})
     assert contents(small) == before
 
 
@@ -234,18 +234,18 @@ def test_another_version_and_a_broken_specification_are_refused(small, tmp_path)
     for content in [json.dumps({**spec, **change}).encode() for change in changes] + [*BROKEN_JSON]:
         (tmp_path / "spec.json").write_bytes(content)
         with pytest.raises(UserError, match=f"{tmp_path}.*delete the folder"):
-            datasets.prepare_dataset(tmp_path, seed=3, progress=False, videos=SMALL)
+            writing.prepare_dataset(tmp_path, seed=3, progress=False, videos=SMALL)
 
 
 def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "0000_left.mp4").write_bytes(b"holiday")
     with pytest.raises(UserError, match=r"not made by motion8 \(it has 0000_left\.mp4\)"):
-        datasets.prepare_dataset(tmp_path, progress=False, videos=SMALL)
+        writing.prepare_dataset(tmp_path, progress=False, videos=SMALL)
     assert contents(tmp_path) == {"0000_left.mp4": b"holiday"}
 
 
 @pytest.mark.parametrize("videos", [{"train": 12, "test": 8}, {"train": 8}, {"train": 8, "test": 0}])
 def test_sizes_that_cannot_be_balanced_are_refused(tmp_path, videos):
     with pytest.raises(UserError, match="multiples of 8"):
-        datasets.prepare_dataset(tmp_path / "videos", progress=False, videos=videos)
+        writing.prepare_dataset(tmp_path / "videos", progress=False, videos=videos)
     assert list(tmp_path.iterdir()) == []

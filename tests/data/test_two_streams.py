@@ -14,7 +14,7 @@ from helpers.embedded import windows as count_windows
 
 from videores.data.decode import read_frames
 from videores.data.probe import probe
-from videores.data.synthetic import datasets, sounds
+from videores.data.synthetic import datasets, sounds, writing
 from videores.data.video import flow
 from videores.data.video.encode import SOUND_RATE, write_video
 
@@ -25,7 +25,7 @@ SIZES = {"train": 64, "test": 128}
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     for name in ("motiontone", "motionhue"):
-        datasets.prepare_dataset(folder / name, 3, False, SIZES, name=name)
+        writing.prepare_dataset(folder / name, 3, False, SIZES, name=name)
     return {name: folder / name for name in ("motiontone", "motionhue")}
 
 
@@ -108,8 +108,8 @@ FIRST_SOUNDS = [0.231026, 0.246169]
 def test_frames_of_a_file_with_sound_are_those_without(tmp_path):
     frames_THWC = datasets.render_scene(datasets.SETS["motiontone"], 3, "test", 0)[9]
     tone_S = sounds.draw_tone(600, 0.64, np.random.default_rng(0))
-    write_video(tmp_path / "silent.mp4", frames_THWC, Fraction(25), **datasets.CODING)
-    write_video(tmp_path / "loud.mp4", frames_THWC, Fraction(25), sound_S=tone_S, **datasets.CODING)
+    write_video(tmp_path / "silent.mp4", frames_THWC, Fraction(25), **writing.CODING)
+    write_video(tmp_path / "loud.mp4", frames_THWC, Fraction(25), sound_S=tone_S, **writing.CODING)
     silent, loud = (probe(tmp_path / name) for name in ("silent.mp4", "loud.mp4"))
     assert (silent.has_audio, loud.has_audio) == (False, True)
     assert (loud.num_frames, loud.fps, loud.digest) == (silent.num_frames, silent.fps, silent.digest)

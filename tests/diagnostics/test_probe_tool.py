@@ -8,7 +8,7 @@ import pytest
 import yaml
 from helpers.commands import forked, succeeded
 
-from videores.data.synthetic import datasets
+from videores.data.synthetic import writing
 
 CONFIG = {
     "data": {
@@ -33,7 +33,7 @@ CONFIG = {
 def probed(tmp_path_factory):
     """The process of a probe, and its run folder."""
     place = tmp_path_factory.mktemp("probe")
-    datasets.prepare_dataset(place / "motion", videos={"train": 16, "test": 16}, progress=False)
+    writing.prepare_dataset(place / "motion", videos={"train": 16, "test": 16}, progress=False)
     (place / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
     (trained,) = forked([("train.py", "--cfg", "tiny.yaml")], place)
     succeeded(trained)

@@ -27,7 +27,7 @@ from helpers.commands import (
 from helpers.videos import write_csv, write_ucf101
 
 from videores.config import parse
-from videores.data.synthetic import datasets
+from videores.data.synthetic import writing
 from videores.models.weights import safe_load
 from videores.training import run_folder, setup
 
@@ -382,7 +382,7 @@ def runs(place, run):
     write_ucf101(place / "real", classes=("Run", "Walk"), groups=3, clips=2, newline="\r\n")
     one = {"train": [(f"t{i}.mp4", "ab"[i % 2], f"g{i}") for i in range(8)], "test": [("e.mp4", "a", "h")]}
     write_csv(place / "one-frame", one, frames=1, height=32, width=32)
-    datasets.prepare_dataset(place / "motion", videos={"train": 16, "test": 32}, progress=False)
+    writing.prepare_dataset(place / "motion", videos={"train": 16, "test": 32}, progress=False)
     write_data(place / "one-bad")
     damage(place / "one-bad" / "test" / "02.mp4", 0)
     shutil.copytree(place / "one-bad", place / "bad")

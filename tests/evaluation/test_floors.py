@@ -9,7 +9,7 @@ from helpers.videos import numbered_video, write_lines, write_ucf101
 from videores.config import parse
 from videores.data import datamodule, thumbnails
 from videores.data.lists import Index, Video
-from videores.data.synthetic import datasets
+from videores.data.synthetic import writing
 from videores.evaluation import floors
 from videores.reporting import results
 
@@ -78,6 +78,9 @@ def test_each_floor_uses_what_it_says(tmp_path, kinds, told):
     write_two_classes(tmp_path, kinds)
     found = find(settings(tmp_path))
     assert found == found | {"majority": TWO_THIRDS, "training_videos": 12} | told
+    assert found["right"]["majority"] == "101"  # both classes have six training videos, so the answer is a
+    for name, right in found["right"].items():
+        assert 100 * right.count("1") / 3 == pytest.approx(found[name])
 
 
 def test_floors_are_read_again_whatever_the_videos_are_called(shown, monkeypatch):
@@ -162,7 +165,7 @@ def test_an_interval_is_above_the_best_floor_or_is_marked(low, above):
 @pytest.mark.slow  # it writes and probes 3,072 videos
 def test_no_floor_of_motion8_is_far_from_chance(tmp_path):
     data = settings(tmp_path / "motion8", format="motion8")
-    datasets.prepare_dataset(tmp_path / "motion8", progress=False)
+    writing.prepare_dataset(tmp_path / "motion8", progress=False)
     found = find(data)
     assert found["majority"] == found["size"] == 12.5
     assert 9 < found["thumbnail"] < 16

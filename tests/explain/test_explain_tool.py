@@ -13,7 +13,7 @@ from helpers.videos import numbered_video, read_numbers
 
 import videores
 from videores.data.decode import read_frames
-from videores.data.synthetic import datasets
+from videores.data.synthetic import writing
 from videores.data.video.sequential import open_video
 from videores.errors import UserError
 from videores.explain import choice, commands, overlay, record
@@ -171,7 +171,7 @@ def test_the_report_shows_what_was_explained_and_whether_it_was_checked(run, pla
 
 
 def test_checks_know_where_the_sprite_is(tmp_path):
-    datasets.prepare_dataset(tmp_path, 3, False, {"train": 8, "test": 8}, name="motion8")
+    writing.prepare_dataset(tmp_path, 3, False, {"train": 8, "test": 8}, name="motion8")
     predictor = random_predictor(views={"clips": 2})
     chosen = [choice.Choice(tmp_path, path.relative_to(tmp_path).as_posix()) for path in tmp_path.glob("test/*.mp4")]
     kept = [keep_for_check(predictor, one, explain_video(predictor, tmp_path, one.path)) for one in chosen[:3]]

@@ -12,7 +12,7 @@ from helpers.commands import ROOT, forked, succeeded
 import videores
 from videores.compute import cost
 from videores.config.parse import CONFIG_DIR
-from videores.data.synthetic import datasets
+from videores.data.synthetic import datasets, writing
 from videores.errors import UserError
 from videores.inference.record import collect_record
 from videores.models.weights import names, safetensors
@@ -157,7 +157,7 @@ def test_the_network_that_comes_along_is_the_one_of_the_zoo():
 def test_the_network_that_comes_along_sees_motion(tmp_path):
     """In new videos, of another seed."""
     counts = dict.fromkeys(datasets.SETS["motion8"].videos, datasets.SETS["motion8"].turn)
-    datasets.prepare_dataset(tmp_path / "motion8", 5, False, counts)
+    writing.prepare_dataset(tmp_path / "motion8", 5, False, counts)
     rows = list(csv.DictReader((tmp_path / "motion8/test.csv").open()))
     predictor = videores.load(SHIPPED)
     found = predictor.predict_videos(tmp_path / "motion8", [row["path"] for row in rows])

@@ -13,7 +13,7 @@ from videores.data import manifest
 from videores.data.decode import read_frames
 from videores.data.lists import VIDEO_SUFFIXES
 from videores.data.prepare import duplicates
-from videores.data.synthetic import datasets
+from videores.data.synthetic import datasets, writing
 from videores.data.video.encode import write_video
 from videores.runtime import cli, files, machine
 from videores.runtime.tables import format_markdown_table
@@ -46,7 +46,7 @@ def main(args):
         if not (root / REAL).exists():
             (root / REAL).symlink_to(args.videos.resolve())
         for name, count in EMBEDDED.items():
-            datasets.prepare_dataset(root / name, videos=dict.fromkeys(datasets.SETS[name].videos, count), name=name)
+            writing.prepare_dataset(root / name, videos=dict.fromkeys(datasets.SETS[name].videos, count), name=name)
         infos, _ = manifest.probe_all(root, [path for name in (REAL, *EMBEDDED) for path in _list_videos(root, name)])
         planted = _plant(root, infos, _draw_sources(infos, args.sources, args.seed))
         copies, bad = manifest.probe_all(root, list(planted))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from videores.ablation import cells, collect, costs, executors, plan
-from videores.data.synthetic import datasets
+from videores.data.synthetic import datasets, writing
 from videores.errors import UserError
 from videores.runtime.code_hash import hash_code
 
@@ -18,7 +18,7 @@ def plan_sweep(table, scale, rows, seeds):
     todo = plan.plan_cells(table, scale, rows, seeds, SMALL_DATA_DIR if scale == "smoke" else None)
     for root in {Path(cell.config.data.root) for cell in todo}:
         if root.parent == SMALL_DATA_DIR:
-            datasets.prepare_dataset(
+            writing.prepare_dataset(
                 root, progress=False, videos=_count_few_videos(datasets.SETS[root.name]), name=root.name
             )
     return todo
@@ -30,7 +30,7 @@ def prepare_flow(todo):
     for root, name in roots.items():
         if name in datasets.SETS and not (root / "spec.json").exists():
             videos, log = root.with_name("videos"), plan.RUNS / f"flow-{name}.log"
-            datasets.prepare_dataset(videos, progress=False, name=name)
+            writing.prepare_dataset(videos, progress=False, name=name)
             log.parent.mkdir(parents=True, exist_ok=True)
             command = [
                 str(cells.TOOLS / "prepare.py"),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videores.config.schema import DataConfig
+from videores.config.schema import SPLIT_COUNTS, DataConfig
 from videores.data import formats, pretext, shards
 from videores.data.lists import (
     SPELLING_REMEDY,
@@ -28,7 +28,7 @@ from videores.data.lists import (
     warn,
 )
 from videores.data.splits import split_validation, subsample_groups
-from videores.data.synthetic import datasets
+from videores.data.synthetic import datasets, writing
 from videores.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -49,7 +49,7 @@ def read_index(data: DataConfig) -> Index:
     if isinstance(root, shards.ShardSet):
         shards.check_shards(root)
     elif data.format in datasets.SETS:
-        datasets.prepare_dataset(root, name=data.format)
+        writing.prepare_dataset(root, name=data.format)
     check_folders_exist(data)
     index = read_format(data)
     files = {video.path: _identify_video(root, video) for part in PARTS for video in getattr(index, part)}
@@ -133,6 +133,8 @@ def read_format(data: DataConfig) -> Index:
         raise UserError(
             "data.split=all trains the splits one after the other, by tools/train.py alone: give one of them"
         )
+    if data.split != 1 and data.format in formats.READERS.keys() - SPLIT_COUNTS.keys():
+        raise UserError(f"data.split must be 1 with data.format={data.format}, which has one split, got {data.split}")
     root = shards.locate(data.root)
     if isinstance(root, shards.ShardSet):
         return shards.read_lists(root, data.format, data.split)

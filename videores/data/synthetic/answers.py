@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from videores.data.synthetic import datasets, sprites
+from videores.data.synthetic import datasets, sprites, writing
 from videores.errors import UserError
 
 
-def find_embedded(root: Path | str) -> datasets.Spec | None:
+def find_embedded(root: Path | str) -> writing.Spec | None:
     """Return the specification of the embedded data set in a folder, or None."""
     try:
-        return datasets.read_spec(Path(root) / "spec.json")
+        return writing.read_spec(Path(root) / "spec.json")
     except UserError:  # a file of that name which is not ours
         return None
 
@@ -38,7 +38,7 @@ class SpriteMasks:
     A `VideoDataset` that reads from it cuts and scales the masks exactly like the frames.
     """
 
-    def __init__(self, spec: datasets.Spec, paths: list[str]):
+    def __init__(self, spec: writing.Spec, paths: list[str]):
         self.spec, self.paths = spec, paths
 
     def read(self, number: int, decode: Callable[[int], np.ndarray]) -> np.ndarray:

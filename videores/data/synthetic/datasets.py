@@ -1,4 +1,4 @@
-"""Define the embedded data sets and write their mp4 files on first use.
+"""Define the embedded data sets; writing.py writes their mp4 files.
 
 A textured sprite on a textured background moves left, right, up or down on a torus, turns either way, grows or
 shrinks (sprites.py). Shape, texture, colours, start and speed are random, but for what the class says. The unit is a
@@ -26,7 +26,8 @@ model is a function of the set of frames. Two videos have the same set (a clip a
 orders), so they get the same scores and the same answer, but their labels differ: at most one of the two is right.
 Every test video belongs to exactly one such pair, hence at most half of them. This holds for whole videos, and for
 every choice of frames that is symmetric under reversal (of order8's: that has every frame equally often in the two); a
-window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING).
+window anchored at the first frame shows the two videos of a pair different frames. Coding keeps it exact (see CODING in
+writing.py).
 
 Why one stream gets at most 1/8 of the test split of motiontone: an answer that follows from the pictures alone is the
 same for the 8 videos that have these pictures. Their labels all differ, by the tone, so at most one of them is right.
@@ -42,26 +43,14 @@ grey pictures, as those of data/video/flow.py do. RGB shows the hue in every fra
 order of frames, as on motion8. Neither bound holds for the two together, each frame by frame.
 """
 
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
-from tqdm import tqdm
-from typing_extensions import TypedDict
 
 from videores.data.synthetic import sounds, sprites
-from videores.data.video.encode import write_video
-from videores.errors import UserError
-from videores.runtime.files import read_json, write_json, write_text
-from videores.runtime.machine import count_cpus
-from videores.runtime.tables import format_csv
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("grow", "shrink"))
 MOTIONS = tuple(motion for pair in PAIRS for motion in pair)
@@ -69,25 +58,6 @@ FORWARD = tuple(motion for motion, _ in PAIRS)  # those that are drawn; the othe
 REVERSED_MOTIONS = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
 SPLITS = ("train", "test", "val")
 FRAMES, FPS = 16, 25
-
-# Every frame is a keyframe with the same quantiser, so a frame is coded alike wherever it stands. Constant rate factor
-# would adapt to the frames before it: reversed clips then differ by up to 30 grey levels.
-CODING: Any = {"options": {"qp": "10", "g": "1", "bf": "0", "preset": "veryfast"}}
-LOSSLESS: Any = {"codec": "libx264rgb", "pix_fmt": "rgb24", "options": {**CODING["options"], "qp": "0"}}
-
-REMEDY = "delete the folder or choose another data.root"
-
-
-class Spec(TypedDict):
-    """Everything that determines the files, the content of spec.json."""
-
-    name: str
-    version: int
-    seed: int
-    videos: dict[str, int]
-    frames: int
-    size: int
-    fps: int
 
 
 class _Scene(NamedTuple):
@@ -139,6 +109,11 @@ def list_scene_files(embedded: Embedded, split: str, number: int) -> Iterator[tu
     """Yield (path, label) of the videos of a scene."""
     for name, label in embedded.scenes[number % len(embedded.scenes)].videos.items():
         yield f"{split}/{number:04d}_{name}.mp4", label
+
+
+def list_scenes(embedded: Embedded, count: int) -> range:
+    """Return the numbers of the scenes that have `count` videos."""
+    return range(count * len(embedded.scenes) // embedded.turn)
 
 
 # -- pairs of a clip and its reversal ---------------------------------------------------------------------------------
@@ -357,126 +332,3 @@ SUBJECTS4 = Embedded(
 
 EMBEDDED = (MOTION8, APPEAR8, MIXED16, ORDER8, SMALL, MOTIONTONE, MOTIONHUE, SUBJECTS4)
 SETS = {embedded.name: embedded for embedded in EMBEDDED}
-
-
-# -- on disk ----------------------------------------------------------------------------------------------------------
-
-
-def prepare_dataset(
-    root: Path | str,
-    seed: int = 0,
-    progress: bool = True,
-    videos: dict[str, int] | None = None,
-    *,
-    name: str = "motion8",
-) -> None:
-    """Write an embedded data set into `root` unless it is there, whole.
-
-    Safe to interrupt and to call from several processes at once. `videos` is the size of each split, by default the
-    set's own. Raises UserError for sizes that do not balance and where `root` holds anything else.
-    """
-    root, embedded = Path(root), SETS[name]
-    spec = make_spec(embedded, seed, videos or embedded.videos)
-    if _is_complete(root, spec):
-        return
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f"{root.name}.lock"):
-        if not _is_complete(root, spec):  # another process may have finished while we waited
-            _begin_dataset(root, embedded, spec)
-            _write_videos(root, embedded, spec, progress)
-            _write_lists(root, embedded, spec)
-            os.replace(root / "spec.partial.json", root / "spec.json")
-
-
-def make_spec(embedded, seed, videos):
-    """Return everything that determines the files."""
-    name, turn = embedded.name, embedded.turn
-    if set(videos) != set(embedded.videos) or any(n < turn or n % turn for n in videos.values()):
-        splits = " and ".join(embedded.videos)
-        raise UserError(f"{name}: videos must give {splits} as multiples of {turn}, got {videos}")
-    geometry = {"frames": embedded.frames, "size": sprites.SIZE, "fps": FPS}
-    return {"name": name, "version": embedded.version, "seed": seed, "videos": dict(videos), **geometry}
-
-
-def _is_complete(root, spec):
-    found = read_spec(root / "spec.json")
-    if found is not None and found != spec:
-        raise UserError(f"{root} holds another data set or seed: {found}, wanted {spec}; {REMEDY}")
-    return found is not None
-
-
-def read_spec(path: Path) -> Spec | None:
-    """Read spec.json of an embedded data set, None where there is none. Raises UserError for another file."""
-    try:
-        return read_json(path, Spec, REMEDY)
-    except FileNotFoundError:
-        return None
-
-
-def _begin_dataset(root, embedded, spec):
-    """Leave in `root` only an interrupted run's files of this spec, and mark it."""
-    mark = root / "spec.partial.json"
-    found = read_spec(mark)
-    if found is None:
-        _check_no_foreign_files(root, embedded)
-    for path in _list_own_files(root):
-        if found != spec or path.name.startswith("."):  # another set's, seed's or version's, or half a file
-            path.unlink()
-    if found != spec:  # only now: the mark vouches for every file that is there
-        write_json(mark, spec)
-
-
-def _check_no_foreign_files(root, embedded):
-    foreign = [path.name for path in root.iterdir() if not path.name.startswith(".spec.partial.")]
-    if foreign:
-        raise UserError(
-            f"{root} is not empty and was not made by {embedded.name} (it has {foreign[0]}): "
-            "choose another data.root, or an empty folder."
-        )
-
-
-def _list_own_files(root):
-    """List videos and temporary files by the exact names that this module gives them.
-
-    Nothing else is ever deleted.
-    """
-    names = "|".join(name for embedded in SETS.values() for scene in embedded.scenes for name in scene.videos)
-    video, temporary = rf"\d{{4,}}_({names})", r"\.[\w.]+\.\d+\.tmp"
-    ours = re.compile(rf"({video}|{temporary})\.mp4|{temporary}\.(json|csv|txt)")
-    folders = [folder for folder in (root, *(root / split for split in SPLITS)) if folder.is_dir()]
-    return [path for folder in folders for path in folder.iterdir() if ours.fullmatch(path.name)]
-
-
-def _write_videos(root, embedded, spec, progress):
-    with tqdm(total=sum(spec["videos"].values()), desc=embedded.name, unit="video", disable=not progress) as bar:
-        for split, count in spec["videos"].items():
-            (root / split).mkdir(exist_ok=True)
-            write = partial(_write_scene, root, embedded, spec["seed"], split)
-            with ThreadPoolExecutor(count_cpus()) as pool:  # the encoder works outside of Python
-                for videos in pool.map(write, list_scenes(embedded, count)):
-                    bar.update(videos)
-
-
-def list_scenes(embedded, count):
-    return range(count * len(embedded.scenes) // embedded.turn)
-
-
-def _write_scene(root, embedded, seed, split, number):
-    """Write the videos of a scene, unless they are there; return how many they are."""
-    paths = [root / path for path, _ in list_scene_files(embedded, split, number)]
-    if not all(path.exists() for path in paths):
-        clips, tracks = (render(embedded, seed, split, number) for render in (render_scene, render_sounds))
-        for path, frames_THWC, sound_S in zip(paths, clips, tracks, strict=True):
-            write_video(path, frames_THWC, FPS, sound_S=sound_S, **(LOSSLESS if embedded.lossless else CODING))
-    return len(paths)
-
-
-def _write_lists(root, embedded, spec):
-    for split, count in spec["videos"].items():
-        rows = [
-            {"path": path, "label": label, "group": f"{split}-{number:04d}"}
-            for number in list_scenes(embedded, count)
-            for path, label in list_scene_files(embedded, split, number)
-        ]
-        write_text(root / f"{split}.csv", format_csv(rows))
-    write_text(root / "classes.txt", "".join(f"{name}\n" for name in embedded.classes))
