@@ -214,3 +214,39 @@ def test_pairing_by_group_finds_what_groups_hide():
     groups = [1 + i // 20 for i in range(200)]
     error = lambda **more: assertions.estimate_rows("video", results([60, 60], **more), results([50, 50], **more)).error
     assert error(groups=groups) > 2 * error()
+
+
+def test_pooled_rows_are_judged_as_one_row_of_the_videos_of_all_splits():
+    groups = [1 + i // 10 for i in range(200)]
+    ours, theirs = ([results(values, groups=groups) for values in rows] for rows in (WINNING, LOSING))
+    split = {f"a{i}": row for i, row in enumerate(ours)} | {f"b{i}": row for i, row in enumerate(theirs)}
+    whole = {"a": join(ours), "b": join(theirs)}
+    sides = {"above": ["a0", "a1", "a2"], "below": ["b0", "b1", "b2"]}
+    one = say(whole, above=["a"], below=["b"])
+    assert say(split, pooled=True, **sides)["numbers"] == [
+        one["numbers"][0].replace("a ", "a0, a1, a2 ").replace(" b ", " b0, b1, b2 ")
+    ]
+    assert judge(split, pooled=True, **sides) == one["outcome"] == "holds"
+    assert judge(split, **sides) == "inconclusive", "one by one, a pair is not decided"
+
+
+WINNING, LOSING = [[70, 72, 71], [74, 75, 73], [80, 78, 79]], [[55, 58, 56], [66, 68, 66], [50, 52, 51]]
+
+
+def join(rows):
+    """Return the cells of a row that has the videos of several, each with groups of its own."""
+    cells = []
+    for parts in zip(*rows, strict=True):
+        right = "".join(part["answers"]["right"] for part in parts)
+        groups = [100 * i + group for i, part in enumerate(parts) for group in part["answers"]["groups"]]
+        answers = {"list": "all", "right": right, "groups": groups}
+        cells.append({**parts[0], "values": {"video": 100 * right.count("1") / len(right)}, "answers": answers})
+    return cells
+
+
+@pytest.mark.parametrize(
+    "change", [dict(metric="train"), dict(hard=True), dict(above=[], below=[], rows=["a"], at_most=9)]
+)
+def test_pooled_needs_answers_of_two_sides(change):
+    with pytest.raises(ValidationError, match="pooled"):
+        spec.Assertion.model_validate({"claim": "c", "above": ["a"], "below": ["b"], "pooled": True, **change})

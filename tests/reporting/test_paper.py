@@ -1,5 +1,7 @@
 """The table of several runs: rows by recipe, means over splits and seeds, intervals over groups, and refusals."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -27,12 +29,14 @@ def write_run(folder, split, seed, right, lr=0.02, protocol="8x1@32/32 1x1 softm
         video=names, label=LABELS, group=groups or [f"g{split}{n // 2}" for n in range(4)], classes=["a", "b"]
     )
     np.savez(target / "predictions.npz", **arrays, clip=[0], crop=[0], logits=logits)
-    floors = {"majority": 75.0, "size": 50.0, "thumbnail": 25.0 * split, "training_videos": 8}
+    right = {"majority": "1011", "size": "1010", "thumbnail": "1000" if split == 1 else "0011"}
+    floors = {"right": right, "majority": 75.0, "size": 50.0, "thumbnail": 25.0 * split, "training_videos": 8}
     metrics = {"protocol": f"{protocol[:-1]}{split}", "floors": {**floors, "best": "majority", "above": False}}
-    (target / "metrics.json").write_text(paper.json.dumps(metrics))
+    (target / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
 
+RIGHT_FLOOR = [1, 0, 1, 1, 1, 0, 1, 1]  # of the best, the majority
 RIGHT = {(1, 0): [1, 1, 1, 0], (2, 0): [1, 1, 0, 0], (1, 1): [1, 1, 1, 1], (2, 1): [1, 1, 0, 1]}
 
 
@@ -60,7 +64,10 @@ def test_a_row_has_means_over_seeds_of_each_split_and_of_the_mean_of_splits(tmp_
     text = (tmp_path / "out" / "table.md").read_text()
     assert f"| net | 75.00 ± 17.68 | 87.50 | 62.50 | 75.00 ± 17.68 [{video.interval[0]:.2f}" in text
     assert "4 groups of the 8 test videos" in text
-    assert "not above the best floor (75.00): net." in text
+    assert "Not above the best floor with its whole interval: net." in text
+    low, high = bootstrap_interval(right_V - RIGHT_FLOOR, groups, stratum_V=splits)
+    assert row.means["above_floor"][:3] == (0, None, (low, high))
+    assert f"| +0.00 [{low:+.2f}, {high:+.2f}] |" in text
     assert r"net & 75.00 $\pm$ 17.68 & 87.50" in (tmp_path / "out" / "table.tex").read_text()
     assert len((tmp_path / "out" / "runs.csv").read_text().splitlines()) == 5
 
@@ -70,6 +77,11 @@ def test_other_recipes_are_other_rows_of_the_same_videos(tmp_path, runs):
     rows = paper.write_table([*runs, *others], tmp_path / "out")
     assert [row.name for row in rows[:2]] == ["net", "wide"]
     assert rows[1].means["video_top1"].deviation is None
+    assert "above_first" not in rows[0].means
+    difference = rows[1].means["above_first"]
+    assert difference.value == rows[1].means["video_top1"].value - rows[0].means["video_top1"].value
+    assert difference.interval[0] <= difference.value <= difference.interval[1]
+    assert f"| {difference} |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_a_row_that_lacks_a_run_or_has_another_protocol_or_other_videos_is_refused(tmp_path, runs):

@@ -27,11 +27,35 @@ def judge_assertion(assertion, rows, bar=0):
     if missing:
         return _format_outcome(assertion, "inconclusive", [f"no result of {', '.join(missing)}"])
     rows = {name: sorted(rows[name], key=lambda cell: cell["seed"]) for name in assertion.names()}
+    flagged = [] if assertion.hard else [name for name in rows if find_unlearnt_seeds(rows[name], bar)]
+    if assertion.pooled:
+        assertion, rows = _pool_rows(assertion, rows)
     outcome, numbers = (_judge_proof if assertion.hard or assertion.equal is not None else _judge_claim)(
         assertion, rows
     )
-    flagged = [] if assertion.hard else [name for name in rows if find_unlearnt_seeds(rows[name], bar)]
     return _format_outcome(assertion, outcome, numbers, flagged)
+
+
+def _pool_rows(assertion, rows):
+    """Return the claim about one row above and one below, which have the videos of all their splits."""
+    sides = {side: getattr(assertion, side) for side in ("above", "below")}
+    names = {side: ", ".join(found) for side, found in sides.items()}
+    pooled = {names[side]: _pool_cells([rows[name] for name in found]) for side, found in sides.items()}
+    return assertion.model_copy(update={side: (name,) for side, name in names.items()}), pooled
+
+
+def _pool_cells(parts):
+    """Return for each seed one cell with the answers of several rows; only seeds that all of them have."""
+    by_seed = [{cell["seed"]: cell for cell in cells} for cells in parts]
+    return [_pool_answers([cells[seed] for cells in by_seed]) for seed in sorted(set.intersection(*map(set, by_seed)))]
+
+
+def _pool_answers(cells):
+    """Return a cell with all answers; a group is a group of one split, where each group is tested in one alone."""
+    answers, right = [cell["answers"] for cell in cells], "".join(cell["answers"]["right"] for cell in cells)
+    groups = [f"{i}-{group:06}" for i, one in enumerate(answers) for group in number_groups(one)]
+    pooled = {"list": "+".join(one["list"] for one in answers), "right": right, "groups": groups}
+    return {"seed": cells[0]["seed"], "values": {"video": 100 * right.count("1") / len(right)}, "answers": pooled}
 
 
 def _format_outcome(assertion, outcome, numbers, unlearnt=()):

@@ -94,6 +94,9 @@ class Assertion(Section):
     at_most: float | None = None
     within: float | None = None
     equal: float | None = None  # margin and bounds are in the units of the column, accuracies in percentage points
+    pooled: bool = (
+        False  # rows of `above`, tested on one split each, are one row of all splits, and so are those of `below`
+    )
     hard: bool = False  # can be proved: every seed must obey, and nothing is inconclusive
     scales: tuple[ScaleName, ...] = ("cpu", "full")
 
@@ -105,6 +108,8 @@ class Assertion(Section):
             raise ValueError(
                 f"{self.claim!r}: must have above and below, or rows and one of at_least, at_most, within, equal"
             )
+        if self.pooled and (self.metric != "video" or not order or self.hard):
+            raise ValueError(f"{self.claim!r}: pooled must have above and below, the metric video, and not be hard")
         if self.metric not in columns.COLUMNS and self.metric != "scores":
             raise ValueError(
                 f"metric must be a column or scores, got {self.metric}{format_suggestion(self.metric, columns.COLUMNS)}"
