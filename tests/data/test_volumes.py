@@ -19,6 +19,7 @@ from videores.data.prepare import commands
 from videores.data.probe import probe
 from videores.data.video.reencode import EncodingSettings
 from videores.errors import UnreadableVideo, UserError
+from videores.evaluation import floors
 
 SIZE = (10, 12, 14)  # D, H, W, all different so that no axis is taken for another
 COUNTS = {"train": 8, "val": 2, "test": 4}
@@ -88,6 +89,15 @@ def test_a_real_archive_is_read_voxel_by_voxel(shared_data):
     frames_THWC = read_frames(archive / "test" / "297", range(28))
     with np.load(archive) as arrays:
         assert np.array_equal(frames_THWC[..., 1], arrays["test_images"][297])
+
+
+def test_the_thumbnail_floor_sees_the_middle_of_a_volume(tmp_path):
+    arrays = make_arrays()
+    for part in COUNTS:  # empty at the ends, as masks are
+        arrays[f"{part}_images"][:] = 0
+        arrays[f"{part}_images"][:, SIZE[0] // 2] = 200 * arrays[f"{part}_labels"].reshape(-1, 1, 1)
+    data = settings(write_archive(tmp_path, **arrays))
+    assert floors.find_floors(data, datamodule.load_videos(data), "test")["thumbnail"] == 100
 
 
 @pytest.mark.parametrize("stream", ["grey", "rgb"])

@@ -117,7 +117,9 @@ def test_blended_weights_are_those_of_the_logs_and_need_held_out_groups(place):
         rows[-1] |= {f"train_eval/loss_{name}": learned, f"val/loss_{name}": held_out}
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     blend = ("evaluate.py", "--blend", "logged")
-    (found,) = forked([blend], place)
+    found, absent = forked([blend, (*blend, "nothing")], place)
+    assert absent.returncode == 2
+    assert "nothing" in absent.stderr.splitlines()[-1]
     weights = found.stdout.rpartition("train.loss_weights=")[2]
     # log 6 = 1.79 at the start: G of 0.5, 0.5, below 0, 0.5, O of 0.5, 1, ..., 0.25
     expected = {"joint": 4 / 21, "rgb": 1 / 21, "flow": 0, "audio": 16 / 21}

@@ -10,6 +10,7 @@ import videores
 from videores.errors import UserError
 from videores.inference.export import describe_run
 from videores.inference.source import resolve_source
+from videores.models.registry import create_model
 from videores.models.weights.safetensors import export_weights
 
 CLIPS = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -104,6 +105,12 @@ def test_weights_without_class_names_need_them(tmp_path):
         np.testing.assert_allclose(one.model(CLIPS), task.model.eval()(CLIPS), atol=1e-6)
     with pytest.raises(UserError, match="classes"):
         videores.load(source, network=network, classes=[])
+
+
+def test_weights_whose_order_of_channels_is_not_known_are_loaded_with_a_note(tmp_path, capsys):
+    torch.save(create_model("cifar2d_20", 3).state_dict(), tmp_path / "bare.pth")
+    videores.load(f"torchvision:{tmp_path / 'bare.pth'}", network={"name": "cifar2d_20"}, classes=["x", "y", "z"])
+    assert "reordered" in capsys.readouterr().err
 
 
 def test_classes_and_networks_that_would_be_ignored_are_refused(checkpoint):

@@ -81,6 +81,7 @@ def test_other_recipes_are_other_rows_of_the_same_videos(tmp_path, runs):
     difference = rows[1].means["above_first"]
     assert difference.value == rows[1].means["video_top1"].value - rows[0].means["video_top1"].value
     assert difference.interval[0] <= difference.value <= difference.interval[1]
+    assert r"& $-$" in (tmp_path / "out" / "table.tex").read_text()
     assert f"| {difference} |" in (tmp_path / "out" / "table.md").read_text()
 
 

@@ -11,6 +11,8 @@ def test_the_hash_of_the_code_covers_what_can_change_a_result_and_nothing_else(t
     (tmp_path / "reporting").mkdir()
     before = code_hash.hash_package(tmp_path)
     (tmp_path / "reporting" / "page.py").write_text("COLOR = 'red'\n")
+    for name in code_hash.FLOOR_CODE:
+        (tmp_path / name).write_text("SIDE = 8\n")
     (tmp_path / "data" / "a.py").write_text('"""Other."""\ndef f(x):\n    """Other."""\n    return x+1\n')
     assert code_hash.hash_package(tmp_path) == before
     (tmp_path / "data" / "a.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 2\n')

@@ -28,7 +28,7 @@ machine and day:
 * [the README](#the-readme), [the model zoo](#the-model-zoo), [ablation tables](#ablation-tables) and
   [other pages](#other-pages) with measurements of their own.
 * {OTHER_CODE}: the code that can change a result is no longer the one that computed the number. The command gives
-  the present one. Comments, docstrings, documentation, reports and tools do not count.
+  the present one. Comments, docstrings, documentation, reports, floors and tools do not count.
 
 Accuracies are in per cent of the test videos, under the protocol beside them. [How assertions are
 judged](ablations/rule.md) says what a claim of a table needs.

@@ -23,7 +23,7 @@ from videores.errors import UserError
 from videores.evaluation.fusion import split_into_blocks
 from videores.runtime.files import read_json, write_json
 
-VERSION = 2  # of what a cached result is computed by
+VERSION = 3  # of what a cached result is computed by
 
 
 Name = Literal["majority", "size", "thumbnail"]

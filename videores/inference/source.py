@@ -194,7 +194,8 @@ def _read_library(source, device, network, classes):
         )
     section = parse.build_section(ModelConfig, dict(network), f"network of {source}")
     model = create_model(section.name, len(classes), **section.overrides())
-    load_weights(model, source, classes, head="keep")
+    for note in load_weights(model, source, classes, head="keep").notes:
+        print(note, file=sys.stderr)
     return TrainedNetwork(source, model, tuple(classes), Preprocessing(), device, network=section)
 
 

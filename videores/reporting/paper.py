@@ -69,9 +69,11 @@ def _format_row(row, after):
 
 def _flatten_row(row):
     """Return the numbers of a row, unrounded, for CSV."""
-    values: dict[str, Any] = {"row": row.name, **{f"split{split}": value for split, value in row.several.items()}}
+    seeds = len({run.seed for run in row.runs}) or None
+    splits = {f"split{split}": value for split, value in row.several.items()}
+    values: dict[str, Any] = {"row": row.name, "seeds": seeds, **splits}
     for key, mean in row.means.items():
-        values |= {key: mean.value, f"{key}_sd": mean.deviation}
+        values |= {key: mean.value} | ({} if key in DIFFERENCES else {f"{key}_sd": mean.deviation})
         values |= dict(zip([f"{key}_{end}" for end in ENDS], mean.interval or (), strict=False))
     return values
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,4 +35,5 @@ def format_latex_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 def _escape_latex(text: str) -> str:
     special = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "\\": r"\textbackslash{}"}
-    return "".join(special.get(letter, letter) for letter in text)
+    text = "".join(special.get(letter, letter) for letter in text)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text)  # a minus is not a hyphen
