@@ -206,8 +206,9 @@ def _list_protocols(rows):
             by_protocol.setdefault(row["protocol"], []).append(row["row"])
     alone = len(by_protocol) == 1
     lines = [f"* `{protocol}`" + ("" if alone else f": {', '.join(names)}") for protocol, names in by_protocol.items()]
-    commits = ", ".join(sorted({row["commit"] for row in rows if row["protocol"] or not row["trouble"]}))
-    return ["Protocol:", "", *lines, "", f"Commit {commits}."] if lines else []
+    shown = [row for row in rows if row["protocol"] or not row["trouble"]]
+    commits = sorted({commit for row in shown for commit in row["commit"].split(", ")})
+    return ["Protocol:", "", *lines, "", f"Commit {', '.join(commits)}."] if lines else []
 
 
 def _format_assertions(found):

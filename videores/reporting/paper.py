@@ -54,8 +54,9 @@ def print_table(rows: Sequence[Row], folder: Path) -> None:
             print(f"clip    top-1 {row.means['clip_top1']}")
             mean_class = f"mean class {row.means['mean_class_top1']}"
             print(f"video   top-1 {row.means['video_top1']}{f' (splits {splits})' * bool(splits)}  {mean_class}")
-            for key in DIFFERENCES.keys() & row.means.keys():
-                print(f"        {DIFFERENCES[key]} {row.means[key]}")
+            for key, name in DIFFERENCES.items():
+                if key in row.means:
+                    print(f"        {name} {row.means[key]}")
 
 
 # Formats
