@@ -44,7 +44,9 @@ def main() -> None:
 def write_table(args: argparse.Namespace) -> None:
     from videores.reporting import paper
 
-    folder = args.out or paper.TABLE_FOLDER / args.table[0].resolve().name
+    first = args.table[0].resolve()
+    run = first.parents[1] if first.parent.name in ("test", "val") else first
+    folder = args.out or paper.TABLE_FOLDER / run.name
     paper.print_table(paper.write_table(args.table, folder), folder)
 
 

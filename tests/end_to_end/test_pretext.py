@@ -65,3 +65,9 @@ def test_its_checkpoint_is_weights_for_a_run_with_classes(place, ran):
     process = succeeded(*forked([("train.py", "--cfg", "tiny.yaml", *more)], place))
     assert "new: fc.weight, fc.bias" in process.stdout
     assert json.loads((place / "tuned" / "env.json").read_text())["weights"]["unused"] == ["fc.weight", "fc.bias"]
+
+
+def test_the_table_of_a_run_leaves_the_control_out(place, ran):
+    process = succeeded(*forked([("report.py", "--table", "run", "--out", "table")], place))
+    assert "row     run" in process.stdout
+    assert "static" not in (place / "table" / "table.md").read_text()

@@ -64,7 +64,7 @@ def test_a_row_has_means_over_seeds_of_each_split_and_of_the_mean_of_splits(tmp_
     text = (tmp_path / "out" / "table.md").read_text()
     assert f"| net | 75.00 ± 17.68 | 87.50 | 62.50 | 75.00 ± 17.68 [{video.interval[0]:.2f}" in text
     assert "4 groups of the 8 test videos" in text
-    assert "Not above the best floor with its whole interval: net." in text
+    assert "not wholly above the best floor: net." in text
     low, high = bootstrap_interval(right_V - RIGHT_FLOOR, groups, stratum_V=splits)
     assert row.means["above_floor"][:3] == (0, None, (low, high))
     assert f"| +0.00 [{low:+.2f}, {high:+.2f}] |" in text

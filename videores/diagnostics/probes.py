@@ -140,7 +140,8 @@ def _summarize_tests(cfg, parts, tested: Mapping[_Key, Predictions]) -> dict[str
     found = {}
     if "orders" in parts:
         orders = {key: tested[key] for key in ORDERS}
-        found["orders"] = probes.compare_orders(tested["normal"], orders, answers.find_partners(cfg.data.root))
+        partners = {} if cfg.data.pretext else answers.find_partners(cfg.data.root)  # a pretext has other classes
+        found["orders"] = probes.compare_orders(tested["normal"], orders, partners)
     if "corruptions" in parts:
         corrupted = {key: p for key, p in tested.items() if isinstance(key, tuple)}
         found["corruptions"] = probes.summarize_corruptions(tested["normal"], corrupted)

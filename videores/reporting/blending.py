@@ -19,8 +19,8 @@ def blend_runs(folders: Sequence[Path]) -> int:
 
     They are of the same videos. Raises UserError for runs that lack a classifier, and where nothing was held out.
     """
-    if missing := [folder for folder in folders if not (folder / "config.yaml").is_file()]:
-        raise UserError(f"--blend needs runs of tools/train.py, and {missing[0]} is none: it has no config.yaml")
+    if others := [folder for folder in folders if not (folder / "config.yaml").is_file()]:
+        raise UserError(f"--blend needs runs of tools/train.py, and {others[0]} is none: it has no config.yaml")
     cfgs = {folder: load_config(folder / "config.yaml") for folder in folders}
     ends, classes = _collect_ends(cfgs)
     names = next((list_streams(cfg.data.stream) for cfg in cfgs.values() if cfg.model.fusion == JOINT), ())

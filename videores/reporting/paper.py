@@ -51,12 +51,12 @@ def print_table(rows: Sequence[Row], folder: Path) -> None:
         if row.runs:
             splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.several.items())
             print(f"row     {row.name}")
-            print(f"clip    top-1 {row.means['clip_top1']}")
-            mean_class = f"mean class {row.means['mean_class_top1']}"
-            print(f"video   top-1 {row.means['video_top1']}{f' (splits {splits})' * bool(splits)}  {mean_class}")
             for key, name in DIFFERENCES.items():
                 if key in row.means:
                     print(f"        {name} {row.means[key]}")
+            print(f"clip    top-1 {row.means['clip_top1']}")
+            mean_class = f"mean class {row.means['mean_class_top1']}"
+            print(f"video   top-1 {row.means['video_top1']}{f' (splits {splits})' * bool(splits)}  {mean_class}")
 
 
 # Formats
@@ -102,13 +102,13 @@ def _describe(rows):
     runs = [run for row in rows for run in row.runs]
     seeds = sorted({run.seed for run in runs})
     several = f" (± standard deviation over the seeds {', '.join(map(str, seeds))})" if len(seeds) > 1 else ""
-    yield f"Video top-1 of each split, then the mean of splits{several};"
+    yield f"In per cent: video top-1 of each split, then the mean of splits{several};"
     yield f"in brackets the 95 % interval over the {over}. Floors need no network."
     if any("above_first" in row.means for row in rows):
         yield "Differences are paired by test video, with the interval over the same groups."
     unbeaten = [row.name for row in rows if "above_floor" in row.means and not _is_above(row.means["above_floor"])]
     if unbeaten:
-        yield f"Not above the best floor with its whole interval: {', '.join(unbeaten)}."
+        yield f"The interval is not wholly above the best floor: {', '.join(unbeaten)}."
     yield "Protocols:"
     yield ""
     for protocol in sorted({run.predictions.protocol for run in runs}):

@@ -18,6 +18,7 @@ from videores.errors import UserError
 from videores.evaluation import metrics, offline
 from videores.evaluation.fusion import fuse_views
 from videores.evaluation.predictions import Predictions, align_videos, read_predictions
+from videores.evaluation.protocol import format_protocol, slugify
 from videores.reporting.results import FLOOR_NAMES
 from videores.training.resume import CHANGEABLE_KEYS, flatten_config
 
@@ -98,7 +99,7 @@ def make_rows(sources: Sequence[Path | str]) -> list[Row]:
 
 
 def _read_run(source):
-    predictions = read_predictions(source)
+    predictions = read_predictions(_leave_out_control(Path(source)))
     path = predictions.run / "config.yaml"
     if not path.is_file():
         raise UserError(f"{source} must be a run of tools/train.py, or a test of one: {path} is not there")
@@ -107,6 +108,13 @@ def _read_run(source):
     recipe = json.dumps({key: value for key, value in values.items() if key not in ROW_KEYS})
     numbers = offline.rescore(predictions, offline.select_fusion([predictions]))
     return TestedRun(recipe, int(cfg.data.split), cfg.run.seed, predictions, numbers)
+
+
+def _leave_out_control(source):
+    """Return the test folder of a pretext run whose other test is the control on still clips, else `source`."""
+    path = source / "config.yaml"
+    cfg = parse.load_config(path) if path.is_file() else None
+    return source / "test" / slugify(format_protocol(cfg)) if cfg and cfg.data.pretext else source
 
 
 def _list_tests(first):
