@@ -20,6 +20,7 @@ from videores.inference.prediction import Prediction
 from videores.inference.predictor import Predictor
 from videores.inference.segments import Curve, Segment, Segmenter
 from videores.runtime.machine import count_cpus
+from videores.runtime.signals import Interruptible
 
 MIN_VIDEOS_FOR_WORKERS = 16  # starting worker processes takes as long as reading so many small videos
 
@@ -88,7 +89,8 @@ def predict_inputs(predictor: Predictor, given: Sequence[str], options: Options)
     with open_records(options.json, options.csv, header) as write:
         job = _Job(predictor, options, write)
         try:
-            _predict_all(job, inputs)
+            with Interruptible():
+                _predict_all(job, inputs)
         except KeyboardInterrupt:
             print("stopped; what came before is written", file=sys.stderr)
             raise

@@ -64,6 +64,27 @@ class SignalHandler(_HandlerContext):
             raise SignalInterrupt(number, "before the first step")
 
 
+class Interruptible(_HandlerContext):
+    """Raise KeyboardInterrupt at Ctrl-C, and again at the end of `with` where native code has swallowed it.
+
+    PyAV takes an exception in the callback that reads a pipe for the end of the pipe.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({signal.SIGINT: self.handle})
+        self.interrupted = False
+
+    def handle(self, *_: object) -> None:
+        """Record Ctrl-C, and raise."""
+        self.interrupted = True
+        raise KeyboardInterrupt
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self.interrupted and error == (None, None, None):
+            raise KeyboardInterrupt
+
+
 def _silence_lost_terminal() -> None:
     """Send output that is no file to nowhere.
 
