@@ -65,9 +65,9 @@ class SignalHandler(_HandlerContext):
 
 
 class Interruptible(_HandlerContext):
-    """Raise KeyboardInterrupt at Ctrl-C, and again at the end of `with` where native code has swallowed it.
+    """Raise KeyboardInterrupt at Ctrl-C, again at the end where it was swallowed.
 
-    PyAV takes an exception in the callback that reads a pipe for the end of the pipe.
+    PyAV takes an exception in the callback that reads a pipe for the end of the pipe, so the end of `with` raises it anew.
     """
 
     def __init__(self) -> None:
