@@ -67,7 +67,7 @@ class SignalHandler(_HandlerContext):
 class Interruptible(_HandlerContext):
     """Raise KeyboardInterrupt at Ctrl-C, again at the end where it was swallowed.
 
-    PyAV takes an exception in the callback that reads a pipe for the end of the pipe, so the end of `with` raises it anew.
+    PyAV takes an exception in the callback that reads a pipe for its end, so the end of `with` raises it anew.
     """
 
     def __init__(self) -> None:
