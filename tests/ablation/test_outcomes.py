@@ -230,6 +230,20 @@ def test_pooled_rows_are_judged_as_one_row_of_the_videos_of_all_splits():
     assert judge(split, **sides) == "inconclusive", "one by one, a pair is not decided"
 
 
+def test_rows_with_other_seeds_or_without_answers_are_not_pooled():
+    rows = {
+        name: results(values) for name, values in zip(("a0", "a1", "b0", "b1"), WINNING[:2] + LOSING[:2], strict=True)
+    }
+    sides = {"above": ["a0", "a1"], "below": ["b0", "b1"], "pooled": True}
+    fewer = say(rows | {"a1": rows["a1"][:2]}, **sides)
+    assert fewer["outcome"] == "inconclusive"
+    assert "seeds differ" in fewer["numbers"][0]
+    unknown = say(
+        rows | {"b1": [{key: value for key, value in cell.items() if key != "answers"} for cell in rows["b1"]]}, **sides
+    )
+    assert unknown["outcome"] == "inconclusive"
+
+
 WINNING, LOSING = [[70, 72, 71], [74, 75, 73], [80, 78, 79]], [[55, 58, 56], [66, 68, 66], [50, 52, 51]]
 
 

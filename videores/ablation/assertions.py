@@ -29,6 +29,8 @@ def judge_assertion(assertion, rows, bar=0):
     rows = {name: sorted(rows[name], key=lambda cell: cell["seed"]) for name in assertion.names()}
     flagged = [] if assertion.hard else [name for name in rows if find_unlearnt_seeds(rows[name], bar)]
     if assertion.pooled:
+        if obstacle := _find_pooling_obstacle(rows):
+            return _format_outcome(assertion, "inconclusive", [f"not judged: {obstacle}"], flagged)
         assertion, rows = _pool_rows(assertion, rows)
     outcome, numbers = (_judge_proof if assertion.hard or assertion.equal is not None else _judge_claim)(
         assertion, rows
@@ -45,9 +47,8 @@ def _pool_rows(assertion, rows):
 
 
 def _pool_cells(parts):
-    """Return for each seed one cell with the answers of several rows; only seeds that all of them have."""
-    by_seed = [{cell["seed"]: cell for cell in cells} for cells in parts]
-    return [_pool_answers([cells[seed] for cells in by_seed]) for seed in sorted(set.intersection(*map(set, by_seed)))]
+    """Return for each seed one cell with the answers of several rows, which have the same seeds in the same order."""
+    return [_pool_answers(cells) for cells in zip(*parts, strict=True)]
 
 
 def _pool_answers(cells):
@@ -99,17 +100,31 @@ def decide_outcome(excesses: list[Estimate], fail_level: float = LEVEL) -> str:
     return "fails" if any(excess.compute_limits(fail_level)[1] < 0 for excess in excesses) else "inconclusive"
 
 
+def _find_pooling_obstacle(rows):
+    """Say why rows cannot be pooled, or return None."""
+    if not all("answers" in cell for cells in rows.values() for cell in cells):
+        return f"answers are not known of {' and '.join(rows)}"
+    return _compare_seeds(rows)
+
+
+def _compare_seeds(rows):
+    """Say how the seeds of rows differ, or return None."""
+    seeds = {name: [cell["seed"] for cell in cells] for name, cells in rows.items()}
+    if len(set(map(tuple, seeds.values()))) > 1:
+        return f"seeds differ: {'; '.join(f'{name} {found}' for name, found in seeds.items())}"
+    return None
+
+
 def _find_obstacle(metric, rows):
     """Say why there is no error to judge by, or return None."""
     names, column = " and ".join(rows), COLUMNS[metric]
     values = [read_values(cell)[metric] for cells in rows.values() for cell in cells]
     if None in values:
         return f"{metric} is not known of {names}"
-    seeds = {name: [cell["seed"] for cell in cells] for name, cells in rows.items()}
-    if min(map(len, seeds.values())) < 2:
+    if min(map(len, rows.values())) < 2:
         return "one seed gives no error"
-    if len(set(map(tuple, seeds.values()))) > 1:
-        return f"seeds differ: {'; '.join(f'{name} {found}' for name, found in seeds.items())}"
+    if differ := _compare_seeds(rows):
+        return differ
     if not column.tested:
         return None
     tested = [cell for cells in rows.values() for cell in cells]
