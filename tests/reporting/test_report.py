@@ -154,12 +154,15 @@ def test_page_says_the_gap_of_the_tested_weights_once(run):
     assert page_of(run).text.count(said) == 1
 
 
-@pytest.mark.parametrize(("size", "marked"), [(10.0, False), (50.0, True)])
-def test_page_shows_floors_and_marks_what_does_not_beat_them(run, size, marked):
+@pytest.mark.parametrize(
+    ("size", "others", "marked"),
+    [(10.0, {}, False), (50.0, {}, True), (50.0, {"clean": None}, False)],  # clean: on shuffled or still frames
+)
+def test_page_shows_floors_and_marks_what_does_not_beat_them(run, size, others, marked):
     (folder,) = (run / "test").iterdir()
     found = json.loads((folder / "metrics.json").read_text())
     floors = {"majority": 9.0, "size": size, "thumbnail": 8.0, "training_videos": 30, "best": "size", "above": True}
-    (folder / "metrics.json").write_text(json.dumps({**found, "floors": floors}))
+    (folder / "metrics.json").write_text(json.dumps({**found, "floors": floors, **others}))
     text = page_of(run).text
     assert f"majority class 9.00, size and length {size:.2f}, thumbnail 8.00" in text
     assert ("does not beat its floors" in text) == marked
