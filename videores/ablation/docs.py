@@ -17,7 +17,7 @@ DOCS = Path("docs", "ablations")
 PAGE_SCALE = "cpu"
 NOTES = "notes.md"  # written by hand: explains results that differ from the claims
 FORMER = "former"  # results of former recipes, each in a folder of its day
-FORMER_OUTCOMES = "former_outcomes.json"  # of the rule that rule.md replaced, by its code
+FORMER_OUTCOMES = "former_outcomes.json"  # of the tables and the rule of a former day
 
 
 def write_docs(docs: Path = DOCS) -> None:
@@ -37,7 +37,8 @@ def write_docs(docs: Path = DOCS) -> None:
     if (docs / FORMER_OUTCOMES).exists():
         judged = {name: tables.judge_table(read[name], PAGE_SCALE, cells) for name, cells in there.items()}
         former = json.loads((docs / FORMER_OUTCOMES).read_text())
-        (docs / "before-after.md").write_text(changes.build_page(former, judged))
+        days = {name: max(provenance.list_days(cells), default="") for name, cells in there.items()}
+        (docs / "before-after.md").write_text(changes.build_page(former, judged, days))
     print(f"wrote {docs}/README.md and {len(there)} pages")
 
 

@@ -50,7 +50,7 @@ proved (`hard`) must hold for every seed.
 
 * [The rule](rule.md): its formulae and sources.
 * [The rule on equal rows](null.md): how often it is wrong, and how many seeds it needs. `--null` writes it.
-* [Before and after](before-after.md): the outcomes that this rule changed.
+* [Before and after](before-after.md): the outcomes that this rule, or new runs, changed.
 
 A row has not learnt if a seed's training accuracy is below `learnt` (90 % by default). Pages mark such rows, and the
 claims that rest on them.
