@@ -12,8 +12,8 @@ CHANGES = """# Before and after
 
 Outcomes of the tables that there were on {DATE} (commit {COMMIT}), then and now, where they differ.
 
-* **All tables** are judged by [the rule](rule.md). By the rule before it, a difference counted if it was 3 points *or* 2
-  standard errors over seeds. The gap is now to the test videos, no longer to the validation videos that chose the
+* **All tables** are judged by [the rule](rule.md). By the rule before it, a difference counted if it was 3 points *or*
+  2 standard errors over seeds. The gap is now to the test videos, no longer to the validation videos that chose the
   checkpoint.
 * **Run again** since then, most with another recipe, and some with other claims ("-": no such claim): {AGAIN}. For all
   others, only the rule changed.
