@@ -108,6 +108,23 @@ def test_a_fused_row_has_the_runs_of_its_seed_and_finds_its_weights_on_validatio
     assert together["params"] == 2 * alone["params"]
 
 
+def test_a_network_is_counted_with_the_classes_of_the_lists_that_are_there(tmp_path):
+    lists = {
+        f"{part}list01.txt": f"{name}/v_{name}_g01_c01.avi {label}\n"
+        for part, name, label in (("train", "A", 1), ("test", "B", 2))
+    }
+    for file, text in {"classInd.txt": "1 A\n2 B\n", **lists}.items():
+        (tmp_path / file).write_text(text)
+
+    def count(folder):
+        given = {"data.format": "ucf101", "data.root": str(folder), "data.splits": str(folder), "model.width": 8}
+        (cell,) = plan.plan_cells(make(cells=[{"name": "one", "set": given}], seeds=[0]), "cpu")
+        return costs.count_costs([cell])[cell.key]["params"]
+
+    per_class = 4 * 8 + 1  # weights and bias in the classifier
+    assert count(tmp_path / "missing") - count(tmp_path) == (101 - 2) * per_class
+
+
 def test_fresh_computes_a_quantised_row_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     int8 = {"name": "int8", "kind": "compress", "needs": "wide", "command": "quantise"}
