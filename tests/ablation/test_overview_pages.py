@@ -62,9 +62,13 @@ def test_results_of_the_readme_are_marked_where_the_code_is_another():
         results_page._quote_readme("## Results\n\nno hash\n\n## Use\n")
 
 
-def test_every_claim_has_an_answer_that_is_there():
+def read_claims():
     with open(claims_page.PAGE.with_suffix(".csv"), encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def test_every_claim_has_an_answer_that_is_there():
+    rows = read_claims()
     numbers = [f"{article}.{number}" for article, count in CLAIMS.items() for number in range(1, count + 1)]
     assert [row["claim"] for row in rows] == numbers
     assert {row["verdict"] for row in rows} <= set(claims_page.VERDICTS)
@@ -75,6 +79,24 @@ def test_every_claim_has_an_answer_that_is_there():
     }
     answers = {answer for row in rows for answer in claims_page.split_answers(row)}
     assert {answer for answer in answers if answer.startswith("test_")} <= tests
+
+
+def test_claims_that_are_not_right_are_explained():
+    doubtful = [row for row in read_claims() if row["verdict"] in ("partly", "wrong")]
+    assert doubtful
+    assert [row["claim"] for row in doubtful if "background/errata.md" not in claims_page.split_answers(row)] == []
+
+
+def test_tables_are_cited_with_the_outcomes_and_marks_of_the_index():
+    claims, index = claims_page.PAGE.read_text(), (docs.DOCS / "README.md").read_text()
+    row = r"^\| \[(c\w+)\]\([^)]*\) \| [^|]* \| ([^|]*) \| (\d+ of \d+) \| [^|]* \| ([^|]*) \|$"
+    cited = [one for one in re.findall(row, index, re.MULTILINE) if f"[{one[0]}]" in claims]
+    assert len(cited) > 10
+    for name, outcomes, unlearnt, missing in cited:
+        (remarks,) = set(re.findall(rf"\[{name}\]\([^)]*\) \(([^)]*)\)", claims))
+        assert remarks.startswith(outcomes)
+        assert (f"{unlearnt} rows not learnt" in remarks) == (not unlearnt.startswith("0 "))
+        assert ("other code" in remarks) == ("other code" in missing)
 
 
 def test_an_answer_that_is_not_there_is_refused(tmp_path):

@@ -77,6 +77,41 @@ def test_the_snippet_makes_ut_interactions_lists(tmp_path, monkeypatch):
     assert found.test == (Video("HandShaking/v_HandShaking_g03_c17.avi", 0, "g03"),)
 
 
+TUTORIAL = (ROOT / "docs" / "guide" / "tutorial.md").read_text()
+
+
+def test_the_tutorials_snippet_makes_lists_that_test_each_group_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(1, 7):
+        Path(f"my-videos/{number}.mp4").parent.mkdir(exist_ok=True)
+        Path(f"my-videos/{number}.mp4").touch()
+    rows = [f"{number}.mp4,{'Hand wave' if number % 2 else 'Run'},person {number}" for number in range(1, 7)]
+    Path("my-videos/all.csv").write_text("\n".join(["path,label,group", *rows]))
+    exec(re.search(r"^```python\n(.*?)^```$", TUTORIAL, re.DOTALL | re.MULTILINE)[1], {})
+    read = lambda split: index.read_index(
+        parse.load_config(
+            "r2plus1d_ucf101.yaml",
+            ["data.root=my-videos-ucf", "data.splits=null", f"data.split={split}", "data.val=none"],
+        ).data
+    )
+    found = [read(split) for split in (1, 2, 3)]
+    assert found[0].classes == ("Hand wave", "Run")
+    assert [sorted(video.group for video in one.test) for one in found] == [
+        ["g01", "g04"],
+        ["g02", "g05"],
+        ["g03", "g06"],
+    ]
+    assert all(len({*one.train, *one.test}) == 6 for one in found)
+
+
+def test_the_tutorials_configuration_is_that_of_the_results_it_shows(tmp_path):
+    (tmp_path / "mine.yaml").write_text(re.search(r"^```yaml\n(.*?)^```$", TUTORIAL, re.DOTALL | re.MULTILINE)[1])
+    copies = "datasets/ut-interaction-80/videos"
+    keys = [f"data.root={copies}", "data.cache=ram", "data.workers=0", "data.stream=difference"]
+    theirs = parse.load_config("r2plus1d_utinteraction.yaml", [*keys, "data.splits=null", "data.source=null"])
+    assert parse.load_config(tmp_path / "mine.yaml", []) == theirs
+
+
 def test_the_two_set_up_commands_are_single_lines_that_ci_finds():
     text = (ROOT / "README.md").read_text()
     for marker in ("train", "tests"):

@@ -81,16 +81,21 @@ def build_index(read: dict, there: dict, scale: str) -> str:
 def _format_table(name, about, cells, scale):
     if not cells:
         return name, about.question, "", "", "", "**not run yet**"
-    outcomes = changes.format_counts(one["outcome"] for one in tables.judge_table(about, scale, cells))
     days = ", ".join(provenance.list_days(cells))
-    missing = [*list_missing_rows(about, cells, scale), *_name_other_code(cells)]
-    link, learnt = f"[{name}]({name}/README.md)", _count_unlearnt(about, cells)
-    return link, about.question, outcomes, learnt, days, "; ".join(missing)
+    missing = [*list_missing_rows(about, cells, scale), *name_other_code(cells)]
+    link, (unlearnt, rows) = f"[{name}]({name}/README.md)", count_unlearnt(about, cells)
+    return link, about.question, format_outcomes(about, cells, scale), f"{unlearnt} of {rows}", days, "; ".join(missing)
 
 
-def _count_unlearnt(about, cells):
+def format_outcomes(about, cells, scale: str) -> str:
+    """Format how many assertions of a table hold, are inconclusive and fail."""
+    return changes.format_counts(one["outcome"] for one in tables.judge_table(about, scale, cells))
+
+
+def count_unlearnt(about, cells) -> tuple[int, int]:
+    """Count the rows of a table that have not learnt, and all that it has."""
     rows = tables.summarize_rows(about, cells)
-    return f"{sum(bool(row['unlearnt']) for row in rows)} of {len(rows)}"
+    return sum(bool(row["unlearnt"]) for row in rows), len(rows)
 
 
 def list_missing_rows(about, cells, scale: str) -> list[str]:
@@ -108,7 +113,8 @@ def list_missing_rows(about, cells, scale: str) -> list[str]:
     return found if len(found) <= MOST_NAMES else [f"{len(found)} rows"]
 
 
-def _name_other_code(cells):
+def name_other_code(cells) -> list[str]:
+    """Say how many rows are of other code than the present one, in a list that is empty if none is."""
     others = provenance.list_rows_of_other_code(cells)
     rows = len(tables.collect_rows(cells))
     which = "all rows" if len(others) == rows else f"{len(others)} of {rows} rows"
