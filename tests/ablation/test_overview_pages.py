@@ -51,17 +51,6 @@ def test_rows_of_other_code_are_listed():
     assert provenance.list_rows_of_other_code(found) == ["b"]
 
 
-def test_results_of_the_readme_are_marked_where_the_code_is_another():
-    section = "## Results\n\ncode `{}`, [data](datasets/a/README.md), [guide](docs/guide/b.md)\n\n## Use\n"
-    same = results_page._quote_readme(section.format(hash_code()))
-    other = results_page._quote_readme(section.format("0123456789abcdef"))
-    assert results_page.OTHER_CODE not in same
-    assert results_page.OTHER_CODE in other
-    assert "[data](../datasets/a/README.md), [guide](guide/b.md)" in same
-    with pytest.raises(UserError, match=r"README\.md"):
-        results_page._quote_readme("## Results\n\nno hash\n\n## Use\n")
-
-
 def read_claims():
     with open(claims_page.PAGE.with_suffix(".csv"), encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -13,6 +13,7 @@ columns, tables, exports, plots    write a table
 published   numbers from papers beside ours
 provenance    command, commit, day, machine and code of cells
 docs, index_page, changes    the committed pages of tables
+quotes      what pages say they measured
 results_page, claims_page    all numbers, and all claims that the project began with
 null_rows, null_check    how often the rule is wrong on equal rows
 commands    what tools/ablate.py does

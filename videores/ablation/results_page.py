@@ -1,13 +1,14 @@
 """Write docs/results.md: every number of this repository, with where it is from.
 
-The numbers are those of README.md, the records of the zoo, the committed cells of ablation tables, and the pages that
-say when they measured. What other code than the present one has computed is marked.
+The numbers are those of README.md, the records of the zoo, the committed cells of ablation tables, and what pages say
+they measured. What other code than the present one has computed is marked.
 """
 
 import re
 from pathlib import Path
 
-from videores.ablation import docs, provenance, published, spec, tables
+from videores.ablation import docs, provenance, published, quotes, spec, tables
+from videores.ablation.quotes import OTHER_CODE
 from videores.errors import UserError
 from videores.inference.card import format_floor
 from videores.inference.record import format_commit, format_interval
@@ -18,17 +19,19 @@ from videores.runtime.tables import format_markdown_table
 
 PAGE = Path("docs", "results.md")
 README = Path("README.md")
-OTHER_CODE = "**other code**"
+BENCHMARKS = "benchmark-*.md"  # in docs/background
+MOST_PROTOCOLS = 5  # that are named beside a table; of more it gives the number
 
 HEAD = f"""# Results
 
 Written by `python tools/ablate.py --docs`; do not edit. All numbers of this repository, each with its command, commit,
-machine and day:
+machine and date:
 
-* [the README](#the-readme), [the model zoo](#the-model-zoo), [ablation tables](#ablation-tables) and
-  [other pages](#other-pages) with measurements of their own.
-* {OTHER_CODE}: the code that can change a result is no longer the one that computed the number. The command gives
-  the present one. Comments, docstrings, documentation, reports, floors and tools do not count.
+* [the README](#the-readme), [the model zoo](#the-model-zoo), [ablation tables](#ablation-tables),
+  [other pages](#other-pages) with measurements of their own, and [benchmarks](#benchmarks).
+* {OTHER_CODE}: the code that can change a result is no longer the one that computed the number, or it is not known
+  which one did (`not recorded`). The command gives the present number. Comments, docstrings, documentation, reports,
+  floors and tools do not count.
 
 Accuracies are in per cent of the test videos, under the protocol beside them. [How assertions are
 judged](ablations/rule.md) says what a claim of a table needs.
@@ -36,12 +39,15 @@ judged](ablations/rule.md) says what a claim of a table needs.
 TABLES = """## Ablation tables
 
 Mean and standard deviation over seeds, with the 95 % interval over groups of test videos where it is known. The pages
-of the tables have protocols, claims and notes. Their [index](ablations/README.md) says what is missing.
+of the tables have claims and notes. Their [index](ablations/README.md) says what is missing.
 """
 OTHERS = """## Other pages
 
-These pages state figures of their own, with machine and versions. They were measured once; the code that can change
-them is not compared.
+What these pages measured: their tables, commands, and when and where it was. The pages explain the numbers.
+"""
+SPEED = """## Benchmarks
+
+These pages measure speed, by `python tools/benchmark.py`. Code that can change a result may leave it as it is.
 """
 
 
@@ -53,20 +59,24 @@ def write_results(page: Path = PAGE) -> None:
 
 def build_results() -> str:
     """Return the page of all numbers of this repository, which is the current folder."""
-    parts = [HEAD, _quote_readme(README.read_text()), _format_zoo(), TABLES]
+    parts = [HEAD, _quote_readme(), _format_zoo(), TABLES]
     parts += [_format_table(name) for name in spec.list_tables() if tables.load_cells(docs.DOCS / name)]
-    return "\n".join([*parts, OTHERS, format_markdown_table(("page", "commits", "days"), _list_pages())]) + "\n"
+    parts += [OTHERS, *(f"{quote}\n" for page in list_pages() for quote in quotes.quote_page(page))]
+    return "\n".join([*parts, SPEED, format_markdown_table(("page", "commits", "dates"), _list_benchmarks())]) + "\n"
 
 
-def _quote_readme(text):
-    """Return the section Results of README.md, marked if its code is not the present one."""
-    section = re.search(r"^## Results\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
-    code = section and re.search(r"code `([0-9a-f]{16})`", section[1])
-    if not code:
-        raise UserError(f"{README} must have a section Results with code `<hash>` of the code that computed it: add it")
-    mark = "" if code[1] == hash_code() else f"{OTHER_CODE} than the present one computed these.\n\n"
-    linked = re.sub(r"\]\((?!https?:)(?:docs/)?", lambda m: "](" if "docs/" in m[0] else "](../", section[1])
-    return f"## The README\n\n{mark}{linked.strip()}\n"
+def list_pages() -> list[Path]:
+    """List the pages that may say when they measured: those of docs/ and of data sets, but for generated ones."""
+    pages = sorted([*Path("docs").rglob("*.md"), *Path("datasets").glob("*/README.md")])
+    return [page for page in pages if page != PAGE and docs.DOCS not in page.parents]
+
+
+def _quote_readme():
+    """Quote all of the section Results of README.md."""
+    blocks = dict(quotes.read_sections(README)).get("Results", [])
+    if not quotes.find_lines(README, blocks):
+        raise UserError(f"{README} must say in its section Results when it measured, as {quotes.__name__} describes")
+    return f"## The README\n\n{quotes.quote_blocks(README, blocks)}\n"
 
 
 def _format_zoo():
@@ -105,6 +115,7 @@ def _format_table(name):
             "",
             *tables.format_numbers(about, rows, published.read_published(name)),
             "",
+            *_format_protocols(name, rows),
             f"* `{provenance.format_command(name, about, cells, docs.PAGE_SCALE)}`",
             f"* Commit {', '.join(provenance.list_commits(cells))}; "
             f"{', '.join(provenance.list_days(cells)) or 'no training'}; {machines}",
@@ -114,15 +125,20 @@ def _format_table(name):
     )
 
 
-def _list_pages():
-    """Yield (link, commits, days) of the pages that state when they measured, and are not among those above."""
-    written = [docs.DOCS, zoo.PAGE, PAGE]
-    for path in sorted([*Path("docs").rglob("*.md"), *Path("datasets").glob("*/README.md")]):
-        if not any(path == other or other in path.parents for other in written):
-            text = path.read_text()
-            commits = dict.fromkeys(re.findall(r"\b[Cc]ommits? ([0-9a-f]{7,10})\b", text))
-            days = sorted(set(re.findall(r"\b20\d\d-\d\d-\d\d\b", text)))
-            if commits or days:
-                link = path.relative_to("docs") if path.parts[0] == "docs" else Path("..", path)
-                title = text.splitlines()[0].lstrip("# ")
-                yield f"[{title}]({link})", ", ".join(commits) or "not stated", ", ".join(days)
+def _format_protocols(name, rows):
+    found = tables.group_by_protocol(rows)
+    if len(found) > MOST_PROTOCOLS:
+        return [f"* {len(found)} protocols: [of each row](ablations/{name}/README.md#result)"]
+    named = {protocol: of[0] if len(of) == 1 else f"{len(of)} rows" for protocol, of in found.items()}
+    alone = len(found) == 1
+    lines = [f"`{protocol}`" + ("" if alone else f" ({of})") for protocol, of in named.items()]
+    return [f"* Protocol: {'; '.join(lines)}"] if found else []
+
+
+def _list_benchmarks():
+    """Yield (link, commits, dates) of the pages that measure speed."""
+    for path in sorted(Path("docs", "background").glob(BENCHMARKS)):
+        text = path.read_text()
+        dates = sorted(set(re.findall(r"\b20\d\d-\d\d-\d\d\b", text)))
+        link = f"[{text.splitlines()[0].lstrip('# ')}]({path.relative_to('docs')})"
+        yield link, ", ".join(quotes.read_codes(text)), ", ".join(dates)

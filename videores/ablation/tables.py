@@ -198,12 +198,17 @@ def _explain_numbers(table, rows, found):
     return [*lines, "", *unlearnt]
 
 
-def _list_protocols(rows):
-    """List the protocols of the accuracies, each with its rows."""
+def group_by_protocol(rows):
+    """Return {protocol: its rows} of the accuracies."""
     by_protocol = {}
     for row in rows:
         if row["protocol"]:
             by_protocol.setdefault(row["protocol"], []).append(row["row"])
+    return by_protocol
+
+
+def _list_protocols(rows):
+    by_protocol = group_by_protocol(rows)
     alone = len(by_protocol) == 1
     lines = [f"* `{protocol}`" + ("" if alone else f": {', '.join(names)}") for protocol, names in by_protocol.items()]
     shown = [row for row in rows if row["protocol"] or not row["trouble"]]
