@@ -65,9 +65,9 @@ The last column of the list above names rows and seeds without a result, and res
 can change a result differs from the present one, so numbers may change when the table is run again.
 [Results](../results.md) has them all. The tables do not ask for these rows and columns:
 
-Rows: pre-activation and 56 layers (c02); rotation alone, dropout of 0.8, several weight decays (c05); frozen norms at
-each batch size, SyncBN at scale `cpu` (c08); 4 and 8 processes at scale `cpu` (c14). Columns: steps or epochs until an
-accuracy is reached (c02, c06); milliseconds of training, of bf16 or of a GPU (c07); hours (c09: clips/s).
+Rows: rotation alone, dropout of 0.8, several weight decays (c05); frozen norms at each batch size, SyncBN at scale
+`cpu` (c08); 4 and 8 processes at scale `cpu` (c14). Columns: steps or epochs until an accuracy is reached (c02, c06);
+milliseconds of training, of bf16 or of a GPU (c07); hours (c09: clips/s).
 """
 
 
