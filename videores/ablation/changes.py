@@ -34,10 +34,10 @@ def build_page(former: Mapping[str, Any], outcomes: Mapping[str, list[dict]], da
         outcomes: {table: [outcome]} of the same and of later tables.
         days: {table: day on which its newest cell was begun}.
     """
-    rows, same, now = [], 0, []
+    rows, same = [], 0
+    now = [one for name in former["outcomes"] for one in outcomes[name]]
     for name, before in former["outcomes"].items():
         judged = {one["claim"]: one for one in outcomes[name]}
-        now += judged.values()
         for claim in {**before, **judged}:
             one = judged.get(claim)
             if one and one["outcome"] == before.get(claim):
