@@ -255,9 +255,12 @@ def _find_setting(cell):
 
 @functools.cache
 def _find_design(name, overrides_json):
-    """Return the design of one of our networks, None of others."""
-    with torch.device("meta"):
-        return getattr(create_model(name, 2, **json.loads(overrides_json)), "design", None)
+    """Return the design of one of our networks, None of others, and where it is wrong, which the cell will say."""
+    try:
+        with torch.device("meta"):
+            return getattr(create_model(name, 2, **json.loads(overrides_json)), "design", None)
+    except UserError:
+        return None
 
 
 def _describe_work(cell, members):
