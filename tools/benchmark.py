@@ -40,7 +40,7 @@ def main() -> int:
     subcommands = parser.add_subparsers(dest="what", required=True)
     modules = {}
     for name in SUBCOMMANDS:
-        subparser = subcommands.add_parser(name)
+        subparser = subcommands.add_parser(name, allow_abbrev=False)
         if name in sys.argv[1:2]:  # only the one that is called: they import torch and more
             modules[name] = importlib.import_module(f"benchmarks.{MODULES.get(name, name)}")
             subparser.description = modules[name].__doc__

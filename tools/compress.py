@@ -26,8 +26,12 @@ from videores.runtime import cli
 def main() -> int:
     parser = cli.make_parser(__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_prune_arguments(commands.add_parser("prune", help="remove channels, or set single weights to zero"))
-    add_quantise_arguments(commands.add_parser("quantise", help="compute convolutions with 8-bit integers"))
+    add_prune_arguments(
+        commands.add_parser("prune", help="remove channels, or set single weights to zero", allow_abbrev=False)
+    )
+    add_quantise_arguments(
+        commands.add_parser("quantise", help="compute convolutions with 8-bit integers", allow_abbrev=False)
+    )
     args = parser.parse_args()
     return args.function(args)
 

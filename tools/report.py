@@ -7,7 +7,7 @@ python tools/report.py --table runs/a-split1 runs/a-split2 runs/b-split1 runs/b-
 python tools/report.py --pareto runs/a runs/b runs/a/int8.onnx         # tested runs and files, timed in turns
 
 --table writes a row for each configuration, with its splits, the mean over seeds and the floors, as Markdown, CSV and
-LaTeX into results/tables/<first run>/. --pareto writes the accuracy of each test and the measured time of a video, into
+LaTeX into results/tables/<rows>/. --pareto writes the accuracy of each test and the measured time of a video, into
 results/pareto/.
 """
 
@@ -44,9 +44,7 @@ def main() -> None:
 def write_table(args: argparse.Namespace) -> None:
     from videores.reporting import paper
 
-    first = args.table[0].resolve()
-    run = first.parents[1] if first.parent.name in ("test", "val") else first
-    folder = args.out or paper.TABLE_FOLDER / run.name
+    folder = args.out or paper.TABLE_FOLDER / paper.name_table(args.table)
     paper.print_table(paper.write_table(args.table, folder), folder)
 
 

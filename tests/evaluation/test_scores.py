@@ -536,8 +536,10 @@ def test_results_are_written_where_runs_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = [run_of(tmp_path, name, make_logits(seed=seed)) for seed, name in enumerate("ab")]
     rescoring.fuse_runs(runs)
+    rescoring.fuse_runs(runs, weights=["2", "1"])
     rescoring.compare_runs(runs)
-    assert {path.name for path in (tmp_path / "results" / "scores").iterdir()} == {"a+b", "a-against-b"}
+    names = {path.name for path in (tmp_path / "results" / "scores").iterdir()}
+    assert names == {"a+b", "a+b-weights-2-1", "a-against-b"}
 
 
 def test_the_folder_of_a_protocol_is_named_as_a_tests(tmp_path):

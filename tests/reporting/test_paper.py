@@ -82,7 +82,11 @@ def test_other_recipes_are_other_rows_of_the_same_videos(tmp_path, runs):
     assert difference.value == rows[1].means["video_top1"].value - rows[0].means["video_top1"].value
     assert difference.interval[0] <= difference.value <= difference.interval[1]
     assert r"& $-$" in (tmp_path / "out" / "table.tex").read_text()
-    assert f"| {difference} |" in (tmp_path / "out" / "table.md").read_text()
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert f"| {difference} |" in text
+    assert "Rows differ in `train.lr` (0.02, 0.5)." in text
+    assert "% Rows differ in `train.lr`" in (tmp_path / "out" / "table.tex").read_text()
+    assert paper.name_table([*runs, others[0] / "test" / "one"]) == "net+wide"
 
 
 def test_a_row_that_lacks_a_run_or_has_another_protocol_or_other_videos_is_refused(tmp_path, runs):

@@ -313,6 +313,14 @@ def test_names_as_long_as_a_file_system_takes_are_written_and_cleaned(tmp_path, 
     assert sorted(tmp_path.iterdir()) == sorted([path, other, second])
 
 
+def test_a_shortened_option_is_refused(capsys):
+    parser = cli.make_parser("a tool")
+    parser.add_argument("--seeds")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--seed", "0,1"])
+    assert "--seed" in capsys.readouterr().err
+
+
 def test_tables_take_columns_from_their_rows():
     rows = [{"a": 1, "b": "x,y"}, {"a": 2, "c": None}]
     assert tables.format_csv(rows) == 'a,b,c\n1,"x,y",\n2,,\n'

@@ -1,5 +1,6 @@
 """Write a table of finished runs as Markdown, CSV and LaTeX, and print it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from videores.training.run_folder import read_record
 
 TABLE_FOLDER = Path("results", "tables")
 ENDS = ("low", "high")  # of intervals
+MAX_NAME = 200  # characters of a folder
+
+
+def name_table(sources: Sequence[Path]) -> str:
+    """Name the table of run folders, or of their test folders, by its rows."""
+    runs = [run.parents[1] if run.parent.name in ("test", "val") else run for run in map(Path.resolve, sources)]
+    return "+".join(dict.fromkeys(paper_rows.strip_name(run.name) for run in runs))[:MAX_NAME]
 
 
 def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
@@ -37,7 +45,8 @@ def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
     table, about = format_markdown_table(header, lines), "\n".join(_describe(rows))
     write_text(folder / "table.md", f"# {title}\n\n{table}\n\n{about}\n")
     write_text(folder / "table.csv", format_csv([_flatten_row(row) for row in rows]))
-    write_text(folder / "table.tex", format_latex_table(header, lines))
+    comments = "".join(f"% {line}\n" for line in about.splitlines())
+    write_text(folder / "table.tex", format_latex_table(header, lines) + comments)
     write_text(folder / "runs.csv", format_csv([_describe_run(row, run) for row in rows for run in row.runs]))
     return rows
 
@@ -47,6 +56,8 @@ def print_table(rows: Sequence[Row], folder: Path) -> None:
     print(f"wrote   {folder}/table.md, table.csv, table.tex, runs.csv")
     floors = [f"{row.name.removeprefix('floor: ')} {row.means['video_top1']}" for row in rows if not row.runs]
     print(f"floors  {', '.join(floors) or 'unknown'}")
+    if differ := "; ".join(_list_differences(rows)):
+        print(f"differ  {differ}")
     for row in rows:
         if row.runs:
             splits = ", ".join(f"{split}: {value:.2f}" for split, value in row.several.items())
@@ -102,10 +113,13 @@ def _describe(rows):
     runs = [run for row in rows for run in row.runs]
     seeds = sorted({run.seed for run in runs})
     several = f" (± standard deviation over the seeds {', '.join(map(str, seeds))})" if len(seeds) > 1 else ""
-    yield f"In per cent: video top-1 of each split, then the mean of splits{several};"
+    splits = "video top-1 of each split, then the mean of splits" if rows[0].several else "top-1"
+    yield f"In per cent: {splits}{several};"
     yield f"in brackets the 95 % interval over the {over}. Floors need no network."
     if any("above_first" in row.means for row in rows):
         yield "Differences are paired by test video, with the interval over the same groups."
+    if differ := "; ".join(_list_differences(rows)):
+        yield f"Rows differ in {differ}."
     unbeaten = [row.name for row in rows if "above_floor" in row.means and not _is_above(row.means["above_floor"])]
     if unbeaten:
         yield f"The interval is not wholly above the best floor: {', '.join(unbeaten)}."
@@ -113,6 +127,15 @@ def _describe(rows):
     yield ""
     for protocol in sorted({run.predictions.protocol for run in runs}):
         yield f"* `{protocol}`"
+
+
+def _list_differences(rows):
+    """Yield the keys in which the recipes of rows differ, with the values of each row."""
+    recipes = [json.loads(row.runs[0].recipe) for row in rows if row.runs]
+    for key in sorted(set().union(*recipes)):
+        values = [recipe.get(key) for recipe in recipes]
+        if any(value != values[0] for value in values):
+            yield f"`{key}` ({', '.join(map(json.dumps, values))})"
 
 
 def _is_above(difference):

@@ -135,13 +135,14 @@ def _join_runs(runs, first, tests):
     alike: dict[str, list[TestedRun]] = {}
     for run in runs:
         alike.setdefault(run.recipe, []).append(run)
-    names = [_strip_name(some[0]) for some in alike.values()]
+    names = [strip_name(some[0].name) for some in alike.values()]
     names = names if len(set(names)) == len(names) else [some[0].name for some in alike.values()]
     return [_make_row(name, some, first, tests) for name, some in zip(names, alike.values(), strict=True)]
 
 
-def _strip_name(run):
-    return re.sub(r"-(split|seed)\d+", "", run.name)
+def strip_name(run: str) -> str:
+    """Return the name of a run without its split and seed."""
+    return re.sub(r"-(split|seed)\d+", "", run)
 
 
 def strip_split(protocol: str) -> str:

@@ -80,7 +80,8 @@ def fuse_runs(
         {"predictions": str(p.path), "weight": weight, "protocol": one["protocol"], "video_top1": one["video_top1"]}
         for p, weight, one in zip(runs, weights_R, alone, strict=True)
     ]
-    folder = Path(out or COMPARED_FOLDER / "+".join(_name_runs(runs)))
+    weighted = f"-weights-{'-'.join(weights)}" if weights else ""
+    folder = Path(out or COMPARED_FOLDER / ("+".join(_name_runs(runs)) + weighted))
     _write_metrics(folder, result, runs[0].classes)
     _write_predictions(folder / FILE_NAME, runs[0], logits_VKN)
     for p, weight, one in zip(runs, weights_R, alone, strict=True):

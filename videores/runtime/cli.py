@@ -197,8 +197,9 @@ def make_number_type(fits: Callable[[float], bool], wanted: str) -> Callable[[st
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose --help shows a tool's docstring as it is."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Return a parser whose --help shows a tool's docstring as it is, and that takes no shortened options."""
+    shown = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, formatter_class=shown, allow_abbrev=False)
 
 
 def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=10") -> None:
