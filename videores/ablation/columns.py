@@ -19,7 +19,7 @@ COLUMNS = {
     "gmacs": _Column("GMAC a clip", 4, cost=True, spread=False),
     "gmacs_video": _Column("GMAC a video", 3, cost=True, spread=False),
     "memory": _Column("training memory (MB a clip)", 1, 1e6, cost=True, spread=False),
-    "latency": _Column("ms a clip", 2, cost=True, spread=False),
+    "latency": _Column("ms a clip", 2, cost=True),
     "train": _Column("train video top-1", 1, points=True),
     "clip": _Column("clip top-1", 1, points=True, tested=True),
     "video": _Column("video top-1", 1, points=True, tested=True),
@@ -80,4 +80,6 @@ def format_cell(name, mean, sd=None):
     if mean is None:
         return "-"
     text = f"{mean / column.unit:,.{column.digits}f}"
+    if column.cost and sd == 0:  # older cells: the latency was measured once for all seeds
+        return text
     return text if sd is None or not column.spread else f"{text} ± {sd / column.unit:.{column.digits}f}"

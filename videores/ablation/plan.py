@@ -11,11 +11,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from videores.ablation.spec import Cell
 from videores.config import parse
 from videores.config.schema import Config
 from videores.data.synthetic import datasets
 from videores.errors import UserError, format_suggestion
+from videores.models import create_model
 from videores.training.resume import CHANGEABLE_KEYS, flatten_config
 
 # keys that a run may resume without, and that a table's columns come from
@@ -187,9 +190,7 @@ def _resolve_cell(cell, scale, seed, done, small_data):
     if small_data and embedded in datasets.SETS:
         overrides += _format_overrides({"data.format": "csv", "data.root": f"{small_data}/{embedded}"})
     config = _load_base(base, (*overrides, f"run.seed={seed + cell.shift}"))
-    last = ["last"] if cell.checkpoint == "last" else []
-    what = [cell.kind, *(cell.command or "").split(), *last, *(member.key for member in members)]
-    key = _compute_key(config, " ".join(what), needs)
+    key = _compute_key(config, _describe_work(cell, members), needs)
     further = cell.command, members, cell.checkpoint
     return _PlannedCell(cell.name, cell.kind, seed, base, overrides, config, needs, key, *further)
 
@@ -234,10 +235,37 @@ def _load_without(base, before, others):
 def _check_configs_differ(planned):
     seen = {}
     for cell in planned:
-        if (other := seen.setdefault(cell.key, cell)) is not cell:
+        if (other := seen.setdefault(_find_setting(cell), cell)) is not cell:
             raise UserError(
                 f"the rows {other.row} and {cell.row} must differ, their configurations are equal: drop one"
             )
+
+
+def _find_setting(cell):
+    """Return what the cell's result depends on, with its network as it is built.
+
+    A row that states a default of its network, such as `model.shortcut: A` of CIFAR networks, is a row without it.
+    """
+    model = cell.config.model
+    if (design := _find_design(model.name, json.dumps(model.overrides()))) is None:
+        return cell.key
+    config = cell.config.model_copy(update={"model": model.model_copy(update=dict.fromkeys(model.overrides()))})
+    return _compute_key(config, _describe_work(cell, cell.members), cell.needs), design
+
+
+@functools.cache
+def _find_design(name, overrides_json):
+    """Return the design of one of our networks, None of others, and where it is wrong, which the cell will say."""
+    try:
+        with torch.device("meta"):
+            return getattr(create_model(name, 2, **json.loads(overrides_json)), "design", None)
+    except UserError:
+        return None
+
+
+def _describe_work(cell, members):
+    last = ["last"] if cell.checkpoint == "last" else []
+    return " ".join([cell.kind, *(cell.command or "").split(), *last, *(member.key for member in members)])
 
 
 def _compute_key(config, kind, needs):

@@ -155,11 +155,7 @@ def print_forecast(todo, table_costs):
 
 
 def measure_all_costs(todo, table_costs, rounds):
-    """Measure the milliseconds of a clip too, all networks in turns."""
-    first = {}
-    for cell in todo:
-        if "error" not in table_costs[cell.key] and not cell.members:
-            first.setdefault(cell.row, cell)
-    ms = costs.measure_latencies(list(first.values()), rounds)
-    latency = {row: {"latency": ms[cell.key]} for row, cell in first.items()}
-    return {cell.key: {**table_costs[cell.key], **latency.get(cell.row, {})} for cell in todo}
+    """Measure the milliseconds of a clip too, all networks in turns, that of a row once for each seed."""
+    timed = [cell for cell in todo if "error" not in table_costs[cell.key] and not cell.members]
+    latencies = {key: {"latency": ms} for key, ms in costs.measure_latencies(timed, rounds).items()}
+    return {key: {**found, **latencies.get(key, {})} for key, found in table_costs.items()}
