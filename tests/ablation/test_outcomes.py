@@ -230,6 +230,16 @@ def test_pooled_rows_are_judged_as_one_row_of_the_videos_of_all_splits():
     assert judge(split, **sides) == "inconclusive", "one by one, a pair is not decided"
 
 
+def test_a_bound_is_judged_for_pooled_rows_too():
+    groups = [1 + i // 10 for i in range(200)]
+    rows = {f"a{i}": results(values, groups=groups) for i, values in enumerate(WINNING)}
+    names, whole = [*rows], {"a": join([*rows.values()])}
+    for bound, outcome in (({"at_least": 40}, "holds"), ({"at_most": 50}, "fails"), ({"at_least": 70}, "inconclusive")):
+        one, pooled = say(whole, rows=["a"], **bound), say(rows, rows=names, pooled=True, **bound)
+        assert pooled["numbers"] == [one["numbers"][0].replace("a ", "a0, a1, a2 ")]
+        assert pooled["outcome"] == one["outcome"] == outcome
+
+
 def test_rows_with_other_seeds_or_without_answers_are_not_pooled():
     rows = {
         name: results(values) for name, values in zip(("a0", "a1", "b0", "b1"), WINNING[:2] + LOSING[:2], strict=True)
@@ -259,8 +269,8 @@ def join(rows):
 
 
 @pytest.mark.parametrize(
-    "change", [dict(metric="train"), dict(hard=True), dict(above=[], below=[], rows=["a"], at_most=9)]
+    "change", [dict(metric="train"), dict(hard=True), dict(above=[], below=[], rows=["a"], within=9)]
 )
-def test_pooled_needs_answers_of_two_sides(change):
+def test_pooled_needs_answers_of_one_row_or_two(change):
     with pytest.raises(ValidationError, match="pooled"):
         spec.Assertion.model_validate({"claim": "c", "above": ["a"], "below": ["b"], "pooled": True, **change})

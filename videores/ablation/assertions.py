@@ -39,8 +39,8 @@ def judge_assertion(assertion, rows, bar=0):
 
 
 def _pool_rows(assertion, rows):
-    """Return the claim about one row above and one below, which have the videos of all their splits."""
-    sides = {side: getattr(assertion, side) for side in ("above", "below")}
+    """Return the claim about one row, or one above and one below, which have the videos of all their splits."""
+    sides = {side: names for side in ("above", "below", "rows") if (names := getattr(assertion, side))}
     names = {side: ", ".join(found) for side, found in sides.items()}
     pooled = {names[side]: _pool_cells([rows[name] for name in found]) for side, found in sides.items()}
     return assertion.model_copy(update={side: (name,) for side, name in names.items()}), pooled

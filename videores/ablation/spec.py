@@ -94,9 +94,7 @@ class Assertion(Section):
     at_most: float | None = None
     within: float | None = None
     equal: float | None = None  # margin and bounds are in the units of the column, accuracies in percentage points
-    pooled: bool = (
-        False  # rows of `above`, tested on one split each, are one row of all splits, and so are those of `below`
-    )
+    pooled: bool = False  # the rows of `rows`, `above` or `below`, tested on one split each, are one row of all splits
     hard: bool = False  # can be proved: every seed must obey, and nothing is inconclusive
     scales: tuple[ScaleName, ...] = ("cpu", "full")
 
@@ -108,8 +106,11 @@ class Assertion(Section):
             raise ValueError(
                 f"{self.claim!r}: must have above and below, or rows and one of at_least, at_most, within, equal"
             )
-        if self.pooled and (self.metric != "video" or not order or self.hard):
-            raise ValueError(f"{self.claim!r}: pooled must have above and below, the metric video, and not be hard")
+        if self.pooled and (self.metric != "video" or self.hard or {"within", "equal"} & {*bounds}):
+            raise ValueError(
+                f"{self.claim!r}: pooled must have the metric video, not be hard, and have above and below, at_least "
+                "or at_most"
+            )
         if self.metric not in columns.COLUMNS and self.metric != "scores":
             raise ValueError(
                 f"metric must be a column or scores, got {self.metric}{format_suggestion(self.metric, columns.COLUMNS)}"
