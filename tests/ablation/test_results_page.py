@@ -89,6 +89,15 @@ def test_a_sentence_that_lacks_a_part_is_refused(tmp_path, monkeypatch, lacking)
         quote(tmp_path, monkeypatch, f"# A\n\n{line}.\n")
 
 
+def test_tables_and_outputs_of_a_page_are_quoted_with_the_block_before_them(tmp_path, monkeypatch):
+    quote(tmp_path, monkeypatch, SECTION.format("not recorded") + "\nOn a CPU:\n\n```\nms 1.0\n```\n\nNot quoted.\n")
+    numbers, more = quotes.quote_tables(PAGE)
+    assert numbers.startswith("### [A page](guide/a.md): Numbers\n\n| option")
+    assert "| [b](guide/b.md) | 90.0 |" in numbers
+    assert "not_quoted" not in numbers
+    assert more == "### [A page](guide/a.md): More\n\nOn a CPU:\n\n```\nms 1.0\n```"
+
+
 def test_all_commits_of_a_list_are_read():
     text = (
         "Commit 1111111 with changes (code `0123456789abcdef`), commits 2222222,\n3333333 and 4444444, commit 1111111"

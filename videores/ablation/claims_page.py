@@ -53,7 +53,7 @@ def build_claims(page: Path = PAGE) -> str:
     text = HEAD.format(
         ALL=len(rows),
         COUNTS=", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS),
-        PENDING=f"Not run yet: {', '.join(pending)}." if pending else "All tables were run.",
+        PENDING=f"Not run yet: {', '.join(pending)}." if pending else "All tables have results, some not of all rows.",
     )
     for number, title in enumerate(ARTICLES):
         of_article = [row for row in rows if row["claim"].partition(".")[0] == str(number)]

@@ -9,8 +9,9 @@ HEAD = """# Ablation tables
 
 Each table asks one question and answers it with rows that differ in one thing. A table is the file
 `configs/ablations/<table>.yaml`: rows, assertions about the result, and three scales. `smoke` tests the set-up, `cpu`
-takes minutes on two cores with the embedded data sets, and `full` uses UCF101, HMDB51 and Kinetics on GPUs. [Format of
-ablation tables](../reference/ablation-tables.md) describes the file.
+takes half an hour to two hours of a core on the embedded data sets (c06, c10 and c20 also on UT-Interaction), and
+`full` uses UCF101, HMDB51 and Kinetics on GPUs. [Format of ablation tables](../reference/ablation-tables.md) describes
+the file.
 
 ## Tables
 
@@ -65,9 +66,11 @@ The last column of the list above names rows and seeds without a result, and res
 can change a result differs from the present one, so numbers may change when the table is run again.
 [Results](../results.md) has them all. The tables do not ask for these rows and columns:
 
-Rows: rotation alone, dropout of 0.8, several weight decays (c05); frozen norms at each batch size, SyncBN at scale
-`cpu` (c08); 4 and 8 processes at scale `cpu` (c14). Columns: steps or epochs until an accuracy is reached (c02, c06);
-milliseconds of training, of bf16 or of a GPU (c07); hours (c09: clips/s).
+Rows: a projection without a norm (c03); frozen norms at each batch size, SyncBN at scale `cpu` (c08); a batch of 256
+(c13); 4 and 8 processes at scale `cpu` (c14); whole blocks pruned, temperatures and weights of distillation (c15);
+H.264 at several rates (c17: JPEG in its place); medical volumes and gestures (c19; [volumes](../guide/volumes.md) has
+the former). Columns: steps or epochs until an accuracy is reached (c02, c06); milliseconds of training, of bf16 or of a
+GPU (c07), of a shortcut (c03), of decoding (c12) and of views (c10); hours (c09: clips/s).
 """
 
 

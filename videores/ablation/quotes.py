@@ -55,13 +55,27 @@ def find_lines(page: Path, blocks: list[str]) -> list[str]:
 def quote_page(page: Path) -> list[str]:
     """Quote the sections of a page that say when they measured: tables of numbers, commands and the sentences."""
     sections = read_sections(page)
-    title = sections[0][0] if sections else ""
     return [
-        f"### [{title}]({_link_from_docs(page)}){f': {heading}' if heading != title else ''}\n\n"
-        + quote_blocks(page, _select_blocks(blocks))
+        _format_heading(page, sections, heading) + quote_blocks(page, _select_blocks(blocks))
         for heading, blocks in sections
         if find_lines(page, blocks)
     ]
+
+
+def quote_tables(page: Path) -> list[str]:
+    """Quote the sections of a page that have tables or outputs with numbers: these, each with the block before it."""
+    sections, quoted = read_sections(page), []
+    for heading, blocks in sections:
+        tables = [i for i, block in enumerate(blocks) if QUOTED.match(block) and not block.startswith("```sh")]
+        if tables:
+            kept = [block for i, block in enumerate(blocks) if {i, i + 1} & {*tables}]
+            quoted.append(_format_heading(page, sections, heading) + quote_blocks(page, kept))
+    return quoted
+
+
+def _format_heading(page, sections, heading):
+    title = sections[0][0]
+    return f"### [{title}]({_link_from_docs(page)}){f': {heading}' if heading != title else ''}\n\n"
 
 
 def quote_blocks(page: Path, blocks: list[str]) -> str:

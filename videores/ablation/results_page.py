@@ -4,7 +4,6 @@ The numbers are those of README.md, the records of the zoo, the committed cells 
 they measured. What other code than the present one has computed is marked.
 """
 
-import re
 from pathlib import Path
 
 from videores.ablation import docs, provenance, published, quotes, spec, tables
@@ -19,7 +18,7 @@ from videores.runtime.tables import format_markdown_table
 
 PAGE = Path("docs", "results.md")
 README = Path("README.md")
-BENCHMARKS = "benchmark-*.md"  # in docs/background
+PAGES_OF_TABLES = ("background/benchmark-*.md", "reference/complexity.md", "ablations/null.md")  # in docs/
 MOST_PROTOCOLS = 5  # that are named beside a table; of more it gives the number
 
 HEAD = f"""# Results
@@ -28,7 +27,8 @@ Written by `python tools/ablate.py --docs`; do not edit. All numbers of this rep
 machine and date:
 
 * [the README](#the-readme), [the model zoo](#the-model-zoo), [ablation tables](#ablation-tables),
-  [other pages](#other-pages) with measurements of their own, and [benchmarks](#benchmarks).
+  [other pages](#other-pages) with measurements of their own, and [benchmarks, costs and the
+  rule](#benchmarks-costs-and-the-rule).
 * {OTHER_CODE}: the code that can change a result is no longer the one that computed the number, or it is not known
   which one did (`not recorded`). The command gives the present number. Comments, docstrings, documentation, reports,
   floors and tools do not count.
@@ -45,9 +45,10 @@ OTHERS = """## Other pages
 
 What these pages measured: their tables, commands, and when and where it was. The pages explain the numbers.
 """
-SPEED = """## Benchmarks
+COSTS = """## Benchmarks, costs and the rule
 
-These pages measure speed, by `python tools/benchmark.py`. Code that can change a result may leave it as it is.
+The tables of benchmarks, by `python tools/benchmark.py`, of the counted cost of networks and of the rule on equal rows.
+Code that can change a result may leave a speed as it is.
 """
 
 
@@ -62,7 +63,8 @@ def build_results() -> str:
     parts = [HEAD, _quote_readme(), _format_zoo(), TABLES]
     parts += [_format_table(name) for name in spec.list_tables() if tables.load_cells(docs.DOCS / name)]
     parts += [OTHERS, *(f"{quote}\n" for page in list_pages() for quote in quotes.quote_page(page))]
-    return "\n".join([*parts, SPEED, format_markdown_table(("page", "commits", "dates"), _list_benchmarks())]) + "\n"
+    pages = [page for pattern in PAGES_OF_TABLES for page in sorted(Path("docs").glob(pattern))]
+    return "\n".join([*parts, COSTS, *(f"{quote}\n" for page in pages for quote in quotes.quote_tables(page))])
 
 
 def list_pages() -> list[Path]:
@@ -133,12 +135,3 @@ def _format_protocols(name, rows):
     alone = len(found) == 1
     lines = [f"`{protocol}`" + ("" if alone else f" ({of})") for protocol, of in named.items()]
     return [f"* Protocol: {'; '.join(lines)}"] if found else []
-
-
-def _list_benchmarks():
-    """Yield (link, commits, dates) of the pages that measure speed."""
-    for path in sorted(Path("docs", "background").glob(BENCHMARKS)):
-        text = path.read_text()
-        dates = sorted(set(re.findall(r"\b20\d\d-\d\d-\d\d\b", text)))
-        link = f"[{text.splitlines()[0].lstrip('# ')}]({path.relative_to('docs')})"
-        yield link, ", ".join(quotes.read_codes(text)), ", ".join(dates)

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from videores.config.parse import CONFIG_DIR, load_config
-from videores.config.schema import SyntheticFormat
 from videores.errors import UserError
 from videores.inference.card import format_floor
 from videores.inference.record import RunRecord, format_commit
@@ -35,9 +34,10 @@ MARKS = """
 * **other code**: the code that can change a result differs from the present one. The command gives the present result.
 """
 MISSING = """
-## Not run here
+## Not among these runs
 
-Configurations of this repository without a row:
+Configurations of this repository without a row. [Results](results.md) has the accuracies of those that ran elsewhere,
+in ablation tables or with other options.
 
 """
 
@@ -73,7 +73,7 @@ def build_zoo(page: Path) -> dict[Path, str]:
     text += f"{format_markdown_table(*_format_results(rows))}\n{MARKS}"
     text += f"\n## Runs\n\n{format_markdown_table(*_format_runs(rows))}\n"
     if is_docs:
-        text += MISSING + format_markdown_table(("configuration", "reason"), _list_missing(rows)) + "\n"
+        text += MISSING + format_markdown_table(("configuration", "data set"), _list_missing(rows)) + "\n"
     return {page: text, csv: format_csv(rows)}
 
 
@@ -167,10 +167,8 @@ def _format_runs(rows):
 
 
 def _list_missing(rows) -> Iterator[tuple[str, str]]:
-    """Yield the configurations of this repository that have no row, with the reason."""
+    """Yield the configurations of this repository that have no row, with their data sets."""
     there = {Path(row["config"]).stem for row in rows}
     for path in sorted(CONFIG_DIR.glob("*.yaml")):
         if path.stem not in there:
-            data = load_config(path).data
-            is_embedded = data.format in get_args(SyntheticFormat)
-            yield f"`{path.name}`", "no run is kept" if is_embedded else f"the videos of {data.name} are not at hand"
+            yield f"`{path.name}`", load_config(path).data.name
