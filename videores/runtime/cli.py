@@ -197,7 +197,7 @@ def make_number_type(fits: Callable[[float], bool], wanted: str) -> Callable[[st
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose --help shows a tool's docstring as it is, and that takes no shortened options."""
+    """Return a parser whose --help shows a docstring; options need whole names."""
     shown = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(description=doc, formatter_class=shown, allow_abbrev=False)
 
