@@ -243,10 +243,8 @@ def test_flow_of_an_embedded_set_is_written_once_beside_its_videos(tmp_path, mon
         ),
         ([{"name": "a"}, {"name": "b"}], "rows a and b must differ"),
         ([{"name": "a"}, {"name": "b", "shift": 1}], "rows [ab] and [ab] must differ"),  # a's next seed
-        (
-            [{"name": "a"}, {"name": "b", "set": {"model.shortcut": "B"}}],
-            "rows a and b must differ",
-        ),  # a states no default
+        # b states a default of the network
+        ([{"name": "a"}, {"name": "b", "set": {"model.shortcut": "B"}}], "rows a and b must differ"),
         (
             [{"name": "a"}, {"name": "c", "kind": "measure"}, {"name": "f", "kind": "fuse", "fuses": ["a", "c"]}],
             "f: fuses .*got c",
