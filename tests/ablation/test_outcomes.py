@@ -118,7 +118,7 @@ def test_numbers_have_the_error_the_limits_and_each_seed():
     near = {"a": results([90, 91]), "b": results([88, 90])}
     (text,) = say(near, above=["a"], below=["b"])["numbers"]
     assert text.startswith("a 90.5 ± 0.71 against b 89 ± 1.4: +1.5 (error ")
-    assert text.endswith("seeds +2, +1")
+    assert "seeds +2, +1; " in text
     (text,) = say({"a": near["a"][:1]}, rows=["a"], at_least=80)["numbers"]
     assert "one seed" in text
 
@@ -238,6 +238,32 @@ def test_a_bound_is_judged_for_pooled_rows_too():
         one, pooled = say(whole, rows=["a"], **bound), say(rows, rows=names, pooled=True, **bound)
         assert pooled["numbers"] == [one["numbers"][0].replace("a ", "a0, a1, a2 ")]
         assert pooled["outcome"] == one["outcome"] == outcome
+
+
+def test_a_floor_is_paired_with_the_answers_and_pooled_with_them():
+    groups = [1 + i // 10 for i in range(200)]
+    rows = {f"a{i}": results(values, groups=groups) for i, values in enumerate(WINNING)}
+    claim = {"rows": [*rows], "pooled": True, "metric": "above_floor", "at_least": 0}
+    for cell in (cell for row in rows.values() for cell in row):
+        cell["answers"]["floor"] = "1" * 40 + "0" * 160
+    assert judge(rows, **claim) == "holds"
+    for cell in (cell for row in rows.values() for cell in row):
+        cell["answers"]["floor"] = cell["answers"]["right"]
+    same = say(rows, **claim)["numbers"][0]
+    assert "+0 (error 1.7, " in same, "what both get right cancels; 100 / 60 groups is left"
+    assert "not known" in say({"a": results([90, 91])}, rows=["a"], metric="above_floor", at_least=0)["numbers"][0]
+
+
+def test_an_open_claim_says_how_many_seeds_would_decide_it():
+    groups = [1 + i // 10 for i in range(200)]
+    forecast = lambda rows, **more: say(rows, above=["a"], below=["b"], **more)["numbers"][0].split("; ")[1]
+    apart = {"a": results([90, 96, 93]), "b": results([88, 80, 84])}
+    seeds = int(forecast(apart).split()[1])
+    assert 3 < seeds < 10
+    assert judge({name: row * 3 for name, row in apart.items()}, above=["a"], below=["b"]) == "holds", "nine such seeds"
+    near = {"a": results([90, 91, 92], groups=groups), "b": results([88, 90, 91], groups=groups)}
+    assert "100 seeds would not decide it, as the error over groups" in forecast(near)
+    assert ";" not in say(apart, above=["a"], below=["b"], margin=-50)["numbers"][0], "it is decided"
 
 
 def test_rows_with_other_seeds_or_without_answers_are_not_pooled():

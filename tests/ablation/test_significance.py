@@ -97,7 +97,7 @@ def test_limits_cover_the_truth(seeds, spread):
 
 
 def test_where_all_groups_agree_there_is_an_error_still():
-    assert estimate_mean([0.0, 0.0], np.zeros((2, 10)), groups=50) == Estimate(0.0, 2.0, 2)
+    assert estimate_mean([0.0, 0.0], np.zeros((2, 10)), groups=50) == Estimate(0.0, 2.0, 2, 2.0)
 
 
 # -- the null check ---------------------------------------------------------------------------------------------------

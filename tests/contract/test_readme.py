@@ -112,6 +112,19 @@ def test_the_tutorials_configuration_is_that_of_the_results_it_shows(tmp_path):
     assert parse.load_config(tmp_path / "mine.yaml", []) == theirs
 
 
+def test_the_tutorials_table_trains_on_the_users_videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in zip(
+        ("mine", "my_table"), re.findall(r"^```yaml\n(.*?)^```$", TUTORIAL, re.DOTALL | re.MULTILINE), strict=True
+    ):
+        Path(f"{name}.yaml").write_text(text.replace("root: datasets/ut-interaction-80", "root: my-copies"))
+    table = spec.read_table("my_table.yaml")
+    for scale in spec.SCALES:
+        cells = plan.plan_cells(table, scale)
+        assert len(cells) == 18
+        assert {cell.config.data.root for cell in cells} == {"my-copies/videos"}
+
+
 def test_the_two_set_up_commands_are_single_lines_that_ci_finds():
     text = (ROOT / "README.md").read_text()
     for marker in ("train", "tests"):

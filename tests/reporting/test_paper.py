@@ -87,6 +87,8 @@ def test_other_recipes_are_other_rows_of_the_same_videos(tmp_path, runs):
     assert "Rows differ in `train.lr` (0.02, 0.5)." in text
     assert "% Rows differ in `train.lr`" in (tmp_path / "out" / "table.tex").read_text()
     assert paper.name_table([*runs, others[0] / "test" / "one"]) == "net+wide"
+    many = [tmp_path / f"network-{n:02}" for n in range(20)]
+    assert paper.name_table(many) != paper.name_table(many[:-1]), "names are cut, and still differ"
 
 
 def test_a_row_that_lacks_a_run_or_has_another_protocol_or_other_videos_is_refused(tmp_path, runs):

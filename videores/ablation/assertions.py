@@ -15,6 +15,8 @@ from videores.ablation.columns import COLUMNS, read_values
 from videores.ablation.significance import LEVEL, Estimate, estimate_mean, resample_accuracies
 
 OUTCOMES = ("fails", "inconclusive", "holds")  # from worst to best
+ANSWERED = ("video", "gap", "above_floor")  # columns that the answers to single videos give
+MAX_SEEDS = 100  # of a forecast
 
 
 def judge_assertion(assertion, rows, bar=0):
@@ -53,10 +55,12 @@ def _pool_cells(parts):
 
 def _pool_answers(cells):
     """Return a cell with all answers; a group is a group of one split, where each group is tested in one alone."""
-    answers, right = [cell["answers"] for cell in cells], "".join(cell["answers"]["right"] for cell in cells)
+    answers = [cell["answers"] for cell in cells]
+    pooled = {key: "".join(one[key] for one in answers) for key in ("right", "floor") if all(key in a for a in answers)}
     groups = [f"{i}-{group:06}" for i, one in enumerate(answers) for group in number_groups(one)]
-    pooled = {"list": "+".join(one["list"] for one in answers), "right": right, "groups": groups}
-    return {"seed": cells[0]["seed"], "values": {"video": 100 * right.count("1") / len(right)}, "answers": pooled}
+    pooled |= {"list": "+".join(one["list"] for one in answers), "groups": groups}
+    accuracy = 100 * pooled["right"].count("1") / len(groups)
+    return {"seed": cells[0]["seed"], "values": {"video": accuracy}, "answers": pooled}
 
 
 def _format_outcome(assertion, outcome, numbers, unlearnt=()):
@@ -83,7 +87,10 @@ def _judge_claim(assertion, rows):
         return "inconclusive", ["not judged: seeds do not differ at all, which gives no error"]
     fail_level = LEVEL / sum(len(excesses) for _, excesses in checks)
     outcomes = [decide_outcome(excesses, fail_level) for _, excesses in checks]
-    numbers = [f"{text}: {one}" if len(checks) > 1 else text for one, (text, _) in zip(outcomes, checks, strict=True)]
+    numbers = [
+        text + f": {outcome}" * (len(checks) > 1) + _forecast_seeds(excesses, fail_level) * (outcome == "inconclusive")
+        for outcome, (text, excesses) in zip(outcomes, checks, strict=True)
+    ]
     return min(outcomes, key=OUTCOMES.index), numbers
 
 
@@ -98,6 +105,17 @@ def decide_outcome(excesses: list[Estimate], fail_level: float = LEVEL) -> str:
     if all(excess.compute_limits()[0] > 0 for excess in excesses):
         return "holds"
     return "fails" if any(excess.compute_limits(fail_level)[1] < 0 for excess in excesses) else "inconclusive"
+
+
+def _forecast_seeds(excesses, fail_level):
+    """Say how many seeds would decide it, if these are typical: means and errors stay as they are."""
+    decide = lambda seeds: decide_outcome([excess.scale_to_seeds(seeds) for excess in excesses], fail_level)
+    for seeds in range(excesses[0].seeds + 1, MAX_SEEDS + 1):
+        if decide(seeds) != "inconclusive":
+            return f"; about {seeds} seeds would decide it"
+    if any(abs(excess.value) < 2 * excess.group_error for excess in excesses):
+        return f"; {MAX_SEEDS} seeds would not decide it, as the error over groups of test videos stays"
+    return f"; {MAX_SEEDS} seeds would not decide it"
 
 
 def _find_pooling_obstacle(rows):
@@ -190,11 +208,13 @@ def _read_metric(metric, cells):
 
 def _read_replicates(metric, cells):
     """Return value_SB on resampled test lists, None where answers do not give it."""
-    if metric not in ("video", "gap"):
+    if metric not in ANSWERED:
         return None
     right_SV = np.stack([read_answers(cell) for cell in cells])
+    if metric == "above_floor":
+        right_SV = right_SV - np.stack([read_answers(cell, "floor") for cell in cells])
     video_SB = resample_accuracies(right_SV, number_groups(cells[0]["answers"]))
-    return video_SB if metric == "video" else _read_metric("train", cells)[:, None] - video_SB
+    return _read_metric("train", cells)[:, None] - video_SB if metric == "gap" else video_SB
 
 
 # What can be proved
@@ -247,9 +267,9 @@ def _judge_same_scores(assertion, rows):
 # Numbers
 
 
-def read_answers(cell):
-    """Return right_V: 1 where the answer is right, else 0."""
-    return np.array([int(digit) for digit in cell["answers"]["right"]])
+def read_answers(cell, of="right"):
+    """Return right_V: 1 where the answer is right, else 0; `of` the network or of the best floor."""
+    return np.array([int(digit) for digit in cell["answers"][of]])
 
 
 def number_groups(answers):
@@ -283,4 +303,4 @@ def _format_mean(metric, cells):
 def _format_estimate(metric, estimate):
     low, high = estimate.compute_limits()
     text = f"{estimate.value:+.3g} (error {estimate.error:.2g}, {low:+.3g} to {high:+.3g})"
-    return text if metric in ("video", "gap") else f"{text} over seeds"
+    return text if metric in ANSWERED else f"{text} over seeds"

@@ -38,6 +38,7 @@ def _check_time(text: str) -> str:
 class _Answers(TypedDict):
     list: str
     right: Annotated[str, Field(pattern="^[01]+$")]
+    floor: NotRequired[Annotated[str, Field(pattern="^[01]+$")]]  # not of older cells
     groups: list[int] | None
 
 
@@ -286,10 +287,10 @@ def _read_curves(cell):
 
 
 def read_answers(p):
-    """Return which videos are right: {"list", "right", "groups"}, by name.
+    """Return which videos are right: {"list", "right", "groups", "floor"}, by name.
 
-    `list` is a hash of their names, `right` has a digit for each, 1 or 0. `groups` has a number
-    from 1 on for each video, equal within a group; null where each video is its own.
+    `list` is a hash of their names, `right` has a digit for each, 1 or 0, and so has `floor`, of the best floor, where
+    it is known. `groups` has a number from 1 on for each video, equal within a group; null where each video is its own.
     """
     order = np.argsort(p.video)
     right_V = metrics.is_in_top_k(_fuse_predictions(p), p.label)[order]
@@ -299,7 +300,11 @@ def read_answers(p):
     if len(set(p.group.tolist())) == 1 and p.group[0]:
         alone, group_V = False, np.zeros_like(group_V)  # one group for all
     groups = None if alone else (group_V + 1).tolist()
-    return {"list": named, "right": "".join(map(str, right_V.astype(int))), "groups": groups}
+    answers = {"list": named, "right": "".join(map(str, right_V.astype(int))), "groups": groups}
+    floors = p.metrics.get("floors") or {}
+    floor = floors.get("right", {}).get(floors.get("best"), "")
+    known = len(floor) == len(order)  # not of older tests, and not where videos could not be read
+    return answers | ({"floor": "".join(floor[i] for i in order)} if known else {})
 
 
 def sample_videos(p):

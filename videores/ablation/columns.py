@@ -23,6 +23,7 @@ COLUMNS = {
     "train": _Column("train video top-1", 1, points=True),
     "clip": _Column("clip top-1", 1, points=True, tested=True),
     "video": _Column("video top-1", 1, points=True, tested=True),
+    "above_floor": _Column("video top-1 above the best floor", 1, points=True, tested=True),
     "video5": _Column("video top-5", 1, points=True, tested=True),
     "mean_class_top1": _Column("mean class top-1", 1, points=True, tested=True),
     "macro_f1": _Column("macro F1", 1, points=True, tested=True),
@@ -67,11 +68,18 @@ COLUMNS = {
 def read_values(cell):
     """Return {column: value or None} of a cell.
 
-    A cell keeps the `gap` of metrics.json, to the validation videos; the gap to the test videos is computed here.
+    A cell keeps the `gap` of metrics.json, to the validation videos; the gap to the test videos is computed here, as is
+    the difference from the floor.
     """
     values = {name: cell["values"].get(name) for name in COLUMNS}
     known = values["train"] is not None and values["video"] is not None
-    return {**values, "gap": values["train"] - values["video"] if known else None, "val_gap": values["gap"]}
+    floor = cell.get("answers", {}).get("floor")
+    return {
+        **values,
+        "gap": values["train"] - values["video"] if known else None,
+        "val_gap": values["gap"],
+        "above_floor": values["video"] - 100 * floor.count("1") / len(floor) if floor else None,
+    }
 
 
 def format_cell(name, mean, sd=None):

@@ -14,16 +14,22 @@ RESAMPLES = 2000
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds, and its standard error."""
+    """A mean over seeds, its standard error, and the part of that which more seeds do not lower."""
 
     value: float
     error: float
     seeds: int
+    group_error: float = 0.0
 
     def compute_limits(self, level: float = LEVEL) -> tuple[float, float]:
         """Return the one-sided lower and upper limit, by Student's t with S - 1 degrees of freedom."""
         reach = compute_t_quantile(1 - level, self.seeds - 1) * self.error
         return self.value - reach, self.value + reach
+
+    def scale_to_seeds(self, seeds: int) -> "Estimate":
+        """Return what would be estimated from another number of seeds that differ as much."""
+        over_seeds = (self.error**2 - self.group_error**2) * self.seeds / seeds
+        return self._replace(error=math.sqrt(over_seeds + self.group_error**2), seeds=seeds)
 
 
 def estimate_mean(value_S: np.ndarray, replicate_SB: np.ndarray | None = None, groups: int | None = None) -> Estimate:
@@ -41,7 +47,7 @@ def estimate_mean(value_S: np.ndarray, replicate_SB: np.ndarray | None = None, g
     over_groups = replicate_SB.mean(axis=0).var()
     if groups:
         over_groups = max(over_groups, (100 / groups) ** 2)  # where all groups agree, the next one need not
-    return Estimate(float(value_S.mean()), math.sqrt(over_seeds + over_groups), len(value_S))
+    return Estimate(float(value_S.mean()), math.sqrt(over_seeds + over_groups), len(value_S), math.sqrt(over_groups))
 
 
 def resample_accuracies(right_SV: np.ndarray, group_V: np.ndarray) -> np.ndarray:

@@ -106,10 +106,11 @@ class Assertion(Section):
             raise ValueError(
                 f"{self.claim!r}: must have above and below, or rows and one of at_least, at_most, within, equal"
             )
-        if self.pooled and (self.metric != "video" or self.hard or {"within", "equal"} & {*bounds}):
+        fits = self.metric in ("video", "above_floor") and not self.hard and not {"within", "equal"} & {*bounds}
+        if self.pooled and not fits:
             raise ValueError(
-                f"{self.claim!r}: pooled must have the metric video, not be hard, and have above and below, at_least "
-                "or at_most"
+                f"{self.claim!r}: pooled must have the metric video or above_floor, not be hard, and have above and "
+                "below, at_least or at_most"
             )
         if self.metric not in columns.COLUMNS and self.metric != "scores":
             raise ValueError(

@@ -1,5 +1,6 @@
 """Write a table of finished runs as Markdown, CSV and LaTeX, and print it."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ from videores.training.run_folder import read_record
 
 TABLE_FOLDER = Path("results", "tables")
 ENDS = ("low", "high")  # of intervals
-MAX_NAME = 200  # characters of a folder
+MAX_NAME = 80  # characters of a folder, which get a digest if there are more
 
 
 def name_table(sources: Sequence[Path]) -> str:
-    """Name the table of run folders, or of their test folders, by its rows."""
+    """Name the table of run folders, or of their test folders, by its rows; a long name ends in its digest."""
     runs = [run.parents[1] if run.parent.name in ("test", "val") else run for run in map(Path.resolve, sources)]
-    return "+".join(dict.fromkeys(paper_rows.strip_name(run.name) for run in runs))[:MAX_NAME]
+    name = "+".join(dict.fromkeys(paper_rows.strip_name(run.name) for run in runs))
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def write_table(sources: Sequence[Path | str], folder: Path) -> list[Row]:
